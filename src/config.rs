@@ -1,0 +1,130 @@
+//! Every limit, deadline and default, in one place, each with its unit.
+
+use std::time::Duration;
+
+/// The limits of one connection, in bytes or counts; each is checked before anything is allocated
+/// for what it limits. `usize::MAX` means none.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Limits {
+    /// Largest message accepted, in bytes of payload over all of its fragments. A larger one is
+    /// failed with 1009 at its frame header. Default 65,536.
+    pub max_recv_size: usize,
+    /// Largest message that can be sent, in bytes of payload. Default 65,536.
+    pub max_send_size: usize,
+    /// Most frames one message may come in; one more is failed with 1008. Default 131,072.
+    pub max_fragments: usize,
+    /// Most bytes queued for a peer that reads slowly. Default 1 MiB.
+    pub max_backlog: usize,
+    /// Largest request head, in bytes; a larger one is answered with 431. Default 16,384.
+    pub max_handshake_size: usize,
+    /// Most header lines in a request; one more is answered with 431. Default 100.
+    pub max_headers: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_recv_size: 64 << 10,
+            max_send_size: 64 << 10,
+            max_fragments: 128 << 10,
+            max_backlog: 1 << 20,
+            max_handshake_size: 16 << 10,
+            max_headers: 100,
+        }
+    }
+}
+
+/// What happens to a message that would exceed `max_backlog`.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum SlowConsumer {
+    /// The sender gets [`SendError::BacklogFull`](crate::SendError::BacklogFull); the connection
+    /// lives on.
+    #[default]
+    Error,
+    /// The sender gets the same error, and the connection is closed with 1008.
+    Close,
+    /// The message is dropped; the sender is told that 0 bytes were queued.
+    Drop,
+}
+
+/// The server's deadlines, counts and policies; set through [`Builder`](crate::Builder).
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    pub(crate) limits: Limits,
+    pub(crate) slow_consumer: SlowConsumer,
+    /// Listening pauses above this many connections; the kernel's backlog holds the rest.
+    pub(crate) max_connections: usize,
+    /// From the accepted socket to the end of the opening handshake, TLS included; absolute.
+    pub(crate) handshake_timeout: Duration,
+    /// A peer silent for longer is pinged; checked every half of it. Zero is off.
+    pub(crate) silence_max: Duration,
+    /// A peer silent for longer is closed with 1001. `None` is twice `silence_max`; zero is off.
+    pub(crate) idle_timeout: Option<Duration>,
+    /// How long the closing handshake may take, and the drain after it.
+    pub(crate) close_timeout: Duration,
+    /// Time between two `Tick` events. Zero is off.
+    pub(crate) tick_period: Duration,
+    /// Most bytes read from one connection in a turn before the others have theirs.
+    pub(crate) turn_bytes: usize,
+    /// Most messages delivered from one connection in a turn before the others have theirs.
+    pub(crate) turn_messages: usize,
+    /// Most connections accepted from one listener in a turn.
+    pub(crate) turn_accepts: usize,
+    /// The size of the one read buffer that all connections share, in bytes.
+    pub(crate) read_buffer: usize,
+    /// Length of the kernel's queue of connections not yet accepted.
+    pub(crate) backlog: i32,
+    /// Whether requests are kept with their headers after `Ready`.
+    pub(crate) keep_requests: bool,
+    /// Whether Nagle's algorithm is off (TCP_NODELAY).
+    pub(crate) nodelay: bool,
+}
+
+impl Config {
+    /// Returns the silence after which a peer is given up, if that is on.
+    pub(crate) fn idle_after(&self) -> Option<Duration> {
+        let idle = self.idle_timeout.unwrap_or(self.silence_max.saturating_mul(2));
+        (!idle.is_zero()).then_some(idle)
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
+            slow_consumer: SlowConsumer::default(),
+            max_connections: usize::MAX,
+            handshake_timeout: Duration::from_secs(10),
+            silence_max: Duration::from_secs(20),
+            idle_timeout: None,
+            close_timeout: Duration::from_secs(5),
+            tick_period: Duration::ZERO,
+            turn_bytes: 1 << 20,
+            turn_messages: 1 << 10,
+            turn_accepts: 64,
+            read_buffer: 512 << 10,
+            backlog: 4096,
+            keep_requests: false,
+            nodelay: true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn idle_follows_silence_unless_set() {
+        let mut config = Config::default();
+        assert_eq!(config.idle_after(), Some(Duration::from_secs(40)));
+        config.silence_max = Duration::ZERO;
+        assert_eq!(config.idle_after(), None);
+        config.idle_timeout = Some(Duration::from_secs(3));
+        assert_eq!(config.idle_after(), Some(Duration::from_secs(3)));
+        config.idle_timeout = Some(Duration::ZERO);
+        assert_eq!(config.idle_after(), None);
+    }
+}

@@ -1,0 +1,472 @@
+//! Every public error, and the one map from a fault to a close code or an HTTP status.
+//!
+//! There is one type per fault, because the reaction differs:
+//!
+//! | type | whose fault | reaction |
+//! |---|---|---|
+//! | [`ProtocolError`] | the peer broke RFC 6455 or a limit | close with [`ProtocolError::close_code`] |
+//! | [`HandshakeError`] | the request cannot be upgraded | answer with [`HandshakeError::status`] |
+//! | [`SendError`] | the caller asked for something impossible | returned to the caller |
+//! | [`HandlerError`] | a handler failed | close with 1011 |
+//! | [`BuildError`] | the configuration | the server does not start |
+//! | [`io::Error`] | the network | the connection is dropped |
+
+use std::any::Any;
+use std::fmt;
+use std::io;
+
+use http::StatusCode;
+
+use crate::protocol::CloseCode;
+
+/// The result of calls that can fail in more than one of this crate's ways.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Any error that this crate returns to its caller.
+#[non_exhaustive]
+#[derive(Debug)]
+pub enum Error {
+    /// The server could not be built.
+    Build(BuildError),
+    /// A system call of the event loop failed.
+    Io(io::Error),
+    /// A message could not be sent.
+    Send(SendError),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Build(error) => error.fmt(f),
+            Self::Io(error) => error.fmt(f),
+            Self::Send(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Build(error) => error.source(),
+            Self::Io(error) => error.source(),
+            Self::Send(error) => error.source(),
+        }
+    }
+}
+
+impl From<BuildError> for Error {
+    fn from(error: BuildError) -> Self {
+        Self::Build(error)
+    }
+}
+
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl From<SendError> for Error {
+    fn from(error: SendError) -> Self {
+        Self::Send(error)
+    }
+}
+
+/// The peer broke the WebSocket protocol, or exceeded a limit.
+///
+/// The connection is failed (RFC 6455, 7.1.7): a Close frame with [`close_code`](Self::close_code)
+/// is sent, and nothing that the peer sends afterwards is looked at.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ProtocolError {
+    /// A Close frame carries a code that must not be sent (RFC 6455, 7.4).
+    BadCloseCode(u16),
+    /// A Close frame's body is one byte long, too short for a code (RFC 6455, 5.5.1).
+    BadCloseLength,
+    /// A text message or a close reason is not UTF-8 (RFC 6455, 8.1).
+    BadUtf8,
+    /// A new data frame came before the last fragment of the message before it (RFC 6455, 5.4).
+    ContinuationExpected,
+    /// A continuation frame came with no message to continue (RFC 6455, 5.4).
+    ContinuationUnexpected,
+    /// A control frame is fragmented (RFC 6455, 5.5).
+    ControlFragmented,
+    /// A control frame's payload is longer than 125 bytes (RFC 6455, 5.5).
+    ControlTooLong,
+    /// A payload length is written in more bytes than it needs (RFC 6455, 5.2).
+    LengthNotMinimal,
+    /// The top bit of a 64-bit payload length is set (RFC 6455, 5.2).
+    LengthTopBit,
+    /// A message is larger than `max_recv_size`.
+    MessageTooBig {
+        /// The message's size as far as its frame headers tell, in bytes.
+        size: u64,
+        /// The limit, in bytes.
+        limit: usize,
+    },
+    /// A reserved bit is set that no extension defines (RFC 6455, 5.2). Carries the three bits.
+    ReservedBits(u8),
+    /// A frame has an opcode that no one defines (RFC 6455, 5.2).
+    ReservedOpCode(u8),
+    /// A message has more frames than `max_fragments`.
+    TooManyFragments {
+        /// The limit, in frames.
+        limit: usize,
+    },
+    /// A client's frame is not masked (RFC 6455, 5.1).
+    Unmasked,
+}
+
+impl ProtocolError {
+    /// Returns the close code to fail the connection with (RFC 6455, 7.4.1).
+    ///
+    /// This is the only place that picks a close code for a peer's fault.
+    pub const fn close_code(&self) -> CloseCode {
+        match self {
+            Self::BadUtf8 => CloseCode::INVALID_PAYLOAD,
+            Self::MessageTooBig { .. } => CloseCode::MESSAGE_TOO_BIG,
+            Self::TooManyFragments { .. } => CloseCode::POLICY_VIOLATION,
+            Self::BadCloseCode(_)
+            | Self::BadCloseLength
+            | Self::ContinuationExpected
+            | Self::ContinuationUnexpected
+            | Self::ControlFragmented
+            | Self::ControlTooLong
+            | Self::LengthNotMinimal
+            | Self::LengthTopBit
+            | Self::ReservedBits(_)
+            | Self::ReservedOpCode(_)
+            | Self::Unmasked => CloseCode::PROTOCOL_ERROR,
+        }
+    }
+}
+
+impl fmt::Display for ProtocolError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BadCloseCode(code) => write!(f, "close code {code} must not be sent"),
+            Self::BadCloseLength => f.write_str("close frame with a body of one byte"),
+            Self::BadUtf8 => f.write_str("text is not utf-8"),
+            Self::ContinuationExpected => f.write_str("new message inside a fragmented one"),
+            Self::ContinuationUnexpected => f.write_str("continuation of no message"),
+            Self::ControlFragmented => f.write_str("control frame is fragmented"),
+            Self::ControlTooLong => f.write_str("control frame longer than 125 bytes"),
+            Self::LengthNotMinimal => f.write_str("payload length is not minimally encoded"),
+            Self::LengthTopBit => f.write_str("top bit of the payload length is set"),
+            Self::MessageTooBig { size, limit } => {
+                write!(f, "message of {size} bytes exceeds max_recv_size of {limit}")
+            }
+            Self::ReservedBits(bits) => write!(f, "reserved bits {bits:#05b} are set"),
+            Self::ReservedOpCode(code) => write!(f, "reserved opcode {code:#x}"),
+            Self::TooManyFragments { limit } => {
+                write!(f, "message has more frames than max_fragments of {limit}")
+            }
+            Self::Unmasked => f.write_str("client frame is not masked"),
+        }
+    }
+}
+
+impl std::error::Error for ProtocolError {}
+
+/// An opening handshake that cannot be accepted (RFC 6455, 4.2).
+///
+/// The request is answered with [`status`](Self::status), and the connection closes.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum HandshakeError {
+    /// A header line is malformed: a bare CR or LF, a folded line, a byte that has no place there.
+    BadHeader,
+    /// `Sec-WebSocket-Key` is not the base64 of 16 bytes (RFC 6455, 4.2.1).
+    BadKey,
+    /// The request line is not one of HTTP/1.1.
+    BadRequestLine,
+    /// The request target cannot be used as a resource name (RFC 6455, 4.2.1).
+    BadTarget,
+    /// The request announces a body (`Content-Length` or `Transfer-Encoding`).
+    BodyProhibited,
+    /// `Connection` does not list `upgrade` (RFC 6455, 4.2.1).
+    ConnectionNotUpgrade,
+    /// A header that may come once came more often. Carries its name.
+    DuplicateHeader(&'static str),
+    /// The request head is larger than `max_handshake_size`.
+    HeadTooBig {
+        /// The limit, in bytes.
+        limit: usize,
+    },
+    /// The version is not HTTP/1.1.
+    HttpVersion,
+    /// The method is not GET (RFC 6455, 4.2.1).
+    MethodNotGet,
+    /// A mandatory header is missing. Carries its name.
+    MissingHeader(&'static str),
+    /// The request does not ask for an upgrade to `websocket`.
+    NotUpgrade,
+    /// The `Origin` handler refused the request's origin (RFC 6455, 4.2.2).
+    OriginRefused,
+    /// A handler refused the request with this status.
+    Refused(StatusCode),
+    /// The request was not complete within `handshake_timeout`.
+    TimedOut,
+    /// The request has more header lines than `max_headers`.
+    TooManyHeaders {
+        /// The limit, in header lines.
+        limit: usize,
+    },
+    /// `Sec-WebSocket-Version` is not 13 (RFC 6455, 4.2.2).
+    UnsupportedVersion,
+}
+
+impl HandshakeError {
+    /// Returns the HTTP status of the answer.
+    pub const fn status(&self) -> StatusCode {
+        match self {
+            Self::BadHeader
+            | Self::BadKey
+            | Self::BadRequestLine
+            | Self::BadTarget
+            | Self::BodyProhibited
+            | Self::ConnectionNotUpgrade
+            | Self::DuplicateHeader(_)
+            | Self::MissingHeader(_) => StatusCode::BAD_REQUEST,
+            Self::HeadTooBig { .. } | Self::TooManyHeaders { .. } => {
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
+            }
+            Self::HttpVersion => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+            Self::MethodNotGet => StatusCode::METHOD_NOT_ALLOWED,
+            Self::NotUpgrade | Self::UnsupportedVersion => StatusCode::UPGRADE_REQUIRED,
+            Self::OriginRefused => StatusCode::FORBIDDEN,
+            Self::Refused(status) => *status,
+            Self::TimedOut => StatusCode::REQUEST_TIMEOUT,
+        }
+    }
+}
+
+impl fmt::Display for HandshakeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BadHeader => f.write_str("malformed header"),
+            Self::BadKey => f.write_str("sec-websocket-key is not the base64 of 16 bytes"),
+            Self::BadRequestLine => f.write_str("malformed request line"),
+            Self::BadTarget => f.write_str("malformed request target"),
+            Self::BodyProhibited => f.write_str("upgrade request with a body"),
+            Self::ConnectionNotUpgrade => f.write_str("connection header does not list upgrade"),
+            Self::DuplicateHeader(name) => write!(f, "more than one {name} header"),
+            Self::HeadTooBig { limit } => {
+                write!(f, "request head exceeds max_handshake_size of {limit} bytes")
+            }
+            Self::HttpVersion => f.write_str("http version is not 1.1"),
+            Self::MethodNotGet => f.write_str("method is not GET"),
+            Self::MissingHeader(name) => write!(f, "no {name} header"),
+            Self::NotUpgrade => f.write_str("not an upgrade to websocket"),
+            Self::OriginRefused => f.write_str("origin refused"),
+            Self::Refused(status) => write!(f, "refused with {status}"),
+            Self::TimedOut => f.write_str("request not complete within handshake_timeout"),
+            Self::TooManyHeaders { limit } => {
+                write!(f, "request has more than max_headers of {limit}")
+            }
+            Self::UnsupportedVersion => f.write_str("sec-websocket-version is not 13"),
+        }
+    }
+}
+
+impl std::error::Error for HandshakeError {}
+
+/// What the caller asked to send cannot be sent; nothing was sent.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum SendError {
+    /// The message would exceed `max_backlog`: the peer reads slower than it is sent to.
+    BacklogFull {
+        /// Bytes already queued for the peer.
+        queued: usize,
+        /// The limit, in bytes.
+        limit: usize,
+    },
+    /// A close code that must not be sent (RFC 6455, 7.4), among them 1005, 1006 and 1015.
+    BadCloseCode(u16),
+    /// The connection is closing: after a Close frame nothing may follow (RFC 6455, 5.5.1).
+    Closing,
+    /// A control frame's payload, or a close reason with its code, of more than 125 bytes
+    /// (RFC 6455, 5.5).
+    ControlTooLong {
+        /// The payload's size, in bytes.
+        size: usize,
+    },
+    /// The connection, or the server of a [`Handle`](crate::Handle), is gone.
+    Gone,
+    /// The opening handshake is over: an HTTP answer can no longer be given.
+    HandshakeDone,
+    /// The opening handshake is not over yet.
+    NotReady,
+    /// The message is larger than `max_send_size`.
+    TooBig {
+        /// The message's size, in bytes.
+        size: usize,
+        /// The limit, in bytes.
+        limit: usize,
+    },
+    /// A part of an HTTP answer is malformed: a status that is no refusal, a header name or value
+    /// or a reason phrase with bytes that would break the message apart.
+    BadResponse,
+}
+
+impl fmt::Display for SendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BacklogFull { queued, limit } => {
+                write!(f, "{queued} bytes are queued already, max_backlog is {limit}")
+            }
+            Self::BadCloseCode(code) => write!(f, "close code {code} must not be sent"),
+            Self::BadResponse => f.write_str("malformed part of an http answer"),
+            Self::Closing => f.write_str("the connection is closing"),
+            Self::ControlTooLong { size } => {
+                write!(f, "control frame of {size} bytes, 125 are allowed")
+            }
+            Self::Gone => f.write_str("the connection is gone"),
+            Self::HandshakeDone => f.write_str("the opening handshake is over"),
+            Self::NotReady => f.write_str("the opening handshake is not over"),
+            Self::TooBig { size, limit } => {
+                write!(f, "message of {size} bytes exceeds max_send_size of {limit}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for SendError {}
+
+/// A handler returned an error or panicked; its connection is closed with 1011.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct HandlerError(Box<str>);
+
+impl HandlerError {
+    pub(crate) fn new(error: &dyn fmt::Display) -> Self {
+        Self(error.to_string().into_boxed_str())
+    }
+
+    pub(crate) fn from_panic(payload: &(dyn Any + Send)) -> Self {
+        let text = payload
+            .downcast_ref::<&str>()
+            .copied()
+            .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+            .unwrap_or("(no message)");
+        Self::new(&format_args!("panicked: {text}"))
+    }
+}
+
+impl fmt::Display for HandlerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for HandlerError {}
+
+/// The configuration is wrong, or what it names cannot be had.
+#[non_exhaustive]
+#[derive(Debug)]
+pub enum BuildError {
+    /// Two settings contradict each other. Carries what and why.
+    Conflict(&'static str),
+    /// The event loop itself could not be made.
+    EventLoop(io::Error),
+    /// An address could not be resolved or listened on.
+    Listen {
+        /// The address or path, as given to the builder.
+        address: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// No listener was named.
+    NoListener,
+}
+
+impl fmt::Display for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Conflict(what) => f.write_str(what),
+            Self::EventLoop(error) => write!(f, "cannot make the event loop: {error}"),
+            Self::Listen { address, source } => write!(f, "cannot listen on {address}: {source}"),
+            Self::NoListener => f.write_str("no listener: call listen, or one of its kind"),
+        }
+    }
+}
+
+impl std::error::Error for BuildError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::EventLoop(source) | Self::Listen { source, .. } => Some(source),
+            Self::Conflict(_) | Self::NoListener => None,
+        }
+    }
+}
+
+/// What went wrong with one connection, as the `Error` event tells it.
+#[non_exhaustive]
+#[derive(Debug)]
+pub enum Fault {
+    /// A handler returned an error or panicked.
+    Handler(HandlerError),
+    /// The opening handshake was refused.
+    Handshake(HandshakeError),
+    /// Reading or writing failed; TLS errors come this way too.
+    Io(io::Error),
+    /// The peer broke the protocol or a limit.
+    Protocol(ProtocolError),
+    /// The peer reads too slowly and [`SlowConsumer::Close`](crate::SlowConsumer::Close) is set.
+    SlowConsumer,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Handler(error) => write!(f, "handler failed: {error}"),
+            Self::Handshake(error) => write!(f, "handshake refused: {error}"),
+            Self::Io(error) => error.fmt(f),
+            Self::Protocol(error) => error.fmt(f),
+            Self::SlowConsumer => f.write_str("max_backlog exceeded"),
+        }
+    }
+}
+
+impl std::error::Error for Fault {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Handler(error) => Some(error),
+            Self::Handshake(error) => Some(error),
+            Self::Io(error) => Some(error),
+            Self::Protocol(error) => Some(error),
+            Self::SlowConsumer => None,
+        }
+    }
+}
+
+/// `ProtocolError` travels through the hot path in a `Result`; it stays small.
+const _: () = assert!(size_of::<ProtocolError>() <= 24);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faults_map_to_their_codes_and_statuses() {
+        let big = ProtocolError::MessageTooBig { size: 70_000, limit: 65_536 };
+        assert_eq!(big.close_code(), CloseCode::MESSAGE_TOO_BIG);
+        assert_eq!(big.to_string(), "message of 70000 bytes exceeds max_recv_size of 65536");
+        assert_eq!(ProtocolError::BadUtf8.close_code(), CloseCode::INVALID_PAYLOAD);
+        assert_eq!(ProtocolError::Unmasked.close_code(), CloseCode::PROTOCOL_ERROR);
+        assert_eq!(
+            ProtocolError::TooManyFragments { limit: 1 }.close_code(),
+            CloseCode::POLICY_VIOLATION
+        );
+        assert_eq!(HandshakeError::TooManyHeaders { limit: 100 }.status(), 431);
+        assert_eq!(HandshakeError::HttpVersion.status(), 505);
+        assert_eq!(HandshakeError::UnsupportedVersion.status(), 426);
+    }
+
+    #[test]
+    fn panic_texts_are_kept() {
+        assert_eq!(HandlerError::from_panic(&"boom").to_string(), "panicked: boom");
+        assert_eq!(HandlerError::from_panic(&"bang".to_owned()).to_string(), "panicked: bang");
+        assert_eq!(HandlerError::from_panic(&7).to_string(), "panicked: (no message)");
+    }
+}

@@ -1,0 +1,236 @@
+//! Frame headers (RFC 6455, 5.2): decoding a client's, encoding either side's.
+
+use crate::error::ProtocolError;
+
+/// What a frame carries (RFC 6455, 11.8).
+#[expect(clippy::exhaustive_enums, reason = "RFC 6455 defines these six; others are refused")]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum OpCode {
+    /// A further fragment of a message.
+    Continuation,
+    /// A text message, or its first fragment.
+    Text,
+    /// A binary message, or its first fragment.
+    Binary,
+    /// The closing handshake.
+    Close,
+    /// A request for a Pong.
+    Ping,
+    /// The answer to a Ping, or a sign of life.
+    Pong,
+}
+
+impl OpCode {
+    /// Returns whether frames of this kind are control frames (RFC 6455, 5.5).
+    pub const fn is_control(self) -> bool {
+        matches!(self, Self::Close | Self::Ping | Self::Pong)
+    }
+
+    /// Returns the four bits on the wire.
+    pub const fn bits(self) -> u8 {
+        match self {
+            Self::Continuation => 0x0,
+            Self::Text => 0x1,
+            Self::Binary => 0x2,
+            Self::Close => 0x8,
+            Self::Ping => 0x9,
+            Self::Pong => 0xa,
+        }
+    }
+
+    const fn from_bits(bits: u8) -> Option<Self> {
+        Some(match bits {
+            0x0 => Self::Continuation,
+            0x1 => Self::Text,
+            0x2 => Self::Binary,
+            0x8 => Self::Close,
+            0x9 => Self::Ping,
+            0xa => Self::Pong,
+            _ => return None,
+        })
+    }
+}
+
+/// A frame's header.
+#[expect(clippy::exhaustive_structs, reason = "the fields are RFC 6455's")]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Header {
+    /// The last frame of its message.
+    pub fin: bool,
+    /// RSV1, RSV2 and RSV3, from the high bit to the low one of three.
+    pub rsv: u8,
+    /// What the payload is.
+    pub opcode: OpCode,
+    /// The key that a client's payload is masked with.
+    pub mask: Option<[u8; 4]>,
+    /// The payload's length, in bytes.
+    pub len: u64,
+}
+
+impl Header {
+    /// Longest header of a client's frame, in bytes.
+    pub const MAX_SIZE: usize = 14;
+
+    /// Parses a client's frame header; returns it and its size.
+    ///
+    /// `Ok(None)` means that `input` ends inside the header. The bytes are checked in the order of
+    /// the wire, so a header that is wrong is refused at its first wrong byte. `extension_rsv`
+    /// holds the reserved bits that a negotiated extension allows.
+    ///
+    /// # Errors
+    ///
+    /// Whatever RFC 6455, 5.2 and 5.5 forbid in a single header: reserved bits and opcodes,
+    /// fragmented or long control frames, an unmasked payload, a length that is not minimal or
+    /// has its top bit set.
+    pub fn parse(
+        input: &[u8],
+        extension_rsv: u8,
+    ) -> Result<Option<(Self, usize)>, ProtocolError> {
+        let Some(&first) = input.first() else { return Ok(None) };
+        let fin = first & 0x80 != 0;
+        let rsv = first >> 4 & 0b111;
+        // RFC 6455, 5.2: "If a nonzero value is received and none of the negotiated extensions
+        // defines the meaning of such a nonzero value, the receiving endpoint MUST _Fail the
+        // WebSocket Connection_."
+        if rsv & !extension_rsv != 0 {
+            return Err(ProtocolError::ReservedBits(rsv));
+        }
+        let bits = first & 0xf;
+        let Some(opcode) = OpCode::from_bits(bits) else {
+            return Err(ProtocolError::ReservedOpCode(bits));
+        };
+        // RFC 6455, 5.5: "All control frames MUST have a payload length of 125 bytes or less and
+        // MUST NOT be fragmented." No extension marks them either.
+        let control = opcode.is_control();
+        if control && !fin {
+            return Err(ProtocolError::ControlFragmented);
+        }
+        if control && rsv != 0 {
+            return Err(ProtocolError::ReservedBits(rsv));
+        }
+        let Some(&second) = input.get(1) else { return Ok(None) };
+        // RFC 6455, 5.1: "The server MUST close the connection upon receiving a frame that is
+        // not masked."
+        if second & 0x80 == 0 {
+            return Err(ProtocolError::Unmasked);
+        }
+        let short = second & 0x7f;
+        if control && short > 125 {
+            return Err(ProtocolError::ControlTooLong);
+        }
+        // RFC 6455, 5.2: "the minimal number of bytes MUST be used to encode the length"
+        let (len, at) = match short {
+            126 => {
+                let Some(bytes) = array::<2>(input, 2) else { return Ok(None) };
+                let len = u16::from_be_bytes(bytes);
+                if len < 126 {
+                    return Err(ProtocolError::LengthNotMinimal);
+                }
+                (u64::from(len), 4)
+            }
+            127 => {
+                // "the most significant bit MUST be 0"
+                if input.get(2).is_some_and(|&top| top & 0x80 != 0) {
+                    return Err(ProtocolError::LengthTopBit);
+                }
+                let Some(bytes) = array::<8>(input, 2) else { return Ok(None) };
+                let len = u64::from_be_bytes(bytes);
+                if len <= u64::from(u16::MAX) {
+                    return Err(ProtocolError::LengthNotMinimal);
+                }
+                (len, 10)
+            }
+            short => (u64::from(short), 2),
+        };
+        let Some(key) = array::<4>(input, at) else { return Ok(None) };
+        let header = Self { fin, rsv, opcode, mask: Some(key), len };
+        Ok(Some((header, at + 4)))
+    }
+
+    /// Appends the header's bytes to `out`.
+    ///
+    /// A server's frames have no mask; with one, this writes the frames of a client in a test.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        out.push(u8::from(self.fin) << 7 | (self.rsv & 0b111) << 4 | self.opcode.bits());
+        let masked = u8::from(self.mask.is_some()) << 7;
+        match (u8::try_from(self.len), u16::try_from(self.len)) {
+            (Ok(len @ 0..=125), _) => out.push(masked | len),
+            (_, Ok(len)) => {
+                out.push(masked | 126);
+                out.extend_from_slice(&len.to_be_bytes());
+            }
+            _ => {
+                out.push(masked | 127);
+                out.extend_from_slice(&self.len.to_be_bytes());
+            }
+        }
+        out.extend_from_slice(self.mask.as_ref().map_or(&[][..], |key| key));
+    }
+}
+
+/// Returns the `N` bytes at `at`, if `input` holds them.
+fn array<const N: usize>(input: &[u8], at: usize) -> Option<[u8; N]> {
+    input.get(at..)?.first_chunk().copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(bytes: &[u8]) -> ProtocolError {
+        Header::parse(bytes, 0).expect_err("the header is wrong")
+    }
+
+    #[test]
+    fn every_length_encoding_round_trips() {
+        let lens = [
+            0, 1, 125, 126, 127, 0xfffe, 0xffff, 0x1_0000, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff,
+            0x1_0000_0000, (1 << 62) + 1, i64::MAX as u64,
+        ];
+        for len in lens {
+            let header =
+                Header { fin: true, rsv: 0, opcode: OpCode::Binary, mask: Some([1, 2, 3, 4]), len };
+            let mut bytes = Vec::new();
+            header.encode(&mut bytes);
+            assert_eq!(Header::parse(&bytes, 0), Ok(Some((header, bytes.len()))), "{len}");
+            for cut in 0..bytes.len() {
+                assert_eq!(Header::parse(&bytes[..cut], 0), Ok(None), "{len} cut at {cut}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_top_bit_is_refused_at_its_byte() {
+        assert_eq!(error(b"\x82\xff\x80"), ProtocolError::LengthTopBit);
+        assert_eq!(error(b"\x82\xff\xff\xff\xff\xff\xff\xff\xff\xff"), ProtocolError::LengthTopBit);
+    }
+
+    #[test]
+    fn lengths_must_be_minimal() {
+        assert_eq!(error(b"\x82\xfe\x00\x7d"), ProtocolError::LengthNotMinimal);
+        assert_eq!(error(b"\x82\xff\0\0\0\0\0\0\xff\xff"), ProtocolError::LengthNotMinimal);
+        assert_eq!(error(b"\x82\xff\0\0\0\0\0\0\0\0"), ProtocolError::LengthNotMinimal);
+    }
+
+    #[test]
+    fn the_first_wrong_byte_is_enough() {
+        assert_eq!(error(b"\xc1"), ProtocolError::ReservedBits(0b100));
+        assert_eq!(error(b"\xa1"), ProtocolError::ReservedBits(0b010));
+        assert_eq!(error(b"\x91"), ProtocolError::ReservedBits(0b001));
+        for bits in [3, 4, 5, 6, 7, 0xb, 0xc, 0xd, 0xe, 0xf] {
+            assert_eq!(error(&[0x80 | bits]), ProtocolError::ReservedOpCode(bits));
+        }
+        assert_eq!(error(b"\x08"), ProtocolError::ControlFragmented);
+        assert_eq!(error(b"\x09"), ProtocolError::ControlFragmented);
+        assert_eq!(error(b"\x89\xfe"), ProtocolError::ControlTooLong);
+        assert_eq!(error(b"\x81\x05"), ProtocolError::Unmasked);
+        assert_eq!(error(b"\x81\x00"), ProtocolError::Unmasked);
+    }
+
+    #[test]
+    fn extensions_allow_their_bit_on_data_only() {
+        assert!(Header::parse(b"\xc1", 0b100).is_ok());
+        assert_eq!(Header::parse(b"\xc9", 0b100), Err(ProtocolError::ReservedBits(0b100)));
+        assert_eq!(Header::parse(b"\xe1", 0b100), Err(ProtocolError::ReservedBits(0b110)));
+    }
+}

@@ -1,0 +1,361 @@
+//! Frames to messages (RFC 6455, 5.4 to 5.6): fragments, limits, control frames in between.
+
+use super::assembly::Assembly;
+use super::{CloseFrame, Header, OpCode, Utf8Validator, mask};
+use crate::config::Limits;
+use crate::error::ProtocolError;
+
+/// What a client sent, borrowed from the bytes it came in or from the receiver.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Message<'p> {
+    /// A binary message.
+    Binary(&'p [u8]),
+    /// A Close frame: the last message, whatever follows.
+    Close(CloseFrame<'p>),
+    /// A Ping, to be answered with a Pong of the same payload (RFC 6455, 5.5.3).
+    Ping(&'p [u8]),
+    /// A Pong.
+    Pong(&'p [u8]),
+    /// A text message.
+    Text(&'p str),
+}
+
+/// Turns the bytes of a client into messages.
+///
+/// A message that lies whole in one frame in the input is unmasked in place and handed out from
+/// there, without a copy. Only what is cut by the end of the input is kept. However the same bytes
+/// are cut, the messages are the same, and each byte is looked at once.
+///
+/// Limits are checked at a frame's header, before anything is allocated for its payload.
+#[derive(Debug)]
+pub struct Receiver {
+    max_recv_size: usize,
+    max_fragments: usize,
+    /// After a Close, or a fault: what follows is thrown away.
+    done: bool,
+    /// `None` between messages, so that an idle connection holds no buffers.
+    partial: Option<Box<Partial>>,
+}
+
+impl Receiver {
+    /// Makes a receiver that keeps to `max_recv_size` and `max_fragments` of `limits`.
+    pub fn new(limits: &Limits) -> Self {
+        Self {
+            max_recv_size: limits.max_recv_size,
+            max_fragments: limits.max_fragments,
+            done: false,
+            partial: None,
+        }
+    }
+
+    /// Sets the size of the largest message, in bytes, from the next frame header on.
+    pub fn set_max_recv_size(&mut self, size: usize) {
+        self.max_recv_size = size;
+    }
+
+    /// Returns the next message, and shortens `input` by the bytes that went into it.
+    ///
+    /// `Ok(None)` means that all of `input` was taken and more is needed.
+    ///
+    /// # Errors
+    ///
+    /// The peer's first breach of the protocol or of a limit. From then on the receiver takes all
+    /// bytes and yields nothing.
+    pub fn next<'a, 'b: 'a>(
+        &'a mut self,
+        input: &mut &'b mut [u8],
+    ) -> Result<Option<Message<'a>>, ProtocolError> {
+        // RFC 6455, 5.5.1: after a Close frame, "any data received is discarded"; 7.1.7: once the
+        // connection is failed, "an endpoint MUST NOT continue to attempt to process data".
+        if self.done {
+            *input = &mut [];
+            return Ok(None);
+        }
+        let result = match self.step(input) {
+            Ok(Step::Starved) => return Ok(None),
+            Ok(Step::Whole(message)) => Ok(message),
+            Ok(Step::Kept) => {
+                // `step` answers `Kept` only after filling `partial`.
+                let Some(partial) = self.partial.as_deref() else { return Ok(None) };
+                partial.message()
+            }
+            Err(error) => Err(error),
+        };
+        match result {
+            Ok(Message::Close(_)) => self.done = true,
+            Err(_) => {
+                self.done = true;
+                *input = &mut [];
+            }
+            Ok(_) => {}
+        }
+        result.map(Some)
+    }
+
+    /// Returns the buffer of a large message under way, to read its next bytes straight into.
+    ///
+    /// `None` if there is none, or if its rest is too small to be worth it. The bytes that were
+    /// read are reported with [`landed`](Self::landed).
+    pub fn landing(&mut self) -> Option<&mut [u8]> {
+        let partial = self.partial.as_deref_mut()?;
+        let frame = partial.frame.as_ref()?;
+        let large = frame.remaining >= Assembly::LANDING_MIN as u64;
+        (large && !frame.opcode.is_control()).then(|| partial.assembly.landing(frame.remaining))
+    }
+
+    /// Takes `size` bytes that were read into [`landing`](Self::landing).
+    ///
+    /// # Errors
+    ///
+    /// As [`next`](Self::next), which also returns the message when it is whole.
+    pub fn landed(&mut self, size: usize) -> Result<(), ProtocolError> {
+        let Some(partial) = self.partial.as_deref_mut() else { return Ok(()) };
+        let Some(frame) = &mut partial.frame else { return Ok(()) };
+        let bytes = partial.assembly.landed(size);
+        let result = frame.unmask(bytes, partial.text.as_mut());
+        self.done |= result.is_err();
+        result
+    }
+
+    /// Returns whether a message, or a frame of it, is under way.
+    pub fn is_partial(&self) -> bool {
+        self.partial.as_deref().is_some_and(|partial| partial.delivered.is_none())
+    }
+
+    /// Goes on until there is a message or `input` is used up.
+    fn step<'b>(&mut self, input: &mut &'b mut [u8]) -> Result<Step<'b>, ProtocolError> {
+        self.forget_delivered();
+        loop {
+            if let Some(partial) = self.partial.as_deref_mut() {
+                if partial.frame.is_some() {
+                    match partial.advance(input)? {
+                        Progress::Starved => return Ok(Step::Starved),
+                        Progress::FrameEnd => {}
+                        Progress::MessageEnd => return Ok(Step::Kept),
+                    }
+                }
+            }
+            let Some(header) = self.header(input)? else { return Ok(Step::Starved) };
+            self.check(&header)?;
+            let unfragmented = header.fin && header.opcode != OpCode::Continuation;
+            if unfragmented && let Some(payload) = split(input, header.len) {
+                mask::apply(payload, header.mask.unwrap_or_default(), 0);
+                return message(header.opcode, payload).map(Step::Whole);
+            }
+            self.partial.get_or_insert_default().begin(&header);
+        }
+    }
+
+    /// Parses the next header; what is cut by the end of `input` is kept.
+    fn header(&mut self, input: &mut &mut [u8]) -> Result<Option<Header>, ProtocolError> {
+        let stashed = self.partial.as_deref().is_some_and(|partial| partial.head_len > 0);
+        if !stashed && let Some((header, size)) = Header::parse(input, 0)? {
+            *input = &mut std::mem::take(input)[size..];
+            return Ok(Some(header));
+        }
+        // At most `Header::MAX_SIZE` bytes, one at a time.
+        while let Some((&mut byte, rest)) = std::mem::take(input).split_first_mut() {
+            *input = rest;
+            let partial = self.partial.get_or_insert_default();
+            let len = usize::from(partial.head_len);
+            partial.head[len] = byte;
+            partial.head_len += 1;
+            if let Some((header, _)) = Header::parse(&partial.head[..=len], 0)? {
+                partial.head_len = 0;
+                return Ok(Some(header));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Checks a header against the message under way and the limits.
+    fn check(&self, header: &Header) -> Result<(), ProtocolError> {
+        if header.opcode.is_control() {
+            return Ok(());
+        }
+        let under_way = self.partial.as_deref().filter(|partial| partial.kind.is_some());
+        // RFC 6455, 5.4: a message is one frame, or starts with FIN clear and an opcode and goes
+        // on with continuations; "fragments of one message MUST NOT be interleaved".
+        let (before, fragments) = match (header.opcode == OpCode::Continuation, under_way) {
+            (false, None) => (0, 0),
+            (true, Some(partial)) => (partial.assembly.len() as u64, partial.fragments),
+            (false, Some(_)) => return Err(ProtocolError::ContinuationExpected),
+            (true, None) => return Err(ProtocolError::ContinuationUnexpected),
+        };
+        let size = before.saturating_add(header.len);
+        if size > self.max_recv_size as u64 {
+            return Err(ProtocolError::MessageTooBig { size, limit: self.max_recv_size });
+        }
+        if fragments >= self.max_fragments {
+            return Err(ProtocolError::TooManyFragments { limit: self.max_fragments });
+        }
+        Ok(())
+    }
+
+    /// Frees what the previous call handed out.
+    fn forget_delivered(&mut self) {
+        let Some(partial) = self.partial.as_deref_mut() else { return };
+        if let Some(opcode) = partial.delivered.take() {
+            partial.control.clear();
+            if !opcode.is_control() {
+                partial.kind = None;
+                partial.assembly.clear();
+            }
+            // A control frame between fragments leaves the message under way.
+            if partial.kind.is_none() {
+                self.partial = None;
+            }
+        }
+    }
+}
+
+/// What one call of `step` came to.
+enum Step<'b> {
+    /// A message that lies in the input.
+    Whole(Message<'b>),
+    /// A message that lies in `Partial`.
+    Kept,
+    /// The input is used up.
+    Starved,
+}
+
+enum Progress {
+    Starved,
+    FrameEnd,
+    MessageEnd,
+}
+
+/// Everything that is kept of frames and messages that the input's end cut.
+#[derive(Debug, Default)]
+struct Partial {
+    /// The beginning of a header.
+    head: [u8; Header::MAX_SIZE],
+    head_len: u8,
+    /// The frame whose payload is arriving.
+    frame: Option<Frame>,
+    /// The payload of a control frame, at most 125 bytes.
+    control: Vec<u8>,
+    /// The message whose fragments are arriving.
+    kind: Option<OpCode>,
+    fragments: usize,
+    assembly: Assembly,
+    /// Set while the message is text.
+    text: Option<Utf8Validator>,
+    /// What was handed out, and may be freed now.
+    delivered: Option<OpCode>,
+}
+
+impl Partial {
+    /// Starts a frame whose payload did not lie whole in the input, or is a fragment.
+    fn begin(&mut self, header: &Header) {
+        self.frame = Some(Frame {
+            opcode: header.opcode,
+            fin: header.fin,
+            key: header.mask.unwrap_or_default(),
+            offset: 0,
+            remaining: header.len,
+        });
+        match header.opcode {
+            OpCode::Close | OpCode::Ping | OpCode::Pong => return,
+            OpCode::Continuation => {}
+            OpCode::Text | OpCode::Binary => {
+                self.kind = Some(header.opcode);
+                self.fragments = 0;
+                self.text = (header.opcode == OpCode::Text).then(Utf8Validator::default);
+            }
+        }
+        self.fragments += 1;
+    }
+
+    /// Takes the frame's payload from `input`.
+    fn advance(&mut self, input: &mut &mut [u8]) -> Result<Progress, ProtocolError> {
+        let Some(frame) = &mut self.frame else { return Ok(Progress::FrameEnd) };
+        let take = frame.remaining.min(input.len() as u64);
+        if let Some(chunk) = split(input, take) {
+            if frame.opcode.is_control() {
+                frame.unmask(chunk, None)?;
+                self.control.extend_from_slice(chunk);
+            } else {
+                let remaining = frame.remaining;
+                frame.unmask(chunk, self.text.as_mut())?;
+                self.assembly.push(chunk, remaining);
+            }
+        }
+        if frame.remaining > 0 {
+            return Ok(Progress::Starved);
+        }
+        let (opcode, fin) = (frame.opcode, frame.fin);
+        self.frame = None;
+        if !fin {
+            return Ok(Progress::FrameEnd);
+        }
+        if opcode.is_control() {
+            self.delivered = Some(opcode);
+        } else {
+            if let Some(text) = &mut self.text {
+                text.finish()?;
+            }
+            self.delivered = self.kind;
+        }
+        Ok(Progress::MessageEnd)
+    }
+
+    /// Returns what `delivered` names.
+    fn message(&self) -> Result<Message<'_>, ProtocolError> {
+        match self.delivered {
+            Some(opcode) if opcode.is_control() => message(opcode, &self.control),
+            Some(OpCode::Text) => message(OpCode::Text, self.assembly.as_slice()),
+            _ => message(OpCode::Binary, self.assembly.as_slice()),
+        }
+    }
+}
+
+/// A frame whose payload is arriving.
+#[derive(Debug)]
+struct Frame {
+    opcode: OpCode,
+    fin: bool,
+    key: [u8; 4],
+    /// Bytes of payload already unmasked, modulo four.
+    offset: u8,
+    remaining: u64,
+}
+
+impl Frame {
+    /// Unmasks the next bytes of the payload, and checks them if they are text.
+    fn unmask(
+        &mut self,
+        bytes: &mut [u8],
+        text: Option<&mut Utf8Validator>,
+    ) -> Result<(), ProtocolError> {
+        mask::apply(bytes, self.key, usize::from(self.offset));
+        self.offset = (usize::from(self.offset).wrapping_add(bytes.len()) % 4) as u8;
+        self.remaining = self.remaining.saturating_sub(bytes.len() as u64);
+        text.map_or(Ok(()), |text| text.feed(bytes))
+    }
+}
+
+/// Splits `len` bytes off the front of `input`, if it holds as many.
+fn split<'b>(input: &mut &'b mut [u8], len: u64) -> Option<&'b mut [u8]> {
+    let len = usize::try_from(len).ok().filter(|len| *len <= input.len())?;
+    let (front, rest) = std::mem::take(input).split_at_mut(len);
+    *input = rest;
+    Some(front)
+}
+
+/// Makes a message of a whole payload, unmasked.
+fn message(opcode: OpCode, payload: &[u8]) -> Result<Message<'_>, ProtocolError> {
+    match opcode {
+        OpCode::Text => simdutf8::basic::from_utf8(payload)
+            .map(Message::Text)
+            .map_err(|_| ProtocolError::BadUtf8),
+        OpCode::Binary | OpCode::Continuation => Ok(Message::Binary(payload)),
+        OpCode::Ping => Ok(Message::Ping(payload)),
+        OpCode::Pong => Ok(Message::Pong(payload)),
+        OpCode::Close => CloseFrame::parse(payload).map(Message::Close),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,276 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::protocol::CloseCode;
+
+/// A client's frame.
+fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let key = [0x37, 0xfa, 0x21, 0x3d];
+    let header = Header {
+        fin: first & 0x80 != 0,
+        rsv: first >> 4 & 7,
+        opcode: [OpCode::Continuation, OpCode::Text, OpCode::Binary]
+            .get(usize::from(first & 0xf))
+            .copied()
+            .unwrap_or(match first & 0xf {
+                8 => OpCode::Close,
+                9 => OpCode::Ping,
+                _ => OpCode::Pong,
+            }),
+        mask: Some(key),
+        len: payload.len() as u64,
+    };
+    let mut bytes = Vec::new();
+    header.encode(&mut bytes);
+    let start = bytes.len();
+    bytes.extend_from_slice(payload);
+    mask::apply(&mut bytes[start..], key, 0);
+    bytes
+}
+
+fn limits(max_recv_size: usize, max_fragments: usize) -> Limits {
+    Limits { max_recv_size, max_fragments, ..Limits::default() }
+}
+
+/// The messages of `bytes`, cut at the sizes in `cuts` (then not at all), as text; an error ends.
+fn events(receiver: &mut Receiver, bytes: &[u8], cuts: &[usize]) -> Vec<String> {
+    let mut events = Vec::new();
+    let mut bytes = bytes.to_vec();
+    let mut rest = &mut bytes[..];
+    let mut cuts = cuts.iter().copied();
+    while !rest.is_empty() {
+        let size = cuts.next().unwrap_or(rest.len()).clamp(1, rest.len());
+        let (mut input, behind) = rest.split_at_mut(size);
+        loop {
+            match receiver.next(&mut input) {
+                Ok(Some(message)) => events.push(format!("{message:?}")),
+                Ok(None) => break,
+                Err(error) => events.push(format!("{error:?}")),
+            }
+        }
+        assert!(input.is_empty());
+        rest = behind;
+    }
+    events
+}
+
+fn all(bytes: &[u8]) -> Vec<String> {
+    events(&mut Receiver::new(&Limits::default()), bytes, &[])
+}
+
+#[test]
+fn whole_messages_are_not_copied() {
+    let mut bytes = frame(0x82, b"payload");
+    let range = bytes.as_ptr_range();
+    let mut receiver = Receiver::new(&Limits::default());
+    let mut input = &mut bytes[..];
+    let Ok(Some(Message::Binary(payload))) = receiver.next(&mut input) else { panic!() };
+    assert_eq!(payload, b"payload");
+    assert!(range.contains(&payload.as_ptr()));
+    assert!(receiver.partial.is_none());
+}
+
+#[test]
+fn control_frames_come_between_fragments() {
+    let bytes = [
+        frame(0x01, "Hé".as_bytes()),
+        frame(0x89, b"ping"),
+        frame(0x00, b""),
+        frame(0x8a, b"pong"),
+        frame(0x80, b"llo"),
+        frame(0x82, b"next"),
+    ]
+    .concat();
+    let expected = ["Ping([112, 105, 110, 103])", "Pong([112, 111, 110, 103])", "Text(\"Héllo\")",
+        "Binary([110, 101, 120, 116])"];
+    assert_eq!(all(&bytes), expected);
+    assert_eq!(events(&mut Receiver::new(&Limits::default()), &bytes, &[1; 999]), expected);
+}
+
+#[test]
+fn fragments_keep_their_order() {
+    assert_eq!(all(&frame(0x80, b"x")), ["ContinuationUnexpected"]);
+    assert_eq!(all(&frame(0x00, b"x")), ["ContinuationUnexpected"]);
+    let bytes = [frame(0x01, b"a"), frame(0x81, b"b")].concat();
+    assert_eq!(all(&bytes), ["ContinuationExpected"]);
+    let bytes = [frame(0x02, b"a"), frame(0x80, b"b"), frame(0x80, b"c")].concat();
+    assert_eq!(all(&bytes), ["Binary([97, 98])", "ContinuationUnexpected"]);
+}
+
+#[test]
+fn bad_text_fails_at_its_first_byte() {
+    // The frame announces 1000 bytes; the fifth is wrong, and nothing follows it.
+    let whole = frame(0x81, &[b"good\xff".as_slice(), &[b'x'; 995]].concat());
+    let mut receiver = Receiver::new(&Limits::default());
+    let upto = 8 + 4;
+    assert_eq!(events(&mut receiver, &whole[..upto], &[]), [""; 0]);
+    assert_eq!(events(&mut receiver, &whole[upto..=upto], &[]), ["BadUtf8"]);
+
+    // A character may be cut by a fragment, but not by the end of the message.
+    let bytes = [frame(0x01, b"\xe2\x82"), frame(0x80, b"\xac")].concat();
+    assert_eq!(all(&bytes), ["Text(\"€\")"]);
+    let bytes = [frame(0x01, b"\xe2"), frame(0x80, b"\x82")].concat();
+    assert_eq!(all(&bytes), ["BadUtf8"]);
+    assert_eq!(all(&frame(0x81, b"\xe2\x82")), ["BadUtf8"]);
+}
+
+#[test]
+fn nothing_follows_a_close() {
+    let bytes =
+        [frame(0x88, b"\x03\xe8bye"), frame(0x81, b"late"), vec![0xff; 50]].concat();
+    let close = CloseFrame { code: CloseCode::NORMAL, reason: "bye" };
+    assert_eq!(all(&bytes), [format!("Close({close:?})")]);
+    assert_eq!(all(&frame(0x88, b"\x03")), ["BadCloseLength"]);
+    assert_eq!(all(&frame(0x88, b"\x03\xed")), ["BadCloseCode(1005)"]);
+    assert_eq!(all(&frame(0x88, b"\x03\xe8\xff")), ["BadUtf8"]);
+}
+
+#[test]
+fn nothing_follows_a_fault() {
+    let bytes = [frame(0xc1, b"x"), frame(0x81, b"late")].concat();
+    assert_eq!(all(&bytes), ["ReservedBits(4)"]);
+    assert_eq!(
+        events(&mut Receiver::new(&Limits::default()), &bytes, &[1; 99]),
+        ["ReservedBits(4)"]
+    );
+}
+
+#[test]
+fn size_is_checked_at_the_header() {
+    let exact = frame(0x82, &[7; 10]);
+    let mut receiver = Receiver::new(&limits(10, 10));
+    assert_eq!(events(&mut receiver, &exact, &[]).len(), 1);
+
+    let header = &frame(0x82, &[7; 11])[..6];
+    let mut receiver = Receiver::new(&limits(10, 10));
+    assert_eq!(events(&mut receiver, header, &[]), ["MessageTooBig { size: 11, limit: 10 }"]);
+
+    // The sum over fragments counts, whichever of them goes over.
+    let bytes = [frame(0x02, &[7; 6]), frame(0x80, &[7; 5])[..6].to_vec()].concat();
+    let mut receiver = Receiver::new(&limits(10, 10));
+    assert_eq!(events(&mut receiver, &bytes, &[]), ["MessageTooBig { size: 11, limit: 10 }"]);
+
+    for len in [1 << 31, (1 << 31) + 1, 1 << 32, 1u64 << 62, i64::MAX as u64] {
+        let mut bytes = frame(0x02, b"first");
+        Header { fin: true, rsv: 0, opcode: OpCode::Continuation, mask: Some([0; 4]), len }
+            .encode(&mut bytes);
+        let size = len.saturating_add(5);
+        assert_eq!(all(&bytes), [format!("MessageTooBig {{ size: {size}, limit: 65536 }}")]);
+    }
+}
+
+#[test]
+fn a_huge_announcement_costs_nothing_without_a_limit() {
+    let mut bytes = Vec::new();
+    let len = 1 << 62;
+    Header { fin: true, rsv: 0, opcode: OpCode::Binary, mask: Some([0; 4]), len }.encode(&mut bytes);
+    bytes.extend_from_slice(b"only this");
+    let mut receiver = Receiver::new(&limits(usize::MAX, 10));
+    assert_eq!(events(&mut receiver, &bytes, &[]), [""; 0]);
+    assert!(receiver.is_partial());
+    assert_eq!(receiver.landing().map(|landing| landing.len()), Some(Assembly::LANDING_MIN));
+}
+
+#[test]
+fn fragments_are_counted() {
+    let bytes = [frame(0x01, b""), frame(0x00, b""), frame(0x80, b"x")].concat();
+    assert_eq!(events(&mut Receiver::new(&limits(10, 3)), &bytes, &[]), ["Text(\"x\")"]);
+    let mut receiver = Receiver::new(&limits(10, 2));
+    assert_eq!(events(&mut receiver, &bytes, &[]), ["TooManyFragments { limit: 2 }"]);
+
+    // A million empty fragments cost no memory.
+    let mut receiver = Receiver::new(&limits(10, usize::MAX));
+    let mut bytes = frame(0x01, b"");
+    bytes.extend(frame(0x00, b"").repeat(1_000_000));
+    assert_eq!(events(&mut receiver, &bytes, &[]), [""; 0]);
+    assert_eq!(receiver.partial.as_deref().map(|partial| partial.assembly.len()), Some(0));
+}
+
+#[test]
+fn large_frames_land_in_their_message() {
+    let payload: Vec<u8> = (0..300_000u32).map(|at| (at % 251) as u8).collect();
+    let bytes = frame(0x82, &payload);
+    let mut receiver = Receiver::new(&limits(usize::MAX, 10));
+    assert!(receiver.landing().is_none());
+    assert_eq!(events(&mut receiver, &bytes[..1000], &[]), [""; 0]);
+    let mut at = 1000;
+    while let Some(landing) = receiver.landing() {
+        // Odd sizes, so that the mask has to be turned.
+        let size = landing.len().min(bytes.len() - at).min(10_007);
+        landing[..size].copy_from_slice(&bytes[at..at + size]);
+        assert_eq!(receiver.landed(size), Ok(()));
+        at += size;
+    }
+    assert!(bytes.len() - at < Assembly::LANDING_MIN);
+    let mut rest = bytes[at..].to_vec();
+    let mut input = &mut rest[..];
+    assert_eq!(receiver.next(&mut input), Ok(Some(Message::Binary(&payload))));
+    assert_eq!(receiver.next(&mut input), Ok(None));
+    assert!(receiver.partial.is_none());
+}
+
+#[test]
+fn a_frame_may_end_with_the_landing() {
+    let text = "é".repeat(50_000);
+    let bytes = frame(0x81, text.as_bytes());
+    let mut receiver = Receiver::new(&limits(usize::MAX, 10));
+    assert_eq!(events(&mut receiver, &bytes[..15], &[]), [""; 0]);
+    let mut at = 15;
+    while let Some(landing) = receiver.landing() {
+        let size = landing.len();
+        landing.copy_from_slice(&bytes[at..at + size]);
+        assert_eq!(receiver.landed(size), Ok(()));
+        at += size;
+    }
+    assert_eq!(events(&mut receiver, &bytes[at..], &[3; 99_999]), [format!("Text({text:?})")]);
+
+    let mut receiver = Receiver::new(&limits(usize::MAX, 10));
+    assert_eq!(events(&mut receiver, &bytes[..15], &[]), [""; 0]);
+    receiver.landing().expect("large")[0] ^= 0xff;
+    assert_eq!(receiver.landed(1), Err(ProtocolError::BadUtf8));
+    assert_eq!(events(&mut receiver, &bytes, &[]), [""; 0]);
+}
+
+fn any_frame() -> impl Strategy<Value = Vec<u8>> {
+    let first = prop::sample::select(vec![
+        0x81u8, 0x82, 0x01, 0x02, 0x00, 0x80, 0x80, 0x00, 0x89, 0x8a, 0x81, 0x82, 0x89, 0xc1,
+    ]);
+    let payload = prop_oneof![
+        4 => any::<String>().prop_map(String::into_bytes),
+        2 => prop::collection::vec(any::<u8>(), 0..100),
+        1 => prop::collection::vec(any::<u8>(), 0..400),
+    ];
+    (first, payload).prop_map(|(first, mut payload)| {
+        if first & 0x8 != 0 {
+            payload.truncate(125);
+        }
+        frame(first, &payload)
+    })
+}
+
+proptest! {
+    #[test]
+    fn any_cut_gives_the_same_messages(
+        frames in prop::collection::vec(any_frame(), 0..12),
+        close in any::<Option<u16>>(),
+        cuts in prop::collection::vec(1usize..40, 0..200),
+    ) {
+        let mut bytes = frames.concat();
+        if let Some(code) = close {
+            bytes.extend(frame(0x88, &code.to_be_bytes()));
+        }
+        let whole = events(&mut Receiver::new(&limits(300, 4)), &bytes, &[]);
+        let cut = events(&mut Receiver::new(&limits(300, 4)), &bytes, &cuts);
+        prop_assert_eq!(whole, cut);
+    }
+
+    #[test]
+    fn any_bytes_are_taken(
+        bytes in prop::collection::vec(any::<u8>(), 0..300),
+        cuts in prop::collection::vec(1usize..40, 0..50),
+    ) {
+        let whole = events(&mut Receiver::new(&Limits::default()), &bytes, &[]);
+        let cut = events(&mut Receiver::new(&Limits::default()), &bytes, &cuts);
+        prop_assert_eq!(whole, cut);
+    }
+}
