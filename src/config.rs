@@ -80,12 +80,16 @@ pub(crate) struct Config {
     pub(crate) keep_requests: bool,
     /// Whether Nagle's algorithm is off (TCP_NODELAY).
     pub(crate) nodelay: bool,
+    /// The subprotocols that the server speaks, the one it likes best first.
+    pub(crate) subprotocols: Vec<String>,
 }
 
 impl Config {
     /// Returns the silence after which a peer is given up, if that is on.
     pub(crate) fn idle_after(&self) -> Option<Duration> {
-        let idle = self.idle_timeout.unwrap_or(self.silence_max.saturating_mul(2));
+        let idle = self
+            .idle_timeout
+            .unwrap_or_else(|| self.silence_max.saturating_mul(2));
         (!idle.is_zero()).then_some(idle)
     }
 }
@@ -108,6 +112,7 @@ impl Default for Config {
             backlog: 4096,
             keep_requests: false,
             nodelay: true,
+            subprotocols: Vec::new(),
         }
     }
 }

@@ -14,6 +14,7 @@
 use std::any::Any;
 use std::fmt;
 use std::io;
+use std::path::PathBuf;
 
 use http::StatusCode;
 
@@ -154,7 +155,10 @@ impl fmt::Display for ProtocolError {
             Self::LengthNotMinimal => f.write_str("payload length is not minimally encoded"),
             Self::LengthTopBit => f.write_str("top bit of the payload length is set"),
             Self::MessageTooBig { size, limit } => {
-                write!(f, "message of {size} bytes exceeds max_recv_size of {limit}")
+                write!(
+                    f,
+                    "message of {size} bytes exceeds max_recv_size of {limit}"
+                )
             }
             Self::ReservedBits(bits) => write!(f, "reserved bits {bits:#05b} are set"),
             Self::ReservedOpCode(code) => write!(f, "reserved opcode {code:#x}"),
@@ -252,7 +256,10 @@ impl fmt::Display for HandshakeError {
             Self::ConnectionNotUpgrade => f.write_str("connection header does not list upgrade"),
             Self::DuplicateHeader(name) => write!(f, "more than one {name} header"),
             Self::HeadTooBig { limit } => {
-                write!(f, "request head exceeds max_handshake_size of {limit} bytes")
+                write!(
+                    f,
+                    "request head exceeds max_handshake_size of {limit} bytes"
+                )
             }
             Self::HttpVersion => f.write_str("http version is not 1.1"),
             Self::MethodNotGet => f.write_str("method is not GET"),
@@ -284,6 +291,13 @@ pub enum SendError {
     },
     /// A close code that must not be sent (RFC 6455, 7.4), among them 1005, 1006 and 1015.
     BadCloseCode(u16),
+    /// A frame that cannot be sent by itself: a continuation, or a malformed Close.
+    BadFrame,
+    /// A part of an HTTP answer is malformed: a status that is no refusal, a header name or value
+    /// or a reason phrase with bytes that would break the message apart.
+    BadResponse,
+    /// Text that is not UTF-8.
+    BadUtf8,
     /// The connection is closing: after a Close frame nothing may follow (RFC 6455, 5.5.1).
     Closing,
     /// A control frame's payload, or a close reason with its code, of more than 125 bytes
@@ -305,19 +319,21 @@ pub enum SendError {
         /// The limit, in bytes.
         limit: usize,
     },
-    /// A part of an HTTP answer is malformed: a status that is no refusal, a header name or value
-    /// or a reason phrase with bytes that would break the message apart.
-    BadResponse,
 }
 
 impl fmt::Display for SendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::BacklogFull { queued, limit } => {
-                write!(f, "{queued} bytes are queued already, max_backlog is {limit}")
+                write!(
+                    f,
+                    "{queued} bytes are queued already, max_backlog is {limit}"
+                )
             }
             Self::BadCloseCode(code) => write!(f, "close code {code} must not be sent"),
+            Self::BadFrame => f.write_str("frame cannot be sent by itself"),
             Self::BadResponse => f.write_str("malformed part of an http answer"),
+            Self::BadUtf8 => f.write_str("text is not utf-8"),
             Self::Closing => f.write_str("the connection is closing"),
             Self::ControlTooLong { size } => {
                 write!(f, "control frame of {size} bytes, 125 are allowed")
@@ -326,7 +342,10 @@ impl fmt::Display for SendError {
             Self::HandshakeDone => f.write_str("the opening handshake is over"),
             Self::NotReady => f.write_str("the opening handshake is not over"),
             Self::TooBig { size, limit } => {
-                write!(f, "message of {size} bytes exceeds max_send_size of {limit}")
+                write!(
+                    f,
+                    "message of {size} bytes exceeds max_send_size of {limit}"
+                )
             }
         }
     }
@@ -378,6 +397,13 @@ pub enum BuildError {
     },
     /// No listener was named.
     NoListener,
+    /// A file with a certificate chain or a private key cannot be used.
+    Pem {
+        /// The file, as given to `config_from_pem`.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: PemProblem,
+    },
 }
 
 impl fmt::Display for BuildError {
@@ -387,6 +413,7 @@ impl fmt::Display for BuildError {
             Self::EventLoop(error) => write!(f, "cannot make the event loop: {error}"),
             Self::Listen { address, source } => write!(f, "cannot listen on {address}: {source}"),
             Self::NoListener => f.write_str("no listener: call listen, or one of its kind"),
+            Self::Pem { path, problem } => write!(f, "{}: {problem}", path.display()),
         }
     }
 }
@@ -395,7 +422,52 @@ impl std::error::Error for BuildError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::EventLoop(source) | Self::Listen { source, .. } => Some(source),
+            Self::Pem { problem, .. } => problem.source(),
             Self::Conflict(_) | Self::NoListener => None,
+        }
+    }
+}
+
+/// What is wrong with a PEM file, as [`BuildError::Pem`] tells it.
+#[non_exhaustive]
+#[derive(Debug)]
+pub enum PemProblem {
+    /// The private key is encrypted; it has to be stored without a pass phrase.
+    EncryptedKey,
+    /// The PEM framing or the base64 in it is malformed.
+    Malformed(Box<dyn std::error::Error + Send + Sync>),
+    /// The private key does not belong to the first certificate of the chain.
+    Mismatch,
+    /// The file has no `CERTIFICATE` section.
+    NoCertificate,
+    /// The file has no private key section (PKCS#8, PKCS#1 or SEC1).
+    NoKey,
+    /// The file cannot be read.
+    Unreadable(io::Error),
+    /// The PEM is in order, but TLS cannot use what it holds.
+    Unusable(Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl fmt::Display for PemProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::EncryptedKey => f.write_str("the private key is encrypted"),
+            Self::Malformed(error) => write!(f, "malformed pem: {error}"),
+            Self::Mismatch => f.write_str("the private key does not belong to the certificate"),
+            Self::NoCertificate => f.write_str("no certificate in the file"),
+            Self::NoKey => f.write_str("no private key in the file"),
+            Self::Unreadable(error) => write!(f, "cannot read the file: {error}"),
+            Self::Unusable(error) => write!(f, "not usable for tls: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for PemProblem {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Malformed(source) | Self::Unusable(source) => Some(&**source),
+            Self::Unreadable(source) => Some(source),
+            Self::EncryptedKey | Self::Mismatch | Self::NoCertificate | Self::NoKey => None,
         }
     }
 }
@@ -449,11 +521,23 @@ mod tests {
 
     #[test]
     fn faults_map_to_their_codes_and_statuses() {
-        let big = ProtocolError::MessageTooBig { size: 70_000, limit: 65_536 };
+        let big = ProtocolError::MessageTooBig {
+            size: 70_000,
+            limit: 65_536,
+        };
         assert_eq!(big.close_code(), CloseCode::MESSAGE_TOO_BIG);
-        assert_eq!(big.to_string(), "message of 70000 bytes exceeds max_recv_size of 65536");
-        assert_eq!(ProtocolError::BadUtf8.close_code(), CloseCode::INVALID_PAYLOAD);
-        assert_eq!(ProtocolError::Unmasked.close_code(), CloseCode::PROTOCOL_ERROR);
+        assert_eq!(
+            big.to_string(),
+            "message of 70000 bytes exceeds max_recv_size of 65536"
+        );
+        assert_eq!(
+            ProtocolError::BadUtf8.close_code(),
+            CloseCode::INVALID_PAYLOAD
+        );
+        assert_eq!(
+            ProtocolError::Unmasked.close_code(),
+            CloseCode::PROTOCOL_ERROR
+        );
         assert_eq!(
             ProtocolError::TooManyFragments { limit: 1 }.close_code(),
             CloseCode::POLICY_VIOLATION
@@ -465,8 +549,17 @@ mod tests {
 
     #[test]
     fn panic_texts_are_kept() {
-        assert_eq!(HandlerError::from_panic(&"boom").to_string(), "panicked: boom");
-        assert_eq!(HandlerError::from_panic(&"bang".to_owned()).to_string(), "panicked: bang");
-        assert_eq!(HandlerError::from_panic(&7).to_string(), "panicked: (no message)");
+        assert_eq!(
+            HandlerError::from_panic(&"boom").to_string(),
+            "panicked: boom"
+        );
+        assert_eq!(
+            HandlerError::from_panic(&"bang".to_owned()).to_string(),
+            "panicked: bang"
+        );
+        assert_eq!(
+            HandlerError::from_panic(&7).to_string(),
+            "panicked: (no message)"
+        );
     }
 }

@@ -27,9 +27,12 @@ impl Assembly {
     pub(super) fn push(&mut self, chunk: &[u8], remaining: u64) {
         let needed = self.filled.saturating_add(chunk.len());
         if needed > self.bytes.capacity() {
-            let whole = self.filled.saturating_add(usize::try_from(remaining).unwrap_or(usize::MAX));
+            let whole = self
+                .filled
+                .saturating_add(usize::try_from(remaining).unwrap_or(usize::MAX));
             let target = whole.min(needed.saturating_mul(4));
-            self.bytes.reserve_exact(target.saturating_sub(self.bytes.len()));
+            self.bytes
+                .reserve_exact(target.saturating_sub(self.bytes.len()));
         }
         let spare = self.bytes.len() - self.filled;
         let (over, beyond) = chunk.split_at(spare.min(chunk.len()));
@@ -71,7 +74,11 @@ mod tests {
     fn memory_follows_what_came() {
         let mut assembly = Assembly::default();
         assembly.push(b"x", u64::MAX);
-        assert!(assembly.bytes.capacity() <= 8, "{}", assembly.bytes.capacity());
+        assert!(
+            assembly.bytes.capacity() <= 8,
+            "{}",
+            assembly.bytes.capacity()
+        );
         for _ in 0..1000 {
             assembly.push(&[7; 100], u64::MAX);
             assert!(assembly.bytes.capacity() <= 4 * assembly.len() + 8);

@@ -93,7 +93,10 @@ impl<'p> CloseFrame<'p> {
     /// A body of one byte, a code that must not be sent, a reason that is not UTF-8.
     pub fn parse(body: &'p [u8]) -> Result<Self, ProtocolError> {
         match body {
-            [] => Ok(Self { code: CloseCode::NO_STATUS, reason: "" }),
+            [] => Ok(Self {
+                code: CloseCode::NO_STATUS,
+                reason: "",
+            }),
             [_] => Err(ProtocolError::BadCloseLength),
             [high, low, reason @ ..] => {
                 let code = u16::from_be_bytes([*high, *low]);
@@ -101,7 +104,10 @@ impl<'p> CloseFrame<'p> {
                     return Err(ProtocolError::BadCloseCode(code));
                 }
                 let reason = std::str::from_utf8(reason).map_err(|_| ProtocolError::BadUtf8)?;
-                Ok(Self { code: CloseCode(code), reason })
+                Ok(Self {
+                    code: CloseCode(code),
+                    reason,
+                })
             }
         }
     }
@@ -137,15 +143,31 @@ mod tests {
 
     #[test]
     fn reserved_codes_never_pass() {
-        for code in [0, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65535] {
+        for code in [
+            0, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65535,
+        ] {
             let body = u16::to_be_bytes(code);
-            assert_eq!(CloseFrame::parse(&body), Err(ProtocolError::BadCloseCode(code)));
-            let frame = CloseFrame { code: code.into(), reason: "x" };
-            assert_eq!(frame.encode(&mut Vec::new()), Err(SendError::BadCloseCode(code)));
+            assert_eq!(
+                CloseFrame::parse(&body),
+                Err(ProtocolError::BadCloseCode(code))
+            );
+            let frame = CloseFrame {
+                code: code.into(),
+                reason: "x",
+            };
+            assert_eq!(
+                frame.encode(&mut Vec::new()),
+                Err(SendError::BadCloseCode(code))
+            );
         }
-        for code in [1000, 1001, 1002, 1003, 1007, 1011, 1012, 1013, 1014, 3000, 3999, 4000, 4999] {
+        for code in [
+            1000, 1001, 1002, 1003, 1007, 1011, 1012, 1013, 1014, 3000, 3999, 4000, 4999,
+        ] {
             let mut body = Vec::new();
-            let frame = CloseFrame { code: code.into(), reason: "bye" };
+            let frame = CloseFrame {
+                code: code.into(),
+                reason: "bye",
+            };
             assert_eq!(frame.encode(&mut body), Ok(()));
             assert_eq!(CloseFrame::parse(&body), Ok(frame));
         }
@@ -153,10 +175,19 @@ mod tests {
 
     #[test]
     fn bodies_have_no_code_or_a_whole_one() {
-        let empty = CloseFrame { code: CloseCode::NO_STATUS, reason: "" };
+        let empty = CloseFrame {
+            code: CloseCode::NO_STATUS,
+            reason: "",
+        };
         assert_eq!(CloseFrame::parse(b""), Ok(empty));
-        assert_eq!(CloseFrame::parse(b"\x03"), Err(ProtocolError::BadCloseLength));
-        assert_eq!(CloseFrame::parse(b"\x03\xe8\xff"), Err(ProtocolError::BadUtf8));
+        assert_eq!(
+            CloseFrame::parse(b"\x03"),
+            Err(ProtocolError::BadCloseLength)
+        );
+        assert_eq!(
+            CloseFrame::parse(b"\x03\xe8\xff"),
+            Err(ProtocolError::BadUtf8)
+        );
         let mut body = Vec::new();
         assert_eq!(empty.encode(&mut body), Ok(()));
         assert!(body.is_empty());
@@ -165,9 +196,18 @@ mod tests {
     #[test]
     fn reasons_fit_a_control_frame() {
         let long = "x".repeat(124);
-        let frame = CloseFrame { code: CloseCode::NORMAL, reason: &long };
-        assert_eq!(frame.encode(&mut Vec::new()), Err(SendError::ControlTooLong { size: 126 }));
-        let frame = CloseFrame { code: CloseCode::NORMAL, reason: &long[1..] };
+        let frame = CloseFrame {
+            code: CloseCode::NORMAL,
+            reason: &long,
+        };
+        assert_eq!(
+            frame.encode(&mut Vec::new()),
+            Err(SendError::ControlTooLong { size: 126 })
+        );
+        let frame = CloseFrame {
+            code: CloseCode::NORMAL,
+            reason: &long[1..],
+        };
         assert_eq!(frame.encode(&mut Vec::new()), Ok(()));
     }
 }

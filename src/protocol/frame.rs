@@ -3,7 +3,10 @@
 use crate::error::ProtocolError;
 
 /// What a frame carries (RFC 6455, 11.8).
-#[expect(clippy::exhaustive_enums, reason = "RFC 6455 defines these six; others are refused")]
+#[expect(
+    clippy::exhaustive_enums,
+    reason = "RFC 6455 defines these six; others are refused"
+)]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum OpCode {
     /// A further fragment of a message.
@@ -82,11 +85,10 @@ impl Header {
     /// Whatever RFC 6455, 5.2 and 5.5 forbid in a single header: reserved bits and opcodes,
     /// fragmented or long control frames, an unmasked payload, a length that is not minimal or
     /// has its top bit set.
-    pub fn parse(
-        input: &[u8],
-        extension_rsv: u8,
-    ) -> Result<Option<(Self, usize)>, ProtocolError> {
-        let Some(&first) = input.first() else { return Ok(None) };
+    pub fn parse(input: &[u8], extension_rsv: u8) -> Result<Option<(Self, usize)>, ProtocolError> {
+        let Some(&first) = input.first() else {
+            return Ok(None);
+        };
         let fin = first & 0x80 != 0;
         let rsv = first >> 4 & 0b111;
         // RFC 6455, 5.2: "If a nonzero value is received and none of the negotiated extensions
@@ -108,7 +110,9 @@ impl Header {
         if control && rsv != 0 {
             return Err(ProtocolError::ReservedBits(rsv));
         }
-        let Some(&second) = input.get(1) else { return Ok(None) };
+        let Some(&second) = input.get(1) else {
+            return Ok(None);
+        };
         // RFC 6455, 5.1: "The server MUST close the connection upon receiving a frame that is
         // not masked."
         if second & 0x80 == 0 {
@@ -121,7 +125,9 @@ impl Header {
         // RFC 6455, 5.2: "the minimal number of bytes MUST be used to encode the length"
         let (len, at) = match short {
             126 => {
-                let Some(bytes) = array::<2>(input, 2) else { return Ok(None) };
+                let Some(bytes) = array::<2>(input, 2) else {
+                    return Ok(None);
+                };
                 let len = u16::from_be_bytes(bytes);
                 if len < 126 {
                     return Err(ProtocolError::LengthNotMinimal);
@@ -133,7 +139,9 @@ impl Header {
                 if input.get(2).is_some_and(|&top| top & 0x80 != 0) {
                     return Err(ProtocolError::LengthTopBit);
                 }
-                let Some(bytes) = array::<8>(input, 2) else { return Ok(None) };
+                let Some(bytes) = array::<8>(input, 2) else {
+                    return Ok(None);
+                };
                 let len = u64::from_be_bytes(bytes);
                 if len <= u64::from(u16::MAX) {
                     return Err(ProtocolError::LengthNotMinimal);
@@ -142,8 +150,16 @@ impl Header {
             }
             short => (u64::from(short), 2),
         };
-        let Some(key) = array::<4>(input, at) else { return Ok(None) };
-        let header = Self { fin, rsv, opcode, mask: Some(key), len };
+        let Some(key) = array::<4>(input, at) else {
+            return Ok(None);
+        };
+        let header = Self {
+            fin,
+            rsv,
+            opcode,
+            mask: Some(key),
+            len,
+        };
         Ok(Some((header, at + 4)))
     }
 
@@ -184,17 +200,42 @@ mod tests {
     #[test]
     fn every_length_encoding_round_trips() {
         let lens = [
-            0, 1, 125, 126, 127, 0xfffe, 0xffff, 0x1_0000, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff,
-            0x1_0000_0000, (1 << 62) + 1, i64::MAX as u64,
+            0,
+            1,
+            125,
+            126,
+            127,
+            0xfffe,
+            0xffff,
+            0x1_0000,
+            0x7fff_ffff,
+            0x8000_0000,
+            0xffff_ffff,
+            0x1_0000_0000,
+            (1 << 62) + 1,
+            i64::MAX as u64,
         ];
         for len in lens {
-            let header =
-                Header { fin: true, rsv: 0, opcode: OpCode::Binary, mask: Some([1, 2, 3, 4]), len };
+            let header = Header {
+                fin: true,
+                rsv: 0,
+                opcode: OpCode::Binary,
+                mask: Some([1, 2, 3, 4]),
+                len,
+            };
             let mut bytes = Vec::new();
             header.encode(&mut bytes);
-            assert_eq!(Header::parse(&bytes, 0), Ok(Some((header, bytes.len()))), "{len}");
+            assert_eq!(
+                Header::parse(&bytes, 0),
+                Ok(Some((header, bytes.len()))),
+                "{len}"
+            );
             for cut in 0..bytes.len() {
-                assert_eq!(Header::parse(&bytes[..cut], 0), Ok(None), "{len} cut at {cut}");
+                assert_eq!(
+                    Header::parse(&bytes[..cut], 0),
+                    Ok(None),
+                    "{len} cut at {cut}"
+                );
             }
         }
     }
@@ -202,14 +243,23 @@ mod tests {
     #[test]
     fn the_top_bit_is_refused_at_its_byte() {
         assert_eq!(error(b"\x82\xff\x80"), ProtocolError::LengthTopBit);
-        assert_eq!(error(b"\x82\xff\xff\xff\xff\xff\xff\xff\xff\xff"), ProtocolError::LengthTopBit);
+        assert_eq!(
+            error(b"\x82\xff\xff\xff\xff\xff\xff\xff\xff\xff"),
+            ProtocolError::LengthTopBit
+        );
     }
 
     #[test]
     fn lengths_must_be_minimal() {
         assert_eq!(error(b"\x82\xfe\x00\x7d"), ProtocolError::LengthNotMinimal);
-        assert_eq!(error(b"\x82\xff\0\0\0\0\0\0\xff\xff"), ProtocolError::LengthNotMinimal);
-        assert_eq!(error(b"\x82\xff\0\0\0\0\0\0\0\0"), ProtocolError::LengthNotMinimal);
+        assert_eq!(
+            error(b"\x82\xff\0\0\0\0\0\0\xff\xff"),
+            ProtocolError::LengthNotMinimal
+        );
+        assert_eq!(
+            error(b"\x82\xff\0\0\0\0\0\0\0\0"),
+            ProtocolError::LengthNotMinimal
+        );
     }
 
     #[test]
@@ -230,7 +280,13 @@ mod tests {
     #[test]
     fn extensions_allow_their_bit_on_data_only() {
         assert!(Header::parse(b"\xc1", 0b100).is_ok());
-        assert_eq!(Header::parse(b"\xc9", 0b100), Err(ProtocolError::ReservedBits(0b100)));
-        assert_eq!(Header::parse(b"\xe1", 0b100), Err(ProtocolError::ReservedBits(0b110)));
+        assert_eq!(
+            Header::parse(b"\xc9", 0b100),
+            Err(ProtocolError::ReservedBits(0b100))
+        );
+        assert_eq!(
+            Header::parse(b"\xe1", 0b100),
+            Err(ProtocolError::ReservedBits(0b110))
+        );
     }
 }

@@ -77,7 +77,9 @@ impl Receiver {
             Ok(Step::Whole(message)) => Ok(message),
             Ok(Step::Kept) => {
                 // `step` answers `Kept` only after filling `partial`.
-                let Some(partial) = self.partial.as_deref() else { return Ok(None) };
+                let Some(partial) = self.partial.as_deref() else {
+                    return Ok(None);
+                };
                 partial.message()
             }
             Err(error) => Err(error),
@@ -110,8 +112,12 @@ impl Receiver {
     ///
     /// As [`next`](Self::next), which also returns the message when it is whole.
     pub fn landed(&mut self, size: usize) -> Result<(), ProtocolError> {
-        let Some(partial) = self.partial.as_deref_mut() else { return Ok(()) };
-        let Some(frame) = &mut partial.frame else { return Ok(()) };
+        let Some(partial) = self.partial.as_deref_mut() else {
+            return Ok(());
+        };
+        let Some(frame) = &mut partial.frame else {
+            return Ok(());
+        };
         let bytes = partial.assembly.landed(size);
         let result = frame.unmask(bytes, partial.text.as_mut());
         self.done |= result.is_err();
@@ -120,23 +126,27 @@ impl Receiver {
 
     /// Returns whether a message, or a frame of it, is under way.
     pub fn is_partial(&self) -> bool {
-        self.partial.as_deref().is_some_and(|partial| partial.delivered.is_none())
+        self.partial
+            .as_deref()
+            .is_some_and(|partial| partial.delivered.is_none())
     }
 
     /// Goes on until there is a message or `input` is used up.
     fn step<'b>(&mut self, input: &mut &'b mut [u8]) -> Result<Step<'b>, ProtocolError> {
         self.forget_delivered();
         loop {
-            if let Some(partial) = self.partial.as_deref_mut() {
-                if partial.frame.is_some() {
-                    match partial.advance(input)? {
-                        Progress::Starved => return Ok(Step::Starved),
-                        Progress::FrameEnd => {}
-                        Progress::MessageEnd => return Ok(Step::Kept),
-                    }
+            if let Some(partial) = self.partial.as_deref_mut()
+                && partial.frame.is_some()
+            {
+                match partial.advance(input)? {
+                    Progress::Starved => return Ok(Step::Starved),
+                    Progress::FrameEnd => {}
+                    Progress::MessageEnd => return Ok(Step::Kept),
                 }
             }
-            let Some(header) = self.header(input)? else { return Ok(Step::Starved) };
+            let Some(header) = self.header(input)? else {
+                return Ok(Step::Starved);
+            };
             self.check(&header)?;
             let unfragmented = header.fin && header.opcode != OpCode::Continuation;
             if unfragmented && let Some(payload) = split(input, header.len) {
@@ -149,7 +159,10 @@ impl Receiver {
 
     /// Parses the next header; what is cut by the end of `input` is kept.
     fn header(&mut self, input: &mut &mut [u8]) -> Result<Option<Header>, ProtocolError> {
-        let stashed = self.partial.as_deref().is_some_and(|partial| partial.head_len > 0);
+        let stashed = self
+            .partial
+            .as_deref()
+            .is_some_and(|partial| partial.head_len > 0);
         if !stashed && let Some((header, size)) = Header::parse(input, 0)? {
             *input = &mut std::mem::take(input)[size..];
             return Ok(Some(header));
@@ -174,7 +187,10 @@ impl Receiver {
         if header.opcode.is_control() {
             return Ok(());
         }
-        let under_way = self.partial.as_deref().filter(|partial| partial.kind.is_some());
+        let under_way = self
+            .partial
+            .as_deref()
+            .filter(|partial| partial.kind.is_some());
         // RFC 6455, 5.4: a message is one frame, or starts with FIN clear and an opcode and goes
         // on with continuations; "fragments of one message MUST NOT be interleaved".
         let (before, fragments) = match (header.opcode == OpCode::Continuation, under_way) {
@@ -185,17 +201,24 @@ impl Receiver {
         };
         let size = before.saturating_add(header.len);
         if size > self.max_recv_size as u64 {
-            return Err(ProtocolError::MessageTooBig { size, limit: self.max_recv_size });
+            return Err(ProtocolError::MessageTooBig {
+                size,
+                limit: self.max_recv_size,
+            });
         }
         if fragments >= self.max_fragments {
-            return Err(ProtocolError::TooManyFragments { limit: self.max_fragments });
+            return Err(ProtocolError::TooManyFragments {
+                limit: self.max_fragments,
+            });
         }
         Ok(())
     }
 
     /// Frees what the previous call handed out.
     fn forget_delivered(&mut self) {
-        let Some(partial) = self.partial.as_deref_mut() else { return };
+        let Some(partial) = self.partial.as_deref_mut() else {
+            return;
+        };
         if let Some(opcode) = partial.delivered.take() {
             partial.control.clear();
             if !opcode.is_control() {
@@ -270,7 +293,9 @@ impl Partial {
 
     /// Takes the frame's payload from `input`.
     fn advance(&mut self, input: &mut &mut [u8]) -> Result<Progress, ProtocolError> {
-        let Some(frame) = &mut self.frame else { return Ok(Progress::FrameEnd) };
+        let Some(frame) = &mut self.frame else {
+            return Ok(Progress::FrameEnd);
+        };
         let take = frame.remaining.min(input.len() as u64);
         if let Some(chunk) = split(input, take) {
             if frame.opcode.is_control() {
@@ -338,7 +363,9 @@ impl Frame {
 
 /// Splits `len` bytes off the front of `input`, if it holds as many.
 fn split<'b>(input: &mut &'b mut [u8], len: u64) -> Option<&'b mut [u8]> {
-    let len = usize::try_from(len).ok().filter(|len| *len <= input.len())?;
+    let len = usize::try_from(len)
+        .ok()
+        .filter(|len| *len <= input.len())?;
     let (front, rest) = std::mem::take(input).split_at_mut(len);
     *input = rest;
     Some(front)

@@ -79,7 +79,10 @@ impl Sender {
                 return Err(SendError::ControlTooLong { size: len });
             }
         } else if len > max_send_size {
-            return Err(SendError::TooBig { size: len, limit: max_send_size });
+            return Err(SendError::TooBig {
+                size: len,
+                limit: max_send_size,
+            });
         }
         Ok(FrameHead::new(opcode, len))
     }
@@ -163,13 +166,18 @@ impl Prepared {
 
     fn new(opcode: OpCode, payload: &[u8]) -> Self {
         let head = FrameHead::new(opcode, payload.len());
-        Self { frame: [&head, payload].concat().into(), size: payload.len() }
+        Self {
+            frame: [&head, payload].concat().into(),
+            size: payload.len(),
+        }
     }
 }
 
 impl fmt::Debug for Prepared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Prepared").field("size", &self.size).finish_non_exhaustive()
+        f.debug_struct("Prepared")
+            .field("size", &self.size)
+            .finish_non_exhaustive()
     }
 }
 
@@ -181,8 +189,13 @@ mod tests {
     #[test]
     fn heads_are_minimal() {
         for len in [0, 1, 125, 126, 127, 65_535, 65_536, 1 << 32] {
-            let header =
-                Header { fin: true, rsv: 0, opcode: OpCode::Text, mask: None, len: len as u64 };
+            let header = Header {
+                fin: true,
+                rsv: 0,
+                opcode: OpCode::Text,
+                mask: None,
+                len: len as u64,
+            };
             let mut expected = Vec::new();
             header.encode(&mut expected);
             assert_eq!(&*FrameHead::new(OpCode::Text, len), expected);
@@ -194,7 +207,13 @@ mod tests {
         let sender = Sender::default();
         assert!(sender.head(OpCode::Binary, 10, 10).is_ok());
         let error = sender.head(OpCode::Binary, 11, 10).expect_err("too big");
-        assert_eq!(error, SendError::TooBig { size: 11, limit: 10 });
+        assert_eq!(
+            error,
+            SendError::TooBig {
+                size: 11,
+                limit: 10
+            }
+        );
         // Control frames have their own limit.
         assert!(sender.head(OpCode::Ping, 125, 10).is_ok());
         let error = sender.head(OpCode::Pong, 126, 999).expect_err("too long");
@@ -211,7 +230,10 @@ mod tests {
 
         assert_eq!(sender.close(CloseCode::NORMAL, "bye", &mut out), Ok(7));
         assert_eq!(out, b"\x88\x05\x03\xe8bye");
-        assert_eq!(sender.close(CloseCode::NORMAL, "", &mut out), Err(SendError::Closing));
+        assert_eq!(
+            sender.close(CloseCode::NORMAL, "", &mut out),
+            Err(SendError::Closing)
+        );
         let late = sender.message(OpCode::Text, b"late", usize::MAX, &mut out);
         assert_eq!(late, Err(SendError::Closing));
         assert_eq!(out.len(), 7);
@@ -220,7 +242,10 @@ mod tests {
     #[test]
     fn a_close_may_be_empty() {
         let mut out = Vec::new();
-        assert_eq!(Sender::default().close(CloseCode::NO_STATUS, "", &mut out), Ok(2));
+        assert_eq!(
+            Sender::default().close(CloseCode::NO_STATUS, "", &mut out),
+            Ok(2)
+        );
         assert_eq!(out, b"\x88\x00");
     }
 

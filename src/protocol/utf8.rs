@@ -20,7 +20,9 @@ impl Utf8Validator {
     /// [`ProtocolError::BadUtf8`] as soon as the text cannot be UTF-8 whatever follows.
     pub fn feed(&mut self, mut bytes: &[u8]) -> Result<(), ProtocolError> {
         while self.len > 0 {
-            let Some((&byte, rest)) = bytes.split_first() else { return Ok(()) };
+            let Some((&byte, rest)) = bytes.split_first() else {
+                return Ok(());
+            };
             // At most three bytes are pending, or they would have been a character.
             self.pending[usize::from(self.len)] = byte;
             self.len += 1;
@@ -86,7 +88,8 @@ mod tests {
     /// The number of bytes after which `text`, fed one by one, is refused.
     fn refused_at(text: &[u8]) -> Option<usize> {
         let mut validator = Utf8Validator::default();
-        text.iter().position(|byte| validator.feed(std::slice::from_ref(byte)).is_err())
+        text.iter()
+            .position(|byte| validator.feed(std::slice::from_ref(byte)).is_err())
     }
 
     #[test]

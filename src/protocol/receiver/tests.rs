@@ -29,7 +29,11 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 fn limits(max_recv_size: usize, max_fragments: usize) -> Limits {
-    Limits { max_recv_size, max_fragments, ..Limits::default() }
+    Limits {
+        max_recv_size,
+        max_fragments,
+        ..Limits::default()
+    }
 }
 
 /// The messages of `bytes`, cut at the sizes in `cuts` (then not at all), as text; an error ends.
@@ -64,7 +68,9 @@ fn whole_messages_are_not_copied() {
     let range = bytes.as_ptr_range();
     let mut receiver = Receiver::new(&Limits::default());
     let mut input = &mut bytes[..];
-    let Ok(Some(Message::Binary(payload))) = receiver.next(&mut input) else { panic!() };
+    let Ok(Some(Message::Binary(payload))) = receiver.next(&mut input) else {
+        panic!()
+    };
     assert_eq!(payload, b"payload");
     assert!(range.contains(&payload.as_ptr()));
     assert!(receiver.partial.is_none());
@@ -81,10 +87,17 @@ fn control_frames_come_between_fragments() {
         frame(0x82, b"next"),
     ]
     .concat();
-    let expected = ["Ping([112, 105, 110, 103])", "Pong([112, 111, 110, 103])", "Text(\"Héllo\")",
-        "Binary([110, 101, 120, 116])"];
+    let expected = [
+        "Ping([112, 105, 110, 103])",
+        "Pong([112, 111, 110, 103])",
+        "Text(\"Héllo\")",
+        "Binary([110, 101, 120, 116])",
+    ];
     assert_eq!(all(&bytes), expected);
-    assert_eq!(events(&mut Receiver::new(&Limits::default()), &bytes, &[1; 999]), expected);
+    assert_eq!(
+        events(&mut Receiver::new(&Limits::default()), &bytes, &[1; 999]),
+        expected
+    );
 }
 
 #[test]
@@ -116,9 +129,16 @@ fn bad_text_fails_at_its_first_byte() {
 
 #[test]
 fn nothing_follows_a_close() {
-    let bytes =
-        [frame(0x88, b"\x03\xe8bye"), frame(0x81, b"late"), vec![0xff; 50]].concat();
-    let close = CloseFrame { code: CloseCode::NORMAL, reason: "bye" };
+    let bytes = [
+        frame(0x88, b"\x03\xe8bye"),
+        frame(0x81, b"late"),
+        vec![0xff; 50],
+    ]
+    .concat();
+    let close = CloseFrame {
+        code: CloseCode::NORMAL,
+        reason: "bye",
+    };
     assert_eq!(all(&bytes), [format!("Close({close:?})")]);
     assert_eq!(all(&frame(0x88, b"\x03")), ["BadCloseLength"]);
     assert_eq!(all(&frame(0x88, b"\x03\xed")), ["BadCloseCode(1005)"]);
@@ -143,19 +163,34 @@ fn size_is_checked_at_the_header() {
 
     let header = &frame(0x82, &[7; 11])[..6];
     let mut receiver = Receiver::new(&limits(10, 10));
-    assert_eq!(events(&mut receiver, header, &[]), ["MessageTooBig { size: 11, limit: 10 }"]);
+    assert_eq!(
+        events(&mut receiver, header, &[]),
+        ["MessageTooBig { size: 11, limit: 10 }"]
+    );
 
     // The sum over fragments counts, whichever of them goes over.
     let bytes = [frame(0x02, &[7; 6]), frame(0x80, &[7; 5])[..6].to_vec()].concat();
     let mut receiver = Receiver::new(&limits(10, 10));
-    assert_eq!(events(&mut receiver, &bytes, &[]), ["MessageTooBig { size: 11, limit: 10 }"]);
+    assert_eq!(
+        events(&mut receiver, &bytes, &[]),
+        ["MessageTooBig { size: 11, limit: 10 }"]
+    );
 
     for len in [1 << 31, (1 << 31) + 1, 1 << 32, 1u64 << 62, i64::MAX as u64] {
         let mut bytes = frame(0x02, b"first");
-        Header { fin: true, rsv: 0, opcode: OpCode::Continuation, mask: Some([0; 4]), len }
-            .encode(&mut bytes);
+        Header {
+            fin: true,
+            rsv: 0,
+            opcode: OpCode::Continuation,
+            mask: Some([0; 4]),
+            len,
+        }
+        .encode(&mut bytes);
         let size = len.saturating_add(5);
-        assert_eq!(all(&bytes), [format!("MessageTooBig {{ size: {size}, limit: 65536 }}")]);
+        assert_eq!(
+            all(&bytes),
+            [format!("MessageTooBig {{ size: {size}, limit: 65536 }}")]
+        );
     }
 }
 
@@ -163,27 +198,49 @@ fn size_is_checked_at_the_header() {
 fn a_huge_announcement_costs_nothing_without_a_limit() {
     let mut bytes = Vec::new();
     let len = 1 << 62;
-    Header { fin: true, rsv: 0, opcode: OpCode::Binary, mask: Some([0; 4]), len }.encode(&mut bytes);
+    Header {
+        fin: true,
+        rsv: 0,
+        opcode: OpCode::Binary,
+        mask: Some([0; 4]),
+        len,
+    }
+    .encode(&mut bytes);
     bytes.extend_from_slice(b"only this");
     let mut receiver = Receiver::new(&limits(usize::MAX, 10));
     assert_eq!(events(&mut receiver, &bytes, &[]), [""; 0]);
     assert!(receiver.is_partial());
-    assert_eq!(receiver.landing().map(|landing| landing.len()), Some(Assembly::LANDING_MIN));
+    assert_eq!(
+        receiver.landing().map(|landing| landing.len()),
+        Some(Assembly::LANDING_MIN)
+    );
 }
 
 #[test]
 fn fragments_are_counted() {
     let bytes = [frame(0x01, b""), frame(0x00, b""), frame(0x80, b"x")].concat();
-    assert_eq!(events(&mut Receiver::new(&limits(10, 3)), &bytes, &[]), ["Text(\"x\")"]);
+    assert_eq!(
+        events(&mut Receiver::new(&limits(10, 3)), &bytes, &[]),
+        ["Text(\"x\")"]
+    );
     let mut receiver = Receiver::new(&limits(10, 2));
-    assert_eq!(events(&mut receiver, &bytes, &[]), ["TooManyFragments { limit: 2 }"]);
+    assert_eq!(
+        events(&mut receiver, &bytes, &[]),
+        ["TooManyFragments { limit: 2 }"]
+    );
 
     // A million empty fragments cost no memory.
     let mut receiver = Receiver::new(&limits(10, usize::MAX));
     let mut bytes = frame(0x01, b"");
     bytes.extend(frame(0x00, b"").repeat(1_000_000));
     assert_eq!(events(&mut receiver, &bytes, &[]), [""; 0]);
-    assert_eq!(receiver.partial.as_deref().map(|partial| partial.assembly.len()), Some(0));
+    assert_eq!(
+        receiver
+            .partial
+            .as_deref()
+            .map(|partial| partial.assembly.len()),
+        Some(0)
+    );
 }
 
 #[test]
@@ -204,7 +261,10 @@ fn large_frames_land_in_their_message() {
     assert!(bytes.len() - at < Assembly::LANDING_MIN);
     let mut rest = bytes[at..].to_vec();
     let mut input = &mut rest[..];
-    assert_eq!(receiver.next(&mut input), Ok(Some(Message::Binary(&payload))));
+    assert_eq!(
+        receiver.next(&mut input),
+        Ok(Some(Message::Binary(&payload)))
+    );
     assert_eq!(receiver.next(&mut input), Ok(None));
     assert!(receiver.partial.is_none());
 }
@@ -222,7 +282,10 @@ fn a_frame_may_end_with_the_landing() {
         assert_eq!(receiver.landed(size), Ok(()));
         at += size;
     }
-    assert_eq!(events(&mut receiver, &bytes[at..], &[3; 99_999]), [format!("Text({text:?})")]);
+    assert_eq!(
+        events(&mut receiver, &bytes[at..], &[3; 99_999]),
+        [format!("Text({text:?})")]
+    );
 
     let mut receiver = Receiver::new(&limits(usize::MAX, 10));
     assert_eq!(events(&mut receiver, &bytes[..15], &[]), [""; 0]);

@@ -1,0 +1,34 @@
+//! Sends every message back to where it came from.
+//!
+//! ```text
+//! cargo run --release --example echo [ADDRESS]
+//! ```
+//!
+//! The address is `127.0.0.1:9001` unless given; `unix:PATH` listens on a Unix socket. The limits
+//! are wide enough for a conformance suite: messages of 16 MiB, and no pings of the server's own.
+
+use std::time::Duration;
+
+use wsloop::Server;
+use wsloop::event::{Binary, Utf8};
+
+fn main() -> wsloop::Result<()> {
+    env_logger::init();
+    let address = std::env::args()
+        .nth(1)
+        .unwrap_or_else(|| "127.0.0.1:9001".into());
+    let builder = match address.strip_prefix("unix:") {
+        Some(path) => Server::builder().listen_unix(path),
+        None => Server::builder().listen(address.as_str()),
+    };
+    let mut server = builder
+        .max_recv_size(16 << 20)
+        .max_send_size(16 << 20)
+        .max_backlog(32 << 20)
+        .silence_max(Duration::ZERO)
+        .on(Utf8, |conn, text| conn.send_utf8(text))
+        .on(Binary, |conn, data| conn.send_binary(data))
+        .build()?;
+    eprintln!("echo on {address}");
+    server.start()
+}

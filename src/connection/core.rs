@@ -1,0 +1,275 @@
+//! Everything that a handler can reach, of all connections.
+
+use slab::Slab;
+
+use super::data::Data;
+use super::handle::Handle;
+use super::peer::{Ending, Peer, Phase};
+use crate::config::{Config, SlowConsumer};
+use crate::error::SendError;
+use crate::event::Cause;
+use crate::handshake::Refusal;
+use crate::protocol::{CloseCode, FrameHead, OpCode, Prepared};
+use crate::stats::Stats;
+
+/// Everything that a handler can reach. Only the reactor adds and removes peers.
+pub(crate) struct Core {
+    pub(crate) config: Config,
+    pub(crate) peers: Slab<Peer>,
+    /// The connection whose events are being delivered, if any.
+    pub(crate) current: Option<usize>,
+    /// What `current` was sent and the kernel was not offered yet, so that all replies to what
+    /// one read brought leave in one write.
+    pub(crate) out: Vec<u8>,
+    /// Connections to look at before the turn ends.
+    pub(crate) dirty: Vec<usize>,
+    /// Connections whose opening handshake is done and that are not closing.
+    pub(crate) ready: usize,
+    /// `shutdown` was called; the reactor has not acted on it yet.
+    pub(crate) shutdown: bool,
+    pub(crate) handle: Handle,
+    pub(super) shared: Data,
+    pub(crate) stats: Stats,
+}
+
+impl Core {
+    pub(crate) fn new(config: Config, handle: Handle) -> Self {
+        Self {
+            config,
+            peers: Slab::new(),
+            current: None,
+            out: Vec::new(),
+            dirty: Vec::new(),
+            ready: 0,
+            shutdown: false,
+            handle,
+            shared: Data::default(),
+            stats: Stats::default(),
+        }
+    }
+
+    /// Asks the reactor to look at a connection before the turn ends.
+    pub(crate) fn mark(&mut self, slot: usize) {
+        if let Some(peer) = self.peers.get_mut(slot)
+            && !std::mem::replace(&mut peer.dirty, true)
+        {
+            self.dirty.push(slot);
+        }
+    }
+
+    /// Moves a connection on to a later phase.
+    pub(crate) fn set_phase(&mut self, slot: usize, phase: Phase) {
+        let Some(peer) = self.peers.get_mut(slot) else {
+            return;
+        };
+        self.ready += usize::from(phase == Phase::Open);
+        self.ready -= usize::from(peer.phase == Phase::Open);
+        peer.phase = phase;
+    }
+
+    /// Takes the next connection that was marked.
+    pub(crate) fn next_dirty(&mut self) -> Option<usize> {
+        let slot = self.dirty.pop()?;
+        if let Some(peer) = self.peers.get_mut(slot) {
+            peer.dirty = false;
+        }
+        Some(slot)
+    }
+
+    /// Sends a message or a control frame; returns its size on the wire.
+    pub(crate) fn send(
+        &mut self,
+        slot: usize,
+        opcode: OpCode,
+        payload: &[u8],
+    ) -> Result<usize, SendError> {
+        let Some(peer) = self.peers.get_mut(slot) else {
+            return Err(SendError::Gone);
+        };
+        if peer.phase != Phase::Open {
+            return Err(unsendable(peer.phase));
+        }
+        let head = peer
+            .sender
+            .head(opcode, payload.len(), peer.max_send_size)?;
+        let size = head.len() + payload.len();
+        if self.reply(slot, &head, payload) {
+            return Ok(size);
+        }
+        if !self.admit(slot, size, opcode.is_control())? {
+            return Ok(0);
+        }
+        if let Some(peer) = self.peers.get_mut(slot) {
+            peer.enqueue(&head);
+            peer.enqueue(payload);
+        }
+        self.mark(slot);
+        Ok(size)
+    }
+
+    /// Sends a message that was framed before.
+    pub(crate) fn send_prepared(
+        &mut self,
+        slot: usize,
+        prepared: &Prepared,
+    ) -> Result<usize, SendError> {
+        let Some(peer) = self.peers.get_mut(slot) else {
+            return Err(SendError::Gone);
+        };
+        if peer.phase != Phase::Open {
+            return Err(unsendable(peer.phase));
+        }
+        let (size, limit) = (prepared.size(), peer.max_send_size);
+        if size > limit {
+            return Err(SendError::TooBig { size, limit });
+        }
+        let size = prepared.frame().len();
+        if self.reply(slot, &[], prepared.frame()) {
+            return Ok(size);
+        }
+        if !self.admit(slot, size, false)? {
+            return Ok(0);
+        }
+        if let Some(peer) = self.peers.get_mut(slot) {
+            peer.outbox
+                .get_or_insert_default()
+                .push_shared(prepared.frame());
+        }
+        self.mark(slot);
+        Ok(size)
+    }
+
+    /// Sends to the connection whose events are being delivered, if it is this one and nothing is
+    /// queued before.
+    fn reply(&mut self, slot: usize, head: &[u8], payload: &[u8]) -> bool {
+        let Some(peer) = self.peers.get_mut(slot) else {
+            return false;
+        };
+        if self.current != Some(slot) || peer.outbox.is_some() {
+            return false;
+        }
+        if payload.len() >= WRITE_THROUGH {
+            peer.write_through([&self.out, head, payload]);
+            self.out.clear();
+            return true;
+        }
+        self.out.extend_from_slice(head);
+        self.out.extend_from_slice(payload);
+        if self.out.len() >= OUT_MAX {
+            self.release_out(slot);
+        }
+        true
+    }
+
+    /// Starts the closing handshake (RFC 6455, 7.1.2). Before the opening one is done, refuses it.
+    pub(crate) fn disconnect(
+        &mut self,
+        slot: usize,
+        code: CloseCode,
+        reason: &str,
+        cause: Cause,
+    ) -> Result<(), SendError> {
+        let Some(peer) = self.peers.get_mut(slot) else {
+            return Err(SendError::Gone);
+        };
+        match peer.phase {
+            Phase::Opening => {
+                if peer.refusal.is_none() {
+                    peer.refusal = Some(Box::new(Refusal::from(403)));
+                    peer.ending = Some(Ending::new(code, reason, cause));
+                }
+            }
+            Phase::Open => {
+                let mut frame = Vec::new();
+                peer.sender.close(code, reason, &mut frame)?;
+                peer.ending = Some(Ending::new(code, reason, cause));
+                self.set_phase(slot, Phase::Closing);
+                self.append(slot, &frame);
+            }
+            Phase::Closing | Phase::Draining | Phase::Gone => return Ok(()),
+        }
+        self.mark(slot);
+        Ok(())
+    }
+
+    /// Queues bytes behind everything that was sent to the connection, whatever is queued.
+    pub(crate) fn append(&mut self, slot: usize, bytes: &[u8]) {
+        let Some(peer) = self.peers.get_mut(slot) else {
+            return;
+        };
+        if self.current == Some(slot) && peer.outbox.is_none() {
+            self.out.extend_from_slice(bytes);
+        } else {
+            peer.enqueue(bytes);
+        }
+        self.mark(slot);
+    }
+
+    /// Offers the kernel what `current` was sent.
+    pub(crate) fn release_out(&mut self, slot: usize) {
+        if self.out.is_empty() {
+            return;
+        }
+        if let Some(peer) = self.peers.get_mut(slot) {
+            peer.write_through([&self.out, &[], &[]]);
+        }
+        self.out.clear();
+    }
+
+    /// Checks `max_backlog`: whether `size` bytes more may be queued. `Ok(false)` drops them.
+    ///
+    /// A message is always taken if nothing is queued, so the queue holds at most `max_backlog`
+    /// or one message. Control frames have [`CONTROL_RESERVE`] beyond it.
+    fn admit(&mut self, slot: usize, size: usize, control: bool) -> Result<bool, SendError> {
+        let Some(peer) = self.peers.get(slot) else {
+            return Err(SendError::Gone);
+        };
+        let queued = peer.backlog();
+        let limit = self.config.limits.max_backlog;
+        let reserve = if control { CONTROL_RESERVE } else { 0 };
+        if queued == 0 || queued.saturating_add(size) <= limit.saturating_add(reserve) {
+            return Ok(true);
+        }
+        let full = SendError::BacklogFull { queued, limit };
+        match self.config.slow_consumer {
+            SlowConsumer::Error => {}
+            SlowConsumer::Drop => return Ok(false),
+            SlowConsumer::Close => {
+                log::warn!("connection {}: max_backlog exceeded, closing", peer.serial);
+                let (code, cause) = (CloseCode::POLICY_VIOLATION, Cause::SlowConsumer);
+                self.disconnect(slot, code, "max_backlog exceeded", cause)?;
+            }
+        }
+        Err(full)
+    }
+
+    /// Returns the slots of the connections that can be sent to.
+    pub(crate) fn ready_slots(&self) -> impl Iterator<Item = usize> + '_ {
+        self.peers
+            .iter()
+            .filter(|(_, peer)| peer.phase == Phase::Open)
+            .map(|(slot, _)| slot)
+    }
+}
+
+/// Why nothing can be sent in `phase`.
+fn unsendable(phase: Phase) -> SendError {
+    match phase {
+        Phase::Opening => SendError::NotReady,
+        Phase::Open | Phase::Closing | Phase::Draining => SendError::Closing,
+        Phase::Gone => SendError::Gone,
+    }
+}
+
+/// Smallest payload that is handed to the kernel from where it lies, in bytes: below it a copy is
+/// cheaper than a write of its own.
+const WRITE_THROUGH: usize = 8 << 10;
+
+/// How much is collected for one write, in bytes.
+const OUT_MAX: usize = 64 << 10;
+
+/// Bytes that control frames may be queued beyond `max_backlog`.
+const CONTROL_RESERVE: usize = 4 << 10;
+
+/// `FrameHead` is copied on the hot path; it stays small.
+const _: () = assert!(size_of::<FrameHead>() <= 16);

@@ -1,0 +1,390 @@
+//! The cursor that a handler holds.
+
+use std::fmt;
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::BorrowedFd;
+
+use http::Uri;
+
+use super::core::Core;
+use super::hub::Hub;
+use super::peer::{Ending, Peer, Phase};
+use crate::error::SendError;
+use crate::event::{Cause, ConnectionEvent, Outcome};
+use crate::handshake::{Refusal, Request};
+use crate::protocol::{CloseCode, CloseFrame, OpCode, Prepared};
+
+/// The number of a connection: unique in the process and never used again, so one that is kept
+/// beyond its connection's life is harmless.
+///
+/// It counts up, so it is no secret.
+#[derive(Clone, Copy, Debug, Eq)]
+pub struct ConnectionId {
+    pub(crate) serial: u64,
+    /// Where the reactor finds it, unless it is gone.
+    pub(crate) slot: u32,
+}
+
+impl ConnectionId {
+    /// Returns the number.
+    pub const fn as_u64(self) -> u64 {
+        self.serial
+    }
+}
+
+impl PartialEq for ConnectionId {
+    fn eq(&self, other: &Self) -> bool {
+        self.serial == other.serial
+    }
+}
+
+impl Ord for ConnectionId {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.serial.cmp(&other.serial)
+    }
+}
+
+impl PartialOrd for ConnectionId {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl std::hash::Hash for ConnectionId {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.serial.hash(state);
+    }
+}
+
+impl From<ConnectionId> for u64 {
+    fn from(id: ConnectionId) -> Self {
+        id.serial
+    }
+}
+
+impl fmt::Display for ConnectionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serial.fmt(f)
+    }
+}
+
+/// A connection, for the time of one call: what a handler acts on.
+///
+/// Nothing here blocks. What is sent leaves after the handler returned, all of it together; the
+/// order is kept.
+pub struct Connection<'s> {
+    core: &'s mut Core,
+    slot: usize,
+}
+
+impl<'s> Connection<'s> {
+    /// Only for a slot that is occupied; nothing is removed while a cursor lives.
+    pub(crate) fn new(core: &'s mut Core, slot: usize) -> Self {
+        Self { core, slot }
+    }
+
+    /// Sends a text message; returns the bytes queued, with the frame's header.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::NotReady`] before `Ready`, [`SendError::Closing`] after a close began,
+    /// [`SendError::TooBig`] above `max_send_size`, [`SendError::BacklogFull`] if the peer does
+    /// not read. Nothing was sent then.
+    pub fn send_utf8(&mut self, text: &str) -> Result<usize, SendError> {
+        self.core.send(self.slot, OpCode::Text, text.as_bytes())
+    }
+
+    /// Sends a binary message; returns the bytes queued, with the frame's header.
+    ///
+    /// # Errors
+    ///
+    /// As [`send_utf8`](Self::send_utf8).
+    pub fn send_binary(&mut self, bytes: &[u8]) -> Result<usize, SendError> {
+        self.core.send(self.slot, OpCode::Binary, bytes)
+    }
+
+    /// Sends a message or a control frame by its kind, as `send` of the Perl servers did.
+    ///
+    /// # Errors
+    ///
+    /// As [`send_utf8`](Self::send_utf8); [`SendError::ControlTooLong`] for a ping or pong above
+    /// 125 bytes; [`SendError::BadUtf8`] for text that is not UTF-8. A Close frame's payload is
+    /// parsed and given to [`disconnect`](Self::disconnect). [`SendError::BadFrame`] for a
+    /// continuation, or for a Close frame that cannot be parsed.
+    pub fn send(&mut self, opcode: OpCode, payload: &[u8]) -> Result<usize, SendError> {
+        match opcode {
+            OpCode::Text => {
+                let text = simdutf8::basic::from_utf8(payload).map_err(|_| SendError::BadUtf8)?;
+                self.send_utf8(text)
+            }
+            OpCode::Binary | OpCode::Ping | OpCode::Pong => {
+                self.core.send(self.slot, opcode, payload)
+            }
+            OpCode::Close => {
+                let frame = CloseFrame::parse(payload).map_err(|_| SendError::BadFrame)?;
+                self.disconnect(frame.code, frame.reason)?;
+                Ok(payload.len() + 2)
+            }
+            OpCode::Continuation => Err(SendError::BadFrame),
+        }
+    }
+
+    /// Sends a message that was framed once for many.
+    ///
+    /// # Errors
+    ///
+    /// As [`send_utf8`](Self::send_utf8).
+    pub fn send_prepared(&mut self, prepared: &Prepared) -> Result<usize, SendError> {
+        self.core.send_prepared(self.slot, prepared)
+    }
+
+    /// Sends a ping with a payload of at most 125 bytes; the peer answers with a pong that
+    /// carries the same (RFC 6455, 5.5.2).
+    ///
+    /// # Errors
+    ///
+    /// As [`send_utf8`](Self::send_utf8), and [`SendError::ControlTooLong`].
+    pub fn ping(&mut self, payload: &[u8]) -> Result<usize, SendError> {
+        self.core.send(self.slot, OpCode::Ping, payload)
+    }
+
+    /// Sends a pong that no ping asked for, at most 125 bytes. Pings are answered without it.
+    ///
+    /// # Errors
+    ///
+    /// As [`ping`](Self::ping).
+    pub fn pong(&mut self, payload: &[u8]) -> Result<usize, SendError> {
+        self.core.send(self.slot, OpCode::Pong, payload)
+    }
+
+    /// Starts the closing handshake: sends what is queued and a Close frame, and waits for the
+    /// peer's for `close_timeout`. From now on nothing can be sent, and no event comes but
+    /// `Disconnect`, once.
+    ///
+    /// [`CloseCode::NO_STATUS`] with no reason sends a Close frame without a code. Before `Ready`
+    /// the opening handshake is refused with 403 instead. Does nothing if the connection is
+    /// closing already.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::BadCloseCode`] for a code that must not be sent (RFC 6455, 7.4),
+    /// [`SendError::ControlTooLong`] for a reason of more than 123 bytes; then nothing was done.
+    pub fn disconnect(
+        &mut self,
+        code: impl Into<CloseCode>,
+        reason: &str,
+    ) -> Result<(), SendError> {
+        self.core
+            .disconnect(self.slot, code.into(), reason, Cause::Local)
+    }
+
+    /// Cuts the connection at once: no Close frame, nothing queued is sent. `Disconnect` follows.
+    pub fn shutdown(&mut self) {
+        let peer = self.peer_mut();
+        peer.cut = true;
+        if peer.phase < Phase::Draining && peer.ending.is_none() {
+            peer.ending = Some(Ending::new(CloseCode::ABNORMAL, "", Cause::Cut));
+        }
+        self.core.mark(self.slot);
+    }
+
+    /// Answers the opening handshake with an HTTP error, or any other refusal, and closes.
+    ///
+    /// ```
+    /// # use wsloop::{Connection, SendError, handshake::Refusal};
+    /// # fn handler(conn: &mut Connection<'_>) -> Result<(), SendError> {
+    /// conn.http_error(503)?;
+    /// conn.http_error(Refusal::new(401).header("WWW-Authenticate", "Basic").body("who is it?"))
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::HandshakeDone`] after the handshake or an answer to it,
+    /// [`SendError::BadResponse`] for a malformed answer: no refusal's status, or a header or
+    /// reason phrase with bytes that would break the message apart.
+    pub fn http_error(&mut self, refusal: impl Into<Refusal>) -> Result<(), SendError> {
+        let peer = self.peer_mut();
+        if peer.phase != Phase::Opening || peer.refusal.is_some() {
+            return Err(SendError::HandshakeDone);
+        }
+        let refusal = refusal.into();
+        refusal.check()?;
+        peer.refusal = Some(Box::new(refusal));
+        self.core.mark(self.slot);
+        Ok(())
+    }
+
+    /// Sets a handler of this connection alone; it serves from the next event on, in place of the
+    /// server's.
+    pub fn on<E: ConnectionEvent, R: Outcome<E::Output>>(
+        &mut self,
+        _event: E,
+        handler: impl for<'t, 'p> FnMut(&mut Connection<'t>, E::Payload<'p>) -> R + 'static,
+    ) {
+        self.peer_mut()
+            .registered
+            .get_or_insert_default()
+            .set::<E, R>(handler);
+    }
+
+    /// Returns the connection's number.
+    pub fn id(&self) -> ConnectionId {
+        ConnectionId {
+            serial: self.peer().serial,
+            slot: self.slot as u32,
+        }
+    }
+
+    /// Returns the server that the connection belongs to.
+    pub fn server(&mut self) -> Hub<'_> {
+        Hub::new(self.core)
+    }
+
+    /// Returns the connection's own value of type `T`, made by `T::default()` on first use. It
+    /// lives as long as the connection.
+    pub fn data<T: Default + 'static>(&mut self) -> &mut T {
+        self.peer_mut().data.get_or_insert_default().get()
+    }
+
+    /// Returns the server's one value of type `T`, made by `T::default()` on first use.
+    pub fn shared<T: Default + 'static>(&mut self) -> &mut T {
+        self.core.shared.get()
+    }
+
+    /// Returns whether the opening handshake is done and nobody has closed yet: whether messages
+    /// can be sent.
+    pub fn is_ready(&self) -> bool {
+        self.peer().phase == Phase::Open
+    }
+
+    /// Returns whether our Close frame was sent and the peer's is awaited.
+    pub fn disconnecting(&self) -> bool {
+        self.peer().phase == Phase::Closing
+    }
+
+    /// Returns whether the connection is over, its `Disconnect` delivered or just being so.
+    pub fn disconnected(&self) -> bool {
+        self.peer().phase >= Phase::Draining
+    }
+
+    /// Returns the peer's address; `None` for a Unix socket. Known until the end.
+    pub fn ip(&self) -> Option<IpAddr> {
+        self.peer().addr.map(|addr| addr.ip())
+    }
+
+    /// Returns the peer's port; `None` for a Unix socket. Known until the end.
+    pub fn port(&self) -> Option<u16> {
+        self.peer().addr.map(|addr| addr.port())
+    }
+
+    /// Returns the request's `Origin`, if it has one, from the `Origin` event on.
+    pub fn origin(&self) -> Option<&str> {
+        self.peer().addresses().1
+    }
+
+    /// Returns the URI that the client asked for, from the `Origin` event on: scheme `ws` or
+    /// `wss`, the `Host` header, path and query.
+    pub fn request_uri(&self) -> Option<Uri> {
+        self.peer().addresses().0.parse().ok()
+    }
+
+    /// Returns the request, with its headers and cookies, from the `Origin` event to the end of
+    /// `Ready`; with [`Builder::keep_requests`](crate::Builder::keep_requests) for good.
+    pub fn request(&self) -> Option<&Request> {
+        self.peer().request.as_deref()
+    }
+
+    /// Returns the subprotocol that was agreed on, from `Ready` on.
+    pub fn subprotocol(&self) -> Option<&str> {
+        self.peer().subprotocol.as_deref()
+    }
+
+    /// Returns whether the TLS handshake is still to be done.
+    pub fn needs_ssl(&self) -> bool {
+        self.peer().transport.needs_ssl()
+    }
+
+    /// Returns whether the connection is encrypted, or will be.
+    pub fn is_ssl(&self) -> bool {
+        self.peer().transport.is_secure()
+    }
+
+    /// Returns the size of the largest message accepted, in bytes.
+    pub fn max_recv_size(&self) -> usize {
+        self.peer().max_recv_size
+    }
+
+    /// Sets the size of the largest message accepted, in bytes, from the next frame on. Default
+    /// as the server's. `usize::MAX` means none, and lets the peer fill the memory.
+    pub fn set_max_recv_size(&mut self, size: usize) {
+        self.peer_mut().max_recv_size = size;
+    }
+
+    /// Returns the size of the largest message that can be sent, in bytes.
+    pub fn max_send_size(&self) -> usize {
+        self.peer().max_send_size
+    }
+
+    /// Sets the size of the largest message that can be sent, in bytes. Default as the server's.
+    /// `usize::MAX` means none.
+    pub fn set_max_send_size(&mut self, size: usize) {
+        self.peer_mut().max_send_size = size;
+    }
+
+    /// Returns the bytes that were sent to the peer before and that the kernel has not taken. What
+    /// is sent in the handler that is running may not be counted yet.
+    pub fn backlog(&self) -> usize {
+        self.peer().backlog()
+    }
+
+    /// Returns whether Nagle's algorithm is off (TCP_NODELAY); always so for a Unix socket.
+    ///
+    /// # Errors
+    ///
+    /// As `getsockopt`.
+    pub fn nodelay(&self) -> io::Result<bool> {
+        self.peer().transport.socket().nodelay()
+    }
+
+    /// Switches Nagle's algorithm off, or on. Default as the server's: off.
+    ///
+    /// # Errors
+    ///
+    /// As `setsockopt`.
+    pub fn set_nodelay(&mut self, nodelay: bool) -> io::Result<()> {
+        self.peer().transport.socket().set_nodelay(nodelay)
+    }
+
+    /// Returns the socket, to set options of or to ask it. Reading from it or writing to it would
+    /// break the connection.
+    pub fn socket(&self) -> Option<BorrowedFd<'_>> {
+        self.peer().transport.fd()
+    }
+
+    fn peer(&self) -> &Peer {
+        self.core
+            .peers
+            .get(self.slot)
+            .expect("only the reactor removes, and not during a call")
+    }
+
+    fn peer_mut(&mut self) -> &mut Peer {
+        self.core
+            .peers
+            .get_mut(self.slot)
+            .expect("only the reactor removes, and not during a call")
+    }
+}
+
+impl fmt::Debug for Connection<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let peer = self.peer();
+        f.debug_struct("Connection")
+            .field("id", &peer.serial)
+            .field("addr", &peer.addr)
+            .field("phase", &peer.phase)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,19 @@
+//! What handlers reach: the cursors [`Connection`] and [`Hub`], and the state behind them.
+//!
+//! Handlers write to memory: the reactor sends it after the handler returned. The one exception is
+//! a payload so large that a copy would cost more than a system call (decision 4).
+
+mod core;
+mod cursor;
+mod data;
+mod handle;
+mod hub;
+mod outbox;
+mod peer;
+
+pub(crate) use self::core::Core;
+pub use cursor::{Connection, ConnectionId};
+pub(crate) use handle::Command;
+pub use handle::Handle;
+pub use hub::Hub;
+pub(crate) use peer::{Ending, Peer, Phase};

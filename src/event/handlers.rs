@@ -1,0 +1,72 @@
+//! The table of handlers: one slot per event.
+
+use super::*;
+use crate::error::HandlerError;
+
+/// A registered handler, boxed, its answer brought to one shape.
+pub(crate) type Handler<E> = Box<
+    dyn for<'t, 'p> FnMut(
+        &mut <E as Event>::Target<'t>,
+        <E as Event>::Payload<'p>,
+    ) -> Result<<E as Event>::Output, HandlerError>,
+>;
+
+/// The handlers of a server, or those that a connection has of its own.
+#[derive(Default)]
+pub struct Handlers {
+    pub(super) accept: Option<Handler<Accept>>,
+    pub(super) binary: Option<Handler<Binary>>,
+    pub(super) connect: Option<Handler<Connect>>,
+    pub(super) disconnect: Option<Handler<Disconnect>>,
+    pub(super) drain: Option<Handler<Drain>>,
+    pub(super) error: Option<Handler<Error>>,
+    pub(super) handshake: Option<Handler<Handshake>>,
+    pub(super) origin: Option<Handler<Origin>>,
+    pub(super) peer_close: Option<Handler<PeerClose>>,
+    pub(super) ping: Option<Handler<Ping>>,
+    pub(super) pong: Option<Handler<Pong>>,
+    pub(super) ready: Option<Handler<Ready>>,
+    pub(super) shutdown: Option<Handler<Shutdown>>,
+    pub(super) start: Option<Handler<Start>>,
+    pub(super) tick: Option<Handler<Tick>>,
+    pub(super) utf8: Option<Handler<Utf8>>,
+}
+
+impl Handlers {
+    /// Registers a handler; it replaces the one that was there.
+    pub(crate) fn set<E: Event, R: Outcome<E::Output>>(
+        &mut self,
+        mut handler: impl for<'t, 'p> FnMut(&mut E::Target<'t>, E::Payload<'p>) -> R + 'static,
+    ) {
+        *E::slot(self) = Some(Box::new(move |target, payload| {
+            handler(target, payload).into_outcome()
+        }));
+    }
+
+    /// Overwrites each slot that `newer` fills.
+    pub(crate) fn adopt(&mut self, newer: Self) {
+        fn replace<T>(slot: &mut Option<T>, newer: Option<T>) {
+            if newer.is_some() {
+                *slot = newer;
+            }
+        }
+        replace(&mut self.binary, newer.binary);
+        replace(&mut self.connect, newer.connect);
+        replace(&mut self.disconnect, newer.disconnect);
+        replace(&mut self.drain, newer.drain);
+        replace(&mut self.error, newer.error);
+        replace(&mut self.handshake, newer.handshake);
+        replace(&mut self.origin, newer.origin);
+        replace(&mut self.peer_close, newer.peer_close);
+        replace(&mut self.ping, newer.ping);
+        replace(&mut self.pong, newer.pong);
+        replace(&mut self.ready, newer.ready);
+        replace(&mut self.utf8, newer.utf8);
+    }
+}
+
+impl std::fmt::Debug for Handlers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Handlers").finish_non_exhaustive()
+    }
+}

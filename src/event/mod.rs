@@ -1,0 +1,126 @@
+//! The names that handlers are registered by, what each handler is given, and what it may answer.
+//!
+//! An event is a unit type: [`Builder::on`](crate::Builder::on) takes it like a name, and the
+//! compiler checks its spelling, the handler's arguments and its answer. Every handler takes two
+//! arguments: what it acts on (a [`Connection`] or the [`Hub`]), and what happened.
+//!
+//! For one connection the order is [`Accept`], [`Connect`], [`Origin`], [`Handshake`], [`Ready`],
+//! then any of [`Utf8`], [`Binary`], [`Ping`], [`Pong`] and [`Drain`], then [`PeerClose`] if the
+//! peer closed, and always [`Disconnect`]: exactly one for each `Connect`. [`Error`] comes before
+//! the `Disconnect` that it causes.
+//!
+//! A handler returns nothing, or a `Result` whose error is logged and closes its connection with
+//! 1011 (RFC 6455, 7.4.1), like a `die` in the Perl servers; a panic does the same. `Connect`,
+//! `Origin`, `Handshake` and `Ping` take a [`Verdict`], a `bool`, or a `Result` of one.
+
+mod handlers;
+mod outcome;
+mod payload;
+
+pub(crate) use handlers::Handler;
+pub use handlers::Handlers;
+pub use outcome::{Outcome, Verdict};
+pub use payload::{Accepted, Cause, Disconnected, Ticks};
+
+use crate::connection::{Connection, Hub};
+use crate::error::Fault;
+use crate::handshake::Upgrade;
+use crate::protocol::CloseFrame;
+
+/// Something that happens, and that one handler can be registered for.
+pub trait Event: Sized + 'static {
+    /// What the handler acts on: a [`Connection`], or the [`Hub`].
+    type Target<'t>;
+    /// What happened.
+    type Payload<'p>;
+    /// What the handler answers.
+    type Output;
+
+    #[doc(hidden)]
+    fn slot(handlers: &mut Handlers) -> &mut Option<Handler<Self>>;
+}
+
+/// An event of one connection, which can be set on the connection as well as on the server.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is an event of the server",
+    label = "register it on the server's builder"
+)]
+pub trait ConnectionEvent: for<'t> Event<Target<'t> = Connection<'t>> {}
+
+macro_rules! events {
+    ($($(#[$docs:meta])* $name:ident in $slot:ident:
+        ($target:ident, $payload:ty) -> $output:ty;)*) => {
+        $(
+            $(#[$docs])*
+            #[expect(clippy::exhaustive_structs, reason = "a name")]
+            #[derive(Clone, Copy, Debug)]
+            pub struct $name;
+
+            impl Event for $name {
+                type Target<'t> = $target<'t>;
+                type Payload<'p> = $payload;
+                type Output = $output;
+
+                fn slot(handlers: &mut Handlers) -> &mut Option<Handler<Self>> {
+                    &mut handlers.$slot
+                }
+            }
+        )*
+    };
+}
+
+events! {
+    /// A connection was accepted; the first that is heard of it, before TLS and before
+    /// [`Connect`]. On the server only.
+    Accept in accept: (Hub, Accepted<'p>) -> ();
+    /// A binary message came.
+    Binary in binary: (Connection, &'p [u8]) -> ();
+    /// A client is connected, its opening handshake is to come: the place to set handlers and
+    /// limits of this connection. A refusal answers 403 and closes.
+    Connect in connect: (Connection, ()) -> Verdict;
+    /// The connection is over. Nothing can be sent any more; the connection's own data and address
+    /// are still there.
+    Disconnect in disconnect: (Connection, Disconnected<'p>) -> ();
+    /// What the kernel had not taken has all been sent. Comes once for each time that something
+    /// was left over.
+    Drain in drain: (Connection, ()) -> ();
+    /// Something went wrong with the connection; its `Disconnect` follows.
+    Error in error: (Connection, &'p Fault) -> ();
+    /// The request is a good one and its origin allowed: the place to look at it, to add headers
+    /// and cookies, to pick a subprotocol, or to refuse with any HTTP answer. A refusal without
+    /// one answers 403.
+    Handshake in handshake: (Connection, &'p mut Upgrade) -> Verdict;
+    /// The request's `Origin` (RFC 6454), `None` if it has none: only browsers send it, and they
+    /// always do (RFC 6455, 10.2). A refusal answers 403.
+    Origin in origin: (Connection, Option<&'p str>) -> Verdict;
+    /// The peer closed: its Close frame, or `None` if the connection ended without one. Unless the
+    /// handler closes with a code of its own, the peer's is echoed.
+    PeerClose in peer_close: (Connection, Option<CloseFrame<'p>>) -> ();
+    /// A ping came. It is answered by a pong with the same payload, unless the handler refuses.
+    Ping in ping: (Connection, &'p [u8]) -> Verdict;
+    /// A pong came, also those that answer the server's own pings.
+    Pong in pong: (Connection, &'p [u8]) -> ();
+    /// The opening handshake is done: the first moment to send.
+    Ready in ready: (Connection, ()) -> ();
+    /// The server goes down; its clients can still be sent to. On the server only.
+    Shutdown in shutdown: (Hub, ()) -> ();
+    /// The event loop starts. On the server only.
+    Start in start: (Hub, ()) -> ();
+    /// `tick_period` has passed. On the server only.
+    Tick in tick: (Hub, Ticks) -> ();
+    /// A text message came.
+    Utf8 in utf8: (Connection, &'p str) -> ();
+}
+
+impl ConnectionEvent for Binary {}
+impl ConnectionEvent for Connect {}
+impl ConnectionEvent for Disconnect {}
+impl ConnectionEvent for Drain {}
+impl ConnectionEvent for Error {}
+impl ConnectionEvent for Handshake {}
+impl ConnectionEvent for Origin {}
+impl ConnectionEvent for PeerClose {}
+impl ConnectionEvent for Ping {}
+impl ConnectionEvent for Pong {}
+impl ConnectionEvent for Ready {}
+impl ConnectionEvent for Utf8 {}

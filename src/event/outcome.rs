@@ -1,0 +1,74 @@
+//! What a handler may return.
+
+use std::fmt;
+
+use crate::error::HandlerError;
+
+/// The answer of a handler that can refuse.
+#[expect(clippy::exhaustive_enums, reason = "yes or no")]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Verdict {
+    /// Go on.
+    #[default]
+    Accept,
+    /// Do not.
+    Refuse,
+}
+
+impl From<bool> for Verdict {
+    fn from(accept: bool) -> Self {
+        if accept { Self::Accept } else { Self::Refuse }
+    }
+}
+
+impl From<()> for Verdict {
+    fn from((): ()) -> Self {
+        Self::Accept
+    }
+}
+
+/// What a handler may return where `O` is wanted: `O` itself or a `Result`; for a [`Verdict`] also
+/// `bool`, where `false` refuses, and `()`, which accepts.
+#[diagnostic::on_unimplemented(
+    message = "a handler for this event cannot return `{Self}`",
+    label = "return nothing, a `Result`, or what the event asks for"
+)]
+pub trait Outcome<O> {
+    /// Brings the answer to one shape.
+    ///
+    /// # Errors
+    ///
+    /// The handler's own.
+    fn into_outcome(self) -> Result<O, HandlerError>;
+}
+
+impl<O> Outcome<O> for O {
+    fn into_outcome(self) -> Result<O, HandlerError> {
+        Ok(self)
+    }
+}
+
+impl<T, E: fmt::Display> Outcome<()> for Result<T, E> {
+    fn into_outcome(self) -> Result<(), HandlerError> {
+        self.map(drop).map_err(|error| HandlerError::new(&error))
+    }
+}
+
+impl Outcome<Verdict> for bool {
+    fn into_outcome(self) -> Result<Verdict, HandlerError> {
+        Ok(self.into())
+    }
+}
+
+impl Outcome<Verdict> for () {
+    fn into_outcome(self) -> Result<Verdict, HandlerError> {
+        Ok(Verdict::Accept)
+    }
+}
+
+impl<T: Into<Verdict>, E: fmt::Display> Outcome<Verdict> for Result<T, E> {
+    fn into_outcome(self) -> Result<Verdict, HandlerError> {
+        self.map(Into::into)
+            .map_err(|error| HandlerError::new(&error))
+    }
+}

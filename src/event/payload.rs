@@ -1,0 +1,99 @@
+//! What handlers are told, where no type of another room says it.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::os::fd::BorrowedFd;
+use std::time::Instant;
+
+use crate::error::{HandshakeError, ProtocolError};
+use crate::protocol::CloseCode;
+
+/// A connection that was just accepted.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug)]
+pub struct Accepted<'p> {
+    /// The peer's address; `None` for a Unix socket.
+    pub peer: Option<SocketAddr>,
+    /// The socket, to set options of.
+    pub socket: Option<BorrowedFd<'p>>,
+}
+
+/// How a connection ended.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Disconnected<'p> {
+    /// The close code: the peer's if it closed, else ours. [`CloseCode::ABNORMAL`] if no Close
+    /// frame could be sent or was.
+    pub code: CloseCode,
+    /// The reason that goes with the code, possibly empty.
+    pub reason: &'p str,
+    /// Who or what ended it.
+    pub cause: Cause,
+}
+
+impl fmt::Display for Disconnected<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.code, self.cause)?;
+        if !self.reason.is_empty() {
+            write!(f, " {}", self.reason)?;
+        }
+        Ok(())
+    }
+}
+
+/// Who or what ended a connection.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Cause {
+    /// [`Connection::shutdown`](crate::Connection::shutdown) cut it.
+    Cut,
+    /// The peer ended the connection without a Close frame.
+    Eof,
+    /// A handler failed.
+    Handler,
+    /// The opening handshake was refused.
+    Handshake(HandshakeError),
+    /// The network failed.
+    Io,
+    /// [`Connection::disconnect`](crate::Connection::disconnect) was called.
+    Local,
+    /// The peer sent a Close frame.
+    Peer,
+    /// The peer broke the protocol or a limit.
+    Protocol(ProtocolError),
+    /// The server went down.
+    Shutdown,
+    /// The peer was silent for longer than `idle_timeout`.
+    Silent,
+    /// The peer read too slowly, and [`SlowConsumer::Close`](crate::SlowConsumer::Close) is set.
+    SlowConsumer,
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cut => f.write_str("cut"),
+            Self::Eof => f.write_str("connection ended without a close frame"),
+            Self::Handler => f.write_str("a handler failed"),
+            Self::Handshake(error) => error.fmt(f),
+            Self::Io => f.write_str("network error"),
+            Self::Local => f.write_str("closed here"),
+            Self::Peer => f.write_str("closed by the peer"),
+            Self::Protocol(error) => error.fmt(f),
+            Self::Shutdown => f.write_str("server went down"),
+            Self::Silent => f.write_str("silent for longer than idle_timeout"),
+            Self::SlowConsumer => f.write_str("max_backlog exceeded"),
+        }
+    }
+}
+
+/// A tick, and the ticks that were missed before it.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug)]
+pub struct Ticks {
+    /// When this turn of the loop began.
+    pub now: Instant,
+    /// How many ticks fell due since the last one and were not delivered, because the loop was
+    /// busy for longer than `tick_period`.
+    pub missed: u64,
+}

@@ -1,0 +1,362 @@
+//! Whether a request is an opening handshake (RFC 6455, 4.2.1).
+
+use http::{HeaderName, HeaderValue, Method, header};
+
+use super::host::is_host;
+use super::key::AcceptKey;
+use super::request::Request;
+use super::tokens::{elements, has_token, is_token};
+use crate::HandshakeError;
+
+impl Request {
+    /// Checks that the request is an opening handshake, and returns its `Sec-WebSocket-Accept`.
+    ///
+    /// The checks come in this order, and the first that fails names the error:
+    ///
+    /// 1. the method is GET;
+    /// 2. the target is a path, or an absolute `http`, `https`, `ws` or `wss` URI;
+    /// 3. there is one well-formed `Host`, the same as in an absolute target;
+    /// 4. no body is announced;
+    /// 5. `Upgrade` lists `websocket`, and `Connection` lists `upgrade`;
+    /// 6. `Sec-WebSocket-Version` is 13;
+    /// 7. `Sec-WebSocket-Key` is the base64 of 16 bytes;
+    /// 8. there is one `Origin` at most;
+    /// 9. the subprotocols are tokens, each offered once.
+    ///
+    /// # Errors
+    ///
+    /// Returns the first rule that the request breaks.
+    pub fn accept_key(&self) -> Result<AcceptKey, HandshakeError> {
+        if self.method() != Method::GET {
+            return Err(HandshakeError::MethodNotGet);
+        }
+        if !self.has_resource_name() {
+            return Err(HandshakeError::BadTarget);
+        }
+        self.check_host()?;
+        // A body would be read as frames by us and as a request by the next hop. RFC 7230, 3.3:
+        // either header signals one, even if it says that the body is empty.
+        if self.has(header::CONTENT_LENGTH) || self.has(header::TRANSFER_ENCODING) {
+            return Err(HandshakeError::BodyProhibited);
+        }
+        // RFC 6455, 4.2.1: "An |Upgrade| header field containing the value "websocket", treated
+        // as an ASCII case-insensitive value."
+        if !self.lists(header::UPGRADE, "websocket") {
+            return Err(HandshakeError::NotUpgrade);
+        }
+        // "A |Connection| header field that includes the token "Upgrade""
+        if !self.lists(header::CONNECTION, "upgrade") {
+            return Err(HandshakeError::ConnectionNotUpgrade);
+        }
+        // RFC 6455, 11.3.5: it "MUST NOT appear more than once in an HTTP request."
+        let version = self.single(header::SEC_WEBSOCKET_VERSION, "sec-websocket-version")?;
+        if version.is_none_or(|version| version != "13") {
+            return Err(HandshakeError::UnsupportedVersion);
+        }
+        // RFC 6455, 11.3.1 says the same of the key.
+        let key = self
+            .single(header::SEC_WEBSOCKET_KEY, "sec-websocket-key")?
+            .ok_or(HandshakeError::MissingHeader("sec-websocket-key"))?;
+        let accept = AcceptKey::derive(key.as_bytes())?;
+        // RFC 6454, 7.3: "the user agent MUST NOT include more than one Origin header field". With
+        // two, a check could look at the one and trust the other.
+        self.single(header::ORIGIN, "origin")?;
+        self.check_subprotocols()?;
+        Ok(accept)
+    }
+
+    /// Returns whether the target names a resource (RFC 6455, 4.2.1, item 1).
+    fn has_resource_name(&self) -> bool {
+        let Some(scheme) = self.uri().scheme_str() else {
+            // Neither `*` nor an authority, which other methods have for a target.
+            return self.path().starts_with('/');
+        };
+        ["http", "https", "ws", "wss"]
+            .iter()
+            .any(|known| scheme.eq_ignore_ascii_case(known))
+    }
+
+    fn check_host(&self) -> Result<(), HandshakeError> {
+        // RFC 7230, 5.4: "A server MUST respond with a 400 (Bad Request) status code to any
+        // HTTP/1.1 request message that lacks a Host header field and to any request message that
+        // contains more than one Host header field or a Host header field with an invalid
+        // field-value."
+        let host = self
+            .single(header::HOST, "host")?
+            .ok_or(HandshakeError::MissingHeader("host"))?;
+        if !is_host(host.as_bytes()) {
+            return Err(HandshakeError::BadHeader);
+        }
+        // "If the target URI includes an authority component, then a client MUST send a
+        // field-value for Host that is identical to that authority component". With two names for
+        // one server, a check could look at the one and a proxy at the other.
+        match self.uri().authority() {
+            Some(named)
+                if !host
+                    .as_bytes()
+                    .eq_ignore_ascii_case(named.as_str().as_bytes()) =>
+            {
+                Err(HandshakeError::BadTarget)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn check_subprotocols(&self) -> Result<(), HandshakeError> {
+        // RFC 6455, 4.1, item 10: "The elements that comprise this value MUST be non-empty strings
+        // with characters in the range U+0021 to U+007E not including separator characters as
+        // defined in [RFC2616] and MUST all be unique strings."
+        let mut offered = Vec::new();
+        for line in self.headers().get_all(header::SEC_WEBSOCKET_PROTOCOL) {
+            let before = offered.len();
+            offered.extend(elements(line.as_bytes()));
+            if offered.len() == before {
+                return Err(HandshakeError::BadHeader);
+            }
+        }
+        // Sorted, because a peer may send thousands.
+        offered.sort_unstable();
+        let unique = offered.windows(2).all(|pair| pair.first() != pair.last());
+        if unique && offered.iter().all(|element| is_token(element)) {
+            Ok(())
+        } else {
+            Err(HandshakeError::BadHeader)
+        }
+    }
+
+    fn has(&self, name: HeaderName) -> bool {
+        self.headers().contains_key(name)
+    }
+
+    /// Returns whether a header's list, over all of its lines, has this token.
+    fn lists(&self, name: HeaderName, token: &str) -> bool {
+        self.headers()
+            .get_all(name)
+            .iter()
+            .any(|line| has_token(line.as_bytes(), token))
+    }
+
+    /// Returns the value of a header that may come once.
+    fn single(
+        &self,
+        name: HeaderName,
+        shown: &'static str,
+    ) -> Result<Option<&HeaderValue>, HandshakeError> {
+        let mut values = self.headers().get_all(name).into_iter();
+        let first = values.next();
+        match values.next() {
+            Some(_) => Err(HandshakeError::DuplicateHeader(shown)),
+            None => Ok(first),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::{SAMPLE, altered, request};
+    use super::*;
+
+    /// Checks the sample with one of its parts replaced.
+    fn check(from: &str, to: &str) -> Result<AcceptKey, HandshakeError> {
+        altered(from, to).accept_key()
+    }
+
+    #[test]
+    fn sample_is_accepted() {
+        let accept = request(SAMPLE).accept_key().unwrap();
+        assert_eq!(accept.as_str(), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+    }
+
+    #[test]
+    fn each_mandatory_header_missing_or_doubled() {
+        let missing = HandshakeError::MissingHeader;
+        let double = HandshakeError::DuplicateHeader;
+        for (line, without, twice) in [
+            (
+                "Host: server.example.com",
+                Some(missing("host")),
+                Some(double("host")),
+            ),
+            ("Upgrade: websocket", Some(HandshakeError::NotUpgrade), None),
+            (
+                "Connection: Upgrade",
+                Some(HandshakeError::ConnectionNotUpgrade),
+                None,
+            ),
+            (
+                "Sec-WebSocket-Version: 13",
+                Some(HandshakeError::UnsupportedVersion),
+                Some(double("sec-websocket-version")),
+            ),
+            (
+                "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+                Some(missing("sec-websocket-key")),
+                Some(double("sec-websocket-key")),
+            ),
+            ("Origin: http://example.com", None, Some(double("origin"))),
+            (
+                "Sec-WebSocket-Protocol: chat, superchat",
+                None,
+                Some(HandshakeError::BadHeader),
+            ),
+        ] {
+            let line = format!("{line}\r\n");
+            assert_eq!(check(&line, "").err(), without, "no {line}");
+            assert_eq!(check(&line, &line.repeat(2)).err(), twice, "two {line}");
+        }
+    }
+
+    #[test]
+    fn methods_and_targets() {
+        for method in ["POST", "HEAD", "get", "OPTIONS", "CONNECT", "X"] {
+            assert_eq!(check("GET", method), Err(HandshakeError::MethodNotGet));
+        }
+        for target in [
+            "/",
+            "//",
+            "/?",
+            "http://server.example.com/",
+            "wss://SERVER.example.com",
+        ] {
+            assert!(check("/chat", target).is_ok(), "{target}");
+        }
+        for target in [
+            "*",
+            "server.example.com",
+            "server.example.com:80",
+            "ftp://server.example.com/",
+            "http://other.example.com/",
+            "http://server.example.com:80/",
+            "http://a@server.example.com/",
+        ] {
+            assert_eq!(
+                check("/chat", target),
+                Err(HandshakeError::BadTarget),
+                "{target}"
+            );
+        }
+    }
+
+    #[test]
+    fn hosts_are_well_formed() {
+        assert!(check("server.example.com", "[::1]:8080").is_ok());
+        for host in ["", "a b", "u@a", "a:65536", "\u{e9}"] {
+            let result = check("server.example.com", host);
+            assert_eq!(result, Err(HandshakeError::BadHeader), "{host}");
+        }
+    }
+
+    #[test]
+    fn bodies_are_prohibited() {
+        for line in [
+            "Content-Length: 0",
+            "Content-Length: 5",
+            "Content-Length: +5, 5",
+            "content-length:",
+            "Transfer-Encoding: chunked",
+            "Transfer-Encoding: identity",
+            "TRANSFER-ENCODING: xchunked\r\nContent-Length: 1",
+        ] {
+            let result = check("Origin:", &format!("{line}\r\nOrigin:"));
+            assert_eq!(result, Err(HandshakeError::BodyProhibited), "{line}");
+        }
+    }
+
+    #[test]
+    fn upgrades_and_connections_are_lists() {
+        for value in [
+            "WebSocket",
+            "h2c, websocket",
+            ",websocket,",
+            "h2c\r\nUpgrade: websocket",
+        ] {
+            assert!(
+                check(": websocket", &format!(": {value}")).is_ok(),
+                "{value}"
+            );
+        }
+        for value in [
+            "",
+            "websocketx",
+            "\"websocket\"",
+            "websocket/13",
+            "h2c",
+            "web, socket",
+        ] {
+            let result = check(": websocket", &format!(": {value}"));
+            assert_eq!(result, Err(HandshakeError::NotUpgrade), "{value}");
+        }
+        for value in [
+            "upgrade",
+            "keep-alive, UPGRADE",
+            "close\r\nConnection: upgrade",
+        ] {
+            assert!(
+                check("n: Upgrade", &format!("n: {value}")).is_ok(),
+                "{value}"
+            );
+        }
+        for value in ["", "keep-alive", "upgraded", "\"keep-alive, upgrade\""] {
+            let result = check("n: Upgrade", &format!("n: {value}"));
+            assert_eq!(result, Err(HandshakeError::ConnectionNotUpgrade), "{value}");
+        }
+    }
+
+    #[test]
+    fn versions_and_keys() {
+        for version in [
+            "", "8", "12", "14", "013", "13.0", "13, 8", "13,13", "+13", "\u{e9}",
+        ] {
+            let result = check(": 13", &format!(": {version}"));
+            assert_eq!(result, Err(HandshakeError::UnsupportedVersion), "{version}");
+        }
+        for key in [
+            "",
+            "dGhlIHNhbXBsZSBub25jZQ",
+            "dGhlIHNhbXBsZSBub25jZQ==, x",
+            "\u{e9}",
+        ] {
+            let result = check("dGhlIHNhbXBsZSBub25jZQ==", key);
+            assert_eq!(result, Err(HandshakeError::BadKey), "{key}");
+        }
+    }
+
+    #[test]
+    fn subprotocols_are_unique_tokens() {
+        for offer in ["a", "a,b", ",a, ,B,b", "a\r\nSec-WebSocket-Protocol: b"] {
+            assert!(check("chat, superchat", offer).is_ok(), "{offer}");
+        }
+        for offer in [
+            "",
+            ",",
+            "a b",
+            "a/b",
+            "a,a",
+            "b,a,b",
+            "\"a\"",
+            "\u{e9}",
+            "a\r\nSec-WebSocket-Protocol:",
+        ] {
+            let result = check("chat, superchat", offer);
+            assert_eq!(result, Err(HandshakeError::BadHeader), "{offer}");
+        }
+    }
+
+    #[test]
+    fn the_first_broken_rule_is_named() {
+        let head = "POST * HTTP/1.1\r\n\r\n";
+        assert_eq!(
+            request(head).accept_key(),
+            Err(HandshakeError::MethodNotGet)
+        );
+        let head = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+        assert_eq!(request(head).accept_key(), Err(HandshakeError::NotUpgrade));
+        let head = "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx";
+        let (request, taken) = super::super::Parser::new(&Default::default())
+            .parse(head.as_bytes())
+            .unwrap()
+            .unwrap();
+        assert_eq!(taken, head.len() - 1);
+        assert_eq!(request.accept_key(), Err(HandshakeError::BodyProhibited));
+    }
+}

@@ -1,0 +1,376 @@
+//! Bytes to a [`Request`], within the limits, wherever reads cut them.
+
+use std::mem::{self, MaybeUninit};
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
+
+use super::request::Request;
+use super::scan::Scanner;
+use crate::{HandshakeError, Limits};
+
+/// An incremental reader of one request head.
+///
+/// Bytes are looked at as they arrive and never again, so a head that comes one byte at a time
+/// costs no more than one that comes whole. A head that comes whole is parsed where it lies;
+/// otherwise what arrived so far is kept, never more than `max_handshake_size`.
+///
+/// An error is final: every later call returns it again. After a request the parser is as new.
+#[derive(Debug)]
+pub struct Parser {
+    scanner: Scanner,
+    /// What the scanner took of a head that is not complete. Never longer than `max_size`.
+    partial: Vec<u8>,
+    failed: Option<HandshakeError>,
+    max_size: usize,
+    max_headers: usize,
+}
+
+impl Parser {
+    /// Creates a parser with `max_handshake_size` and `max_headers` of `limits`.
+    pub fn new(limits: &Limits) -> Self {
+        Self {
+            scanner: Scanner::new(limits.max_headers),
+            partial: Vec::new(),
+            failed: None,
+            max_size: limits.max_handshake_size,
+            max_headers: limits.max_headers,
+        }
+    }
+
+    /// Takes the next bytes, and returns the request when its head is complete.
+    ///
+    /// With the request comes the number of bytes of this `input` that belong to the head; what
+    /// follows them was not looked at. `Ok(None)` means that all of `input` was taken and more is
+    /// needed.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error as soon as the bytes cannot become a request head within the limits.
+    pub fn parse(&mut self, input: &[u8]) -> Result<Option<(Request, usize)>, HandshakeError> {
+        if let Some(error) = self.failed {
+            return Err(error);
+        }
+        let parsed = self.advance(input);
+        if let Err(error) = parsed {
+            self.failed = Some(error);
+            self.partial = Vec::new();
+        }
+        parsed
+    }
+
+    /// Returns whether no byte of a head was taken yet.
+    pub fn is_empty(&self) -> bool {
+        self.partial.is_empty() && self.failed.is_none()
+    }
+
+    fn advance(&mut self, input: &[u8]) -> Result<Option<(Request, usize)>, HandshakeError> {
+        let room = self.max_size.saturating_sub(self.partial.len());
+        let allowed = input.get(..room).unwrap_or(input);
+        let Some(taken) = self.scanner.scan(allowed)? else {
+            // The head doesn't end within the limit, so it exceeds it.
+            if allowed.len() == room && !input.is_empty() {
+                return Err(HandshakeError::HeadTooBig {
+                    limit: self.max_size,
+                });
+            }
+            self.keep(input);
+            return Ok(None);
+        };
+        let ending = input.get(..taken).unwrap_or(input);
+        let lines = self.scanner.lines();
+        self.scanner = Scanner::new(self.max_headers);
+        // Common case: the head came whole, and is parsed where it lies.
+        let request = if self.partial.is_empty() {
+            self.request(ending, lines)?
+        } else {
+            self.keep(ending);
+            let head = mem::take(&mut self.partial);
+            self.request(&head, lines)?
+        };
+        Ok(Some((request, taken)))
+    }
+
+    /// Appends to the partial head, whose length the caller keeps within `max_size`.
+    fn keep(&mut self, input: &[u8]) {
+        let needed = self.partial.len() + input.len();
+        if needed > self.partial.capacity() {
+            // Doubling, as `Vec` does it, but not beyond the limit.
+            let doubled = self.partial.capacity().saturating_mul(2).min(self.max_size);
+            self.partial
+                .reserve_exact(needed.max(doubled) - self.partial.len());
+        }
+        self.partial.extend_from_slice(input);
+    }
+
+    /// Parses a complete head with this many header lines.
+    fn request(&self, head: &[u8], lines: usize) -> Result<Request, HandshakeError> {
+        let mut inline = [const { MaybeUninit::uninit() }; INLINE_LINES];
+        let mut spilled = Vec::new();
+        let fields = if lines <= INLINE_LINES {
+            &mut inline[..]
+        } else {
+            // The scanner counted them: no more than the head holds, nor than `max_headers`.
+            spilled.resize(lines, MaybeUninit::uninit());
+            &mut spilled[..]
+        };
+        let mut parsed = httparse::Request::new(&mut []);
+        let status = parsed.parse_with_uninit_headers(head, fields);
+        if status.map_err(|error| self.fault(error))? != httparse::Status::Complete(head.len()) {
+            // The scanner saw an end that this parser doesn't see.
+            return Err(HandshakeError::BadHeader);
+        }
+        let method = Method::from_bytes(parsed.method.unwrap_or_default().as_bytes())
+            .map_err(|_| HandshakeError::BadRequestLine)?;
+        let target = parsed.path.unwrap_or_default();
+        // RFC 6455, 3: "Fragment identifiers are meaningless in the context of WebSocket URIs and
+        // MUST NOT be used on these URIs." `Uri` would drop it without a word.
+        if target.contains('#') {
+            return Err(HandshakeError::BadTarget);
+        }
+        let uri = Uri::try_from(target).map_err(|_| HandshakeError::BadTarget)?;
+        let many = |_| HandshakeError::TooManyHeaders {
+            limit: self.max_headers,
+        };
+        let mut headers = HeaderMap::try_with_capacity(lines).map_err(many)?;
+        for field in &*parsed.headers {
+            let name = HeaderName::from_bytes(field.name.as_bytes())
+                .map_err(|_| HandshakeError::BadHeader)?;
+            let value =
+                HeaderValue::from_bytes(field.value).map_err(|_| HandshakeError::BadHeader)?;
+            headers.try_append(name, value).map_err(many)?;
+        }
+        Ok(Request::new(method, uri, headers))
+    }
+
+    fn fault(&self, error: httparse::Error) -> HandshakeError {
+        match error {
+            httparse::Error::HeaderName
+            | httparse::Error::HeaderValue
+            | httparse::Error::NewLine => HandshakeError::BadHeader,
+            httparse::Error::Status | httparse::Error::Token => HandshakeError::BadRequestLine,
+            httparse::Error::TooManyHeaders => HandshakeError::TooManyHeaders {
+                limit: self.max_headers,
+            },
+            httparse::Error::Version => HandshakeError::HttpVersion,
+        }
+    }
+}
+
+/// Header lines that are parsed without an allocation for their places.
+const INLINE_LINES: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::samples::SAMPLE;
+    use super::*;
+
+    type Parsed = Result<Option<(String, usize)>, HandshakeError>;
+
+    fn limits(size: usize, headers: usize) -> Limits {
+        Limits {
+            max_handshake_size: size,
+            max_headers: headers,
+            ..Limits::default()
+        }
+    }
+
+    /// Feeds `pieces` and returns what comes out, with the count over all of them.
+    fn feed<'a>(limits: &Limits, pieces: impl IntoIterator<Item = &'a [u8]>) -> Parsed {
+        let mut parser = Parser::new(limits);
+        let mut before = 0;
+        for piece in pieces {
+            if let Some((request, taken)) = parser.parse(piece)? {
+                assert!(taken <= piece.len());
+                assert!(parser.is_empty());
+                return Ok(Some((format!("{request:?}"), before + taken)));
+            }
+            before += piece.len();
+            assert!(parser.partial.capacity() <= limits.max_handshake_size);
+            assert_eq!(parser.is_empty(), before == 0);
+        }
+        Ok(None)
+    }
+
+    fn whole(limits: &Limits, head: impl AsRef<[u8]>) -> Parsed {
+        feed(limits, [head.as_ref()])
+    }
+
+    #[test]
+    fn every_split_gives_the_same() {
+        let stream = [SAMPLE.as_bytes(), &[0x81, 0x80, 1, 2, 3, 4]].concat();
+        let limits = Limits::default();
+        let expected = whole(&limits, &stream);
+        assert!(matches!(expected, Ok(Some((_, taken))) if taken == SAMPLE.len()));
+        for first in 0..=stream.len() {
+            let (head, tail) = stream.split_at(first);
+            assert_eq!(feed(&limits, [head, tail]), expected, "{first}");
+        }
+        for size in 1..40 {
+            assert_eq!(feed(&limits, stream.chunks(size)), expected, "{size}");
+        }
+    }
+
+    #[test]
+    fn size_limit_is_exact() {
+        let big = |limit| Err(HandshakeError::HeadTooBig { limit });
+        let size = SAMPLE.len();
+        for pieces in [1, 7, size] {
+            let feed = |limit| feed(&limits(limit, 100), SAMPLE.as_bytes().chunks(pieces));
+            assert!(matches!(feed(size), Ok(Some(_))));
+            assert!(matches!(feed(size + 1), Ok(Some(_))));
+            assert_eq!(feed(size - 1), big(size - 1));
+            assert_eq!(feed(1), big(1));
+            assert_eq!(feed(0), big(0));
+        }
+        // A head that is at the limit and not at its end is refused without waiting for more.
+        assert_eq!(whole(&limits(20, 100), &SAMPLE[..20]), big(20));
+        assert_eq!(
+            whole(&limits(usize::MAX, usize::MAX), &SAMPLE[..20]),
+            Ok(None)
+        );
+    }
+
+    #[test]
+    fn header_limit_is_exact() {
+        let many = |limit| Err(HandshakeError::TooManyHeaders { limit });
+        for count in [0, 1, 99, 100, 101, 700] {
+            let head = format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(count));
+            for limit in [count, count + 1, usize::MAX] {
+                assert!(matches!(whole(&limits(1 << 20, limit), &head), Ok(Some(_))));
+            }
+            if count > 0 {
+                assert_eq!(whole(&limits(1 << 20, count - 1), &head), many(count - 1));
+            }
+        }
+        // `HeaderMap` has a limit of its own, where it must not panic.
+        let lines: String = (0..40_000).map(|line| format!("h{line}: \r\n")).collect();
+        let head = format!("GET / HTTP/1.1\r\n{lines}\r\n");
+        assert_eq!(
+            whole(&limits(usize::MAX, usize::MAX), head),
+            many(usize::MAX)
+        );
+    }
+
+    #[test]
+    fn malformed_heads() {
+        for (lines, fault) in [
+            ("Host : a\r\n", HandshakeError::BadHeader),
+            ("Host\r\n", HandshakeError::BadHeader),
+            (": a\r\n", HandshakeError::BadHeader),
+            ("H\u{e9}: a\r\n", HandshakeError::BadHeader),
+            (" Host: a\r\n", HandshakeError::BadHeader),
+            ("Host: a\r\n b\r\n", HandshakeError::BadHeader),
+            ("Host: a\n", HandshakeError::BadHeader),
+            ("Host: a\rb\r\n", HandshakeError::BadHeader),
+            ("Host: a\0\r\n", HandshakeError::BadHeader),
+            (
+                "Transfer-Encoding\x0b: chunked\r\n",
+                HandshakeError::BadHeader,
+            ),
+        ] {
+            let head = format!("GET / HTTP/1.1\r\n{lines}\r\n");
+            assert_eq!(whole(&Limits::default(), head), Err(fault), "{lines:?}");
+        }
+        for target in [
+            "/a#b",
+            "#",
+            "http://a/#",
+            "http://",
+            "/\u{e9}",
+            "a b/",
+            "\\",
+            "ws:///a",
+        ] {
+            let result = whole(&Limits::default(), format!("GET {target} HTTP/1.1\r\n\r\n"));
+            let fault = if target.contains(' ') {
+                HandshakeError::BadRequestLine
+            } else {
+                HandshakeError::BadTarget
+            };
+            assert_eq!(result, Err(fault), "{target:?}");
+        }
+    }
+
+    #[test]
+    fn an_error_is_final() {
+        let mut parser = Parser::new(&Limits::default());
+        assert!(matches!(parser.parse(b"GET / HTTP/1.1\r\n"), Ok(None)));
+        assert!(matches!(
+            parser.parse(b"\0"),
+            Err(HandshakeError::BadHeader)
+        ));
+        assert!(matches!(
+            parser.parse(b"\r\n"),
+            Err(HandshakeError::BadHeader)
+        ));
+        assert!(!parser.is_empty());
+        assert_eq!(parser.partial.capacity(), 0);
+    }
+
+    #[test]
+    fn all_bytes_in_values_and_targets() {
+        for byte in 0..=255u8 {
+            for (before, after) in SPOTS {
+                let head = [before.as_bytes(), &[byte], after.as_bytes()].concat();
+                if let Ok(Some((request, _))) = Parser::new(&Limits::default()).parse(&head) {
+                    // Whatever was let in, no accessor minds it.
+                    let _ = request.accept_key();
+                    let _ = (
+                        request.host(),
+                        request.origin(),
+                        request.path(),
+                        request.query(),
+                    );
+                    let _ = (request.cookies().count(), request.subprotocols().count());
+                }
+            }
+        }
+    }
+
+    /// Where a byte is put into a head, as what stands before and after it.
+    const SPOTS: [(&str, &str); 6] = [
+        ("", "GET / HTTP/1.1\r\nHost: a\r\n\r\n"),
+        ("GET /a", "?b HTTP/1.1\r\nHost: a\r\n\r\n"),
+        ("GET /?b", " HTTP/1.1\r\nHost: a\r\n\r\n"),
+        ("GET / HTTP/1.1\r\nHost: a", ":80\r\n\r\n"),
+        (
+            "GET / HTTP/1.1\r\nHost: a\r\nOrigin: ",
+            "\r\nCookie: a=b\r\n\r\n",
+        ),
+        (
+            "GET / HTTP/1.1\r\nHost: a\r\nSec-WebSocket-Protocol: ",
+            "\r\nCookie: \r\n\r\n",
+        ),
+    ];
+
+    /// Heads that are whole, and heads with one byte changed.
+    fn heads() -> impl Strategy<Value = Vec<u8>> {
+        (any::<prop::sample::Index>(), any::<Option<u8>>()).prop_map(|(at, change)| {
+            let mut head = SAMPLE.as_bytes().to_vec();
+            if let Some(byte) = change {
+                let at = at.index(head.len());
+                head[at] = byte;
+            }
+            head
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn however_cut_the_result_is_the_same(
+            stream in prop_oneof![heads(), prop::collection::vec(any::<u8>(), 0..64)],
+            sizes in prop::collection::vec(1..50usize, 1..20),
+            size in 0..400usize,
+        ) {
+            let limits = limits(size, 7);
+            let mut rest = &stream[..];
+            let pieces = sizes.iter().cycle().map_while(|size| {
+                let piece = rest.split_off(..rest.len().min(*size))?;
+                (!piece.is_empty()).then_some(piece)
+            });
+            prop_assert_eq!(feed(&limits, pieces), whole(&limits, &stream));
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! The HTTP answers that are not a 101.
+
+use http::StatusCode;
+
+use super::fields::Fields;
+use super::tokens::is_text;
+use crate::{HandshakeError, SendError};
+
+/// An HTTP answer that refuses an upgrade: a status with its reason phrase, headers and a body.
+///
+/// The connection closes after it, and the answer says so. A status alone makes a complete answer,
+/// with its standard phrase and a line of text for a body; 405 and 426 get the headers that they
+/// must have. Setters never fail: a malformed part is not taken, and [`check`](Self::check) tells.
+///
+/// ```
+/// use wsloop::handshake::Refusal;
+///
+/// let moved = Refusal::new(307).header("Location", "wss://example.com/chat").body("");
+/// assert!(moved.check().is_ok());
+/// assert!(Refusal::new(403).header("X-Why", "no\r\nSet-Cookie: a=b").check().is_err());
+/// ```
+#[derive(Clone, Debug)]
+pub struct Refusal {
+    status: StatusCode,
+    reason: Option<Box<str>>,
+    fields: Fields,
+    body: Option<Vec<u8>>,
+    /// The fault that the body names, unless it has one of its own.
+    cause: Option<HandshakeError>,
+    /// Whether a part was malformed, and therefore not taken.
+    malformed: bool,
+}
+
+impl Refusal {
+    /// Creates the default answer with this status, from 300 to 599 without 304.
+    pub fn new(status: u16) -> Self {
+        // A 1xx or 2xx would tell the client, or a proxy, that it got what it asked for. A 304
+        // "cannot contain a message-body" (RFC 7232, 4.1), and no upgrade has a cached answer.
+        let refuses = (300..=599).contains(&status) && status != 304;
+        let known = StatusCode::from_u16(status).ok().filter(|_| refuses);
+        Self {
+            status: known.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+            reason: None,
+            fields: Fields::default(),
+            body: None,
+            cause: None,
+            malformed: known.is_none(),
+        }
+    }
+
+    /// Sets the reason phrase.
+    pub fn reason(mut self, phrase: &str) -> Self {
+        if is_text(phrase.as_bytes()) {
+            self.reason = Some(phrase.into());
+        } else {
+            self.malformed = true;
+        }
+        self
+    }
+
+    /// Appends a header; the same name may come several times.
+    ///
+    /// `Content-Type` and `Allow` replace the defaults. `Connection`, `Content-Length`,
+    /// `Transfer-Encoding`, `Upgrade` and `Sec-WebSocket-*` are always written by this crate and
+    /// make the answer malformed.
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.malformed |= self.fields.append(name, value).is_err();
+        self
+    }
+
+    /// Sets the body, a text in UTF-8 unless a `Content-Type` header says otherwise.
+    pub fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
+        self.body = Some(body.into());
+        self
+    }
+
+    /// Returns the status; 500 if the one asked for can't refuse.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// Checks that every part is well-formed.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`SendError::BadResponse`] if the status can't refuse, if the reason phrase or a
+    /// header has control characters, or if a header is one that only this crate writes.
+    pub fn check(&self) -> Result<(), SendError> {
+        if self.malformed {
+            Err(SendError::BadResponse)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Appends the bytes of the answer to `out`, without the parts that were malformed.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let status = self.status;
+        let standard = status.canonical_reason().unwrap_or("Unknown");
+        let phrase = self.reason.as_deref().unwrap_or(standard);
+        let title = format!("{} {phrase}", status.as_str());
+        let text;
+        let body = match (&self.body, self.cause) {
+            (Some(body), _) => body.as_slice(),
+            (None, Some(cause)) => {
+                text = format!("{title}\n{cause}");
+                text.as_bytes()
+            }
+            (None, None) => title.as_bytes(),
+        };
+        let mut line = |text: &str| {
+            out.extend_from_slice(text.as_bytes());
+            out.extend_from_slice(b"\r\n");
+        };
+        line(&format!("HTTP/1.1 {title}"));
+        if status == StatusCode::UPGRADE_REQUIRED {
+            // RFC 7231, 6.5.15: "The server MUST send an Upgrade header field in a 426 response",
+            // and RFC 7230, 6.7: with it "the sender MUST also send a Connection header field
+            // (Section 6.1) that contains an "upgrade" connection option".
+            line("Connection: upgrade, close");
+            line("Upgrade: websocket");
+            // RFC 6455, 4.2.2: "and a |Sec-WebSocket-Version| header field indicating the
+            // version(s) the server is capable of understanding"
+            line("Sec-WebSocket-Version: 13");
+        } else {
+            line("Connection: close");
+        }
+        // RFC 7231, 6.5.5: "The origin server MUST generate an Allow header field in a 405
+        // response"
+        if status == StatusCode::METHOD_NOT_ALLOWED && !self.fields.contains("Allow") {
+            line("Allow: GET");
+        }
+        if !self.fields.contains("Content-Type") {
+            line("Content-Type: text/plain; charset=utf-8");
+        }
+        line(&format!("Content-Length: {}", body.len()));
+        self.fields.encode(out);
+        out.extend_from_slice(b"\r\n");
+        out.extend_from_slice(body);
+    }
+}
+
+impl From<u16> for Refusal {
+    fn from(status: u16) -> Self {
+        Self::new(status)
+    }
+}
+
+impl From<StatusCode> for Refusal {
+    fn from(status: StatusCode) -> Self {
+        Self::new(status.as_u16())
+    }
+}
+
+impl From<HandshakeError> for Refusal {
+    fn from(error: HandshakeError) -> Self {
+        Self {
+            cause: Some(error),
+            ..Self::from(error.status())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn encoded(refusal: &Refusal) -> String {
+        let mut out = Vec::new();
+        refusal.encode(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn defaults() {
+        assert_eq!(
+            encoded(&Refusal::new(403)),
+            "HTTP/1.1 403 Forbidden\r\n\
+             Connection: close\r\n\
+             Content-Type: text/plain; charset=utf-8\r\n\
+             Content-Length: 13\r\n\r\n\
+             403 Forbidden"
+        );
+        assert_eq!(
+            encoded(&HandshakeError::BadKey.into()),
+            "HTTP/1.1 400 Bad Request\r\n\
+             Connection: close\r\n\
+             Content-Type: text/plain; charset=utf-8\r\n\
+             Content-Length: 63\r\n\r\n\
+             400 Bad Request\n\
+             sec-websocket-key is not the base64 of 16 bytes"
+        );
+        assert!(encoded(&Refusal::new(499)).starts_with("HTTP/1.1 499 Unknown\r\n"));
+    }
+
+    #[test]
+    fn statuses_with_mandatory_headers() {
+        for error in [
+            HandshakeError::NotUpgrade,
+            HandshakeError::UnsupportedVersion,
+        ] {
+            let answer = encoded(&error.into());
+            assert!(answer.starts_with(
+                "HTTP/1.1 426 Upgrade Required\r\n\
+                 Connection: upgrade, close\r\n\
+                 Upgrade: websocket\r\n\
+                 Sec-WebSocket-Version: 13\r\n"
+            ));
+        }
+        let answer = encoded(&HandshakeError::MethodNotGet.into());
+        assert!(answer.contains("\r\nAllow: GET\r\n"));
+        let answer = encoded(&Refusal::new(405).header("allow", "GET, POST"));
+        assert!(!answer.contains("Allow: GET\r\n") && answer.contains("allow: GET, POST\r\n"));
+    }
+
+    #[test]
+    fn all_parts_of_ones_own() {
+        let refusal = Refusal::new(429)
+            .reason("Slow Down")
+            .header("Retry-After", "5")
+            .header("content-type", "application/json")
+            .body("{}");
+        assert_eq!(refusal.check(), Ok(()));
+        assert_eq!(
+            encoded(&refusal),
+            "HTTP/1.1 429 Slow Down\r\n\
+             Connection: close\r\n\
+             Content-Length: 2\r\n\
+             Retry-After: 5\r\n\
+             content-type: application/json\r\n\r\n\
+             {}"
+        );
+        let bytes = Refusal::new(500).body(vec![0xff, 0]);
+        let mut out = Vec::new();
+        bytes.encode(&mut out);
+        assert!(out.ends_with(&[b'\n', 0xff, 0]));
+        assert!(encoded(&Refusal::new(500).body(String::new())).contains("Content-Length: 0\r\n"));
+    }
+
+    #[test]
+    fn malformed_parts_are_told_and_never_sent() {
+        for status in [0, 99, 100, 101, 200, 204, 299, 304, 600, 999, u16::MAX] {
+            let refusal = Refusal::new(status);
+            assert_eq!(refusal.check(), Err(SendError::BadResponse), "{status}");
+            assert_eq!(refusal.status(), 500);
+        }
+        let refused = HandshakeError::Refused(StatusCode::OK);
+        assert_eq!(Refusal::from(refused).check(), Err(SendError::BadResponse));
+        let clean = encoded(&Refusal::new(400));
+        for refusal in [
+            Refusal::new(400).reason("a\r\nSet-Cookie: b=c"),
+            Refusal::new(400).reason("a\0"),
+            Refusal::new(400).header("X", "a\r\n\r\n<html>"),
+            Refusal::new(400).header("X\n", "a"),
+            Refusal::new(400).header("Content-Length", "5"),
+            Refusal::new(400).header("transfer-encoding", "chunked"),
+            Refusal::new(400).header("Connection", "keep-alive"),
+            Refusal::new(400).header("Upgrade", "h2c"),
+            Refusal::new(400).header("Sec-WebSocket-Accept", "x"),
+        ] {
+            assert_eq!(refusal.check(), Err(SendError::BadResponse));
+            assert_eq!(encoded(&refusal), clean);
+        }
+        assert_eq!(Refusal::new(300).check(), Ok(()));
+        assert_eq!(Refusal::new(599).check(), Ok(()));
+    }
+}

@@ -1,0 +1,178 @@
+//! A request head in the vocabulary of the `http` crate.
+
+use std::str;
+
+use http::{HeaderMap, Method, Uri, Version, header};
+
+use super::tokens::{elements, trim};
+
+/// The head of a request: what a client says before a WebSocket opens.
+///
+/// It holds what the client sent, in whatever form; [`accept_key`](Self::accept_key) tells whether
+/// that is an opening handshake.
+#[derive(Clone, Debug)]
+pub struct Request(http::Request<()>);
+
+impl Request {
+    pub(super) fn new(method: Method, uri: Uri, headers: HeaderMap) -> Self {
+        let mut request = http::Request::new(());
+        *request.method_mut() = method;
+        *request.uri_mut() = uri;
+        *request.headers_mut() = headers;
+        Self(request)
+    }
+
+    /// Returns the method, `GET` in every opening handshake.
+    pub fn method(&self) -> &Method {
+        self.0.method()
+    }
+
+    /// Returns the request target: a path with its query, or an absolute URI.
+    pub fn uri(&self) -> &Uri {
+        self.0.uri()
+    }
+
+    /// Returns the version, which is always HTTP/1.1.
+    pub fn version(&self) -> Version {
+        self.0.version()
+    }
+
+    /// Returns all headers.
+    pub fn headers(&self) -> &HeaderMap {
+        self.0.headers()
+    }
+
+    /// Returns the first value of a header, if it is visible ASCII.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers().get(name)?.to_str().ok()
+    }
+
+    /// Returns the value of `Host`, with the port if the client sent one.
+    pub fn host(&self) -> Option<&str> {
+        self.headers().get(header::HOST)?.to_str().ok()
+    }
+
+    /// Returns the value of `Origin`: what page of a browser asks (RFC 6454).
+    pub fn origin(&self) -> Option<&str> {
+        self.headers().get(header::ORIGIN)?.to_str().ok()
+    }
+
+    /// Returns the path, percent-encoded as the client sent it.
+    pub fn path(&self) -> &str {
+        self.uri().path()
+    }
+
+    /// Returns what follows the `?`, percent-encoded as the client sent it.
+    pub fn query(&self) -> Option<&str> {
+        self.uri().query()
+    }
+
+    /// Yields the cookies as names and values, in the client's order.
+    ///
+    /// A value in quotes keeps them: they belong to it (RFC 6265, 4.1.1). What is no pair, or no
+    /// UTF-8, is left out.
+    pub fn cookies(&self) -> impl Iterator<Item = (&str, &str)> {
+        // RFC 6265, 4.2.1: cookie-string = cookie-pair *( ";" SP cookie-pair ). One header line
+        // is the rule (5.4); several are read like one.
+        let lines = self.headers().get_all(header::COOKIE).into_iter();
+        lines
+            .flat_map(|line| line.as_bytes().split(|byte| *byte == b';'))
+            .filter_map(|pair| {
+                let (name, value) = str::from_utf8(trim(pair)).ok()?.split_once('=')?;
+                (!name.is_empty()).then_some((name, value))
+            })
+    }
+
+    /// Returns the value of the first cookie of this name.
+    pub fn cookie(&self, name: &str) -> Option<&str> {
+        self.cookies()
+            .find(|cookie| cookie.0 == name)
+            .map(|cookie| cookie.1)
+    }
+
+    /// Yields the subprotocols that the client offers, the one it likes best first
+    /// (RFC 6455, 4.1).
+    pub fn subprotocols(&self) -> impl Iterator<Item = &str> {
+        // RFC 6455, 11.3.4: the header "MAY appear multiple times in an HTTP request (which is
+        // logically the same as a single header field that contains all values)"
+        let lines = self
+            .headers()
+            .get_all(header::SEC_WEBSOCKET_PROTOCOL)
+            .into_iter();
+        lines
+            .flat_map(|line| elements(line.as_bytes()))
+            .filter_map(|element| str::from_utf8(element).ok())
+    }
+}
+
+impl From<Request> for http::Request<()> {
+    fn from(request: Request) -> Self {
+        request.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::{SAMPLE, altered, request};
+
+    #[test]
+    fn parts_of_the_sample() {
+        let request = request(SAMPLE);
+        assert_eq!(request.method(), "GET");
+        assert_eq!(request.uri(), "/chat");
+        assert_eq!(request.version(), http::Version::HTTP_11);
+        assert_eq!(request.headers().len(), 7);
+        assert_eq!(request.host(), Some("server.example.com"));
+        assert_eq!(request.origin(), Some("http://example.com"));
+        assert_eq!(request.header("UPGRADE"), Some("websocket"));
+        assert_eq!(request.header("no such"), None);
+        assert_eq!((request.path(), request.query()), ("/chat", None));
+        assert!(request.subprotocols().eq(["chat", "superchat"]));
+        let request = http::Request::from(request);
+        assert_eq!(request.uri().path(), "/chat");
+    }
+
+    #[test]
+    fn queries_are_kept() {
+        let request = altered("/chat", "/c%20t?a=1&b=%3F?");
+        assert_eq!(
+            (request.path(), request.query()),
+            ("/c%20t", Some("a=1&b=%3F?"))
+        );
+        let request = altered("/chat", "http://server.example.com?x");
+        assert_eq!((request.path(), request.query()), ("/", Some("x")));
+    }
+
+    #[test]
+    fn cookies_come_in_order() {
+        let request = altered(
+            "Origin:",
+            "Cookie: a=1; b=\"2\";;\tc=3=4; none; =x; a=5\r\ncookie: \u{e9}=\u{fc}; d=\r\nOrigin:",
+        );
+        let expected = [
+            ("a", "1"),
+            ("b", "\"2\""),
+            ("c", "3=4"),
+            ("a", "5"),
+            ("\u{e9}", "\u{fc}"),
+            ("d", ""),
+        ];
+        assert!(request.cookies().eq(expected));
+        assert_eq!(request.cookie("a"), Some("1"));
+        assert_eq!(request.cookie("d"), Some(""));
+        assert_eq!(request.cookie("A"), None);
+    }
+
+    #[test]
+    fn subprotocols_run_over_several_lines() {
+        let request = altered("chat, superchat", "b,, a\r\nSec-WebSocket-Protocol: c");
+        assert!(request.subprotocols().eq(["b", "a", "c"]));
+    }
+
+    #[test]
+    fn values_that_are_not_ascii_are_no_strings() {
+        let request = altered("Origin: http://", "Origin: http://\u{e9}");
+        assert_eq!(request.origin(), None);
+        assert!(request.headers().contains_key("origin"));
+    }
+}

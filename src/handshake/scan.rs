@@ -1,0 +1,305 @@
+//! Finds the end of a request head, and refuses what cannot be one at its first wrong byte.
+
+use super::tokens::is_tchar;
+use crate::HandshakeError;
+
+/// A scanner that looks at each byte of a head once, wherever reads cut it.
+///
+/// It holds the line on what makes parsers of HTTP disagree with each other: line ends, folded
+/// lines, control characters and spaces in the request line. The rest of the grammar is left to
+/// the parser of the whole head.
+#[derive(Debug)]
+pub(super) struct Scanner {
+    place: Place,
+    lines: usize,
+    max_lines: usize,
+}
+
+impl Scanner {
+    pub(super) fn new(max_lines: usize) -> Self {
+        Self {
+            place: Place::Start,
+            lines: 0,
+            max_lines,
+        }
+    }
+
+    /// Returns the number of header lines that began so far.
+    pub(super) fn lines(&self) -> usize {
+        self.lines
+    }
+
+    /// Takes the next bytes and returns how many of them belong to the head, if it ends in them.
+    pub(super) fn scan(&mut self, input: &[u8]) -> Result<Option<usize>, HandshakeError> {
+        let mut rest = input;
+        loop {
+            // Common case: the middle of a header line. A stop costs a look at one block beyond
+            // it at most, and then a byte is taken: linear work, whatever the peer sends.
+            if matches!(self.place, Place::Line) {
+                rest = skip_text(rest);
+            }
+            let Some((byte, after)) = rest.split_first() else {
+                return Ok(None);
+            };
+            rest = after;
+            self.place = self.step(*byte)?;
+            if matches!(self.place, Place::End) {
+                return Ok(Some(input.len() - rest.len()));
+            }
+        }
+    }
+
+    /// Returns the place after `byte`.
+    fn step(&mut self, byte: u8) -> Result<Place, HandshakeError> {
+        match (self.place, byte) {
+            (Place::Line, b'\r') => Ok(Place::LineCr),
+            (Place::Line, byte) if is_text(byte) => Ok(Place::Line),
+            // RFC 7230, 3.5 allows to take a bare LF for a line end; 3 has a bare CR refused or
+            // replaced. We refuse both: proxies read them differently, and so smuggle requests.
+            (Place::Line, _) => Err(HandshakeError::BadHeader),
+
+            (Place::LineCr, b'\n') => Ok(Place::LineStart),
+            (Place::LineStart, b'\r') => Ok(Place::LastCr),
+            (Place::LineStart, byte) if is_tchar(byte) => {
+                self.lines += 1;
+                if self.lines > self.max_lines {
+                    return Err(HandshakeError::TooManyHeaders {
+                        limit: self.max_lines,
+                    });
+                }
+                Ok(Place::Line)
+            }
+            (Place::LastCr, b'\n') => Ok(Place::End),
+            // RFC 7230, 3.2.4: "A server that receives an obs-fold in a request message [...]
+            // MUST either reject the message by sending a 400 (Bad Request) [...] or replace
+            // each received obs-fold". We reject: a LineStart is no white space.
+            (Place::LineCr | Place::LineStart | Place::LastCr | Place::End, _) => {
+                Err(HandshakeError::BadHeader)
+            }
+
+            (Place::Method, b' ') => Ok(Place::TargetStart),
+            // RFC 7230, 3.5 would have us skip an empty line before the request. That is for
+            // requests that follow a body, and none does here.
+            (Place::Start | Place::Method, byte) if is_tchar(byte) => Ok(Place::Method),
+            (Place::Start | Place::Method, _) => Err(HandshakeError::BadRequestLine),
+
+            // RFC 3986, 2: a URI is made of a subset of the graphic ASCII characters.
+            (Place::TargetStart | Place::Target, b'!'..=b'~') => Ok(Place::Target),
+            (Place::Target, b' ') => Ok(Place::Version(0)),
+            (Place::TargetStart | Place::Target, b' ' | b'\r' | b'\n') => {
+                Err(HandshakeError::BadRequestLine)
+            }
+            (Place::TargetStart | Place::Target, _) => Err(HandshakeError::BadTarget),
+
+            (Place::Version(at), byte) => match VERSION.get(usize::from(at)) {
+                Some(b'\n') if byte == b'\n' => Ok(Place::LineStart),
+                Some(expected) if byte == *expected => Ok(Place::Version(at + 1)),
+                Some(b'1') if byte.is_ascii_digit() => Err(HandshakeError::HttpVersion),
+                _ => Err(HandshakeError::BadRequestLine),
+            },
+        }
+    }
+}
+
+/// Where the next byte of a head stands.
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    Start,
+    Method,
+    TargetStart,
+    Target,
+    /// Inside [`VERSION`], at this offset.
+    Version(u8),
+    LineStart,
+    Line,
+    LineCr,
+    /// After the CR of the empty line that ends the head.
+    LastCr,
+    End,
+}
+
+/// Returns what follows the bytes at the front that neither end nor spoil a header line.
+fn skip_text(mut bytes: &[u8]) -> &[u8] {
+    // Without a branch in the inner loop, and of a fixed size, it becomes a few vector
+    // instructions.
+    while let Some((block, rest)) = bytes.split_first_chunk::<BLOCK>() {
+        if !block.iter().fold(true, |all, byte| all & is_text(*byte)) {
+            break;
+        }
+        bytes = rest;
+    }
+    let end = bytes
+        .iter()
+        .position(|byte| !is_text(*byte))
+        .unwrap_or(bytes.len());
+    bytes.get(end..).unwrap_or_default()
+}
+
+/// Returns whether `byte` may stand inside a header line.
+const fn is_text(byte: u8) -> bool {
+    (byte >= b' ' && byte != 0x7f) || byte == b'\t'
+}
+
+/// How the request line ends.
+const VERSION: &[u8] = b"HTTP/1.1\r\n";
+
+/// Bytes skipped at a time inside a header line.
+const BLOCK: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::SAMPLE;
+    use super::*;
+
+    fn scan(input: &[u8]) -> Result<Option<usize>, HandshakeError> {
+        Scanner::new(100).scan(input)
+    }
+
+    #[test]
+    fn ends_after_the_empty_line() {
+        assert_eq!(scan(SAMPLE.as_bytes()), Ok(Some(SAMPLE.len())));
+        assert_eq!(
+            scan(format!("{SAMPLE}\r\n\0").as_bytes()),
+            Ok(Some(SAMPLE.len()))
+        );
+        assert_eq!(scan(b"GET / HTTP/1.1\r\n\r\n"), Ok(Some(18)));
+        for end in 0..SAMPLE.len() {
+            assert_eq!(scan(&SAMPLE.as_bytes()[..end]), Ok(None));
+        }
+    }
+
+    #[test]
+    fn every_byte_at_every_place_of_the_request_line() {
+        for byte in 0..=255u8 {
+            let at = |before: &str| scan(&[before.as_bytes(), &[byte]].concat());
+            let expect = |allowed: bool, error| if allowed { Ok(None) } else { Err(error) };
+            let method = expect(is_tchar(byte), HandshakeError::BadRequestLine);
+            assert_eq!(at(""), method, "{byte:#x}");
+            assert_eq!(
+                at("GE"),
+                if byte == b' ' { Ok(None) } else { method },
+                "{byte:#x}"
+            );
+
+            let splits = matches!(byte, b' ' | b'\r' | b'\n');
+            let target = expect(
+                byte.is_ascii_graphic(),
+                if splits {
+                    HandshakeError::BadRequestLine
+                } else {
+                    HandshakeError::BadTarget
+                },
+            );
+            assert_eq!(at("GET "), target, "{byte:#x}");
+            assert_eq!(
+                at("GET /"),
+                if byte == b' ' { Ok(None) } else { target },
+                "{byte:#x}"
+            );
+
+            let fault = if byte.is_ascii_digit() {
+                HandshakeError::HttpVersion
+            } else {
+                HandshakeError::BadRequestLine
+            };
+            assert_eq!(
+                at("GET / "),
+                expect(byte == b'H', HandshakeError::BadRequestLine)
+            );
+            assert_eq!(at("GET / HTTP/"), expect(byte == b'1', fault), "{byte:#x}");
+            assert_eq!(
+                at("GET / HTTP/1."),
+                expect(byte == b'1', fault),
+                "{byte:#x}"
+            );
+            assert_eq!(
+                at("GET / HTTP/1.1"),
+                expect(byte == b'\r', HandshakeError::BadRequestLine)
+            );
+            assert_eq!(
+                at("GET / HTTP/1.1\r"),
+                expect(byte == b'\n', HandshakeError::BadRequestLine)
+            );
+        }
+    }
+
+    #[test]
+    fn every_byte_at_every_place_of_a_header_line() {
+        for byte in 0..=255u8 {
+            let at =
+                |before: &str| scan(&[b"GET / HTTP/1.1\r\n", before.as_bytes(), &[byte]].concat());
+            let expect = |allowed| {
+                if allowed {
+                    Ok(None)
+                } else {
+                    Err(HandshakeError::BadHeader)
+                }
+            };
+            assert_eq!(at(""), expect(is_tchar(byte) || byte == b'\r'), "{byte:#x}");
+            assert_eq!(
+                at("A: b\r\n"),
+                expect(is_tchar(byte) || byte == b'\r'),
+                "{byte:#x}"
+            );
+            assert_eq!(at("A: b\r"), expect(byte == b'\n'), "{byte:#x}");
+            for pad in 0..2 * BLOCK {
+                let before = format!("A: {:pad$}", "");
+                let allowed = byte == b'\r' || is_text(byte);
+                assert_eq!(at(&before), expect(allowed), "{byte:#x} after {pad}");
+            }
+            let last = at("\r");
+            assert_eq!(last.is_ok(), byte == b'\n');
+        }
+    }
+
+    #[test]
+    fn other_protocols_are_refused_at_once() {
+        // A TLS hello, HTTP/2, HTTP/0.9, SSH, an empty line first.
+        assert_eq!(
+            scan(b"\x16\x03\x01\x02\x00"),
+            Err(HandshakeError::BadRequestLine)
+        );
+        assert_eq!(
+            scan(b"PRI * HTTP/2.0\r\n\r\nSM"),
+            Err(HandshakeError::HttpVersion)
+        );
+        assert_eq!(scan(b"GET /\r\n"), Err(HandshakeError::BadRequestLine));
+        assert_eq!(scan(b"SSH-2.0-x\r\n"), Err(HandshakeError::BadRequestLine));
+        assert_eq!(
+            scan(b"\r\nGET / HTTP/1.1\r\n"),
+            Err(HandshakeError::BadRequestLine)
+        );
+        assert_eq!(
+            scan(b"GET / HTTP/9.9\r\n"),
+            Err(HandshakeError::HttpVersion)
+        );
+        assert_eq!(
+            scan(b"GET / HTTP/1.0\r\n"),
+            Err(HandshakeError::HttpVersion)
+        );
+        assert_eq!(
+            scan(b"GET / http/1.1\r\n"),
+            Err(HandshakeError::BadRequestLine)
+        );
+        assert_eq!(
+            scan(b"GET  / HTTP/1.1\r\n"),
+            Err(HandshakeError::BadRequestLine)
+        );
+        assert_eq!(
+            scan(b"GET / HTTP/1.1 \r\n"),
+            Err(HandshakeError::BadRequestLine)
+        );
+    }
+
+    #[test]
+    fn header_lines_are_counted_as_they_begin() {
+        let head = b"GET / HTTP/1.1\r\nA: 1\r\nB: 2\r\n";
+        assert_eq!(Scanner::new(2).scan(head), Ok(None));
+        let many = Err(HandshakeError::TooManyHeaders { limit: 2 });
+        assert_eq!(Scanner::new(2).scan(&[&head[..], b"C"].concat()), many);
+        assert_eq!(
+            Scanner::new(0).scan(b"GET / HTTP/1.1\r\n\r\n"),
+            Ok(Some(18))
+        );
+    }
+}

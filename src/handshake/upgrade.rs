@@ -1,0 +1,232 @@
+//! The answer to an opening handshake, while handlers decide on it (RFC 6455, 4.2.2).
+
+use std::rc::Rc;
+
+use super::fields::Fields;
+use super::key::AcceptKey;
+use super::refusal::Refusal;
+use super::request::Request;
+use crate::SendError;
+
+/// An upgrade in the making: the request, and what the server will answer.
+///
+/// As it is made, it accepts the request without a subprotocol.
+#[derive(Clone, Debug)]
+pub struct Upgrade {
+    /// Shared with the connection, so that every handler can look at it.
+    request: Rc<Request>,
+    accept: AcceptKey,
+    /// Always one that the client offers.
+    subprotocol: Option<Box<str>>,
+    fields: Fields,
+    /// Always well-formed.
+    refusal: Option<Refusal>,
+}
+
+impl Upgrade {
+    /// Creates the acceptance of a request with the key that its check returned.
+    pub fn new(request: impl Into<Rc<Request>>, accept: AcceptKey) -> Self {
+        Self {
+            request: request.into(),
+            accept,
+            subprotocol: None,
+            fields: Fields::default(),
+            refusal: None,
+        }
+    }
+
+    /// Returns the request.
+    pub fn request(&self) -> &Request {
+        &self.request
+    }
+
+    /// Returns the request by value.
+    pub fn into_request(self) -> Request {
+        Rc::unwrap_or_clone(self.request)
+    }
+
+    /// Returns the subprotocol that the 101 will name.
+    pub fn subprotocol(&self) -> Option<&str> {
+        self.subprotocol.as_deref()
+    }
+
+    /// Chooses the first of `supported` that the client offers, or none.
+    pub fn choose_subprotocol<S: AsRef<str>>(&mut self, supported: &[S]) {
+        // RFC 6455, 4.2.2: the value chosen "MUST be derived from the client's handshake,
+        // specifically by selecting one of the values from the |Sec-WebSocket-Protocol| field that
+        // the server is willing to use for this connection". Whose order counts is left open:
+        // ours does, because a server lists its newest version first.
+        let chosen = supported
+            .iter()
+            .map(AsRef::as_ref)
+            .find(|name| self.is_offered(name));
+        self.subprotocol = chosen.map(Box::from);
+    }
+
+    /// Chooses this subprotocol.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`SendError::BadResponse`], and changes nothing, if the client doesn't offer it.
+    pub fn set_subprotocol(&mut self, name: &str) -> Result<(), SendError> {
+        // RFC 6455, 4.1: a client that didn't ask for it "MUST _Fail the WebSocket Connection_".
+        if !self.is_offered(name) {
+            return Err(SendError::BadResponse);
+        }
+        self.subprotocol = Some(name.into());
+        Ok(())
+    }
+
+    /// Appends a header to the 101; the same name may come several times.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`SendError::BadResponse`], and appends nothing, if the name is no token, if the
+    /// value has control characters, or if the header belongs to the handshake: `Upgrade`,
+    /// `Connection`, `Content-Length`, `Transfer-Encoding` and `Sec-WebSocket-*`.
+    pub fn header(&mut self, name: &str, value: &str) -> Result<(), SendError> {
+        self.fields.append(name, value)
+    }
+
+    /// Refuses the upgrade with an HTTP answer; the last refusal counts.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`SendError::BadResponse`], and changes nothing, if the refusal is malformed.
+    pub fn refuse(&mut self, refusal: impl Into<Refusal>) -> Result<(), SendError> {
+        let refusal = refusal.into();
+        refusal.check()?;
+        self.refusal = Some(refusal);
+        Ok(())
+    }
+
+    /// Returns the refusal, if a handler gave one; then it is the answer, and not the 101.
+    pub fn refusal(&self) -> Option<&Refusal> {
+        self.refusal.as_ref()
+    }
+
+    /// Takes the refusal out, which leaves an acceptance.
+    pub fn take_refusal(&mut self) -> Option<Refusal> {
+        self.refusal.take()
+    }
+
+    /// Appends the bytes of the 101 to `out`.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(SWITCHING);
+        out.extend_from_slice(self.accept.as_str().as_bytes());
+        out.extend_from_slice(b"\r\n");
+        if let Some(name) = &self.subprotocol {
+            out.extend_from_slice(b"Sec-WebSocket-Protocol: ");
+            out.extend_from_slice(name.as_bytes());
+            out.extend_from_slice(b"\r\n");
+        }
+        self.fields.encode(out);
+        out.extend_from_slice(b"\r\n");
+    }
+
+    fn is_offered(&self, name: &str) -> bool {
+        self.request.subprotocols().any(|offered| offered == name)
+    }
+}
+
+/// The 101 up to the value that answers the client's key.
+const SWITCHING: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\n\
+    Upgrade: websocket\r\n\
+    Connection: Upgrade\r\n\
+    Sec-WebSocket-Accept: ";
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::{SAMPLE, altered, request};
+    use super::*;
+
+    fn upgrade(request: Request) -> Upgrade {
+        let accept = request.accept_key().unwrap();
+        Upgrade::new(request, accept)
+    }
+
+    fn encoded(upgrade: &Upgrade) -> String {
+        let mut out = Vec::new();
+        upgrade.encode(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    const PLAIN: &str = "HTTP/1.1 101 Switching Protocols\r\n\
+        Upgrade: websocket\r\n\
+        Connection: Upgrade\r\n\
+        Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n";
+
+    #[test]
+    fn sample_of_the_rfc() {
+        let mut upgrade = upgrade(request(SAMPLE));
+        assert_eq!(encoded(&upgrade), format!("{PLAIN}\r\n"));
+        upgrade.choose_subprotocol(&["chat"]);
+        assert_eq!(
+            encoded(&upgrade),
+            format!("{PLAIN}Sec-WebSocket-Protocol: chat\r\n\r\n")
+        );
+        assert_eq!(upgrade.into_request().path(), "/chat");
+    }
+
+    #[test]
+    fn subprotocols_follow_the_server() {
+        let mut upgrade = upgrade(request(SAMPLE));
+        upgrade.choose_subprotocol(&["mqtt", "superchat", "chat"]);
+        assert_eq!(upgrade.subprotocol(), Some("superchat"));
+        assert_eq!(upgrade.set_subprotocol("mqtt"), Err(SendError::BadResponse));
+        assert_eq!(
+            upgrade.set_subprotocol("chat, superchat"),
+            Err(SendError::BadResponse)
+        );
+        assert_eq!(upgrade.subprotocol(), Some("superchat"));
+        assert_eq!(upgrade.set_subprotocol("chat"), Ok(()));
+        assert_eq!(upgrade.subprotocol(), Some("chat"));
+        upgrade.choose_subprotocol(&["mqtt", "Chat", ""]);
+        assert_eq!(upgrade.subprotocol(), None);
+        upgrade.choose_subprotocol::<String>(&[]);
+        assert_eq!(upgrade.subprotocol(), None);
+    }
+
+    #[test]
+    fn nothing_is_chosen_that_was_not_offered() {
+        let mut upgrade = upgrade(altered("Sec-WebSocket-Protocol: chat, superchat\r\n", ""));
+        upgrade.choose_subprotocol(&["chat"]);
+        assert_eq!(upgrade.subprotocol(), None);
+        assert_eq!(upgrade.set_subprotocol("chat"), Err(SendError::BadResponse));
+    }
+
+    #[test]
+    fn headers_are_added_or_refused() {
+        let mut upgrade = upgrade(request(SAMPLE));
+        upgrade.header("Set-Cookie", "a=1").unwrap();
+        upgrade.header("Set-Cookie", "b=2").unwrap();
+        assert_eq!(
+            upgrade.header("X", "a\r\nY: b"),
+            Err(SendError::BadResponse)
+        );
+        assert_eq!(
+            upgrade.header("Sec-WebSocket-Accept", "x"),
+            Err(SendError::BadResponse)
+        );
+        let expected = format!("{PLAIN}Set-Cookie: a=1\r\nSet-Cookie: b=2\r\n\r\n");
+        assert_eq!(encoded(&upgrade), expected);
+    }
+
+    #[test]
+    fn refusals_are_well_formed() {
+        let mut upgrade = upgrade(request(SAMPLE));
+        assert_eq!(upgrade.refuse(200), Err(SendError::BadResponse));
+        assert!(upgrade.refusal().is_none());
+        upgrade.refuse(403).unwrap();
+        assert_eq!(
+            upgrade.refuse(Refusal::new(404).reason("a\nb")),
+            Err(SendError::BadResponse)
+        );
+        assert_eq!(
+            upgrade.refusal().map(Refusal::status),
+            Some(http::StatusCode::FORBIDDEN)
+        );
+        assert!(upgrade.take_refusal().is_some());
+        assert!(upgrade.refusal().is_none());
+    }
+}

@@ -1,0 +1,377 @@
+//! The builder: every setting of a server.
+
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::Server;
+use super::listener::Listener;
+use crate::config::{Config, SlowConsumer};
+use crate::error::{BuildError, Result};
+use crate::event::{Event, Handlers, Outcome};
+use crate::transport::TlsConfig;
+
+/// The settings of a server: where it listens, what it allows, and its handlers.
+///
+/// Every setting has a safe default. [`build`](Self::build) checks them together.
+#[derive(Default)]
+#[must_use]
+pub struct Builder {
+    config: Config,
+    handlers: Handlers,
+    listen: Vec<Listen>,
+}
+
+/// A place to listen on, as the builder was given it.
+struct Listen {
+    /// How it was named, for errors.
+    name: String,
+    place: Place,
+    tls: Option<TlsConfig>,
+}
+
+enum Place {
+    Addrs(io::Result<Vec<SocketAddr>>),
+    Path(PathBuf),
+    Socket(TcpListener),
+}
+
+impl Builder {
+    /// Listens on a TCP address, IPv4 or IPv6: `"127.0.0.1:8080"`, `"[::1]:8080"`,
+    /// `("0.0.0.0", 8080)`, a [`SocketAddr`]. Port 0 lets the kernel pick one. May be called
+    /// several times; a name with several addresses is listened on at each that this machine has.
+    pub fn listen(self, addr: impl ToSocketAddrs + fmt::Debug) -> Self {
+        self.listen_at(addr, None)
+    }
+
+    /// Listens on a TCP address for TLS.
+    ///
+    /// [`config_from_pem`](crate::config_from_pem) makes a configuration from files.
+    #[cfg(feature = "tls")]
+    pub fn listen_tls(
+        self,
+        addr: impl ToSocketAddrs + fmt::Debug,
+        tls: std::sync::Arc<rustls::ServerConfig>,
+    ) -> Self {
+        self.listen_at(addr, Some(tls))
+    }
+
+    /// Listens on a Unix socket. A socket that a dead server left there is replaced; the file is
+    /// removed when the listener closes.
+    pub fn listen_unix(self, path: impl AsRef<Path>) -> Self {
+        let path = path.as_ref();
+        self.add(
+            path.display().to_string(),
+            Place::Path(path.to_owned()),
+            None,
+        )
+    }
+
+    /// Listens on a socket that listens already. It is made non-blocking.
+    pub fn listener(self, listener: TcpListener) -> Self {
+        let name = listener
+            .local_addr()
+            .map_or_else(|_| "socket".into(), |addr| addr.to_string());
+        self.add(name, Place::Socket(listener), None)
+    }
+
+    /// Registers the server's handler for an event; a second one replaces the first. A handler
+    /// that a connection sets for itself comes before it.
+    ///
+    /// The event is given by its name in [`event`](crate::event):
+    ///
+    /// ```
+    /// use wsloop::{Server, event::{Connect, Utf8}};
+    ///
+    /// let builder = Server::builder().on(Connect, |conn, ()| {
+    ///     let mut count = 0;
+    ///     conn.on(Utf8, move |conn, text| {
+    ///         count += 1;
+    ///         conn.send_utf8(&format!("{count}: {text}"))
+    ///     });
+    /// });
+    /// ```
+    ///
+    /// A misspelt name, a handler with the wrong arguments or with the wrong answer does not
+    /// compile:
+    ///
+    /// ```compile_fail
+    /// use wsloop::{Server, event::Utf8};
+    /// let builder = Server::builder().on(Utf8, |conn, bytes: &[u8]| ());
+    /// ```
+    ///
+    /// An event of the server cannot be set on a connection:
+    ///
+    /// ```compile_fail
+    /// use wsloop::{Server, event::{Connect, Tick}};
+    /// let builder = Server::builder().on(Connect, |conn, ()| conn.on(Tick, |_, _| ()));
+    /// ```
+    ///
+    /// A connection cannot be kept beyond the call:
+    ///
+    /// ```compile_fail
+    /// use wsloop::{Server, event::Connect};
+    /// let mut kept = None;
+    /// let builder = Server::builder().on(Connect, move |conn, ()| kept = Some(conn));
+    /// ```
+    pub fn on<E: Event, R: Outcome<E::Output>>(
+        mut self,
+        _event: E,
+        handler: impl for<'t, 'p> FnMut(&mut E::Target<'t>, E::Payload<'p>) -> R + 'static,
+    ) -> Self {
+        self.handlers.set::<E, R>(handler);
+        self
+    }
+
+    /// Sets the size of the largest message accepted, in bytes over all of its fragments; a larger
+    /// one is failed with 1009 at its frame header. Default 65,536. A peer can make the server hold
+    /// that much for each connection; `usize::MAX` means none.
+    pub fn max_recv_size(mut self, bytes: usize) -> Self {
+        self.config.limits.max_recv_size = bytes;
+        self
+    }
+
+    /// Sets the size of the largest message that can be sent, in bytes; sending a larger one is an
+    /// error. Default 65,536; `usize::MAX` means none.
+    pub fn max_send_size(mut self, bytes: usize) -> Self {
+        self.config.limits.max_send_size = bytes;
+        self
+    }
+
+    /// Sets how many frames a message may come in; one more is failed with 1008. Default 131,072.
+    /// A fragment costs no memory of its own.
+    pub fn max_fragments(mut self, frames: usize) -> Self {
+        self.config.limits.max_fragments = frames;
+        self
+    }
+
+    /// Sets how many bytes may be queued for a connection that reads slowly; beyond it,
+    /// [`slow_consumer`](Self::slow_consumer) says what happens. Default 1 MiB. A message is
+    /// always taken while nothing is queued. A connection for which half of it is queued is not
+    /// read, so that a peer that only sends never overflows it by its own replies.
+    pub fn max_backlog(mut self, bytes: usize) -> Self {
+        self.config.limits.max_backlog = bytes;
+        self
+    }
+
+    /// Sets what happens to a message that would exceed `max_backlog`. Default
+    /// [`SlowConsumer::Error`].
+    pub fn slow_consumer(mut self, policy: SlowConsumer) -> Self {
+        self.config.slow_consumer = policy;
+        self
+    }
+
+    /// Sets the size of the largest request head, in bytes; a larger one is answered with 431.
+    /// Default 16,384.
+    pub fn max_handshake_size(mut self, bytes: usize) -> Self {
+        self.config.limits.max_handshake_size = bytes;
+        self
+    }
+
+    /// Sets how many header lines a request may have; one more is answered with 431. Default 100.
+    pub fn max_headers(mut self, lines: usize) -> Self {
+        self.config.limits.max_headers = lines;
+        self
+    }
+
+    /// Sets how many connections may be open at once, whatever their state. At the limit accepting
+    /// pauses, and further clients wait in the kernel's queue. Default none (`usize::MAX`).
+    pub fn max_connections(mut self, connections: usize) -> Self {
+        self.config.max_connections = connections;
+        self
+    }
+
+    /// Sets the time from the accepted socket to the end of the opening handshake, TLS included,
+    /// however slowly the bytes come. Then a request that was begun is answered with 408, others
+    /// are cut. Default 10 s.
+    pub fn handshake_timeout(mut self, timeout: Duration) -> Self {
+        self.config.handshake_timeout = timeout;
+        self
+    }
+
+    /// Sets the silence after which a peer is pinged, and again after every further half of it.
+    /// Default 20 s; zero is off.
+    pub fn silence_max(mut self, silence: Duration) -> Self {
+        self.config.silence_max = silence;
+        self
+    }
+
+    /// Sets the silence after which a peer is closed with 1001; pongs count as signs of life.
+    /// Default twice `silence_max`; zero is off.
+    pub fn idle_timeout(mut self, timeout: Duration) -> Self {
+        self.config.idle_timeout = Some(timeout);
+        self
+    }
+
+    /// Sets how long the peer may take to answer a Close frame, and how long what it still sends
+    /// is read after that. Then the connection is cut. Default 5 s.
+    pub fn close_timeout(mut self, timeout: Duration) -> Self {
+        self.config.close_timeout = timeout;
+        self
+    }
+
+    /// Sets the time between two `Tick` events. Default zero: off. Ticks that are missed because a
+    /// handler took longer are not made up for, but counted.
+    pub fn tick_period(mut self, period: Duration) -> Self {
+        self.config.tick_period = period;
+        self
+    }
+
+    /// Sets the subprotocols that the server speaks, the one it likes best first. The first that
+    /// the client offers is agreed on, unless the `Handshake` handler picks another. Default none.
+    pub fn subprotocols<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
+        self.config.subprotocols = names.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Sets how much is read from one connection before the others have their turn: bytes and
+    /// messages. Default 1 MiB and 1,024.
+    pub fn turn_share(mut self, bytes: usize, messages: usize) -> Self {
+        self.config.turn_bytes = bytes;
+        self.config.turn_messages = messages;
+        self
+    }
+
+    /// Sets how many connections are accepted from one listener in a turn of the loop. Default 64.
+    pub fn turn_accepts(mut self, connections: usize) -> Self {
+        self.config.turn_accepts = connections;
+        self
+    }
+
+    /// Sets the size of the read buffer, in bytes; there is one for all connections. Default
+    /// 524,288; at least 32,768.
+    pub fn read_buffer(mut self, bytes: usize) -> Self {
+        self.config.read_buffer = bytes;
+        self
+    }
+
+    /// Sets the length of the kernel's queue of connections that wait to be accepted. Default
+    /// 4,096; the kernel has a limit of its own (`net.core.somaxconn`).
+    pub fn backlog(mut self, connections: u32) -> Self {
+        self.config.backlog = i32::try_from(connections).unwrap_or(i32::MAX);
+        self
+    }
+
+    /// Sets whether Nagle's algorithm is off (TCP_NODELAY). Default true: replies never wait.
+    pub fn nodelay(mut self, nodelay: bool) -> Self {
+        self.config.nodelay = nodelay;
+        self
+    }
+
+    /// Sets whether each connection keeps its request, with all headers, for as long as it lives.
+    /// Default false: it is dropped after `Ready`, and `origin`, `request_uri` and `subprotocol`
+    /// are what remains. A browser's request is about 2 KiB of memory.
+    pub fn keep_requests(mut self, keep: bool) -> Self {
+        self.config.keep_requests = keep;
+        self
+    }
+
+    /// Binds the listeners and makes the server. It serves once it is started.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError`], if no listener was named, an address cannot be listened on, or settings
+    /// contradict each other.
+    pub fn build(self) -> Result<Server> {
+        let Self {
+            config,
+            handlers,
+            listen,
+        } = self;
+        check(&config)?;
+        if listen.is_empty() {
+            return Err(BuildError::NoListener.into());
+        }
+        let mut listeners = Vec::new();
+        for Listen { name, place, tls } in listen {
+            place
+                .open(&config, tls, &mut listeners)
+                .map_err(|source| BuildError::Listen {
+                    address: name,
+                    source,
+                })?;
+        }
+        Server::new(config, handlers, listeners)
+    }
+
+    fn listen_at(self, addr: impl ToSocketAddrs + fmt::Debug, tls: Option<TlsConfig>) -> Self {
+        let addrs = addr.to_socket_addrs().map(Iterator::collect);
+        let name = format!("{addr:?}").trim_matches('"').to_owned();
+        self.add(name, Place::Addrs(addrs), tls)
+    }
+
+    fn add(mut self, name: String, place: Place, tls: Option<TlsConfig>) -> Self {
+        self.listen.push(Listen { name, place, tls });
+        self
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Place {
+    /// Opens the listeners of one place.
+    fn open(
+        self,
+        config: &Config,
+        tls: Option<TlsConfig>,
+        listeners: &mut Vec<Listener>,
+    ) -> io::Result<()> {
+        match self {
+            Self::Socket(socket) => listeners.push(Listener::adopt(socket, tls, config)?),
+            Self::Path(path) => listeners.push(Listener::bind_unix(&path, tls, config)?),
+            Self::Addrs(addrs) => {
+                let before = listeners.len();
+                let mut failed = io::Error::from(io::ErrorKind::AddrNotAvailable);
+                for addr in addrs? {
+                    match Listener::bind_tcp(addr, tls.clone(), config) {
+                        Ok(listener) => listeners.push(listener),
+                        // A name may stand for an address that this machine lacks, such as ::1.
+                        Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {
+                            failed = error;
+                        }
+                        Err(error) => return Err(error),
+                    }
+                }
+                if listeners.len() == before {
+                    return Err(failed);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Checks what no single setting can tell.
+fn check(config: &Config) -> Result<()> {
+    let wrong = if config.read_buffer < READ_BUFFER_MIN {
+        "read_buffer is less than 32,768 bytes"
+    } else if config.turn_bytes == 0 || config.turn_messages == 0 || config.turn_accepts == 0 {
+        "turn_share or turn_accepts is 0: nothing would ever be served"
+    } else if config.max_connections == 0 {
+        "max_connections is 0: nobody would ever be accepted"
+    } else if config.limits.max_fragments == 0 {
+        "max_fragments is 0: no message could come"
+    } else if config.handshake_timeout.is_zero() || config.close_timeout.is_zero() {
+        "handshake_timeout or close_timeout is 0: nobody could keep it"
+    } else if !config
+        .subprotocols
+        .iter()
+        .all(|name| crate::handshake::is_token(name.as_bytes()))
+    {
+        "a subprotocol's name is not a token (RFC 6455, 4.1)"
+    } else {
+        return Ok(());
+    };
+    Err(BuildError::Conflict(wrong).into())
+}
+
+/// A TLS record and what rustls holds of the next one fit into it.
+const READ_BUFFER_MIN: usize = 32 << 10;

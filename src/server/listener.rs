@@ -1,0 +1,183 @@
+//! Listening sockets, and what happens when descriptors run out.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdTcpListener};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::path::{Path, PathBuf};
+
+use mio::net::{TcpListener, UnixListener};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Type};
+
+use crate::config::Config;
+use crate::transport::{Socket, TlsConfig, Transport};
+
+/// A listening socket.
+pub(super) struct Listener {
+    socket: ListenSocket,
+    tls: Option<TlsConfig>,
+    /// The last accept did not say that the kernel's queue is empty.
+    pub(super) pending: bool,
+    /// Accepting is paused until then, in milliseconds of the reactor.
+    pub(super) retry_at: Option<u64>,
+    /// How long the next pause lasts, in milliseconds.
+    pause: u64,
+}
+
+enum ListenSocket {
+    Tcp(TcpListener),
+    /// The path is removed when the listener closes.
+    Unix(UnixListener, PathBuf),
+}
+
+/// What accepting came to.
+pub(super) enum Accepting {
+    Connection(Transport, Option<SocketAddr>),
+    /// The kernel's queue is empty.
+    Empty,
+    /// Descriptors or memory ran out.
+    Exhausted(io::Error),
+}
+
+impl Listener {
+    pub(super) fn bind_tcp(
+        addr: SocketAddr,
+        tls: Option<TlsConfig>,
+        config: &Config,
+    ) -> io::Result<Self> {
+        let domain = Domain::for_address(addr);
+        let socket = socket2::Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+        // A restarted server gets its port back from connections in TIME_WAIT.
+        socket.set_reuse_address(true)?;
+        socket.bind(&addr.into())?;
+        socket.listen(config.backlog)?;
+        Self::adopt(socket.into(), tls, config)
+    }
+
+    /// Takes a socket that listens already.
+    pub(super) fn adopt(
+        listener: StdTcpListener,
+        tls: Option<TlsConfig>,
+        config: &Config,
+    ) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        // Accepted sockets inherit it, which saves a system call for each.
+        SockRef::from(&listener).set_tcp_nodelay(config.nodelay)?;
+        Ok(Self::new(
+            ListenSocket::Tcp(TcpListener::from_std(listener)),
+            tls,
+        ))
+    }
+
+    pub(super) fn bind_unix(
+        path: &Path,
+        tls: Option<TlsConfig>,
+        config: &Config,
+    ) -> io::Result<Self> {
+        // A socket that nobody listens on was left behind by a server that died.
+        let refused = StdUnixStream::connect(path).err().map(|error| error.kind());
+        if refused == Some(io::ErrorKind::ConnectionRefused) {
+            std::fs::remove_file(path)?;
+        }
+        let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        socket.bind(&SockAddr::unix(path)?)?;
+        socket.listen(config.backlog)?;
+        socket.set_nonblocking(true)?;
+        let listener = UnixListener::from_std(OwnedFd::from(socket).into());
+        Ok(Self::new(
+            ListenSocket::Unix(listener, path.to_owned()),
+            tls,
+        ))
+    }
+
+    fn new(socket: ListenSocket, tls: Option<TlsConfig>) -> Self {
+        Self {
+            socket,
+            tls,
+            pending: true,
+            retry_at: None,
+            pause: PAUSE_MIN,
+        }
+    }
+
+    pub(super) fn register(
+        &mut self,
+        registry: &mio::Registry,
+        token: mio::Token,
+    ) -> io::Result<()> {
+        match &mut self.socket {
+            ListenSocket::Tcp(socket) => registry.register(socket, token, mio::Interest::READABLE),
+            ListenSocket::Unix(socket, _) => {
+                registry.register(socket, token, mio::Interest::READABLE)
+            }
+        }
+    }
+
+    /// Returns the address that is listened on; `None` for a Unix socket.
+    pub(super) fn local_addr(&self) -> Option<SocketAddr> {
+        match &self.socket {
+            ListenSocket::Tcp(socket) => socket.local_addr().ok(),
+            ListenSocket::Unix(..) => None,
+        }
+    }
+
+    /// Accepts one connection.
+    pub(super) fn accept(&mut self) -> Accepting {
+        loop {
+            let result = match &self.socket {
+                ListenSocket::Tcp(socket) => socket
+                    .accept()
+                    .map(|(socket, addr)| (Socket::Tcp(socket), Some(addr))),
+                ListenSocket::Unix(socket, _) => socket
+                    .accept()
+                    .map(|(socket, _)| (Socket::Unix(socket), None)),
+            };
+            let error = match result {
+                Ok((socket, addr)) => {
+                    self.pause = PAUSE_MIN;
+                    let transport = match &self.tls {
+                        None => Ok(Transport::Plain(socket)),
+                        Some(config) => Transport::secure(socket, config),
+                    };
+                    match transport {
+                        Ok(transport) => return Accepting::Connection(transport, addr),
+                        Err(error) => {
+                            log::error!("cannot start tls for a connection: {error}");
+                            continue;
+                        }
+                    }
+                }
+                Err(error) => error,
+            };
+            if error.kind() == io::ErrorKind::WouldBlock {
+                self.pending = false;
+                return Accepting::Empty;
+            }
+            // accept(2), "Error handling": the connection died in the queue, or a signal came. What
+            // remains is a lack of descriptors or memory, which trying again at once cannot mend.
+            let retry = [io::ErrorKind::ConnectionAborted, io::ErrorKind::Interrupted];
+            if !retry.contains(&error.kind()) {
+                return Accepting::Exhausted(error);
+            }
+        }
+    }
+
+    /// Pauses accepting, longer each time in a row.
+    pub(super) fn back_off(&mut self, now: u64) {
+        self.retry_at = Some(now + self.pause);
+        self.pause = (self.pause * 2).min(PAUSE_MAX);
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if let ListenSocket::Unix(_, path) = &self.socket {
+            // Whoever listens there next makes it anew.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// The first and the longest pause, in milliseconds.
+const PAUSE_MIN: u64 = 50;
+const PAUSE_MAX: u64 = 1000;

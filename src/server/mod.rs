@@ -1,0 +1,396 @@
+//! The server: listeners, the poll loop, ticks, other threads, shutdown.
+
+mod builder;
+mod listener;
+mod reactor;
+mod stage;
+mod timers;
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::Arc;
+use std::sync::mpsc::{self, TryRecvError};
+use std::task::Wake;
+use std::time::{Duration, Instant};
+
+use mio::{Events, Poll, Token};
+
+pub use builder::Builder;
+
+use self::listener::{Accepting, Listener};
+use self::reactor::{Reactor, connection_tag};
+use self::stage::emit_hub;
+use crate::config::Config;
+use crate::connection::{Command, Core, Handle, Hub};
+use crate::error::{BuildError, Result};
+use crate::event::{Handlers, Shutdown, Start, Tick, Ticks};
+use crate::stats::Stats;
+
+/// A WebSocket server: one event loop, on the thread that runs it.
+///
+/// Either [`start`](Self::start) runs the loop until the server is shut down, or a program that
+/// has a loop of its own calls [`turn`](Self::turn) again and again. Dropping the server cuts its
+/// connections; each that had a `Connect` gets its `Disconnect`.
+pub struct Server {
+    reactor: Reactor,
+    poll: Poll,
+    events: Events,
+    listeners: Vec<Listener>,
+    commands: mpsc::Receiver<Command>,
+    stage: Stage,
+    next_tick: Option<Instant>,
+    epoch: Instant,
+    /// `max_connections` is reached and was counted.
+    full: bool,
+}
+
+/// Where the server stands.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Stage {
+    Built,
+    Running,
+    /// Going down; what is left by then is cut.
+    Stopping(Instant),
+    Stopped,
+}
+
+impl Server {
+    /// Returns the settings of a server, all at their defaults.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    fn new(config: Config, handlers: Handlers, mut listeners: Vec<Listener>) -> Result<Self> {
+        let poll = Poll::new().map_err(BuildError::EventLoop)?;
+        for (index, listener) in listeners.iter_mut().enumerate() {
+            listener
+                .register(poll.registry(), Source::Listener(index).token())
+                .map_err(BuildError::EventLoop)?;
+        }
+        let waker = mio::Waker::new(poll.registry(), Source::Waker.token())
+            .map_err(BuildError::EventLoop)?;
+        let (handle, commands) = Handle::new(Arc::new(LoopWaker(waker)).into());
+        let epoch = Instant::now();
+        Ok(Self {
+            reactor: Reactor::new(Core::new(config, handle), handlers, epoch),
+            poll,
+            events: Events::with_capacity(EVENTS),
+            listeners,
+            commands,
+            stage: Stage::Built,
+            next_tick: None,
+            epoch,
+            full: false,
+        })
+    }
+
+    /// Runs the event loop until the server was shut down and its connections are gone, or
+    /// `close_timeout` is over.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel's event queue fails. No client can cause it.
+    pub fn start(&mut self) -> Result<()> {
+        while self.turn(None)? {}
+        Ok(())
+    }
+
+    /// Takes one turn of the event loop: waits for events for as long as `timeout` at most
+    /// (`None`: until something happens), delivers them, and sends what they caused.
+    ///
+    /// Returns `false` when the server was shut down and all connections are gone.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel's event queue fails. No client can cause it.
+    pub fn turn(&mut self, timeout: Option<Duration>) -> Result<bool> {
+        if self.stage == Stage::Stopped {
+            return Ok(false);
+        }
+        if self.stage == Stage::Built {
+            self.begin();
+        }
+        let now = Instant::now();
+        let timeout = match (self.wait(now), timeout) {
+            (Some(own), Some(given)) => Some(own.min(given)),
+            (own, given) => own.or(given),
+        };
+        match self.poll.poll(&mut self.events, timeout) {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error.into()),
+            _ => {}
+        }
+        self.advance(Instant::now());
+        Ok(self.stage != Stage::Stopped)
+    }
+
+    /// Returns a handle that other threads can use.
+    pub fn handle(&self) -> Handle {
+        self.reactor.core.handle.clone()
+    }
+
+    /// Returns the server as handlers reach it, for a program between two turns of the loop. What
+    /// is sent leaves with the next turn.
+    pub fn hub(&mut self) -> Hub<'_> {
+        Hub::new(&mut self.reactor.core)
+    }
+
+    /// Returns the first address that is listened on, with the port that the kernel picked; `None`
+    /// if there are only Unix sockets.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        self.listeners.iter().find_map(Listener::local_addr)
+    }
+
+    /// Returns all TCP addresses that are listened on, in the order they were given.
+    pub fn local_addrs(&self) -> Vec<SocketAddr> {
+        self.listeners
+            .iter()
+            .filter_map(Listener::local_addr)
+            .collect()
+    }
+
+    /// Returns what the server has counted.
+    pub fn stats(&self) -> Stats {
+        self.reactor.core.stats
+    }
+
+    fn begin(&mut self) {
+        self.stage = Stage::Running;
+        let now = Instant::now();
+        self.reactor.set_now(now);
+        let period = self.reactor.core.config.tick_period;
+        if !period.is_zero() {
+            self.next_tick = now.checked_add(period);
+        }
+        let Reactor { core, handlers, .. } = &mut self.reactor;
+        emit_hub::<Start>(core, handlers, ());
+        self.reactor.end_turn();
+    }
+
+    /// Returns how long the loop may sleep; `None` for as long as nothing happens.
+    fn wait(&self, now: Instant) -> Option<Duration> {
+        let accept = self.accepts_at();
+        let own = [self.reactor.next_deadline(), accept]
+            .into_iter()
+            .flatten()
+            .min();
+        let own = own.map(|due| self.epoch + Duration::from_millis(due));
+        let stop = match self.stage {
+            Stage::Stopping(deadline) => Some(deadline),
+            _ => None,
+        };
+        let next = [own, self.next_tick, stop].into_iter().flatten().min()?;
+        Some(next.saturating_duration_since(now))
+    }
+
+    /// Carries out what has happened by `now`: the turn of the loop.
+    fn advance(&mut self, now: Instant) {
+        let millis = self.reactor.set_now(now);
+        for event in &self.events {
+            match Source::of(event.token()) {
+                Source::Waker => {}
+                Source::Listener(index) => {
+                    if let Some(listener) = self.listeners.get_mut(index) {
+                        listener.pending = true;
+                    }
+                }
+                Source::Connection(tag) => {
+                    let hangup = event.is_read_closed() || event.is_error();
+                    let readable = event.is_readable() || hangup;
+                    self.reactor.ready(tag, readable, hangup);
+                }
+            }
+        }
+        self.reactor.serve_waiting();
+        self.accept(millis);
+        self.run_commands();
+        self.reactor.expire();
+        self.tick(now);
+        self.reactor.end_turn();
+        self.stop(now);
+    }
+
+    /// Carries out what other threads asked for.
+    fn run_commands(&mut self) {
+        self.reactor.core.handle.acknowledge();
+        for _ in 0..COMMANDS {
+            match self.commands.try_recv() {
+                Ok(command) => self.reactor.command(command),
+                Err(TryRecvError::Empty | TryRecvError::Disconnected) => return,
+            }
+        }
+        // There may be more: the rest waits for the next turn.
+        self.reactor.core.handle.wake();
+    }
+
+    /// Returns when accepting goes on, if a listener waits for it: 0 for at once.
+    fn accepts_at(&self) -> Option<u64> {
+        if self.full {
+            return None;
+        }
+        let waiting = self.listeners.iter().filter(|listener| listener.pending);
+        waiting.map(|listener| listener.retry_at.unwrap_or(0)).min()
+    }
+
+    fn accept(&mut self, now: u64) {
+        let Self {
+            reactor,
+            poll,
+            listeners,
+            full,
+            ..
+        } = self;
+        for listener in listeners.iter_mut().filter(|listener| listener.pending) {
+            if listener.retry_at.is_some_and(|at| at > now) {
+                continue;
+            }
+            for _ in 0..reactor.core.config.turn_accepts {
+                if reactor.core.peers.len() >= reactor.core.config.max_connections {
+                    if !std::mem::replace(full, true) {
+                        reactor.core.stats.accept_pauses += 1;
+                        log::warn!("max_connections reached, accepting pauses");
+                    }
+                    return;
+                }
+                *full = false;
+                match listener.accept() {
+                    Accepting::Empty => break,
+                    Accepting::Exhausted(error) => {
+                        if listener.retry_at.is_none() {
+                            log::error!("accepting pauses: {error}");
+                        }
+                        reactor.core.stats.accept_failures += 1;
+                        listener.back_off(now);
+                        break;
+                    }
+                    Accepting::Connection(transport, addr) => {
+                        listener.retry_at = None;
+                        let (slot, serial) = reactor.admit(transport, addr);
+                        let Some(peer) = reactor.core.peers.get_mut(slot) else {
+                            continue;
+                        };
+                        let token = Source::Connection(connection_tag(slot, serial)).token();
+                        match peer.transport.socket_mut().register(poll.registry(), token) {
+                            Ok(()) => reactor.welcome(slot),
+                            Err(error) => {
+                                log::error!("connection {serial}: cannot be watched: {error}");
+                                reactor.dismiss(slot);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn tick(&mut self, now: Instant) {
+        let Some(due) = self.next_tick.filter(|due| *due <= now) else {
+            return;
+        };
+        let period = self.reactor.core.config.tick_period;
+        // Ancestors fired missed ticks back to back; here they are counted (decision 8).
+        let missed = ((now - due).as_nanos() / period.as_nanos()) as u64;
+        let passed = period.saturating_mul(u32::try_from(missed).unwrap_or(u32::MAX));
+        self.next_tick = (due + passed).checked_add(period);
+        let Reactor { core, handlers, .. } = &mut self.reactor;
+        core.stats.missed_ticks += missed;
+        emit_hub::<Tick>(core, handlers, Ticks { now, missed });
+    }
+
+    /// Goes down, step by step, once that was asked for.
+    fn stop(&mut self, now: Instant) {
+        if self.stage == Stage::Running && self.reactor.core.shutdown {
+            let Reactor { core, handlers, .. } = &mut self.reactor;
+            emit_hub::<Shutdown>(core, handlers, ());
+            self.listeners.clear();
+            self.next_tick = None;
+            self.stage = Stage::Stopping(now + self.reactor.core.config.close_timeout);
+            self.reactor.close_all();
+            self.reactor.end_turn();
+        }
+        if let Stage::Stopping(deadline) = self.stage {
+            if now >= deadline {
+                self.reactor.cut_all();
+            }
+            if self.reactor.core.peers.is_empty() {
+                self.stage = Stage::Stopped;
+            }
+        }
+        let connections = self.reactor.core.peers.len();
+        self.full &= connections >= self.reactor.core.config.max_connections;
+    }
+}
+
+impl AsRawFd for Server {
+    /// Returns the event queue's descriptor: readable when a turn has something to do, for a
+    /// program that waits in a poll of its own.
+    fn as_raw_fd(&self) -> RawFd {
+        self.poll.as_raw_fd()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.listeners.clear();
+        self.reactor.cut_all();
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("stage", &self.stage)
+            .field("connections", &self.reactor.core.peers.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What an event is from.
+enum Source {
+    /// A connection, by its tag.
+    Connection(usize),
+    Listener(usize),
+    Waker,
+}
+
+impl Source {
+    fn token(&self) -> Token {
+        Token(match self {
+            Self::Waker => usize::MAX,
+            Self::Listener(index) => LISTENERS | index,
+            Self::Connection(tag) => *tag,
+        })
+    }
+
+    fn of(token: Token) -> Self {
+        match token.0 {
+            usize::MAX => Self::Waker,
+            bits if bits & LISTENERS != 0 => Self::Listener(bits & !LISTENERS),
+            tag => Self::Connection(tag),
+        }
+    }
+}
+
+/// The top bit, which no connection's tag has.
+const LISTENERS: usize = 1 << (usize::BITS - 1);
+
+/// Wakes the loop from another thread.
+struct LoopWaker(mio::Waker);
+
+impl Wake for LoopWaker {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        // It fails only if the event queue is gone, and the loop with it.
+        let _ = self.0.wake();
+    }
+}
+
+/// How many events one poll returns at most; the others are returned by the next.
+const EVENTS: usize = 1024;
+
+/// How many commands of other threads are carried out in a turn.
+const COMMANDS: usize = 4096;

@@ -1,0 +1,701 @@
+//! The connections, whatever tells when they are ready and what time it is.
+//!
+//! This half of the server knows no `mio::Poll` and no clock: readiness and time come in as
+//! arguments, bytes through `transport`. A simulated network drives the same code as the real one.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use slab::Slab;
+
+use super::stage::{Stage, emit_hub};
+use super::timers::{Entry, Wheel};
+use crate::connection::{Command, Connection, Core, Hub, Peer, Phase};
+use crate::error::{HandshakeError, ProtocolError};
+use crate::event::{
+    Accept, Accepted, Binary, Cause, Connect, Drain, Handlers, Ping, Pong, Utf8, Verdict,
+};
+use crate::handshake::{self, Refusal};
+use crate::protocol::{CloseCode, Message, OpCode, Receiver};
+use crate::transport::Transport;
+
+pub(super) struct Reactor {
+    pub(super) core: Core,
+    /// The halves that no handler can reach; the same keys as `core.peers`. Only `admit` and
+    /// `reap` change the two slabs, together.
+    links: Slab<Link>,
+    pub(super) handlers: Handlers,
+    /// What every connection is read into; never cleared.
+    buffer: Vec<u8>,
+    /// TLS records on their way to the buffer; empty without TLS.
+    scratch: Vec<u8>,
+    wheel: Wheel,
+    expired: Vec<Entry>,
+    /// Connections that used up their share of a turn, or were unblocked.
+    waiting: Vec<usize>,
+    /// Connections to be removed at the end of the turn.
+    gone: Vec<usize>,
+    epoch: Instant,
+    now: u64,
+}
+
+/// The half of a connection that no handler can reach.
+struct Link {
+    receiver: Receiver,
+    /// The handlers that the connection has of its own.
+    own: Option<Box<Handlers>>,
+    /// Until the request is whole.
+    parser: Option<Box<handshake::Parser>>,
+    /// Bytes that were read and whose turn has not come.
+    unread: Option<Box<[u8]>>,
+    /// The phase that the deadline is of, and when it began.
+    phase: Phase,
+    since: u64,
+    /// When the peer was heard of last.
+    heard: u64,
+    /// When the entry in the wheel is due; another one that comes up is an old one.
+    due: u64,
+    /// The socket may have more to read.
+    readable: bool,
+    /// The peer's FIN is in the kernel, behind what it sent.
+    hangup: bool,
+    /// The peer's FIN was read.
+    eof: bool,
+    /// Our FIN was sent.
+    fin: bool,
+    /// Not read, because the peer does not read either.
+    paused: bool,
+    /// In `waiting`.
+    waiting: bool,
+}
+
+/// What is left of a connection's share of a turn.
+struct Share {
+    bytes: usize,
+    messages: usize,
+}
+
+/// Numbers the connections of all servers in the process.
+static SERIAL: AtomicU64 = AtomicU64::new(1);
+
+impl Reactor {
+    pub(super) fn new(core: Core, handlers: Handlers, now: Instant) -> Self {
+        let buffer = vec![0; core.config.read_buffer];
+        Self {
+            core,
+            links: Slab::new(),
+            handlers,
+            buffer,
+            scratch: Vec::new(),
+            wheel: Wheel::new(),
+            expired: Vec::new(),
+            waiting: Vec::new(),
+            gone: Vec::new(),
+            epoch: now,
+            now: 0,
+        }
+    }
+
+    /// Sets the time of the turn, in milliseconds since the epoch.
+    pub(super) fn set_now(&mut self, now: Instant) -> u64 {
+        self.now = now.saturating_duration_since(self.epoch).as_millis() as u64;
+        self.now
+    }
+
+    /// Returns when something is due, in milliseconds since the epoch; 0 if connections wait.
+    pub(super) fn next_deadline(&self) -> Option<u64> {
+        if self.waiting.is_empty() {
+            self.wheel.next()
+        } else {
+            Some(0)
+        }
+    }
+
+    /// Takes in a connection; returns its key and its number. Its events begin with `welcome`.
+    pub(super) fn admit(&mut self, transport: Transport, addr: Option<SocketAddr>) -> (usize, u64) {
+        let accepted = Accepted {
+            peer: addr,
+            socket: transport.fd(),
+        };
+        emit_hub::<Accept>(&mut self.core, &mut self.handlers, accepted);
+        let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
+        let limits = &self.core.config.limits;
+        let link = Link {
+            receiver: Receiver::new(limits),
+            own: None,
+            parser: None,
+            unread: None,
+            phase: Phase::Opening,
+            since: self.now,
+            heard: self.now,
+            due: 0,
+            readable: false,
+            hangup: false,
+            eof: false,
+            fin: false,
+            paused: false,
+            waiting: false,
+        };
+        let slot = self.links.insert(link);
+        let same = self
+            .core
+            .peers
+            .insert(Peer::new(serial, transport, addr, limits));
+        debug_assert_eq!(slot, same, "the two slabs have the same keys");
+        self.core.stats.accepted += 1;
+        (slot, serial)
+    }
+
+    /// Drops a connection that `admit` took in and that cannot be served. It had no `Connect`.
+    pub(super) fn dismiss(&mut self, slot: usize) {
+        self.links.try_remove(slot);
+        self.core.peers.try_remove(slot);
+    }
+
+    /// Delivers the first event of a connection.
+    pub(super) fn welcome(&mut self, slot: usize) {
+        let timeout = self.core.config.handshake_timeout;
+        self.schedule(slot, Some(self.now.saturating_add(millis(timeout))));
+        self.core.current = Some(slot);
+        let verdict = self
+            .stage(slot)
+            .and_then(|mut stage| stage.emit::<Connect>(()));
+        if verdict == Some(Verdict::Refuse)
+            && let Some(peer) = self.core.peers.get_mut(slot)
+            && peer.refusal.is_none()
+        {
+            peer.refusal = Some(Box::new(Refusal::from(403)));
+        }
+        self.settle(slot);
+        self.core.current = None;
+    }
+
+    /// Takes news of a socket: an edge of readiness.
+    pub(super) fn ready(&mut self, tag: usize, readable: bool, hangup: bool) {
+        let slot = tag & SLOTS;
+        let known = self
+            .core
+            .peers
+            .get(slot)
+            .is_some_and(|peer| connection_tag(slot, peer.serial) == tag);
+        let Some(link) = self.links.get_mut(slot).filter(|_| known) else {
+            return;
+        };
+        link.readable |= readable;
+        link.hangup |= hangup;
+        // What waits for its turn anyway is served then.
+        if !link.waiting {
+            self.serve(slot);
+        }
+    }
+
+    /// Serves the connections that were left over from the turn before.
+    pub(super) fn serve_waiting(&mut self) {
+        let mut waiting = std::mem::take(&mut self.waiting);
+        for slot in waiting.drain(..) {
+            let Some(link) = self.links.get_mut(slot) else {
+                continue;
+            };
+            if std::mem::take(&mut link.waiting) {
+                self.serve(slot);
+            }
+        }
+        // Those that were added meanwhile wait for the next turn; the memory is used again.
+        waiting.append(&mut self.waiting);
+        self.waiting = waiting;
+    }
+
+    /// Reads a connection, delivers its messages, sends its replies.
+    fn serve(&mut self, slot: usize) {
+        self.core.current = Some(slot);
+        let config = &self.core.config;
+        let mut share = Share {
+            bytes: config.turn_bytes,
+            messages: config.turn_messages,
+        };
+        if let Some(mut unread) = self.links.get_mut(slot).and_then(|link| link.unread.take()) {
+            self.consume(slot, &mut unread, &mut share);
+        }
+        let mut buffer = std::mem::take(&mut self.buffer);
+        while self.wants_input(slot, &share) {
+            self.read(slot, &mut buffer, &mut share);
+        }
+        self.buffer = buffer;
+        self.settle(slot);
+        self.core.current = None;
+        self.requeue(slot);
+    }
+
+    fn wants_input(&self, slot: usize, share: &Share) -> bool {
+        let (Some(link), Some(peer)) = (self.links.get(slot), self.core.peers.get(slot)) else {
+            return false;
+        };
+        link.readable
+            && link.unread.is_none()
+            && share.bytes > 0
+            && share.messages > 0
+            && peer.phase != Phase::Gone
+            && !peer.cut
+            && !is_stalled(&self.core, peer)
+    }
+
+    /// Reads once, and delivers what came.
+    fn read(&mut self, slot: usize, buffer: &mut [u8], share: &mut Share) {
+        let (Some(link), Some(peer)) = (self.links.get_mut(slot), self.core.peers.get_mut(slot))
+        else {
+            return;
+        };
+        let landing = link.receiver.landing().unwrap_or_default();
+        let (landed, received) = match peer.transport.read(landing, buffer, &mut self.scratch) {
+            Ok(result) => result,
+            Err(error) => {
+                link.readable = false;
+                if let Some(mut stage) = self.stage(slot) {
+                    stage.lost(error);
+                }
+                return;
+            }
+        };
+        // A hang-up was reported before or with these bytes: its edge will not come again.
+        link.readable = !received.eof && (!received.drained || link.hangup);
+        link.eof |= received.eof;
+        if received.bytes > 0 {
+            link.heard = self.now;
+        }
+        share.bytes = share.bytes.saturating_sub(received.bytes.max(1));
+        let result = if landed > 0 {
+            link.receiver.landed(landed)
+        } else {
+            Ok(())
+        };
+        match result {
+            Err(error) => self.fail(slot, error),
+            Ok(()) if received.bytes > 0 => {
+                let input = buffer
+                    .get_mut(..received.bytes - landed)
+                    .unwrap_or_default();
+                self.consume(slot, input, share);
+            }
+            Ok(()) => {}
+        }
+        if received.eof
+            && let Some(mut stage) = self.stage(slot)
+        {
+            stage.eof();
+        }
+    }
+
+    /// Delivers what `input` holds; what is over the share is kept for the next turn.
+    fn consume(&mut self, slot: usize, mut input: &mut [u8], share: &mut Share) {
+        loop {
+            match self
+                .core
+                .peers
+                .get(slot)
+                .map_or(Phase::Gone, |peer| peer.phase)
+            {
+                Phase::Opening => self.parse_request(slot, &mut input),
+                Phase::Open | Phase::Closing => self.deliver(slot, &mut input, share),
+                Phase::Draining | Phase::Gone => return,
+            }
+            if input.is_empty() {
+                return;
+            }
+            let Some(peer) = self.core.peers.get(slot) else {
+                return;
+            };
+            if share.messages == 0 || is_stalled(&self.core, peer) {
+                if let Some(link) = self.links.get_mut(slot) {
+                    link.unread = Some((&*input).into());
+                }
+                return;
+            }
+        }
+    }
+
+    fn parse_request(&mut self, slot: usize, input: &mut &mut [u8]) {
+        let limits = self.core.config.limits;
+        let Some(link) = self.links.get_mut(slot) else {
+            return;
+        };
+        let parser = link
+            .parser
+            .get_or_insert_with(|| Box::new(handshake::Parser::new(&limits)));
+        let parsed = parser.parse(input);
+        let used = match &parsed {
+            Ok(Some((_, used))) => {
+                link.parser = None;
+                *used
+            }
+            Ok(None) | Err(_) => input.len(),
+        };
+        *input = std::mem::take(input).get_mut(used..).unwrap_or_default();
+        let Some(mut stage) = self.stage(slot) else {
+            return;
+        };
+        match parsed {
+            Ok(None) => {}
+            Ok(Some((request, _))) => stage.open(request),
+            Err(error) => stage.refuse(error, None),
+        }
+        // A handler's refusal goes out before anything behind the request is looked at.
+        if stage.is_ending() {
+            self.settle(slot);
+        }
+    }
+
+    /// Delivers messages until the input or the share is used up.
+    fn deliver(&mut self, slot: usize, input: &mut &mut [u8], share: &mut Share) {
+        let Self {
+            core,
+            links,
+            handlers,
+            ..
+        } = self;
+        let Some(Link { receiver, own, .. }) = links.get_mut(slot) else {
+            return;
+        };
+        let mut stage = Stage {
+            core,
+            own,
+            handlers,
+            slot,
+        };
+        while share.messages > 0 {
+            let Some(peer) = stage.core.peers.get(slot) else {
+                return;
+            };
+            // RFC 6455, 1.4 and 7.1.3: after our Close frame only the peer's is waited for.
+            let open = peer.phase == Phase::Open;
+            if peer.cut || is_stalled(stage.core, peer) {
+                return;
+            }
+            receiver.set_max_recv_size(peer.max_recv_size());
+            let message = match receiver.next(input) {
+                Ok(Some(message)) => message,
+                Ok(None) => return,
+                Err(error) => return stage.fail(error),
+            };
+            share.messages -= 1;
+            match message {
+                Message::Close(frame) => return stage.peer_close(frame),
+                _ if !open => {}
+                Message::Text(text) => _ = stage.emit::<Utf8>(text),
+                Message::Binary(bytes) => _ = stage.emit::<Binary>(bytes),
+                Message::Pong(payload) => _ = stage.emit::<Pong>(payload),
+                // RFC 6455, 5.5.2: "Upon receipt of a Ping frame, an endpoint MUST send a Pong
+                // frame in response, unless it already received a Close frame."
+                Message::Ping(payload) => {
+                    if stage.emit::<Ping>(payload) != Some(Verdict::Refuse)
+                        && stage.core.send(slot, OpCode::Pong, payload).is_err()
+                    {
+                        stage.core.stats.dropped_pongs += 1;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Brings a connection from what handlers asked for to what the socket and the deadlines
+    /// have: sends, refuses, closes, ends.
+    pub(super) fn settle(&mut self, slot: usize) {
+        let Some(mut stage) = self.stage(slot) else {
+            return;
+        };
+        let Some(peer) = stage.core.peers.get_mut(slot) else {
+            return;
+        };
+        if peer.phase == Phase::Opening
+            && !peer.cut
+            && let Some(refusal) = peer.refusal.take()
+        {
+            // Without TLS there is no one to tell.
+            peer.cut = peer.transport.needs_ssl();
+            let error = HandshakeError::Refused(refusal.status());
+            stage.refuse(error, Some(*refusal));
+        }
+        if stage
+            .core
+            .peers
+            .get(slot)
+            .is_some_and(|peer| peer.cut && peer.phase != Phase::Gone)
+        {
+            stage.leave(None);
+            stage.core.set_phase(slot, Phase::Gone);
+        }
+        loop {
+            if stage.core.current == Some(slot) {
+                stage.core.release_out(slot);
+            }
+            let Some(peer) = stage.core.peers.get_mut(slot) else {
+                return;
+            };
+            if peer.phase == Phase::Gone {
+                break;
+            }
+            match peer.flush() {
+                Ok(true) if peer.take_drained() && peer.phase == Phase::Open => {
+                    stage.emit::<Drain>(());
+                }
+                Ok(_) => break,
+                Err(error) => stage.lost(error),
+            }
+        }
+        self.finish(slot);
+    }
+
+    /// Ends what is to end, and sets the deadline of a new phase.
+    fn finish(&mut self, slot: usize) {
+        let (Some(link), Some(peer)) = (self.links.get_mut(slot), self.core.peers.get_mut(slot))
+        else {
+            return;
+        };
+        let phase = peer.phase;
+        if phase == Phase::Draining && peer.backlog() == 0 && !link.fin {
+            // The peer may be gone already; nothing more is wanted of it.
+            link.fin = peer.transport.shutdown_write().unwrap_or(true);
+        }
+        if phase == Phase::Draining && link.fin && link.eof {
+            self.core.set_phase(slot, Phase::Gone);
+        }
+        let Some(peer) = self.core.peers.get(slot) else {
+            return;
+        };
+        if peer.phase == link.phase {
+            if link.paused && !is_stalled(&self.core, peer) {
+                link.paused = false;
+                link.heard = self.now;
+                self.requeue(slot);
+            }
+            return;
+        }
+        link.phase = peer.phase;
+        link.since = self.now;
+        if peer.phase == Phase::Gone {
+            self.gone.push(slot);
+            return;
+        }
+        let deadline = self.deadline(slot);
+        self.schedule(slot, deadline);
+    }
+
+    /// Puts a connection with something left to read on the list for the next turn.
+    fn requeue(&mut self, slot: usize) {
+        let (Some(link), Some(peer)) = (self.links.get_mut(slot), self.core.peers.get(slot)) else {
+            return;
+        };
+        if peer.phase == Phase::Gone || !(link.readable || link.unread.is_some()) {
+            return;
+        }
+        if is_stalled(&self.core, peer) {
+            link.paused = true;
+        } else if !std::mem::replace(&mut link.waiting, true) {
+            self.waiting.push(slot);
+        }
+    }
+
+    /// Carries out what another thread asked for, all but `Shutdown`.
+    pub(super) fn command(&mut self, command: Command) {
+        let core = &mut self.core;
+        match command {
+            Command::Run(action) => {
+                let run = std::panic::AssertUnwindSafe(|| action(&mut Hub::new(core)));
+                if let Err(panic) = std::panic::catch_unwind(run) {
+                    let error = crate::error::HandlerError::from_panic(&*panic);
+                    log::error!("closure of another thread failed: {error}");
+                }
+            }
+            Command::Broadcast(prepared) => {
+                if let Err(error) = Hub::new(core).broadcast_prepared(&prepared) {
+                    log::warn!("broadcast of another thread: {error}");
+                }
+            }
+            Command::Send(id, prepared) => {
+                let mut hub = Hub::new(core);
+                let sent = hub
+                    .get(id)
+                    .map(|mut conn: Connection<'_>| conn.send_prepared(&prepared));
+                if let Some(Err(error)) = sent {
+                    log::warn!("connection {id}: message of another thread: {error}");
+                }
+            }
+            Command::Disconnect(id, code, reason) => {
+                let mut hub = Hub::new(core);
+                let done = hub.get(id).map(|mut conn| conn.disconnect(code, &reason));
+                if let Some(Err(error)) = done {
+                    log::warn!("connection {id}: close of another thread: {error}");
+                }
+            }
+            Command::Shutdown => core.shutdown = true,
+        }
+    }
+
+    /// Looks at the connections whose deadline has come up.
+    pub(super) fn expire(&mut self) {
+        let mut expired = std::mem::take(&mut self.expired);
+        self.wheel.expire(self.now, &mut expired);
+        for Entry { due, slot } in expired.drain(..) {
+            let slot = slot as usize;
+            if self.links.get(slot).is_some_and(|link| link.due == due) {
+                self.check_deadline(slot);
+            }
+        }
+        self.expired = expired;
+    }
+
+    fn check_deadline(&mut self, slot: usize) {
+        let Some(link) = self.links.get_mut(slot) else {
+            return;
+        };
+        link.due = 0;
+        let deadline = self.deadline(slot);
+        let Some(link) = self.links.get_mut(slot) else {
+            return;
+        };
+        if deadline.is_some_and(|deadline| deadline > self.now) {
+            return self.schedule(slot, deadline);
+        }
+        let (phase, heard, now) = (link.phase, link.heard, self.now);
+        let silent = Duration::from_millis(now - heard);
+        let asked = link
+            .parser
+            .as_ref()
+            .is_some_and(|parser| !parser.is_empty());
+        let Some(mut stage) = self.stage(slot) else {
+            return;
+        };
+        match phase {
+            // RFC 9110, 15.5.9: 408 for a request that was begun; else there is none to answer.
+            Phase::Opening if asked => stage.refuse(HandshakeError::TimedOut, None),
+            Phase::Opening => stage.cut(Cause::Handshake(HandshakeError::TimedOut)),
+            Phase::Open => {
+                let config = &stage.core.config;
+                if config.idle_after().is_some_and(|idle| silent >= idle) {
+                    // The code is a good one and there is no reason: this cannot fail.
+                    let code = CloseCode::GOING_AWAY;
+                    let _ = stage.core.disconnect(slot, code, "", Cause::Silent);
+                } else if !config.silence_max.is_zero() {
+                    // A peer whose backlog is full is not pinged, but given up in time.
+                    let _ = stage.core.send(slot, OpCode::Ping, b"");
+                    let config = &stage.core.config;
+                    let next = now.saturating_add(millis(config.silence_max / 2).max(1));
+                    let idle = config
+                        .idle_after()
+                        .map(|idle| heard.saturating_add(millis(idle)));
+                    self.schedule(slot, Some(idle.map_or(next, |idle| next.min(idle))));
+                }
+            }
+            Phase::Closing | Phase::Draining => stage.cut(Cause::Cut),
+            Phase::Gone => {}
+        }
+        self.settle(slot);
+    }
+
+    /// Returns when a connection has to be looked at, by its phase.
+    fn deadline(&self, slot: usize) -> Option<u64> {
+        let link = self.links.get(slot)?;
+        let config = &self.core.config;
+        let after = |since: u64, wait: Duration| since.saturating_add(millis(wait));
+        match link.phase {
+            Phase::Opening => Some(after(link.since, config.handshake_timeout)),
+            Phase::Open => {
+                let silence = Some(config.silence_max).filter(|silence| !silence.is_zero());
+                let first = [silence, config.idle_after()].into_iter().flatten().min()?;
+                Some(after(link.heard, first))
+            }
+            Phase::Closing | Phase::Draining => Some(after(link.since, config.close_timeout)),
+            Phase::Gone => None,
+        }
+    }
+
+    /// Sees to it that the connection is looked at by `deadline`.
+    fn schedule(&mut self, slot: usize, deadline: Option<u64>) {
+        let (Some(link), Some(deadline)) = (self.links.get_mut(slot), deadline) else {
+            return;
+        };
+        if link.due == 0 || deadline < link.due {
+            link.due = deadline.max(1);
+            self.wheel.insert(link.due, slot);
+        }
+    }
+
+    /// Settles all connections that were marked, and removes those that are gone.
+    pub(super) fn end_turn(&mut self) {
+        while let Some(slot) = self.core.next_dirty() {
+            self.settle(slot);
+        }
+        while let Some(slot) = self.gone.pop() {
+            self.links.try_remove(slot);
+            self.core.peers.try_remove(slot);
+        }
+    }
+
+    /// Tells every client that the server goes down.
+    pub(super) fn close_all(&mut self) {
+        for slot in 0..self.core.peers.capacity() {
+            let Some(peer) = self.core.peers.get_mut(slot) else {
+                continue;
+            };
+            if peer.phase == Phase::Opening && peer.refusal.is_none() {
+                peer.refusal = Some(Box::new(Refusal::from(503)));
+                self.core.mark(slot);
+            } else {
+                // The code is a good one and there is no reason: this cannot fail.
+                let code = CloseCode::GOING_AWAY;
+                let _ = self.core.disconnect(slot, code, "", Cause::Shutdown);
+            }
+        }
+    }
+
+    /// Cuts every connection; each that had a `Connect` gets its `Disconnect`.
+    pub(super) fn cut_all(&mut self) {
+        for slot in 0..self.core.peers.capacity() {
+            if let Some(mut stage) = self.stage(slot) {
+                stage.cut(Cause::Shutdown);
+                self.settle(slot);
+            }
+        }
+        self.end_turn();
+    }
+
+    fn fail(&mut self, slot: usize, error: ProtocolError) {
+        if let Some(mut stage) = self.stage(slot) {
+            stage.fail(error);
+        }
+    }
+
+    fn stage(&mut self, slot: usize) -> Option<Stage<'_>> {
+        let own = &mut self.links.get_mut(slot)?.own;
+        Some(Stage {
+            core: &mut self.core,
+            own,
+            handlers: &mut self.handlers,
+            slot,
+        })
+    }
+}
+
+/// What the news of a connection's socket carry: its slot in the low 32 bits and, where there are
+/// more, bits of its number above them, so that news of a socket that is gone are told from those
+/// of the next one in its slot. The top bit is clear.
+pub(super) fn connection_tag(slot: usize, serial: u64) -> usize {
+    ((serial << 32) as usize & (usize::MAX >> 1)) | slot
+}
+
+/// The slot's bits of a tag.
+const SLOTS: usize = if usize::BITS > 32 {
+    u32::MAX as usize
+} else {
+    usize::MAX >> 1
+};
+
+/// Whether a connection is not read because it does not read either: half of `max_backlog` waits
+/// for it. TCP then holds back what it sends, and its own replies never overflow the backlog.
+fn is_stalled(core: &Core, peer: &Peer) -> bool {
+    peer.phase == Phase::Open && peer.backlog() > core.config.limits.max_backlog / 2
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,290 @@
+//! Calling the handlers of one connection, and ending it.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+
+use crate::connection::{Connection, Core, Ending, Phase};
+use crate::error::{Fault, HandlerError, HandshakeError, ProtocolError};
+use crate::event::{
+    Cause, ConnectionEvent, Disconnect, Disconnected, Error, Event, Handlers, Handshake, Origin,
+    PeerClose, Ready, Verdict,
+};
+use crate::handshake::{Refusal, Request, Upgrade};
+use crate::protocol::{CloseCode, CloseFrame};
+
+/// One connection, its handlers and the server's: three disjoint borrows, so that a payload may
+/// lie in the connection's receiver while a handler runs.
+pub(super) struct Stage<'a> {
+    pub(super) core: &'a mut Core,
+    pub(super) own: &'a mut Option<Box<Handlers>>,
+    pub(super) handlers: &'a mut Handlers,
+    pub(super) slot: usize,
+}
+
+impl Stage<'_> {
+    /// Calls the handler for `E`, the connection's own or else the server's. `None` if there is
+    /// none, or if it failed, which closes the connection.
+    pub(super) fn emit<E: ConnectionEvent>(
+        &mut self,
+        payload: E::Payload<'_>,
+    ) -> Option<E::Output> {
+        match self.call::<E>(payload)? {
+            Ok(output) => Some(output),
+            Err(error) => {
+                self.handler_failed(error);
+                None
+            }
+        }
+    }
+
+    fn call<E: ConnectionEvent>(
+        &mut self,
+        payload: E::Payload<'_>,
+    ) -> Option<Result<E::Output, HandlerError>> {
+        if let Some(newer) = self.core.peers.get_mut(self.slot)?.registered.take() {
+            self.own.get_or_insert_default().adopt(*newer);
+        }
+        let own = self
+            .own
+            .as_deref_mut()
+            .and_then(|own| E::slot(own).as_mut());
+        let handler = match own {
+            Some(handler) => handler,
+            None => E::slot(self.handlers).as_mut()?,
+        };
+        let mut conn = Connection::new(self.core, self.slot);
+        // Nothing that the closure borrows is left half-changed: the reactor's state is not
+        // reachable from a handler but through methods that do not panic midway.
+        let result = catch_unwind(AssertUnwindSafe(|| handler(&mut conn, payload)));
+        Some(result.unwrap_or_else(|panic| Err(HandlerError::from_panic(&*panic))))
+    }
+
+    /// A handler's error is the Perl ancestors' `die`: it ends its connection, never the server.
+    fn handler_failed(&mut self, error: HandlerError) {
+        log::error!("connection {}: handler failed: {error}", self.serial());
+        let Some(peer) = self.core.peers.get_mut(self.slot) else {
+            return;
+        };
+        if peer.phase == Phase::Opening {
+            if peer.refusal.is_none() {
+                peer.refusal = Some(Box::new(Refusal::from(500)));
+            }
+            peer.ending = Some(Ending::new(CloseCode::ABNORMAL, "", Cause::Handler));
+            self.core.mark(self.slot);
+        } else {
+            let code = CloseCode::INTERNAL_ERROR;
+            // The code is a good one and there is no reason: this cannot fail.
+            let _ = self.core.disconnect(self.slot, code, "", Cause::Handler);
+        }
+        self.fault(&Fault::Handler(error));
+    }
+
+    /// Tells the `Error` handler. If that fails itself, it is only logged.
+    fn fault(&mut self, fault: &Fault) {
+        if let Some(Err(error)) = self.call::<Error>(fault) {
+            log::error!(
+                "connection {}: Error handler failed: {error}",
+                self.serial()
+            );
+        }
+    }
+
+    /// Fails the connection (RFC 6455, 7.1.7).
+    pub(super) fn fail(&mut self, error: ProtocolError) {
+        log::info!("connection {}: {error}", self.serial());
+        self.fault(&Fault::Protocol(error));
+        let (code, reason) = (error.close_code(), error.to_string());
+        let ending = Ending::new(code, &reason, Cause::Protocol(error));
+        // RFC 6455, 7.1.7: "an endpoint SHOULD send a Close frame with an appropriate status code
+        // before proceeding to _Close the WebSocket Connection_". A handler may have sent one.
+        self.close(code, &reason);
+        self.leave(Some(ending));
+    }
+
+    /// The network failed: nothing can be sent any more.
+    pub(super) fn lost(&mut self, error: std::io::Error) {
+        let Some(peer) = self.core.peers.get(self.slot) else {
+            return;
+        };
+        // Once the closing handshake is under way, a reset is how some peers say goodbye.
+        if peer.phase < Phase::Closing {
+            log::debug!("connection {}: {error}", peer.serial);
+            self.fault(&Fault::Io(error));
+        }
+        self.leave(Some(Ending::new(CloseCode::ABNORMAL, "", Cause::Io)));
+        self.core.set_phase(self.slot, Phase::Gone);
+    }
+
+    /// The peer sends nothing more.
+    pub(super) fn eof(&mut self) {
+        let Some(peer) = self.core.peers.get(self.slot) else {
+            return;
+        };
+        if peer.phase == Phase::Open {
+            self.emit::<PeerClose>(None);
+        }
+        self.leave(Some(Ending::new(CloseCode::ABNORMAL, "", Cause::Eof)));
+    }
+
+    /// The peer's Close frame came.
+    pub(super) fn peer_close(&mut self, frame: CloseFrame<'_>) {
+        let Some(peer) = self.core.peers.get(self.slot) else {
+            return;
+        };
+        if peer.phase != Phase::Open {
+            return self.leave(None);
+        }
+        self.emit::<PeerClose>(Some(frame));
+        // RFC 6455, 5.5.1: "When sending a Close frame in response, the endpoint typically echos
+        // the status code it received." The reason goes with it (decision 6).
+        self.close(frame.code, frame.reason);
+        if let Some(peer) = self.core.peers.get_mut(self.slot) {
+            peer.ending = Some(Ending::new(frame.code, frame.reason, Cause::Peer));
+        }
+        self.leave(None);
+    }
+
+    /// Ends the connection at once: nothing more is sent.
+    pub(super) fn cut(&mut self, cause: Cause) {
+        if let Cause::Handshake(error) = cause {
+            self.fault(&Fault::Handshake(error));
+        }
+        self.leave(Some(Ending::new(CloseCode::ABNORMAL, "", cause)));
+        self.core.set_phase(self.slot, Phase::Gone);
+    }
+
+    /// Delivers the `Disconnect`, once, and begins the drain. `ending` tells why, unless that is
+    /// known from before.
+    pub(super) fn leave(&mut self, ending: Option<Box<Ending>>) {
+        let Some(peer) = self.core.peers.get_mut(self.slot) else {
+            return;
+        };
+        if peer.phase >= Phase::Draining {
+            return;
+        }
+        let ending = peer.ending.take().or(ending);
+        let ending = ending.unwrap_or_else(|| Ending::new(CloseCode::ABNORMAL, "", Cause::Cut));
+        self.core.set_phase(self.slot, Phase::Draining);
+        self.core.mark(self.slot);
+        let Ending {
+            code,
+            reason,
+            cause,
+        } = *ending;
+        let disconnected = Disconnected {
+            code,
+            reason: &reason,
+            cause,
+        };
+        log::debug!("connection {}: {disconnected}", self.serial());
+        if let Some(Err(error)) = self.call::<Disconnect>(disconnected) {
+            log::error!(
+                "connection {}: Disconnect handler failed: {error}",
+                self.serial()
+            );
+        }
+        // Its closures may hold what the application wants freed.
+        *self.own = None;
+    }
+
+    /// Sends a Close frame, unless one was sent.
+    fn close(&mut self, code: CloseCode, reason: &str) {
+        let mut frame = Vec::new();
+        let Some(peer) = self.core.peers.get_mut(self.slot) else {
+            return;
+        };
+        if peer.phase == Phase::Open && peer.sender.close(code, reason, &mut frame).is_ok() {
+            self.core.append(self.slot, &frame);
+        }
+    }
+
+    /// Answers a request: the checks, the two handlers, the 101 and `Ready`.
+    pub(super) fn open(&mut self, request: Request) {
+        let accept = match request.accept_key() {
+            Ok(accept) => accept,
+            Err(error) => return self.refuse(error, None),
+        };
+        let request = Rc::new(request);
+        let mut upgrade = Upgrade::new(request.clone(), accept);
+        let Some(peer) = self.core.peers.get_mut(self.slot) else {
+            return;
+        };
+        peer.remember(request.clone());
+        if self.emit::<Origin>(request.origin()) == Some(Verdict::Refuse) {
+            return self.refuse(HandshakeError::OriginRefused, None);
+        }
+        if self.is_ending() {
+            return;
+        }
+        upgrade.choose_subprotocol(&self.core.config.subprotocols);
+        let verdict = self.emit::<Handshake>(&mut upgrade);
+        if self.is_ending() {
+            return;
+        }
+        if let Some(refusal) = upgrade.take_refusal() {
+            let error = HandshakeError::Refused(refusal.status());
+            return self.refuse(error, Some(refusal));
+        }
+        if verdict == Some(Verdict::Refuse) {
+            return self.refuse(HandshakeError::Refused(http::StatusCode::FORBIDDEN), None);
+        }
+        let mut answer = Vec::with_capacity(256);
+        upgrade.encode(&mut answer);
+        self.core.append(self.slot, &answer);
+        self.core.set_phase(self.slot, Phase::Open);
+        if let Some(peer) = self.core.peers.get_mut(self.slot) {
+            peer.subprotocol = upgrade.subprotocol().map(Into::into);
+        }
+        drop(upgrade);
+        self.emit::<Ready>(());
+        let keep = self.core.config.keep_requests;
+        if let Some(peer) = self.core.peers.get_mut(self.slot).filter(|_| !keep) {
+            peer.request = None;
+        }
+    }
+
+    /// Refuses the opening handshake, by `refusal` or else as the error asks for.
+    pub(super) fn refuse(&mut self, error: HandshakeError, refusal: Option<Refusal>) {
+        log::debug!("connection {}: handshake refused: {error}", self.serial());
+        self.fault(&Fault::Handshake(error));
+        let mut answer = Vec::new();
+        refusal.unwrap_or_else(|| error.into()).encode(&mut answer);
+        self.core.append(self.slot, &answer);
+        let ending = Ending::new(CloseCode::ABNORMAL, "", Cause::Handshake(error));
+        self.leave(Some(ending));
+    }
+
+    /// Whether a handler refused the handshake or cut the connection.
+    pub(super) fn is_ending(&self) -> bool {
+        let Some(peer) = self.core.peers.get(self.slot) else {
+            return true;
+        };
+        peer.cut || peer.refusal.is_some() || peer.phase >= Phase::Closing
+    }
+
+    fn serial(&self) -> u64 {
+        self.core.peers.get(self.slot).map_or(0, |peer| peer.serial)
+    }
+}
+
+/// Calls a handler of the server. Its failure is logged; there is no connection to close.
+pub(super) fn emit_hub<E>(core: &mut Core, handlers: &mut Handlers, payload: E::Payload<'_>)
+where
+    E: for<'t> Event<Target<'t> = crate::connection::Hub<'t>, Output = ()>,
+{
+    let Some(handler) = E::slot(handlers).as_mut() else {
+        return;
+    };
+    let mut hub = crate::connection::Hub::new(core);
+    let result = catch_unwind(AssertUnwindSafe(|| handler(&mut hub, payload)));
+    match result {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => log::error!("handler of the server failed: {error}"),
+        Err(panic) => {
+            log::error!(
+                "handler of the server failed: {}",
+                HandlerError::from_panic(&*panic)
+            );
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! A lazy timer wheel: one entry per connection, looked at when it is due, never moved by traffic.
+//!
+//! Traffic only stamps a time in its connection. When an entry comes up, its owner finds out
+//! whether the deadline was put off since, and inserts a new one. An entry whose owner has another
+//! one by then is ignored by the owner.
+
+/// Times are in milliseconds since the reactor's epoch.
+pub(super) struct Wheel {
+    slots: Vec<Vec<Entry>>,
+    /// One bit per slot of `slots` that is not empty.
+    occupied: [u64; SLOTS / 64],
+    /// The last tick that was expired.
+    last: u64,
+    /// No entry is due before this tick; `u64::MAX` if there is none.
+    next: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Entry {
+    /// When the entry is due, in milliseconds, as it was inserted.
+    pub(super) due: u64,
+    /// The connection that it belongs to.
+    pub(super) slot: u32,
+}
+
+impl Wheel {
+    pub(super) fn new() -> Self {
+        Self {
+            slots: (0..SLOTS).map(|_| Vec::new()).collect(),
+            occupied: [0; SLOTS / 64],
+            last: 0,
+            next: u64::MAX,
+        }
+    }
+
+    /// Adds an entry. One that is due already comes up with the next tick.
+    pub(super) fn insert(&mut self, due: u64, slot: usize) {
+        let tick = tick_of(due).max(self.last + 1);
+        let at = (tick % SLOTS as u64) as usize;
+        self.slots[at].push(Entry {
+            due,
+            slot: slot as u32,
+        });
+        self.occupied[at / 64] |= 1 << (at % 64);
+        self.next = self.next.min(tick);
+    }
+
+    /// Returns when to look again, in milliseconds: never later than the first entry is due.
+    pub(super) fn next(&self) -> Option<u64> {
+        (self.next != u64::MAX).then_some(self.next << SHIFT)
+    }
+
+    /// Moves the entries that are due at `now` to `expired`.
+    pub(super) fn expire(&mut self, now: u64, expired: &mut Vec<Entry>) {
+        let tick = now >> SHIFT;
+        if tick <= self.last {
+            return;
+        }
+        if tick >= self.next {
+            // One round of the wheel sees every slot.
+            let from = self.last.max(tick.saturating_sub(SLOTS as u64));
+            for tick in from + 1..=tick {
+                let at = (tick % SLOTS as u64) as usize;
+                if self.occupied[at / 64] & 1 << (at % 64) == 0 {
+                    continue;
+                }
+                let entries = &mut self.slots[at];
+                expired.extend(entries.extract_if(.., |entry| entry.due <= now));
+                if entries.is_empty() {
+                    *entries = Vec::new();
+                    self.occupied[at / 64] &= !(1 << (at % 64));
+                }
+            }
+        }
+        self.last = tick;
+        if tick >= self.next {
+            self.next = self.first_occupied();
+        }
+    }
+
+    /// Returns the first tick after `last` whose slot holds entries, of this round or a later one.
+    fn first_occupied(&self) -> u64 {
+        let start = self.last + 1;
+        let at = (start % SLOTS as u64) as usize;
+        let words = SLOTS / 64;
+        for step in 0..=words {
+            let word = (at / 64 + step) % words;
+            let mut bits = self.occupied[word];
+            if step == 0 {
+                bits &= u64::MAX << (at % 64);
+            } else if step == words {
+                bits &= !(u64::MAX << (at % 64));
+            }
+            if bits != 0 {
+                let found = word * 64 + bits.trailing_zeros() as usize;
+                return start + ((found + SLOTS - at) % SLOTS) as u64;
+            }
+        }
+        u64::MAX
+    }
+}
+
+/// Returns the tick at whose beginning `due` has passed.
+fn tick_of(due: u64) -> u64 {
+    due.saturating_add((1 << SHIFT) - 1) >> SHIFT
+}
+
+/// A tick is 16 ms: a deadline is met that much late at most.
+const SHIFT: u32 = 4;
+
+/// The wheel goes round in 32.8 s; entries beyond wait for their round.
+const SLOTS: usize = 2048;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn expire(wheel: &mut Wheel, now: u64) -> Vec<u64> {
+        let mut expired = Vec::new();
+        wheel.expire(now, &mut expired);
+        let mut dues: Vec<u64> = expired.iter().map(|entry| entry.due).collect();
+        dues.sort_unstable();
+        dues
+    }
+
+    #[test]
+    fn entries_come_up_when_due_and_not_before() {
+        let mut wheel = Wheel::new();
+        assert_eq!(wheel.next(), None);
+        wheel.insert(100, 1);
+        wheel.insert(50_000, 2); // in the second round
+        assert_eq!(wheel.next(), Some(112));
+        assert_eq!(expire(&mut wheel, 99), [0; 0]);
+        assert_eq!(expire(&mut wheel, 112), [100]);
+        let mut woken = 0;
+        let mut now = 112;
+        while now < 50_000 {
+            now = wheel.next().expect("one is left");
+            assert!(now > 112 && now <= 50_000 + 16);
+            let expired = expire(&mut wheel, now);
+            if now < 50_000 {
+                assert_eq!(expired, [0; 0]);
+                woken += 1;
+            } else {
+                assert_eq!(expired, [50_000]);
+            }
+        }
+        assert!(woken <= 1, "woken {woken} times for nothing");
+        assert_eq!(wheel.next(), None);
+    }
+
+    #[test]
+    fn an_entry_that_is_late_comes_up_next() {
+        let mut wheel = Wheel::new();
+        assert_eq!(expire(&mut wheel, 1000), [0; 0]);
+        wheel.insert(10, 1);
+        assert_eq!(expire(&mut wheel, 1001), [0; 0]);
+        let next = wheel.next().expect("due");
+        assert_eq!(expire(&mut wheel, next), [10]);
+    }
+
+    proptest! {
+        /// Whatever the steps: no entry early, none later than a tick, `next` never too late.
+        #[test]
+        fn every_entry_comes_up_once(
+            dues in prop::collection::vec(1u64..200_000, 1..60),
+            steps in prop::collection::vec(1u64..60_000, 1..40),
+        ) {
+            let mut wheel = Wheel::new();
+            for due in &dues {
+                wheel.insert(*due, 0);
+            }
+            let mut waiting = dues.clone();
+            waiting.sort_unstable();
+            let mut now = 0;
+            for step in steps.into_iter().cycle() {
+                let Some(first) = waiting.first() else { break };
+                let next = wheel.next().expect("entries wait");
+                prop_assert!(next < first + 16 || next <= now + 16);
+                now += step;
+                let expired = expire(&mut wheel, now);
+                // What is due by the beginning of this tick has come up.
+                let due = waiting.partition_point(|due| tick_of(*due) <= now >> SHIFT);
+                prop_assert!(expired.len() >= due);
+                prop_assert!(expired.iter().all(|due| *due <= now));
+                let count = expired.len();
+                prop_assert_eq!(&waiting[..count], &expired[..]);
+                waiting.drain(..count);
+            }
+            prop_assert_eq!(wheel.next(), None);
+        }
+    }
+}

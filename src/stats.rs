@@ -1,0 +1,17 @@
+//! Counters of the server.
+
+/// What the server has counted since it was built.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Stats {
+    /// Connections accepted.
+    pub accepted: u64,
+    /// Times that accepting paused because `max_connections` was reached.
+    pub accept_pauses: u64,
+    /// Times that accepting paused because descriptors or memory ran out.
+    pub accept_failures: u64,
+    /// Ticks that fell due and were not delivered, because the loop was busy.
+    pub missed_ticks: u64,
+    /// Pongs that were not sent to peers that do not read.
+    pub dropped_pongs: u64,
+}

@@ -1,0 +1,160 @@
+//! What carries the bytes: TCP, a Unix socket, TLS over either, and a simulated socket in tests.
+//!
+//! Everything here is non-blocking and made for edge-triggered readiness (epoll(7), Q9): a read
+//! that comes back short has drained the socket, a write that comes back short has filled it.
+
+mod socket;
+
+#[cfg(feature = "tls")]
+mod pem;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(not(feature = "tls"))]
+#[path = "no_tls.rs"]
+mod tls;
+
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::os::fd::BorrowedFd;
+
+#[cfg(feature = "tls")]
+pub use pem::config_from_pem;
+pub(crate) use socket::Socket;
+pub(crate) use tls::{Tls, TlsConfig};
+
+/// What one read brought.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Received {
+    /// How many bytes.
+    pub(crate) bytes: usize,
+    /// The kernel has nothing more; readiness tells when it has.
+    pub(crate) drained: bool,
+    /// The peer sends nothing more, ever.
+    pub(crate) eof: bool,
+}
+
+/// A socket, and the TLS session over it if there is one.
+pub(crate) enum Transport {
+    /// The bytes as they are.
+    Plain(Socket),
+    /// TLS over the socket.
+    Secure(Socket, Box<Tls>),
+}
+
+impl Transport {
+    /// Makes the server's side of a TLS session over `socket`.
+    pub(crate) fn secure(socket: Socket, config: &TlsConfig) -> io::Result<Self> {
+        Tls::new(config.clone()).map(|session| Self::Secure(socket, Box::new(session)))
+    }
+
+    /// Reads at most once from the kernel, unless TLS needs more to make anything of it.
+    ///
+    /// The first bytes go to `landing` (never with TLS), the others to `buffer`; `scratch` takes
+    /// TLS records. Returns how many bytes landed, and what came in all.
+    pub(crate) fn read(
+        &mut self,
+        landing: &mut [u8],
+        buffer: &mut [u8],
+        scratch: &mut Vec<u8>,
+    ) -> io::Result<(usize, Received)> {
+        let socket = match self {
+            Self::Plain(socket) => socket,
+            Self::Secure(socket, session) => {
+                if scratch.len() < buffer.len() {
+                    scratch.resize(buffer.len(), 0);
+                }
+                return Ok((0, session.read(socket, buffer, scratch)?));
+            }
+        };
+        let room = landing.len() + buffer.len();
+        loop {
+            let result = if landing.is_empty() {
+                socket.read(buffer)
+            } else {
+                let mut slices = [IoSliceMut::new(landing), IoSliceMut::new(buffer)];
+                socket.read_vectored(&mut slices)
+            };
+            let received = match result {
+                Ok(bytes) => Received {
+                    bytes,
+                    drained: bytes < room,
+                    eof: bytes == 0,
+                },
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Received {
+                    drained: true,
+                    ..Received::default()
+                },
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
+            return Ok((received.bytes.min(landing.len()), received));
+        }
+    }
+
+    /// Writes as much of `slices` as is taken; 0 if nothing could be.
+    pub(crate) fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let socket = match self {
+            Self::Plain(socket) => socket,
+            Self::Secure(socket, session) => return session.write(socket, slices),
+        };
+        loop {
+            let result = match slices {
+                [slice] => socket.write(slice),
+                slices => socket.write_vectored(slices),
+            };
+            match result {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(0),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => return result,
+            }
+        }
+    }
+
+    /// Writes what TLS holds back; returns whether nothing is left.
+    pub(crate) fn flush(&mut self) -> io::Result<bool> {
+        match self {
+            Self::Plain(_) => Ok(true),
+            Self::Secure(socket, session) => session.flush(socket),
+        }
+    }
+
+    /// Tells the peer that nothing more comes, by close_notify and FIN. Returns whether that is
+    /// done; if not, the kernel has to take what TLS holds back first.
+    pub(crate) fn shutdown_write(&mut self) -> io::Result<bool> {
+        if let Self::Secure(socket, session) = self {
+            session.close_notify(socket)?;
+            if !session.flush(socket)? {
+                return Ok(false);
+            }
+        }
+        self.socket_mut().shutdown_write()?;
+        Ok(true)
+    }
+
+    /// Returns whether the TLS handshake is still under way.
+    pub(crate) fn needs_ssl(&self) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            Self::Secure(_, session) => session.is_handshaking(),
+        }
+    }
+
+    pub(crate) fn is_secure(&self) -> bool {
+        matches!(self, Self::Secure(..))
+    }
+
+    pub(crate) fn socket(&self) -> &Socket {
+        match self {
+            Self::Plain(socket) | Self::Secure(socket, _) => socket,
+        }
+    }
+
+    pub(crate) fn socket_mut(&mut self) -> &mut Socket {
+        match self {
+            Self::Plain(socket) | Self::Secure(socket, _) => socket,
+        }
+    }
+
+    pub(crate) fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.socket().fd()
+    }
+}

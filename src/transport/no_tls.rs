@@ -1,0 +1,42 @@
+//! Stands in for TLS where the feature is off: a session that cannot be.
+
+use std::io::{self, IoSlice};
+
+use super::{Received, Socket};
+
+/// A configuration that nothing makes.
+#[derive(Clone)]
+pub(crate) struct TlsConfig;
+
+pub(crate) enum Tls {}
+
+impl Tls {
+    pub(super) fn new(_: TlsConfig) -> io::Result<Self> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    pub(super) fn read(
+        &mut self,
+        _: &mut Socket,
+        _: &mut [u8],
+        _: &mut [u8],
+    ) -> io::Result<Received> {
+        match *self {}
+    }
+
+    pub(super) fn write(&mut self, _: &mut Socket, _: &[IoSlice<'_>]) -> io::Result<usize> {
+        match *self {}
+    }
+
+    pub(super) fn flush(&mut self, _: &mut Socket) -> io::Result<bool> {
+        match *self {}
+    }
+
+    pub(super) fn close_notify(&mut self, _: &mut Socket) -> io::Result<()> {
+        match *self {}
+    }
+
+    pub(super) fn is_handshaking(&self) -> bool {
+        match *self {}
+    }
+}

@@ -1,0 +1,110 @@
+//! The sockets themselves.
+
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::net::Shutdown;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use mio::net::{TcpStream, UnixStream};
+
+/// A connected, non-blocking stream socket.
+pub(crate) enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+    /// The other end is a test.
+    #[cfg(test)]
+    Simulated(Box<dyn Wire>),
+}
+
+/// A simulated socket: what a test has to play.
+#[cfg(test)]
+pub(crate) trait Wire: Read + Write {
+    fn shutdown_write(&mut self) -> io::Result<()>;
+}
+
+impl Socket {
+    /// Sends FIN after what was written.
+    pub(super) fn shutdown_write(&mut self) -> io::Result<()> {
+        match self {
+            Self::Tcp(socket) => socket.shutdown(Shutdown::Write),
+            Self::Unix(socket) => socket.shutdown(Shutdown::Write),
+            #[cfg(test)]
+            Self::Simulated(wire) => wire.shutdown_write(),
+        }
+    }
+
+    /// Returns whether Nagle's algorithm is off; a Unix socket has none.
+    pub(crate) fn nodelay(&self) -> io::Result<bool> {
+        match self {
+            Self::Tcp(socket) => socket.nodelay(),
+            _ => Ok(true),
+        }
+    }
+
+    /// Switches Nagle's algorithm off (TCP_NODELAY), or on.
+    pub(crate) fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
+        match self {
+            Self::Tcp(socket) => socket.set_nodelay(nodelay),
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn fd(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Self::Tcp(socket) => Some(socket.as_fd()),
+            Self::Unix(socket) => Some(socket.as_fd()),
+            #[cfg(test)]
+            Self::Simulated(_) => None,
+        }
+    }
+
+    /// Registers the socket for both readiness edges, once and for all.
+    pub(crate) fn register(
+        &mut self,
+        registry: &mio::Registry,
+        token: mio::Token,
+    ) -> io::Result<()> {
+        let interests = mio::Interest::READABLE | mio::Interest::WRITABLE;
+        match self {
+            Self::Tcp(socket) => registry.register(socket, token, interests),
+            Self::Unix(socket) => registry.register(socket, token, interests),
+            #[cfg(test)]
+            Self::Simulated(_) => Ok(()),
+        }
+    }
+}
+
+/// Calls the same method on whichever socket it is.
+macro_rules! either {
+    ($self:ident, $socket:ident => $call:expr) => {
+        match $self {
+            Socket::Tcp($socket) => $call,
+            Socket::Unix($socket) => $call,
+            #[cfg(test)]
+            Socket::Simulated($socket) => $call,
+        }
+    };
+}
+
+impl Read for Socket {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        either!(self, socket => socket.read(buffer))
+    }
+
+    fn read_vectored(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        either!(self, socket => socket.read_vectored(buffers))
+    }
+}
+
+impl Write for Socket {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        either!(self, socket => socket.write(bytes))
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        either!(self, socket => socket.write_vectored(slices))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,290 @@
+//! TLS by rustls over a non-blocking socket, in large reads and gathered writes.
+//!
+//! ```text
+//!          one recv              read_tls, 4 KiB a piece           reader
+//! kernel ------------> scratch ---------------------------> rustls -------> plain
+//!
+//!          one writev, up to 64 records             writer, up to BUFFERED bytes
+//! kernel <------------------------------------ rustls <------------------------- bufs
+//! ```
+//!
+//! `scratch` is empty again when a read returns: all of it was fed to rustls. That never refuses a
+//! piece, because no more ciphertext is received than `plain` has room for. See [`Tls::read`].
+//!
+//! Between two calls [`Tls::wants_write`] means that the kernel refused some ciphertext, so that a
+//! writable event will follow; the caller answers it with [`Tls::flush`].
+//!
+//! `ConnectionCommon::complete_io` is never called: it may go round forever on what the network
+//! sends (RUSTSEC-2024-0336). No loop here goes round without using up input or room. What makes
+//! rustls work and brings no bytes is bounded by rustls: 32 empty records or key updates in a row,
+//! one renegotiation, four warnings, 64 KiB of handshake message.
+
+use std::io::{self, Read, Write};
+use std::sync::Arc;
+
+use rustls::{ServerConfig, ServerConnection};
+
+use super::Received;
+
+/// What the sessions of one listener share.
+pub(crate) type TlsConfig = Arc<ServerConfig>;
+
+/// The server's side of one TLS session.
+pub(crate) struct Tls {
+    session: ServerConnection,
+    /// Our close_notify is sent or queued: nothing may follow it.
+    closed: bool,
+}
+
+impl Tls {
+    /// Makes the state of a session that waits for the client's first message.
+    ///
+    /// # Errors
+    ///
+    /// Those of rustls about `config`.
+    pub(crate) fn new(config: TlsConfig) -> io::Result<Self> {
+        let mut session = ServerConnection::new(config).map_err(io::Error::other)?;
+        session.set_buffer_limit(Some(BUFFERED));
+        Ok(Self {
+            session,
+            closed: false,
+        })
+    }
+
+    /// Tells whether the TLS handshake is still going on. It progresses in [`read`](Self::read).
+    pub(crate) fn is_handshaking(&self) -> bool {
+        self.session.is_handshaking()
+    }
+
+    /// Receives ciphertext once, through `scratch`, and decrypts it to `plain`. Neither may be
+    /// empty. Handshake answers and alerts that this causes are sent on the way.
+    ///
+    /// When the result is neither `drained` nor `eof`, another call is due, now or later: the
+    /// kernel or rustls may hold more, and no event will tell. `eof` is the end of the stream, with
+    /// or without a close_notify: a WebSocket tells by its Close frame whether it is complete.
+    ///
+    /// After [`close_notify`](Self::close_notify) what comes is discarded, and only the socket's
+    /// own end is reported.
+    ///
+    /// # Errors
+    ///
+    /// Those of the socket, and [`io::ErrorKind::InvalidData`] around the [`rustls::Error`] when
+    /// the peer broke the protocol; the alert was sent as far as the kernel took it. Plaintext that
+    /// came before the fault is returned first, and the error by the next call.
+    pub(crate) fn read<S: Read + Write>(
+        &mut self,
+        socket: &mut S,
+        plain: &mut [u8],
+        scratch: &mut [u8],
+    ) -> io::Result<Received> {
+        if plain.is_empty() || scratch.is_empty() {
+            return Ok(Received::default());
+        }
+        if self.closed {
+            return discard(socket, scratch);
+        }
+        // What did not fit the last caller's `plain` comes first.
+        let mut got = Received {
+            bytes: self.take(plain),
+            ..Received::default()
+        };
+        if got.bytes > 0 {
+            return Ok(got);
+        }
+        // Nothing new was fed: this recalls an error or a close_notify that stood behind plaintext.
+        if self.digest()? {
+            (got.drained, got.eof) = (true, true);
+            return Ok(got);
+        }
+
+        // rustls takes a piece unless it holds more than 16 KiB of plaintext. It holds none now;
+        // the record that it has a part of can become 16 KiB; and what follows that in `scratch`
+        // decrypts to less than its own size, for which `plain` has the room.
+        let room = plain.len().min(scratch.len());
+        let size = match receive(socket, &mut scratch[..room])? {
+            Some(size @ 1..) => size,
+            ended => {
+                (got.drained, got.eof) = (true, ended.is_some());
+                return Ok(got);
+            }
+        };
+
+        let blocked = self.wants_write();
+        let fed = self.feed(&scratch[..size], plain, &mut got.bytes);
+        // If older output waits already, the event that lets it out takes this along.
+        let flushed = match blocked {
+            true => Ok(false),
+            false => self.flush(socket),
+        };
+        match fed.and_then(|ended| flushed.map(|_| ended)) {
+            // With `plain` full, rustls may hold more.
+            Ok(ended) if got.bytes < plain.len() => {
+                (got.drained, got.eof) = (ended || size < room, ended);
+                Ok(got)
+            }
+            // rustls keeps its error, and a broken socket will break again.
+            Err(error) if got.bytes == 0 => Err(error),
+            _ => Ok(got),
+        }
+    }
+
+    /// Encrypts and writes as much of `bufs` as rustls and the kernel take, and returns how many
+    /// bytes that is; `Ok(0)` when that is nothing for now. What is taken counts as written, though
+    /// up to [`BUFFERED`] bytes of it may still have to be [flushed](Self::flush).
+    ///
+    /// # Errors
+    ///
+    /// Those of the socket, the [`rustls::Error`] that a read found, and
+    /// [`io::ErrorKind::BrokenPipe`] after [`close_notify`](Self::close_notify).
+    pub(crate) fn write<S: Read + Write>(
+        &mut self,
+        socket: &mut S,
+        bufs: &[io::IoSlice<'_>],
+    ) -> io::Result<usize> {
+        if self.closed {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        if self.is_handshaking() {
+            return Ok(0); // rustls would queue it
+        }
+        let total: usize = bufs.iter().map(|buf| buf.len()).sum();
+        let mut taken = 0;
+        while self.flush(socket)? && taken < total {
+            let before = taken;
+            while let size @ 1.. = self.encrypt(bufs, taken)? {
+                taken += size;
+            }
+            if taken == before {
+                // With all its room rustls took nothing. It has no reason to, and would have none
+                // to take it later.
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+        }
+        Ok(taken)
+    }
+
+    /// Tells whether there is ciphertext that the kernel has not taken yet.
+    pub(crate) fn wants_write(&self) -> bool {
+        self.session.wants_write()
+    }
+
+    /// Writes pending ciphertext until the socket would block; `Ok(true)` when none is left.
+    ///
+    /// # Errors
+    ///
+    /// Those of the socket.
+    pub(crate) fn flush<S: Write>(&mut self, socket: &mut S) -> io::Result<bool> {
+        while self.wants_write() {
+            match self.session.write_tls(socket) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Queues a close_notify, unless one or a fatal alert was queued before, and flushes.
+    ///
+    /// # Errors
+    ///
+    /// Those of the socket.
+    pub(crate) fn close_notify<S: Write>(&mut self, socket: &mut S) -> io::Result<()> {
+        // RFC 8446, 6.1: "Each party MUST send a "close_notify" alert before closing its write
+        // side of the connection, unless it has already sent some error alert."
+        self.closed = true;
+        self.session.send_close_notify();
+        self.flush(socket).map(|_| ())
+    }
+
+    /// Feeds all of `cipher` to rustls, piece by piece, and moves plaintext to `plain`, counted in
+    /// `bytes`. Returns whether the peer's close_notify was met.
+    fn feed(&mut self, mut cipher: &[u8], plain: &mut [u8], bytes: &mut usize) -> io::Result<bool> {
+        let mut ended = false;
+        while !cipher.is_empty() && !ended {
+            // RFC 8446, 6.1: "Any data received after a closure alert has been received MUST be
+            // ignored." rustls reads 0 bytes then.
+            ended = self.session.read_tls(&mut cipher)? == 0;
+            let digested = self.digest();
+            *bytes += self.take(&mut plain[*bytes..]);
+            ended |= digested?;
+        }
+        // With nothing to read rustls only trims its input buffer: from the 32 KiB that one large
+        // record leaves behind to 4 KiB.
+        let _ = self.session.read_tls(&mut Blocked);
+        Ok(ended)
+    }
+
+    /// Makes rustls decrypt and act on what it was fed; tells whether the peer's close_notify came.
+    fn digest(&mut self) -> io::Result<bool> {
+        match self.session.process_new_packets() {
+            Ok(state) => Ok(state.peer_has_closed()),
+            Err(error) => Err(io::Error::new(io::ErrorKind::InvalidData, error)),
+        }
+    }
+
+    /// Moves decrypted bytes to `plain`.
+    fn take(&mut self, plain: &mut [u8]) -> usize {
+        // The only error is that there are none.
+        self.session.reader().read(plain).unwrap_or(0)
+    }
+
+    /// Encrypts what follows the first `skip` bytes of `bufs`, as far as rustls takes it: of a
+    /// buffer that is begun, its rest, else all that follow.
+    fn encrypt(&mut self, bufs: &[io::IoSlice<'_>], mut skip: usize) -> io::Result<usize> {
+        for (index, buf) in bufs.iter().enumerate() {
+            if skip == 0 {
+                return self.session.writer().write_vectored(&bufs[index..]);
+            }
+            if let Some(rest) = buf.get(skip..).filter(|rest| !rest.is_empty()) {
+                return self.session.writer().write(rest);
+            }
+            skip -= buf.len();
+        }
+        Ok(0)
+    }
+}
+
+/// A socket that has nothing to read.
+struct Blocked;
+
+impl Read for Blocked {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+}
+
+/// Receives once; `None` when the socket would block.
+fn receive(socket: &mut impl Read, buf: &mut [u8]) -> io::Result<Option<usize>> {
+    loop {
+        match socket.read(buf) {
+            Ok(size) => return Ok(Some(size)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Receives once what no one wants.
+///
+/// rustls is not to meet it: a fault after our close_notify would make it send one more alert, and
+/// assert that it does not (it panics where debug assertions are on).
+fn discard(socket: &mut impl Read, scratch: &mut [u8]) -> io::Result<Received> {
+    let size = receive(socket, scratch)?;
+    Ok(Received {
+        bytes: 0,
+        drained: size.is_none_or(|size| size < scratch.len()),
+        eof: size == Some(0),
+    })
+}
+
+/// How many bytes are encrypted before they are written, and so how much ciphertext one session
+/// holds for a slow peer at most. With its frame header, a message of the default `max_send_size`
+/// leaves in one write; a longer one is encrypted and written within the processor's cache.
+const BUFFERED: usize = 128 << 10;
+
+#[cfg(test)]
+mod tests;
