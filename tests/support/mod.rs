@@ -1,0 +1,400 @@
+//! What the tests over real sockets share: a server on its own thread, and a client that can send
+//! anything, right or wrong.
+
+#![allow(dead_code, unreachable_pub, reason = "each test uses a part of it")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use wsloop::{Builder, Handle, Server, Stats};
+
+/// Long enough for anything that happens at all; only a test that fails waits for it.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A server on a thread of its own; it is shut down when this is dropped.
+pub struct Running {
+    pub addr: SocketAddr,
+    pub addrs: Vec<SocketAddr>,
+    pub handle: Handle,
+    thread: Option<JoinHandle<Stats>>,
+}
+
+impl Running {
+    /// Starts what `configure` makes of a builder that listens on a port of the kernel's choice.
+    pub fn start(configure: impl FnOnce(Builder) -> Builder + Send + 'static) -> Self {
+        Self::start_on(move || configure(Server::builder().listen("127.0.0.1:0")))
+    }
+
+    /// Starts what `configure` makes, listeners and all.
+    pub fn start_on(configure: impl FnOnce() -> Builder + Send + 'static) -> Self {
+        let (sender, receiver) = mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            let mut server = configure().build().unwrap();
+            sender
+                .send((server.local_addrs(), server.handle()))
+                .unwrap();
+            server.start().unwrap();
+            server.stats()
+        });
+        let (addrs, handle) = receiver.recv_timeout(PATIENCE).unwrap();
+        let addr = addrs
+            .first()
+            .copied()
+            .unwrap_or_else(|| ([127, 0, 0, 1], 0).into());
+        Self {
+            addr,
+            addrs,
+            handle,
+            thread: Some(thread),
+        }
+    }
+
+    /// An echo server with default limits.
+    pub fn echo() -> Self {
+        Self::start(echo)
+    }
+
+    pub fn client(&self) -> Client {
+        Client::connect(self.addr)
+    }
+
+    /// A client whose opening handshake is done.
+    pub fn ready(&self) -> Client {
+        let mut client = self.client();
+        client.upgrade();
+        client
+    }
+
+    /// Shuts the server down, waits for it, and returns what it counted.
+    pub fn stop(mut self) -> Stats {
+        self.handle.shutdown().unwrap();
+        self.join()
+    }
+
+    /// Waits until the server ends by itself.
+    pub fn join(&mut self) -> Stats {
+        self.thread.take().unwrap().join().unwrap()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            let _ = self.handle.shutdown();
+            let result = thread.join();
+            if !std::thread::panicking() {
+                result.unwrap();
+            }
+        }
+    }
+}
+
+/// Echoes text and binary.
+pub fn echo(builder: Builder) -> Builder {
+    use wsloop::event::{Binary, Utf8};
+    builder
+        .on(Utf8, |conn, text| conn.send_utf8(text))
+        .on(Binary, |conn, data| conn.send_binary(data))
+}
+
+/// Where handlers write down what happened, and the test reads it.
+pub fn log() -> (Sender<String>, Log) {
+    let (sender, receiver) = mpsc::channel();
+    (sender, Log(receiver))
+}
+
+pub struct Log(Receiver<String>);
+
+impl Log {
+    /// The next entry; waits for it.
+    #[track_caller]
+    pub fn next(&self) -> String {
+        self.0.recv_timeout(PATIENCE).expect("the log goes on")
+    }
+
+    /// Waits for exactly these entries, in this order.
+    #[track_caller]
+    pub fn expect(&self, entries: &[&str]) {
+        for entry in entries {
+            assert_eq!(self.next(), *entry);
+        }
+    }
+
+    /// All entries there are, once every sender is gone.
+    pub fn rest(&self) -> Vec<String> {
+        let mut rest = Vec::new();
+        while let Ok(entry) = self.0.recv_timeout(PATIENCE) {
+            rest.push(entry);
+        }
+        rest
+    }
+}
+
+/// A frame as the server sent it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Frame {
+    /// FIN, reserved bits, opcode.
+    pub first: u8,
+    pub payload: Vec<u8>,
+}
+
+/// A client that sends what it is told to, right or wrong, over anything that carries bytes.
+pub struct Client<S = TcpStream> {
+    pub stream: S,
+    /// Bytes that were read and not used.
+    read: Vec<u8>,
+}
+
+/// A request that is accepted.
+pub const REQUEST: &str = "GET /chat?room=7 HTTP/1.1\r\nHost: example.com\r\nUpgrade: websocket\r\n\
+    Connection: keep-alive, Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+    Sec-WebSocket-Version: 13\r\n\r\n";
+
+impl Client<TcpStream> {
+    pub fn connect(addr: SocketAddr) -> Self {
+        let stream = TcpStream::connect(addr).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self::over(stream)
+    }
+
+    /// Sends FIN.
+    pub fn shutdown_write(&self) {
+        self.stream.shutdown(Shutdown::Write).unwrap();
+    }
+
+    /// Closes with RST.
+    pub fn reset(self) {
+        socket2::SockRef::from(&self.stream)
+            .set_linger(Some(Duration::ZERO))
+            .unwrap();
+    }
+}
+
+impl<S: Read + Write> Client<S> {
+    pub fn over(stream: S) -> Self {
+        Self {
+            stream,
+            read: Vec::new(),
+        }
+    }
+
+    /// Sends bytes as they are.
+    #[track_caller]
+    pub fn send_raw(&mut self, bytes: impl AsRef<[u8]>) {
+        self.stream.write_all(bytes.as_ref()).unwrap();
+        self.stream.flush().unwrap();
+    }
+
+    /// Performs the opening handshake.
+    #[track_caller]
+    pub fn upgrade(&mut self) -> Response {
+        let response = self.request(REQUEST);
+        assert_eq!(response.status, 101, "{response:?}");
+        assert_eq!(
+            response.header("sec-websocket-accept"),
+            Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=")
+        );
+        response
+    }
+
+    /// Sends a request, and reads the answer.
+    #[track_caller]
+    pub fn request(&mut self, request: impl AsRef<[u8]>) -> Response {
+        self.send_raw(request);
+        self.response()
+    }
+
+    /// Reads an HTTP answer, with its body if it has a length.
+    #[track_caller]
+    pub fn response(&mut self) -> Response {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.extend(self.read_exactly(1));
+        }
+        let head = String::from_utf8(head).unwrap();
+        let mut lines = head.lines();
+        let status_line = lines.next().unwrap().to_owned();
+        let status = status_line.split(' ').nth(1).unwrap().parse().unwrap();
+        let headers: Vec<(String, String)> = lines
+            .filter_map(|line| line.split_once(": "))
+            .map(|(name, value)| (name.to_lowercase(), value.to_owned()))
+            .collect();
+        let mut response = Response {
+            status,
+            status_line,
+            headers,
+            body: Vec::new(),
+        };
+        if let Some(length) = response.header("content-length") {
+            let length = length.parse().unwrap();
+            response.body = self.read_exactly(length);
+        }
+        response
+    }
+
+    /// Sends a frame, masked, with the minimal length: `first` is FIN, reserved bits and opcode.
+    #[track_caller]
+    pub fn send_frame(&mut self, first: u8, payload: impl AsRef<[u8]>) {
+        let bytes = frame(first, payload.as_ref());
+        self.send_raw(bytes);
+    }
+
+    #[track_caller]
+    pub fn send_text(&mut self, text: &str) {
+        self.send_frame(0x81, text);
+    }
+
+    /// Sends a Close frame.
+    #[track_caller]
+    pub fn send_close(&mut self, code: u16, reason: &str) {
+        self.send_frame(0x88, [&code.to_be_bytes(), reason.as_bytes()].concat());
+    }
+
+    /// Reads a frame. A server's frames are unmasked and their lengths minimal.
+    #[track_caller]
+    pub fn read_frame(&mut self) -> Frame {
+        let head = self.read_exactly(2);
+        assert_eq!(head[1] & 0x80, 0, "a server must not mask");
+        let len = match head[1] {
+            126 => {
+                let len = u16::from_be_bytes(self.read_exactly(2).try_into().unwrap()).into();
+                assert!(len > 125, "minimal length");
+                len
+            }
+            127 => {
+                let len = u64::from_be_bytes(self.read_exactly(8).try_into().unwrap());
+                assert!(len > 65_535, "minimal length");
+                len
+            }
+            len => len.into(),
+        };
+        let payload = self.read_exactly(usize::try_from(len).unwrap());
+        Frame {
+            first: head[0],
+            payload,
+        }
+    }
+
+    #[track_caller]
+    pub fn expect_text(&mut self, text: &str) {
+        let frame = self.read_frame();
+        assert_eq!(
+            (frame.first, String::from_utf8_lossy(&frame.payload)),
+            (0x81, text.into())
+        );
+    }
+
+    #[track_caller]
+    pub fn expect_frame(&mut self, first: u8, payload: impl AsRef<[u8]>) {
+        let expected = Frame {
+            first,
+            payload: payload.as_ref().to_vec(),
+        };
+        assert_eq!(self.read_frame(), expected);
+    }
+
+    /// Reads a Close frame with this code; returns its reason.
+    #[track_caller]
+    pub fn expect_close(&mut self, code: u16) -> String {
+        let frame = self.read_frame();
+        assert_eq!(frame.first, 0x88, "a close frame: {frame:?}");
+        assert_eq!(
+            frame.payload.get(..2),
+            Some(&code.to_be_bytes()[..]),
+            "{frame:?}"
+        );
+        String::from_utf8(frame.payload[2..].to_vec()).unwrap()
+    }
+
+    /// Waits for the server's FIN; nothing may come before it.
+    #[track_caller]
+    pub fn expect_eof(&mut self) {
+        assert_eq!(self.read, b"", "nothing before the end");
+        let mut byte = [0];
+        match self.stream.read(&mut byte) {
+            Ok(0) => {}
+            other => panic!("expected the end, got {other:?} {byte:?}"),
+        }
+    }
+
+    /// Waits until the connection ends, by FIN or RST; returns what came before.
+    pub fn read_to_end(&mut self) -> Vec<u8> {
+        let mut bytes = std::mem::take(&mut self.read);
+        match self.stream.read_to_end(&mut bytes) {
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
+            Err(error) => panic!("expected the end, got {error}"),
+        }
+        bytes
+    }
+
+    /// Echoes once, to see that the connection is alive.
+    #[track_caller]
+    pub fn expect_alive(&mut self) {
+        self.send_text("alive?");
+        self.expect_text("alive?");
+    }
+
+    #[track_caller]
+    pub fn read_exactly(&mut self, size: usize) -> Vec<u8> {
+        while self.read.len() < size {
+            let mut chunk = [0; 65_536];
+            match self.stream.read(&mut chunk) {
+                Ok(0) => panic!("the connection ended, after {:?}", self.read.escape_ascii()),
+                Ok(count) => self.read.extend_from_slice(&chunk[..count]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => panic!("{error}, after {:?}", self.read.escape_ascii().to_string()),
+            }
+        }
+        let rest = self.read.split_off(size);
+        std::mem::replace(&mut self.read, rest)
+    }
+}
+
+/// An HTTP answer.
+#[derive(Debug)]
+pub struct Response {
+    pub status: u16,
+    pub status_line: String,
+    /// Names in lower case.
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+}
+
+impl Response {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let found = self.headers.iter().find(|(header, _)| header == name);
+        found.map(|(_, value)| value.as_str())
+    }
+}
+
+/// The bytes of a client's frame.
+pub fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let key = [0x37, 0xfa, 0x21, 0x3d];
+    let mut bytes = vec![first];
+    match payload.len() {
+        len @ 0..=125 => bytes.push(0x80 | len as u8),
+        len @ 126..=0xffff => {
+            bytes.push(0xfe);
+            bytes.extend((len as u16).to_be_bytes());
+        }
+        len => {
+            bytes.push(0xff);
+            bytes.extend((len as u64).to_be_bytes());
+        }
+    }
+    bytes.extend(key);
+    bytes.extend(
+        payload
+            .iter()
+            .enumerate()
+            .map(|(at, byte)| byte ^ key[at % 4]),
+    );
+    bytes
+}
