@@ -205,15 +205,22 @@ impl Core {
         self.mark(slot);
     }
 
-    /// Offers the kernel what `current` was sent.
+    /// Offers the kernel what `current` was sent, if it is this connection.
     pub(crate) fn release_out(&mut self, slot: usize) {
-        if self.out.is_empty() {
+        if self.current != Some(slot) || self.out.is_empty() {
             return;
         }
         if let Some(peer) = self.peers.get_mut(slot) {
             peer.write_through([&self.out, &[], &[]]);
         }
         self.out.clear();
+    }
+
+    /// Forgets what `current` was sent, if it is this connection: it is cut.
+    pub(crate) fn discard_out(&mut self, slot: usize) {
+        if self.current == Some(slot) {
+            self.out.clear();
+        }
     }
 
     /// Checks `max_backlog`: whether `size` bytes more may be queued. `Ok(false)` drops them.

@@ -425,15 +425,17 @@ impl Reactor {
             stage.core.set_phase(slot, Phase::Gone);
         }
         loop {
-            if stage.core.current == Some(slot) {
-                stage.core.release_out(slot);
-            }
             let Some(peer) = stage.core.peers.get_mut(slot) else {
                 return;
             };
             if peer.phase == Phase::Gone {
+                stage.core.discard_out(slot);
                 break;
             }
+            stage.core.release_out(slot);
+            let Some(peer) = stage.core.peers.get_mut(slot) else {
+                return;
+            };
             match peer.flush() {
                 Ok(true) if peer.take_drained() && peer.phase == Phase::Open => {
                     stage.emit::<Drain>(());
@@ -699,3 +701,6 @@ fn is_stalled(core: &Core, peer: &Peer) -> bool {
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

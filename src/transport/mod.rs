@@ -19,6 +19,8 @@ use std::os::fd::BorrowedFd;
 #[cfg(feature = "tls")]
 pub use pem::config_from_pem;
 pub(crate) use socket::Socket;
+#[cfg(test)]
+pub(crate) use socket::Wire;
 pub(crate) use tls::{Tls, TlsConfig};
 
 /// What one read brought.
