@@ -170,6 +170,11 @@ impl Server {
 
     /// Returns how long the loop may sleep; `None` for as long as nothing happens.
     fn wait(&self, now: Instant) -> Option<Duration> {
+        // What was asked for between two turns, or in `Start`.
+        let core = &self.reactor.core;
+        if !core.dirty.is_empty() || (core.shutdown && self.stage == Stage::Running) {
+            return Some(Duration::ZERO);
+        }
         let accept = self.accepts_at();
         let own = [self.reactor.next_deadline(), accept]
             .into_iter()
@@ -187,9 +192,10 @@ impl Server {
     /// Carries out what has happened by `now`: the turn of the loop.
     fn advance(&mut self, now: Instant) {
         let millis = self.reactor.set_now(now);
+        let mut woken = false;
         for event in &self.events {
             match Source::of(event.token()) {
-                Source::Waker => {}
+                Source::Waker => woken = true,
                 Source::Listener(index) => {
                     if let Some(listener) = self.listeners.get_mut(index) {
                         listener.pending = true;
@@ -204,7 +210,9 @@ impl Server {
         }
         self.reactor.serve_waiting();
         self.accept(millis);
-        self.run_commands();
+        if woken {
+            self.run_commands();
+        }
         self.reactor.expire();
         self.tick(now);
         self.reactor.end_turn();

@@ -12,7 +12,7 @@ use slab::Slab;
 use super::stage::{Stage, emit_hub};
 use super::timers::{Entry, Wheel};
 use crate::connection::{Command, Connection, Core, Hub, Peer, Phase};
-use crate::error::{HandshakeError, ProtocolError};
+use crate::error::{HandshakeError, ProtocolError, SendError};
 use crate::event::{
     Accept, Accepted, Binary, Cause, Connect, Drain, Handlers, Ping, Pong, Utf8, Verdict,
 };
@@ -47,8 +47,8 @@ struct Link {
     own: Option<Box<Handlers>>,
     /// Until the request is whole.
     parser: Option<Box<handshake::Parser>>,
-    /// Bytes that were read and whose turn has not come.
-    unread: Option<Box<[u8]>>,
+    /// Bytes that were read and whose turn has not come, and how many of them were used.
+    unread: Option<Box<(Vec<u8>, usize)>>,
     /// The phase that the deadline is of, and when it began.
     phase: Phase,
     since: u64,
@@ -214,8 +214,17 @@ impl Reactor {
             bytes: config.turn_bytes,
             messages: config.turn_messages,
         };
-        if let Some(mut unread) = self.links.get_mut(slot).and_then(|link| link.unread.take()) {
-            self.consume(slot, &mut unread, &mut share);
+        let unread = self.links.get_mut(slot).and_then(|link| link.unread.take());
+        if let Some(mut unread) = unread {
+            let (bytes, used) = &mut *unread;
+            let input = bytes.get_mut(*used..).unwrap_or_default();
+            let left = self.consume(slot, input, &mut share);
+            *used = bytes.len() - left;
+            if left > 0
+                && let Some(link) = self.links.get_mut(slot)
+            {
+                link.unread = Some(unread);
+            }
         }
         let mut buffer = std::mem::take(&mut self.buffer);
         while self.wants_input(slot, &share) {
@@ -275,7 +284,12 @@ impl Reactor {
                 let input = buffer
                     .get_mut(..received.bytes - landed)
                     .unwrap_or_default();
-                self.consume(slot, input, share);
+                let left = self.consume(slot, input, share);
+                if left > 0 {
+                    let used = input.len() - left;
+                    self.keep_unread(slot, &input[used..], received.eof);
+                    return;
+                }
             }
             Ok(()) => {}
         }
@@ -286,30 +300,29 @@ impl Reactor {
         }
     }
 
-    /// Delivers what `input` holds; what is over the share is kept for the next turn.
-    fn consume(&mut self, slot: usize, mut input: &mut [u8], share: &mut Share) {
+    /// Keeps what is over the share of this turn. If the peer's FIN was read behind it, it is read
+    /// once more when its turn comes.
+    fn keep_unread(&mut self, slot: usize, bytes: &[u8], eof: bool) {
+        if let Some(link) = self.links.get_mut(slot) {
+            link.unread = Some(Box::new((bytes.to_vec(), 0)));
+            link.eof &= !eof;
+            link.readable |= eof;
+        }
+    }
+
+    /// Delivers what `input` holds; returns how many bytes at its end are over the share.
+    fn consume(&mut self, slot: usize, mut input: &mut [u8], share: &mut Share) -> usize {
         loop {
-            match self
-                .core
-                .peers
-                .get(slot)
-                .map_or(Phase::Gone, |peer| peer.phase)
-            {
-                Phase::Opening => self.parse_request(slot, &mut input),
-                Phase::Open | Phase::Closing => self.deliver(slot, &mut input, share),
-                Phase::Draining | Phase::Gone => return,
+            match self.core.peers.get(slot).map(|peer| peer.phase) {
+                Some(Phase::Opening) => self.parse_request(slot, &mut input),
+                Some(Phase::Open | Phase::Closing) => self.deliver(slot, &mut input, share),
+                Some(Phase::Draining | Phase::Gone) | None => return 0,
             }
-            if input.is_empty() {
-                return;
-            }
-            let Some(peer) = self.core.peers.get(slot) else {
-                return;
+            let Some(peer) = self.core.peers.get(slot).filter(|peer| !peer.cut) else {
+                return 0;
             };
-            if share.messages == 0 || is_stalled(&self.core, peer) {
-                if let Some(link) = self.links.get_mut(slot) {
-                    link.unread = Some((&*input).into());
-                }
-                return;
+            if input.is_empty() || share.messages == 0 || is_stalled(&self.core, peer) {
+                return input.len();
             }
         }
     }
@@ -388,7 +401,8 @@ impl Reactor {
                 // frame in response, unless it already received a Close frame."
                 Message::Ping(payload) => {
                     if stage.emit::<Ping>(payload) != Some(Verdict::Refuse)
-                        && stage.core.send(slot, OpCode::Pong, payload).is_err()
+                        && let Ok(0) | Err(SendError::BacklogFull { .. }) =
+                            stage.core.send(slot, OpCode::Pong, payload)
                     {
                         stage.core.stats.dropped_pongs += 1;
                     }

@@ -246,7 +246,13 @@ impl Stage<'_> {
     /// Refuses the opening handshake, by `refusal` or else as the error asks for.
     pub(super) fn refuse(&mut self, error: HandshakeError, refusal: Option<Refusal>) {
         log::debug!("connection {}: handshake refused: {error}", self.serial());
-        self.fault(&Fault::Handshake(error));
+        // What the application refused itself is no error.
+        if !matches!(
+            error,
+            HandshakeError::Refused(_) | HandshakeError::OriginRefused
+        ) {
+            self.fault(&Fault::Handshake(error));
+        }
         let mut answer = Vec::new();
         refusal.unwrap_or_else(|| error.into()).encode(&mut answer);
         self.core.append(self.slot, &answer);

@@ -727,11 +727,7 @@ fn a_refusal_in_connect_is_answered_at_once() {
     world.send(&client, REQUEST);
     assert_eq!(client.take(), b"");
     let log = world.take_log();
-    assert_eq!(
-        log.last().map(String::as_str),
-        Some("disconnect 1006 (refused with 403 Forbidden)")
-    );
-    assert_eq!(log.len(), 2);
+    assert_eq!(log, ["disconnect 1006 (refused with 403 Forbidden)"]);
 }
 
 #[test]
@@ -743,7 +739,7 @@ fn a_cut_sends_nothing_more() {
         sent
     });
     let client = world.ready();
-    world.send(&client, &frame(0x81, b"never"));
+    world.send(&client, &frame(0x81, b"never").repeat(3));
     assert_eq!(world.take_log(), ["disconnect 1006 (cut)"]);
     assert!(world.is_empty() && !client.has_fin());
     assert_eq!(client.take(), b"");
@@ -765,7 +761,6 @@ fn everyone_is_told_when_the_server_goes_down() {
     let expected = [
         "disconnect 1001 (server went down)",
         "disconnect 1006 (refused with 503 Service Unavailable)",
-        "error: handshake refused: refused with 503 Service Unavailable",
     ];
     assert_eq!(log, expected);
     assert!(world.is_empty());
