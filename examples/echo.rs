@@ -4,8 +4,17 @@
 //! cargo run --release --example echo [ADDRESS]
 //! ```
 //!
-//! The address is `127.0.0.1:9001` unless given; `unix:PATH` listens on a Unix socket. The limits
-//! are wide enough for a conformance suite: messages of 16 MiB, and no pings of the server's own.
+//! The address is `127.0.0.1:9001` unless given; `unix:PATH` listens on a Unix socket. To try it,
+//! open the console of a browser:
+//!
+//! ```text
+//! ws = new WebSocket("ws://127.0.0.1:9001/")
+//! ws.onmessage = event => console.log(event.data)
+//! ws.send("hello")
+//! ```
+//!
+//! The limits are wide enough for a conformance suite: messages of 16 MiB, and no pings of the
+//! server's own.
 
 use std::time::Duration;
 
@@ -29,6 +38,8 @@ fn main() -> wsloop::Result<()> {
         .on(Utf8, |conn, text| conn.send_utf8(text))
         .on(Binary, |conn, data| conn.send_binary(data))
         .build()?;
-    eprintln!("echo on {address}");
+    // With port 0 the kernel picked one.
+    let bound = server.local_addr().map(|addr| addr.to_string());
+    eprintln!("listening on {}", bound.unwrap_or(address));
     server.start()
 }

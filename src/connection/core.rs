@@ -8,7 +8,6 @@ use super::peer::{Ending, Peer, Phase};
 use crate::config::{Config, SlowConsumer};
 use crate::error::SendError;
 use crate::event::Cause;
-use crate::handshake::Refusal;
 use crate::protocol::{CloseCode, FrameHead, OpCode, Prepared};
 use crate::stats::Stats;
 
@@ -174,15 +173,13 @@ impl Core {
         };
         match peer.phase {
             Phase::Opening => {
-                if peer.refusal.is_none() {
-                    peer.refusal = Some(Box::new(Refusal::from(403)));
-                    peer.ending = Some(Ending::new(code, reason, cause));
-                }
+                peer.refuse(403);
+                peer.end(Ending::new(code, reason, cause));
             }
             Phase::Open => {
                 let mut frame = Vec::new();
                 peer.sender.close(code, reason, &mut frame)?;
-                peer.ending = Some(Ending::new(code, reason, cause));
+                peer.end(Ending::new(code, reason, cause));
                 self.set_phase(slot, Phase::Closing);
                 self.append(slot, &frame);
             }

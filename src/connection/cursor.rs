@@ -183,9 +183,7 @@ impl<'s> Connection<'s> {
     pub fn shutdown(&mut self) {
         let peer = self.peer_mut();
         peer.cut = true;
-        if peer.phase < Phase::Draining && peer.ending.is_none() {
-            peer.ending = Some(Ending::new(CloseCode::ABNORMAL, "", Cause::Cut));
-        }
+        peer.end(Ending::new(CloseCode::ABNORMAL, "", Cause::Cut));
         self.core.mark(self.slot);
     }
 
@@ -206,12 +204,12 @@ impl<'s> Connection<'s> {
     /// reason phrase with bytes that would break the message apart.
     pub fn http_error(&mut self, refusal: impl Into<Refusal>) -> Result<(), SendError> {
         let peer = self.peer_mut();
-        if peer.phase != Phase::Opening || peer.refusal.is_some() {
+        if peer.phase != Phase::Opening || peer.is_refused() {
             return Err(SendError::HandshakeDone);
         }
         let refusal = refusal.into();
         refusal.check()?;
-        peer.refusal = Some(Box::new(refusal));
+        peer.refuse(refusal);
         self.core.mark(self.slot);
         Ok(())
     }
@@ -223,10 +221,7 @@ impl<'s> Connection<'s> {
         _event: E,
         handler: impl for<'t, 'p> FnMut(&mut Connection<'t>, E::Payload<'p>) -> R + 'static,
     ) {
-        self.peer_mut()
-            .registered
-            .get_or_insert_default()
-            .set::<E, R>(handler);
+        self.peer_mut().register().set::<E, R>(handler);
     }
 
     /// Returns the connection's number.
@@ -271,34 +266,34 @@ impl<'s> Connection<'s> {
 
     /// Returns the peer's address; `None` for a Unix socket. Known until the end.
     pub fn ip(&self) -> Option<IpAddr> {
-        self.peer().addr.map(|addr| addr.ip())
+        self.peer().addr.ip()
     }
 
     /// Returns the peer's port; `None` for a Unix socket. Known until the end.
     pub fn port(&self) -> Option<u16> {
-        self.peer().addr.map(|addr| addr.port())
+        self.peer().addr.port()
     }
 
     /// Returns the request's `Origin`, if it has one, from the `Origin` event on.
     pub fn origin(&self) -> Option<&str> {
-        self.peer().addresses().1
+        self.peer().names.origin()
     }
 
     /// Returns the URI that the client asked for, from the `Origin` event on: scheme `ws` or
     /// `wss`, the `Host` header, path and query.
     pub fn request_uri(&self) -> Option<Uri> {
-        self.peer().addresses().0.parse().ok()
+        self.peer().names.uri().parse().ok()
     }
 
     /// Returns the request, with its headers and cookies, from the `Origin` event to the end of
     /// `Ready`; with [`Builder::keep_requests`](crate::Builder::keep_requests) for good.
     pub fn request(&self) -> Option<&Request> {
-        self.peer().request.as_deref()
+        self.peer().request()
     }
 
     /// Returns the subprotocol that was agreed on, from `Ready` on.
     pub fn subprotocol(&self) -> Option<&str> {
-        self.peer().subprotocol.as_deref()
+        self.peer().names.subprotocol()
     }
 
     /// Returns whether the TLS handshake is still to be done.

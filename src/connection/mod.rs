@@ -8,6 +8,7 @@ mod cursor;
 mod data;
 mod handle;
 mod hub;
+mod names;
 mod outbox;
 mod peer;
 

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use super::data::Data;
+use super::names::{Addr, Names};
 use super::outbox::Outbox;
 use crate::config::Limits;
 use crate::event::{Cause, Handlers};
@@ -36,12 +37,12 @@ pub(crate) struct Ending {
 }
 
 impl Ending {
-    pub(crate) fn new(code: CloseCode, reason: &str, cause: Cause) -> Box<Self> {
-        Box::new(Self {
+    pub(crate) fn new(code: CloseCode, reason: &str, cause: Cause) -> Self {
+        Self {
             code,
             reason: reason.into(),
             cause,
-        })
+        }
     }
 }
 
@@ -57,27 +58,29 @@ pub(crate) struct Peer {
     /// `shutdown` was called: no frame, no drain.
     pub(crate) cut: bool,
     /// The kernel did not take everything; a `Drain` is due when it has.
-    pub(super) blocked: bool,
-    /// Handlers set inside a handler; the reactor moves them into place before the next event.
-    pub(crate) registered: Option<Box<Handlers>>,
+    blocked: bool,
     pub(super) outbox: Option<Box<Outbox>>,
+    passing: Option<Box<Passing>>,
     pub(super) max_recv_size: usize,
     pub(super) max_send_size: usize,
-    /// Set from the end of the request to `Ready`, or for good with `keep_requests`.
-    pub(crate) request: Option<Rc<Request>>,
-    /// What outlives the request: its URI and, behind it, its origin.
-    pub(super) address: Box<str>,
-    pub(super) uri_len: u32,
-    pub(super) has_origin: bool,
-    pub(crate) subprotocol: Option<Box<str>>,
-    pub(super) addr: Option<SocketAddr>,
+    pub(super) names: Names,
+    pub(super) addr: Addr,
     pub(super) data: Option<Box<Data>>,
+}
+
+/// What a connection has only while it begins or ends, so that an idle one is small.
+#[derive(Default)]
+struct Passing {
+    /// Set from the end of the request to `Ready`, or for good with `keep_requests`.
+    request: Option<Rc<Request>>,
+    /// Handlers set inside a handler; the reactor moves them into place before the next event.
+    registered: Option<Box<Handlers>>,
     /// An HTTP answer that a handler gave.
-    pub(crate) refusal: Option<Box<Refusal>>,
+    refusal: Option<Refusal>,
     /// Set when the connection began to end.
-    pub(crate) ending: Option<Box<Ending>>,
+    ending: Option<Ending>,
     /// A write failed inside a handler; the reactor has not seen it yet.
-    pub(crate) broken: Option<Box<io::Error>>,
+    broken: Option<io::Error>,
 }
 
 impl Peer {
@@ -95,20 +98,87 @@ impl Peer {
             dirty: false,
             cut: false,
             blocked: false,
-            registered: None,
             outbox: None,
+            passing: None,
             max_recv_size: limits.max_recv_size,
             max_send_size: limits.max_send_size,
-            request: None,
-            address: "".into(),
-            uri_len: 0,
-            has_origin: false,
-            subprotocol: None,
-            addr,
+            names: Names::default(),
+            addr: addr.into(),
             data: None,
-            refusal: None,
-            ending: None,
-            broken: None,
+        }
+    }
+
+    pub(crate) fn request(&self) -> Option<&Request> {
+        self.passing.as_deref()?.request.as_deref()
+    }
+
+    /// Returns where handlers of this connection are registered.
+    pub(super) fn register(&mut self) -> &mut Handlers {
+        self.passing
+            .get_or_insert_default()
+            .registered
+            .get_or_insert_default()
+    }
+
+    /// Takes the handlers that were set since the last event.
+    pub(crate) fn take_registered(&mut self) -> Option<Box<Handlers>> {
+        let registered = self.passing.as_deref_mut()?.registered.take()?;
+        self.tidy(true);
+        Some(registered)
+    }
+
+    pub(crate) fn is_refused(&self) -> bool {
+        self.passing
+            .as_deref()
+            .is_some_and(|passing| passing.refusal.is_some())
+    }
+
+    /// Gives an answer to the opening handshake; the first one counts.
+    pub(crate) fn refuse(&mut self, refusal: impl Into<Refusal>) {
+        self.passing
+            .get_or_insert_default()
+            .refusal
+            .get_or_insert_with(|| refusal.into());
+    }
+
+    pub(crate) fn take_refusal(&mut self) -> Option<Refusal> {
+        self.passing.as_deref_mut()?.refusal.take()
+    }
+
+    /// Says why the connection ends; the first cause counts.
+    pub(crate) fn end(&mut self, ending: Ending) {
+        self.passing
+            .get_or_insert_default()
+            .ending
+            .get_or_insert(ending);
+    }
+
+    pub(crate) fn take_ending(&mut self) -> Option<Ending> {
+        self.passing.as_deref_mut()?.ending.take()
+    }
+
+    /// Frees what the connection does not need any more, and the request unless it is kept.
+    pub(crate) fn tidy(&mut self, keep_request: bool) {
+        let Some(passing) = self.passing.as_deref_mut() else {
+            return;
+        };
+        if !keep_request {
+            passing.request = None;
+        }
+        let Passing {
+            request,
+            registered,
+            refusal,
+            ending,
+            broken,
+        } = passing;
+        let empty = request.is_none()
+            && registered.is_none()
+            && refusal.is_none()
+            && ending.is_none()
+            && broken.is_none();
+        if empty {
+            self.passing = None;
         }
     }
 
@@ -121,7 +191,7 @@ impl Peer {
         self.outbox.as_deref().map_or(0, Outbox::len)
     }
 
-    /// Keeps the parts of the request that outlive it.
+    /// Keeps the request, and those of its parts that outlive it.
     pub(crate) fn remember(&mut self, request: Rc<Request>) {
         let scheme = if self.transport.is_secure() {
             "wss"
@@ -133,23 +203,17 @@ impl Peer {
             .uri()
             .path_and_query()
             .map_or("/", |target| target.as_str());
-        let mut address = format!("{scheme}://{host}{target}");
-        self.uri_len = address.len() as u32; // bounded by `max_handshake_size`
-        if let Some(origin) = request.origin() {
-            address.push_str(origin);
-            self.has_origin = true;
-        }
-        self.address = address.into_boxed_str();
-        self.request = Some(request);
+        self.names = Names::new(
+            &format!("{scheme}://{host}{target}"),
+            request.origin(),
+            None,
+        );
+        self.passing.get_or_insert_default().request = Some(request);
     }
 
-    /// Returns the request's URI and its origin.
-    pub(super) fn addresses(&self) -> (&str, Option<&str>) {
-        let (uri, origin) = self
-            .address
-            .split_at_checked(self.uri_len as usize)
-            .unwrap_or_default();
-        (uri, self.has_origin.then_some(origin))
+    /// Keeps the subprotocol that was agreed on.
+    pub(crate) fn set_subprotocol(&mut self, name: &str) {
+        self.names = Names::new(self.names.uri(), self.names.origin(), Some(name));
     }
 
     /// Appends the bytes to what is queued.
@@ -160,7 +224,11 @@ impl Peer {
     /// Writes `slices` at once, if nothing is queued before them, and queues what is not taken.
     pub(crate) fn write_through(&mut self, slices: [&[u8]; 3]) {
         let mut taken = 0;
-        if self.outbox.is_none() && self.broken.is_none() {
+        let mut broken = self
+            .passing
+            .as_deref()
+            .is_some_and(|passing| passing.broken.is_some());
+        if self.outbox.is_none() && !broken {
             let first = slices
                 .iter()
                 .position(|slice| !slice.is_empty())
@@ -168,10 +236,13 @@ impl Peer {
             let io = slices.map(IoSlice::new);
             match self.transport.write(&io[first..]) {
                 Ok(size) => taken = size,
-                Err(error) => self.broken = Some(Box::new(error)),
+                Err(error) => {
+                    self.passing.get_or_insert_default().broken = Some(error);
+                    broken = true;
+                }
             }
         }
-        if self.broken.is_some() {
+        if broken {
             return;
         }
         for slice in slices {
@@ -186,9 +257,13 @@ impl Peer {
 
     /// Writes what is queued; returns whether nothing is left.
     pub(crate) fn flush(&mut self) -> io::Result<bool> {
-        if let Some(error) = self.broken.take() {
+        if let Some(error) = self
+            .passing
+            .as_deref_mut()
+            .and_then(|passing| passing.broken.take())
+        {
             self.outbox = None;
-            return Err(*error);
+            return Err(error);
         }
         while let Some(outbox) = self.outbox.as_deref_mut() {
             let mut slices = [IoSlice::new(&[]); Outbox::SLICES];

@@ -16,7 +16,7 @@ use crate::error::{HandshakeError, ProtocolError, SendError};
 use crate::event::{
     Accept, Accepted, Binary, Cause, Connect, Drain, Handlers, Ping, Pong, Utf8, Verdict,
 };
-use crate::handshake::{self, Refusal};
+use crate::handshake;
 use crate::protocol::{CloseCode, Message, OpCode, Receiver};
 use crate::transport::Transport;
 
@@ -163,9 +163,8 @@ impl Reactor {
             .and_then(|mut stage| stage.emit::<Connect>(()));
         if verdict == Some(Verdict::Refuse)
             && let Some(peer) = self.core.peers.get_mut(slot)
-            && peer.refusal.is_none()
         {
-            peer.refusal = Some(Box::new(Refusal::from(403)));
+            peer.refuse(403);
         }
         self.settle(slot);
         self.core.current = None;
@@ -422,12 +421,12 @@ impl Reactor {
         };
         if peer.phase == Phase::Opening
             && !peer.cut
-            && let Some(refusal) = peer.refusal.take()
+            && let Some(refusal) = peer.take_refusal()
         {
             // Without TLS there is no one to tell.
             peer.cut = peer.transport.needs_ssl();
             let error = HandshakeError::Refused(refusal.status());
-            stage.refuse(error, Some(*refusal));
+            stage.refuse(error, Some(refusal));
         }
         if stage
             .core
@@ -653,8 +652,8 @@ impl Reactor {
             let Some(peer) = self.core.peers.get_mut(slot) else {
                 continue;
             };
-            if peer.phase == Phase::Opening && peer.refusal.is_none() {
-                peer.refusal = Some(Box::new(Refusal::from(503)));
+            if peer.phase == Phase::Opening {
+                peer.refuse(503);
                 self.core.mark(slot);
             } else {
                 // The code is a good one and there is no reason: this cannot fail.

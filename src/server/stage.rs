@@ -41,7 +41,7 @@ impl Stage<'_> {
         &mut self,
         payload: E::Payload<'_>,
     ) -> Option<Result<E::Output, HandlerError>> {
-        if let Some(newer) = self.core.peers.get_mut(self.slot)?.registered.take() {
+        if let Some(newer) = self.core.peers.get_mut(self.slot)?.take_registered() {
             self.own.get_or_insert_default().adopt(*newer);
         }
         let own = self
@@ -66,10 +66,8 @@ impl Stage<'_> {
             return;
         };
         if peer.phase == Phase::Opening {
-            if peer.refusal.is_none() {
-                peer.refusal = Some(Box::new(Refusal::from(500)));
-            }
-            peer.ending = Some(Ending::new(CloseCode::ABNORMAL, "", Cause::Handler));
+            peer.refuse(500);
+            peer.end(Ending::new(CloseCode::ABNORMAL, "", Cause::Handler));
             self.core.mark(self.slot);
         } else {
             let code = CloseCode::INTERNAL_ERROR;
@@ -139,7 +137,9 @@ impl Stage<'_> {
         // the status code it received." The reason goes with it (decision 6).
         self.close(frame.code, frame.reason);
         if let Some(peer) = self.core.peers.get_mut(self.slot) {
-            peer.ending = Some(Ending::new(frame.code, frame.reason, Cause::Peer));
+            // The peer closed first, whatever its handler answered.
+            peer.take_ending();
+            peer.end(Ending::new(frame.code, frame.reason, Cause::Peer));
         }
         self.leave(None);
     }
@@ -155,14 +155,14 @@ impl Stage<'_> {
 
     /// Delivers the `Disconnect`, once, and begins the drain. `ending` tells why, unless that is
     /// known from before.
-    pub(super) fn leave(&mut self, ending: Option<Box<Ending>>) {
+    pub(super) fn leave(&mut self, ending: Option<Ending>) {
         let Some(peer) = self.core.peers.get_mut(self.slot) else {
             return;
         };
         if peer.phase >= Phase::Draining {
             return;
         }
-        let ending = peer.ending.take().or(ending);
+        let ending = peer.take_ending().or(ending);
         let ending = ending.unwrap_or_else(|| Ending::new(CloseCode::ABNORMAL, "", Cause::Cut));
         self.core.set_phase(self.slot, Phase::Draining);
         self.core.mark(self.slot);
@@ -170,7 +170,7 @@ impl Stage<'_> {
             code,
             reason,
             cause,
-        } = *ending;
+        } = ending;
         let disconnected = Disconnected {
             code,
             reason: &reason,
@@ -233,13 +233,16 @@ impl Stage<'_> {
         self.core.append(self.slot, &answer);
         self.core.set_phase(self.slot, Phase::Open);
         if let Some(peer) = self.core.peers.get_mut(self.slot) {
-            peer.subprotocol = upgrade.subprotocol().map(Into::into);
+            if let Some(name) = upgrade.subprotocol() {
+                peer.set_subprotocol(name);
+            }
         }
         drop(upgrade);
         self.emit::<Ready>(());
+        drop(request);
         let keep = self.core.config.keep_requests;
-        if let Some(peer) = self.core.peers.get_mut(self.slot).filter(|_| !keep) {
-            peer.request = None;
+        if let Some(peer) = self.core.peers.get_mut(self.slot) {
+            peer.tidy(keep);
         }
     }
 
@@ -265,7 +268,7 @@ impl Stage<'_> {
         let Some(peer) = self.core.peers.get(self.slot) else {
             return true;
         };
-        peer.cut || peer.refusal.is_some() || peer.phase >= Phase::Closing
+        peer.cut || peer.is_refused() || peer.phase >= Phase::Closing
     }
 
     fn serial(&self) -> u64 {

@@ -4,7 +4,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::JoinHandle;
@@ -348,7 +348,7 @@ impl<S: Read + Write> Client<S> {
             match self.stream.read(&mut chunk) {
                 Ok(0) => panic!("the connection ended, after {:?}", self.read.escape_ascii()),
                 Ok(count) => self.read.extend_from_slice(&chunk[..count]),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => panic!("{error}, after {:?}", self.read.escape_ascii().to_string()),
             }
         }

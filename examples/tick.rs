@@ -1,0 +1,73 @@
+//! Broadcasts the time every second, and answers questions from another thread.
+//!
+//! ```text
+//! cargo run --release --example tick [ADDRESS]
+//! ```
+//!
+//! The address is `127.0.0.1:9003` unless given. To try it, open the console of a browser:
+//!
+//! ```text
+//! ws = new WebSocket("ws://127.0.0.1:9003/")
+//! ws.onmessage = event => console.log(event.data)
+//! ws.send("hello")
+//! ```
+//!
+//! A handler must not block: everybody would wait for it. So a text goes to a worker thread, which
+//! may take its time, and sends the answer through a [`Handle`](wsloop::Handle). The clock goes on
+//! meanwhile.
+
+use std::sync::mpsc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{env, thread};
+
+use wsloop::event::{Tick, Utf8};
+use wsloop::{ConnectionId, Server};
+
+/// Questions that may wait for the worker. What comes from peers has to have a bound.
+const QUESTIONS_MAX: usize = 100;
+
+fn main() -> wsloop::Result<()> {
+    env_logger::init();
+    let address = env::args()
+        .nth(1)
+        .unwrap_or_else(|| "127.0.0.1:9003".into());
+    let (questions, work) = mpsc::sync_channel::<(ConnectionId, String)>(QUESTIONS_MAX);
+    let mut server = Server::builder()
+        .listen(address.as_str())
+        .tick_period(Duration::from_secs(1))
+        .max_recv_size(1000)
+        .on(Tick, |hub, _| hub.broadcast_utf8(&clock()))
+        .on(Utf8, move |conn, text| {
+            match questions.try_send((conn.id(), text.to_owned())) {
+                Ok(()) => Ok(0),
+                Err(_) => conn.send_utf8("too many questions, try again later"),
+            }
+        })
+        .build()?;
+
+    let handle = server.handle();
+    thread::spawn(move || {
+        for (id, question) in work {
+            thread::sleep(Duration::from_millis(300)); // a database, a disk, a long computation
+            let answer = format!("about {question:?} I know nothing");
+            // The asker may have left by now. That is harmless; only a server that is gone is an
+            // error.
+            if handle.send_utf8(id, &answer).is_err() {
+                return;
+            }
+        }
+    });
+
+    if let Some(addr) = server.local_addr() {
+        eprintln!("listening on {addr}");
+    }
+    server.start()
+}
+
+/// The time of day in UTC.
+fn clock() -> String {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    let seconds = since.map_or(0, |since| since.as_secs());
+    let (hours, minutes) = (seconds / 3600 % 24, seconds / 60 % 60);
+    format!("{hours:02}:{minutes:02}:{:02} UTC", seconds % 60)
+}
