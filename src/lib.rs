@@ -1,4 +1,70 @@
-//! A WebSocket server on one event loop.
+//! A WebSocket server on one event loop: as fast as the kernel allows, strict about RFC 6455, and
+//! as pleasant to write for as the Perl servers that it succeeds.
+//!
+//! ```no_run
+//! use wsloop::{Server, event::{Binary, Disconnect, Utf8}};
+//!
+//! fn main() -> wsloop::Result<()> {
+//!     Server::builder()
+//!         .listen("127.0.0.1:8080")
+//!         .on(Utf8, |conn, text| conn.send_utf8(text))
+//!         .on(Binary, |conn, data| conn.send_binary(data))
+//!         .on(Disconnect, |conn, why| log::info!("{} left: {why}", conn.id()))
+//!         .build()?
+//!         .start()
+//! }
+//! ```
+//!
+//! A [`Server`] polls its listeners and its connections and calls the handlers that were
+//! registered by the names in [`event`]. A handler acts on a [`Connection`] or on the whole
+//! [`Hub`]; other threads use a [`Handle`].
+//!
+//! # Two contracts
+//!
+//! * **Handlers never run inside handlers.** What a handler causes (a message, a disconnect, a
+//!   drain) happens after it returned. So a handler may do anything to any connection, its own
+//!   included, and exactly one [`Disconnect`](event::Disconnect) follows each
+//!   [`Connect`](event::Connect), on every path.
+//! * **A handler must not block.** There is one thread: while a handler runs, nobody else is
+//!   served. Work that takes long goes to another thread, and comes back by a [`Handle`].
+//!
+//! A handler's error or panic ends its connection (close code 1011), never the server.
+//!
+//! # Safe by default
+//!
+//! Every limit and deadline has a name, a unit and a safe default, listed at [`Builder`]. Bad
+//! input costs bounded memory and linear time, is answered with the close code or the HTTP status
+//! that it deserves, and the next client is served. There is no `unsafe` code here.
+//!
+//! # Layers
+//!
+//! ```text
+//! server                           listeners, poll loop, timers, other threads
+//!   event   connection             handlers and what they reach
+//!     transport                    TCP, Unix sockets, TLS
+//!       handshake   protocol       RFC 6455 without I/O
+//!         config   error
+//! ```
+//!
+//! [`protocol`] and [`handshake`] stand on their own: bytes in, messages out, for benchmarks,
+//! fuzzing and other reactors.
+//!
+//! # What is sent when
+//!
+//! All replies to what one read brought leave in one write, right after the connection's handlers
+//! returned; what they sent to other connections leaves at the end of the turn. What the kernel
+//! does not take waits in the connection's backlog, up to
+//! [`max_backlog`](Builder::max_backlog). A connection whose backlog is half full is not read
+//! until it drains, so that TCP slows down a peer that sends without reading.
+//!
+//! # Features
+//!
+//! * `tls` (default): [`Builder::listen_tls`], by rustls.
+//!
+//! # Platforms
+//!
+//! Unix. Linux is what it is developed and tested on.
+
 mod config;
 mod connection;
 mod error;
@@ -16,7 +82,15 @@ pub use error::{
     SendError,
 };
 pub use protocol::{CloseCode, CloseFrame, OpCode, Prepared};
+/// The version of rustls that [`Builder::listen_tls`] takes its configuration from.
+#[cfg(feature = "tls")]
+pub use rustls;
 pub use server::{Builder, Server};
 pub use stats::Stats;
 #[cfg(feature = "tls")]
 pub use transport::config_from_pem;
+
+/// The README's examples are tests, too.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

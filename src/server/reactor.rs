@@ -1,7 +1,7 @@
 //! The connections, whatever tells when they are ready and what time it is.
 //!
-//! This half of the server knows no `mio::Poll` and no clock: readiness and time come in as
-//! arguments, bytes through `transport`. A simulated network drives the same code as the real one.
+//! This half of the server knows neither the event queue nor the clock: readiness and time come in
+//! as arguments, bytes through `transport`. A simulated network drives the same code as the real one.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};

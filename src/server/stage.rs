@@ -232,10 +232,10 @@ impl Stage<'_> {
         upgrade.encode(&mut answer);
         self.core.append(self.slot, &answer);
         self.core.set_phase(self.slot, Phase::Open);
-        if let Some(peer) = self.core.peers.get_mut(self.slot) {
-            if let Some(name) = upgrade.subprotocol() {
-                peer.set_subprotocol(name);
-            }
+        if let (Some(peer), Some(name)) =
+            (self.core.peers.get_mut(self.slot), upgrade.subprotocol())
+        {
+            peer.set_subprotocol(name);
         }
         drop(upgrade);
         self.emit::<Ready>(());

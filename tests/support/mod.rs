@@ -398,3 +398,65 @@ pub fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     );
     bytes
 }
+
+/// Echoes text and binary, and writes every event of a connection down, in words.
+pub fn recorded(builder: Builder, log: &Sender<String>) -> Builder {
+    use wsloop::event::{Binary, Connect, Disconnect, Error, PeerClose, Ping, Pong, Ready, Utf8};
+    let write = || {
+        let log = log.clone();
+        move |entry: String| log.send(entry).unwrap_or_default()
+    };
+    let [connect, ready, utf8, binary, ping] = std::array::from_fn(|_| write());
+    let [pong, peer_close, error, disconnect] = std::array::from_fn(|_| write());
+    builder
+        .on(Connect, move |_, ()| connect("connect".into()))
+        .on(Ready, move |_, ()| ready("ready".into()))
+        .on(Utf8, move |conn, text| {
+            utf8(format!("utf8 {text}"));
+            conn.send_utf8(text)
+        })
+        .on(Binary, move |conn, data| {
+            binary(format!("binary {}", data.len()));
+            conn.send_binary(data)
+        })
+        .on(Ping, move |_, data| {
+            ping(format!("ping {}", data.escape_ascii()));
+        })
+        .on(Pong, move |_, data| {
+            pong(format!("pong {}", data.escape_ascii()));
+        })
+        .on(PeerClose, move |_, frame| match frame {
+            Some(frame) => peer_close(format!("peer_close {} {}", frame.code, frame.reason)),
+            None => peer_close("peer_close without a frame".into()),
+        })
+        .on(Error, move |_, fault| error(format!("error: {fault}")))
+        .on(Disconnect, move |_, why| {
+            disconnect(format!("disconnect {why}"));
+        })
+}
+
+/// Returns when the server has looked at everything that was sent to it before.
+///
+/// It takes turns over all of its connections, so another client's second answer comes in a later
+/// turn than the first one, and what was in its sockets by then has been read.
+#[track_caller]
+pub fn settle(other: &mut Client) {
+    for _ in 0..3 {
+        other.expect_alive();
+    }
+}
+
+impl Client<TcpStream> {
+    /// Sends bytes to a server that has ended the connection, and sees that it takes them: a
+    /// server that closed its socket would answer with RST.
+    #[track_caller]
+    pub fn expect_drained(&mut self, other: &mut Self) {
+        for _ in 0..2 {
+            self.send_raw([0; 4096]);
+            settle(other);
+        }
+        assert!(self.stream.take_error().unwrap().is_none(), "no RST");
+        let mut byte = [0];
+        assert_eq!(self.stream.read(&mut byte).unwrap(), 0, "nothing more");
+    }
+}
