@@ -266,6 +266,7 @@ impl Reactor {
             }
         };
         // A hang-up was reported before or with these bytes: its edge will not come again.
+        link.hangup &= !received.blocked;
         link.readable = !received.eof && (!received.drained || link.hangup);
         link.eof |= received.eof;
         if received.bytes > 0 {

@@ -32,6 +32,8 @@ pub(crate) struct Received {
     pub(crate) drained: bool,
     /// The peer sends nothing more, ever.
     pub(crate) eof: bool,
+    /// The kernel had nothing at all, not even an end.
+    pub(crate) blocked: bool,
 }
 
 /// A socket, and the TLS session over it if there is one.
@@ -80,9 +82,11 @@ impl Transport {
                     bytes,
                     drained: bytes < room,
                     eof: bytes == 0,
+                    blocked: false,
                 },
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => Received {
                     drained: true,
+                    blocked: true,
                     ..Received::default()
                 },
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,

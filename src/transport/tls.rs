@@ -105,6 +105,7 @@ impl Tls {
             Some(size @ 1..) => size,
             ended => {
                 (got.drained, got.eof) = (true, ended.is_some());
+                got.blocked = ended.is_none();
                 return Ok(got);
             }
         };
@@ -278,6 +279,7 @@ fn discard(socket: &mut impl Read, scratch: &mut [u8]) -> io::Result<Received> {
         bytes: 0,
         drained: size.is_none_or(|size| size < scratch.len()),
         eof: size == Some(0),
+        blocked: size.is_none(),
     })
 }
 

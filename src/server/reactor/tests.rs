@@ -681,6 +681,18 @@ fn a_hangup_behind_a_short_read_is_seen() {
 }
 
 #[test]
+fn a_false_hangup_does_not_spin() {
+    let mut world = World::echo(Config::default());
+    let client = world.ready();
+    let reads = client.line.0.borrow().reads;
+    world.news(&client, true, true);
+    assert_eq!(client.line.0.borrow().reads - reads, 1);
+    assert_ne!(world.reactor.next_deadline(), Some(0));
+    world.send(&client, &frame(0x81, b"still here"));
+    assert_eq!(client.take(), b"\x81\x0astill here");
+}
+
+#[test]
 fn a_half_closed_client_gets_the_rest() {
     let mut world = World::echo(Config::default());
     let client = world.ready();
