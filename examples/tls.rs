@@ -21,10 +21,10 @@ use std::env;
 use std::error::Error;
 use std::sync::Arc;
 
-use rustls::ServerConfig;
-use rustls::pki_types::PrivatePkcs8KeyDer;
 use wsloop::Server;
 use wsloop::event::{Binary, Utf8};
+use wsloop::rustls::ServerConfig;
+use wsloop::rustls::pki_types::PrivatePkcs8KeyDer;
 
 fn main() -> Result<(), Box<dyn Error>> {
     env_logger::init();

@@ -1,8 +1,8 @@
 //! The examples do what they say. Each is started on a port of the kernel's choice, talked to, and
 //! killed.
 //!
-//! `cargo test` builds the examples before it runs this; `cargo test --test examples` takes those
-//! that `cargo build --examples` left.
+//! `cargo test` builds the examples before it runs this. So does `cargo test --examples --test
+//! examples`, which runs this alone; without `--examples` it takes what was built before.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -39,7 +39,7 @@ impl Example {
             .spawn()
             .unwrap_or_else(|error| {
                 let path = binary.display();
-                panic!("{path}: {error}; `cargo test` builds it, `cargo test --test` does not")
+                panic!("{path}: {error}; `cargo build --examples` builds it")
             });
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let (sender, errors) = mpsc::channel();

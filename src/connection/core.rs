@@ -242,6 +242,9 @@ impl Core {
                 log::warn!("connection {}: max_backlog exceeded, closing", peer.serial);
                 let (code, cause) = (CloseCode::POLICY_VIOLATION, Cause::SlowConsumer);
                 self.disconnect(slot, code, "max_backlog exceeded", cause)?;
+                if let Some(peer) = self.peers.get_mut(slot) {
+                    peer.too_slow = true;
+                }
             }
         }
         Err(full)

@@ -91,6 +91,7 @@ impl<'s> Connection<'s> {
     /// [`SendError::NotReady`] before `Ready`, [`SendError::Closing`] after a close began,
     /// [`SendError::TooBig`] above `max_send_size`, [`SendError::BacklogFull`] if the peer does
     /// not read. Nothing was sent then.
+    #[doc(alias = "send_text")]
     pub fn send_utf8(&mut self, text: &str) -> Result<usize, SendError> {
         self.core.send(self.slot, OpCode::Text, text.as_bytes())
     }
@@ -170,6 +171,7 @@ impl<'s> Connection<'s> {
     ///
     /// [`SendError::BadCloseCode`] for a code that must not be sent (RFC 6455, 7.4),
     /// [`SendError::ControlTooLong`] for a reason of more than 123 bytes; then nothing was done.
+    #[doc(alias = "close")]
     pub fn disconnect(
         &mut self,
         code: impl Into<CloseCode>,
@@ -238,7 +240,9 @@ impl<'s> Connection<'s> {
     }
 
     /// Returns the connection's own value of type `T`, made by `T::default()` on first use. It
-    /// lives as long as the connection.
+    /// lives as long as the connection. The type is the key: use one of your own, so that no one
+    /// else's is the same.
+    #[doc(alias = "metadata")]
     pub fn data<T: Default + 'static>(&mut self) -> &mut T {
         self.peer_mut().data.get_or_insert_default().get()
     }

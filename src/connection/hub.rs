@@ -29,6 +29,7 @@ impl<'s> Hub<'s> {
     }
 
     /// Returns the numbers of the connections that are ready, in no order.
+    #[doc(alias = "connections")]
     pub fn ids(&self) -> Vec<ConnectionId> {
         let serial = |slot: usize| self.core.peers.get(slot).map_or(0, |peer| peer.serial);
         let id = |slot| ConnectionId {
@@ -39,6 +40,7 @@ impl<'s> Hub<'s> {
     }
 
     /// Calls `action` with each connection that is ready, in no order.
+    #[doc(alias = "connections")]
     pub fn for_each(&mut self, mut action: impl FnMut(&mut Connection<'_>)) {
         for slot in 0..self.core.peers.capacity() {
             if self

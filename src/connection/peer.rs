@@ -59,6 +59,8 @@ pub(crate) struct Peer {
     pub(crate) cut: bool,
     /// The kernel did not take everything; a `Drain` is due when it has.
     blocked: bool,
+    /// The slow-consumer policy closed it, and `Error` has not told so yet.
+    pub(crate) too_slow: bool,
     pub(super) outbox: Option<Box<Outbox>>,
     passing: Option<Box<Passing>>,
     pub(super) max_recv_size: usize,
@@ -98,6 +100,7 @@ impl Peer {
             dirty: false,
             cut: false,
             blocked: false,
+            too_slow: false,
             outbox: None,
             passing: None,
             max_recv_size: limits.max_recv_size,

@@ -20,7 +20,7 @@ impl Request {
     /// 5. `Upgrade` lists `websocket`, and `Connection` lists `upgrade`;
     /// 6. `Sec-WebSocket-Version` is 13;
     /// 7. `Sec-WebSocket-Key` is the base64 of 16 bytes;
-    /// 8. there is one `Origin` at most;
+    /// 8. there is one `Origin` at most, of ASCII;
     /// 9. the subprotocols are tokens, each offered once.
     ///
     /// # Errors
@@ -59,8 +59,12 @@ impl Request {
             .ok_or(HandshakeError::MissingHeader("sec-websocket-key"))?;
         let accept = AcceptKey::derive(key.as_bytes())?;
         // RFC 6454, 7.3: "the user agent MUST NOT include more than one Origin header field". With
-        // two, a check could look at the one and trust the other.
-        self.single(header::ORIGIN, "origin")?;
+        // two, a check could look at the one and trust the other. It is ASCII, too (6.2); what is
+        // not must never pass for a request that has none.
+        let origin = self.single(header::ORIGIN, "origin")?;
+        if origin.is_some_and(|origin| origin.to_str().is_err()) {
+            return Err(HandshakeError::BadHeader);
+        }
         self.check_subprotocols()?;
         Ok(accept)
     }
@@ -260,6 +264,12 @@ mod tests {
             let result = check("Origin:", &format!("{line}\r\nOrigin:"));
             assert_eq!(result, Err(HandshakeError::BodyProhibited), "{line}");
         }
+    }
+
+    #[test]
+    fn an_origin_that_is_not_ascii_is_not_taken_for_none() {
+        let result = check("Origin: http://", "Origin: http://\u{e9}");
+        assert_eq!(result, Err(HandshakeError::BadHeader));
     }
 
     #[test]

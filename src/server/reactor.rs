@@ -417,6 +417,7 @@ impl Reactor {
         let Some(mut stage) = self.stage(slot) else {
             return;
         };
+        stage.tell_slow_consumer();
         let Some(peer) = stage.core.peers.get_mut(slot) else {
             return;
         };

@@ -90,13 +90,29 @@ impl Stage<'_> {
     /// Fails the connection (RFC 6455, 7.1.7).
     pub(super) fn fail(&mut self, error: ProtocolError) {
         log::info!("connection {}: {error}", self.serial());
-        self.fault(&Fault::Protocol(error));
+        // Once a close began, only its end is told.
+        if self
+            .core
+            .peers
+            .get(self.slot)
+            .is_some_and(|peer| peer.phase < Phase::Closing)
+        {
+            self.fault(&Fault::Protocol(error));
+        }
         let (code, reason) = (error.close_code(), error.to_string());
         let ending = Ending::new(code, &reason, Cause::Protocol(error));
         // RFC 6455, 7.1.7: "an endpoint SHOULD send a Close frame with an appropriate status code
         // before proceeding to _Close the WebSocket Connection_". A handler may have sent one.
         self.close(code, &reason);
         self.leave(Some(ending));
+    }
+
+    /// Tells, once, of a close that the slow-consumer policy began.
+    pub(super) fn tell_slow_consumer(&mut self) {
+        let peer = self.core.peers.get_mut(self.slot);
+        if peer.is_some_and(|peer| std::mem::take(&mut peer.too_slow)) {
+            self.fault(&Fault::SlowConsumer);
+        }
     }
 
     /// The network failed: nothing can be sent any more.
@@ -162,6 +178,10 @@ impl Stage<'_> {
         if peer.phase >= Phase::Draining {
             return;
         }
+        self.tell_slow_consumer();
+        let Some(peer) = self.core.peers.get_mut(self.slot) else {
+            return;
+        };
         let ending = peer.take_ending().or(ending);
         let ending = ending.unwrap_or_else(|| Ending::new(CloseCode::ABNORMAL, "", Cause::Cut));
         self.core.set_phase(self.slot, Phase::Draining);
@@ -210,11 +230,13 @@ impl Stage<'_> {
             return;
         };
         peer.remember(request.clone());
-        if self.emit::<Origin>(request.origin()) == Some(Verdict::Refuse) {
-            return self.refuse(HandshakeError::OriginRefused, None);
-        }
+        let verdict = self.emit::<Origin>(request.origin());
+        // An answer that the handler gave comes before its verdict.
         if self.is_ending() {
             return;
+        }
+        if verdict == Some(Verdict::Refuse) {
+            return self.refuse(HandshakeError::OriginRefused, None);
         }
         upgrade.choose_subprotocol(&self.core.config.subprotocols);
         let verdict = self.emit::<Handshake>(&mut upgrade);

@@ -4,6 +4,11 @@
 #![allow(dead_code, unreachable_pub, reason = "each test uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+pub mod events;
+pub mod temp;
+#[cfg(feature = "tls")]
+pub mod tls;
+
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -153,6 +158,12 @@ pub struct Client<S = TcpStream> {
 pub const REQUEST: &str = "GET /chat?room=7 HTTP/1.1\r\nHost: example.com\r\nUpgrade: websocket\r\n\
     Connection: keep-alive, Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
     Sec-WebSocket-Version: 13\r\n\r\n";
+
+/// The request above with header lines added at its end; each ends in `\r\n`.
+pub fn request_with(lines: &str) -> String {
+    let end = REQUEST.len() - 2;
+    format!("{}{lines}\r\n", &REQUEST[..end])
+}
 
 impl Client<TcpStream> {
     pub fn connect(addr: SocketAddr) -> Self {

@@ -9,7 +9,7 @@ use std::task::Waker;
 use super::*;
 use crate::config::Config;
 use crate::connection::Handle;
-use crate::event::{ConnectionEvent, Disconnect, Error, Outcome, PeerClose, Ready};
+use crate::event::{ConnectionEvent, Disconnect, Error, Origin, Outcome, PeerClose, Ready};
 use crate::protocol::mask;
 use crate::transport::{Socket, Wire};
 
@@ -776,4 +776,16 @@ fn everyone_is_told_when_the_server_goes_down() {
     ];
     assert_eq!(log, expected);
     assert!(world.is_empty());
+}
+
+#[test]
+fn an_answer_of_the_origin_handler_comes_before_its_verdict() {
+    let mut world = World::new(Config::default());
+    world
+        .reactor
+        .handlers
+        .set::<Origin, _>(|conn, _| conn.http_error(451).map(|()| false));
+    let client = world.connect();
+    world.send(&client, REQUEST);
+    assert!(client.take().starts_with(b"HTTP/1.1 451 "));
 }
