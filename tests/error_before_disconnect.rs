@@ -145,3 +145,17 @@ fn a_reset_in_answer_to_a_close_is_none() {
     client.reset();
     assert_eq!(end(&log), ["disconnect 1000 (closed here)"]);
 }
+
+#[test]
+fn what_comes_after_our_own_close_is_none() {
+    let (sender, log) = log();
+    let server = Running::start(move |builder| {
+        record(builder, &sender).on(Utf8, |conn, _| conn.disconnect(4000, "enough"))
+    });
+    let mut client = server.ready();
+    client.send_text("bye");
+    client.expect_close(4000);
+    // Not masked, and of a kind that nobody defines.
+    client.send_raw([0x83, 0x01, b'x']);
+    assert_eq!(end(&log), ["disconnect 4000 (closed here) enough"]);
+}

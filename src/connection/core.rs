@@ -154,7 +154,8 @@ impl Core {
         }
         self.out.extend_from_slice(head);
         self.out.extend_from_slice(payload);
-        if self.out.len() >= OUT_MAX {
+        // What the kernel does not take then counts as backlog.
+        if self.out.len() >= OUT_MAX.min(self.config.limits.max_backlog / 2) {
             self.release_out(slot);
         }
         true
@@ -222,8 +223,10 @@ impl Core {
 
     /// Checks `max_backlog`: whether `size` bytes more may be queued. `Ok(false)` drops them.
     ///
-    /// A message is always taken if nothing is queued, so the queue holds at most `max_backlog`
-    /// or one message. Control frames have [`CONTROL_RESERVE`] beyond it.
+    /// A message is always taken while no more than half of it is queued, so that whoever is read
+    /// can be answered, and messages larger than the limit can be sent at all. So the queue holds
+    /// at most `max_backlog`, or half of it and one message. Control frames have
+    /// [`CONTROL_RESERVE`] beyond it.
     fn admit(&mut self, slot: usize, size: usize, control: bool) -> Result<bool, SendError> {
         let Some(peer) = self.peers.get(slot) else {
             return Err(SendError::Gone);
@@ -231,7 +234,7 @@ impl Core {
         let queued = peer.backlog();
         let limit = self.config.limits.max_backlog;
         let reserve = if control { CONTROL_RESERVE } else { 0 };
-        if queued == 0 || queued.saturating_add(size) <= limit.saturating_add(reserve) {
+        if queued <= limit / 2 || queued.saturating_add(size) <= limit.saturating_add(reserve) {
             return Ok(true);
         }
         let full = SendError::BacklogFull { queued, limit };

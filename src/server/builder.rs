@@ -149,8 +149,9 @@ impl Builder {
 
     /// Sets how many bytes may be queued for a connection that reads slowly; beyond it,
     /// [`slow_consumer`](Self::slow_consumer) says what happens. Default 1 MiB. A message is
-    /// always taken while nothing is queued. A connection for which half of it is queued is not
-    /// read, so that a peer that only sends never overflows it by its own replies.
+    /// always taken while no more than half of it is queued, however large the message. A
+    /// connection for which more than half is queued is not read, so that a peer that only sends
+    /// never overflows it by the replies to it, one for each message.
     pub fn max_backlog(mut self, bytes: usize) -> Self {
         self.config.limits.max_backlog = bytes;
         self

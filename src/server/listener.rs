@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdTcpListener};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::{Path, PathBuf};
 
@@ -26,8 +27,8 @@ pub(super) struct Listener {
 
 enum ListenSocket {
     Tcp(TcpListener),
-    /// The path is removed when the listener closes.
-    Unix(UnixListener, PathBuf),
+    /// The path is removed when the listener closes, if the file is still this one.
+    Unix(UnixListener, PathBuf, FileId),
 }
 
 /// What accepting came to.
@@ -74,18 +75,22 @@ impl Listener {
         tls: Option<TlsConfig>,
         config: &Config,
     ) -> io::Result<Self> {
-        // A socket that nobody listens on was left behind by a server that died.
-        let refused = StdUnixStream::connect(path).err().map(|error| error.kind());
-        if refused == Some(io::ErrorKind::ConnectionRefused) {
-            std::fs::remove_file(path)?;
+        // A socket that nobody listens on was left behind by a server that died. Connecting to
+        // any other file is refused as well.
+        if std::fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket()) {
+            let refused = StdUnixStream::connect(path).err().map(|error| error.kind());
+            if refused == Some(io::ErrorKind::ConnectionRefused) {
+                std::fs::remove_file(path)?;
+            }
         }
         let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
         socket.bind(&SockAddr::unix(path)?)?;
         socket.listen(config.backlog)?;
         socket.set_nonblocking(true)?;
         let listener = UnixListener::from_std(OwnedFd::from(socket).into());
+        let id = file_id(path)?;
         Ok(Self::new(
-            ListenSocket::Unix(listener, path.to_owned()),
+            ListenSocket::Unix(listener, path.to_owned(), id),
             tls,
         ))
     }
@@ -107,7 +112,7 @@ impl Listener {
     ) -> io::Result<()> {
         match &mut self.socket {
             ListenSocket::Tcp(socket) => registry.register(socket, token, mio::Interest::READABLE),
-            ListenSocket::Unix(socket, _) => {
+            ListenSocket::Unix(socket, ..) => {
                 registry.register(socket, token, mio::Interest::READABLE)
             }
         }
@@ -128,7 +133,7 @@ impl Listener {
                 ListenSocket::Tcp(socket) => socket
                     .accept()
                     .map(|(socket, addr)| (Socket::Tcp(socket), Some(addr))),
-                ListenSocket::Unix(socket, _) => socket
+                ListenSocket::Unix(socket, ..) => socket
                     .accept()
                     .map(|(socket, _)| (Socket::Unix(socket), None)),
             };
@@ -171,11 +176,20 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        if let ListenSocket::Unix(_, path) = &self.socket {
+        if let ListenSocket::Unix(_, path, id) = &self.socket
+            && file_id(path).is_ok_and(|now| now == *id)
+        {
             // Whoever listens there next makes it anew.
             let _ = std::fs::remove_file(path);
         }
     }
+}
+
+/// What tells a file from another of the same name: its device and inode.
+type FileId = (u64, u64);
+
+fn file_id(path: &Path) -> io::Result<FileId> {
+    std::fs::symlink_metadata(path).map(|file| (file.dev(), file.ino()))
 }
 
 /// The first and the longest pause, in milliseconds.

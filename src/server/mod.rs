@@ -51,8 +51,8 @@ pub struct Server {
 enum Stage {
     Built,
     Running,
-    /// Going down; what is left by then is cut.
-    Stopping(Instant),
+    /// Going down; what is left by then is cut. `None` is never.
+    Stopping(Option<Instant>),
     Stopped,
 }
 
@@ -180,9 +180,9 @@ impl Server {
             .into_iter()
             .flatten()
             .min();
-        let own = own.map(|due| self.epoch + Duration::from_millis(due));
+        let own = own.and_then(|due| self.epoch.checked_add(Duration::from_millis(due)));
         let stop = match self.stage {
-            Stage::Stopping(deadline) => Some(deadline),
+            Stage::Stopping(deadline) => deadline,
             _ => None,
         };
         let next = [own, self.next_tick, stop].into_iter().flatten().min()?;
@@ -193,6 +193,7 @@ impl Server {
     fn advance(&mut self, now: Instant) {
         let millis = self.reactor.set_now(now);
         let mut woken = false;
+        self.reactor.begin_turn();
         for event in &self.events {
             match Source::of(event.token()) {
                 Source::Waker => woken = true,
@@ -300,7 +301,9 @@ impl Server {
         // Ancestors fired missed ticks back to back; here they are counted (decision 8).
         let missed = ((now - due).as_nanos() / period.as_nanos()) as u64;
         let passed = period.saturating_mul(u32::try_from(missed).unwrap_or(u32::MAX));
-        self.next_tick = (due + passed).checked_add(period);
+        self.next_tick = due
+            .checked_add(passed)
+            .and_then(|due| due.checked_add(period));
         let Reactor { core, handlers, .. } = &mut self.reactor;
         core.stats.missed_ticks += missed;
         emit_hub::<Tick>(core, handlers, Ticks { now, missed });
@@ -313,12 +316,13 @@ impl Server {
             emit_hub::<Shutdown>(core, handlers, ());
             self.listeners.clear();
             self.next_tick = None;
-            self.stage = Stage::Stopping(now + self.reactor.core.config.close_timeout);
+            let deadline = now.checked_add(self.reactor.core.config.close_timeout);
+            self.stage = Stage::Stopping(deadline);
             self.reactor.close_all();
             self.reactor.end_turn();
         }
         if let Stage::Stopping(deadline) = self.stage {
-            if now >= deadline {
+            if deadline.is_some_and(|deadline| now >= deadline) {
                 self.reactor.cut_all();
             }
             if self.reactor.core.peers.is_empty() {

@@ -34,6 +34,8 @@ pub(super) struct Reactor {
     expired: Vec<Entry>,
     /// Connections that used up their share of a turn, or were unblocked.
     waiting: Vec<usize>,
+    /// Those of them that are served in this turn.
+    resuming: Vec<usize>,
     /// Connections to be removed at the end of the turn.
     gone: Vec<usize>,
     epoch: Instant,
@@ -91,6 +93,7 @@ impl Reactor {
             wheel: Wheel::new(),
             expired: Vec::new(),
             waiting: Vec::new(),
+            resuming: Vec::new(),
             gone: Vec::new(),
             epoch: now,
             now: 0,
@@ -189,10 +192,15 @@ impl Reactor {
         }
     }
 
+    /// Begins a turn: who waits now is served in it, who comes to wait in the next.
+    pub(super) fn begin_turn(&mut self) {
+        self.resuming.append(&mut self.waiting);
+    }
+
     /// Serves the connections that were left over from the turn before.
     pub(super) fn serve_waiting(&mut self) {
-        let mut waiting = std::mem::take(&mut self.waiting);
-        for slot in waiting.drain(..) {
+        let mut resuming = std::mem::take(&mut self.resuming);
+        for slot in resuming.drain(..) {
             let Some(link) = self.links.get_mut(slot) else {
                 continue;
             };
@@ -200,9 +208,7 @@ impl Reactor {
                 self.serve(slot);
             }
         }
-        // Those that were added meanwhile wait for the next turn; the memory is used again.
-        waiting.append(&mut self.waiting);
-        self.waiting = waiting;
+        self.resuming = resuming;
     }
 
     /// Reads a connection, delivers its messages, sends its replies.
@@ -631,7 +637,8 @@ impl Reactor {
         let (Some(link), Some(deadline)) = (self.links.get_mut(slot), deadline) else {
             return;
         };
-        if link.due == 0 || deadline < link.due {
+        // A deadline at the end of time is none.
+        if deadline < u64::MAX && (link.due == 0 || deadline < link.due) {
             link.due = deadline.max(1);
             self.wheel.insert(link.due, slot);
         }

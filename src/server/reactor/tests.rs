@@ -202,6 +202,7 @@ impl World {
     }
 
     fn turn(&mut self) {
+        self.reactor.begin_turn();
         self.reactor.serve_waiting();
         self.reactor.expire();
         self.reactor.end_turn();

@@ -1,0 +1,118 @@
+//! A wrong setting or an address that cannot be had is told by `build`, in words that name it.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::error::Error as _;
+use std::io::ErrorKind;
+use std::net::TcpListener;
+use std::time::Duration;
+
+use wsloop::{BuildError, Builder, Error, Server};
+
+#[track_caller]
+fn conflict(configure: impl FnOnce(Builder) -> Builder, named: &str) {
+    let builder = configure(Server::builder().listen("127.0.0.1:0"));
+    let error = builder.build().unwrap_err();
+    assert!(error.to_string().contains(named), "{error}");
+    let is_conflict = matches!(error, Error::Build(BuildError::Conflict(_)));
+    assert!(is_conflict, "{error:?}");
+}
+
+#[test]
+fn settings_that_nothing_could_be_served_with() {
+    conflict(|builder| builder.read_buffer(32_767), "read_buffer");
+    conflict(|builder| builder.turn_share(0, 1), "turn_share");
+    conflict(|builder| builder.turn_share(1, 0), "turn_share");
+    conflict(|builder| builder.turn_accepts(0), "turn_accepts");
+    conflict(|builder| builder.max_connections(0), "max_connections");
+    conflict(|builder| builder.max_fragments(0), "max_fragments");
+    let zero = Duration::ZERO;
+    conflict(
+        |builder| builder.handshake_timeout(zero),
+        "handshake_timeout",
+    );
+    conflict(|builder| builder.close_timeout(zero), "close_timeout");
+    for name in ["", "two words", "a,b", "é", "a\r\nb"] {
+        conflict(
+            |builder| builder.subprotocols(["good", name]),
+            "subprotocol",
+        );
+    }
+}
+
+#[test]
+fn the_least_and_the_most_of_every_setting_can_be_served_with() {
+    let least = Server::builder()
+        .listen("127.0.0.1:0")
+        .max_recv_size(0)
+        .max_send_size(0)
+        .max_fragments(1)
+        .max_backlog(0)
+        .max_connections(1)
+        .turn_share(1, 1)
+        .turn_accepts(1)
+        .read_buffer(32_768)
+        .backlog(0)
+        .silence_max(Duration::ZERO)
+        .idle_timeout(Duration::ZERO)
+        .tick_period(Duration::ZERO)
+        .subprotocols([""; 0]);
+    assert!(least.build().is_ok());
+    let most = Server::builder()
+        .listen("127.0.0.1:0")
+        .max_recv_size(usize::MAX)
+        .max_send_size(usize::MAX)
+        .max_fragments(usize::MAX)
+        .max_backlog(usize::MAX)
+        .max_handshake_size(usize::MAX)
+        .max_headers(usize::MAX)
+        .max_connections(usize::MAX)
+        .turn_share(usize::MAX, usize::MAX)
+        .turn_accepts(usize::MAX)
+        .backlog(u32::MAX)
+        .handshake_timeout(Duration::MAX)
+        .silence_max(Duration::MAX)
+        .idle_timeout(Duration::MAX)
+        .close_timeout(Duration::MAX)
+        .tick_period(Duration::MAX);
+    assert!(most.build().is_ok());
+}
+
+#[test]
+fn no_listener() {
+    let error = Server::builder().build().unwrap_err();
+    assert!(matches!(error, Error::Build(BuildError::NoListener)));
+    assert!(error.to_string().contains("no listener"), "{error}");
+}
+
+#[test]
+fn an_address_in_use() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = taken.local_addr().unwrap();
+    let error = Server::builder().listen(addr).build().unwrap_err();
+    assert!(error.to_string().contains(&addr.to_string()), "{error}");
+    assert!(error.source().is_some());
+    let Error::Build(BuildError::Listen { address, source }) = error else {
+        panic!("{error:?}");
+    };
+    assert_eq!(address, addr.to_string());
+    assert_eq!(source.kind(), ErrorKind::AddrInUse);
+}
+
+#[test]
+fn an_address_that_is_none_or_not_ours() {
+    for (addr, named) in [
+        ("127.0.0.1", "127.0.0.1"),
+        ("127.0.0.1:65536", "65536"),
+        ("", "listen on"),
+        // TEST-NET-1 (RFC 5737) is nobody's.
+        ("192.0.2.1:0", "192.0.2.1:0"),
+    ] {
+        let error = Server::builder().listen(addr).build().unwrap_err();
+        assert!(error.to_string().contains(named), "{error}");
+        assert!(
+            matches!(error, Error::Build(BuildError::Listen { .. })),
+            "{error:?}"
+        );
+    }
+}

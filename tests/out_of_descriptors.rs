@@ -1,0 +1,115 @@
+//! When descriptors run out, accepting pauses without a spin, those that are connected are served
+//! on, and accepting goes on when there are descriptors again.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod support;
+
+use std::fs::File;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use support::{Client, PATIENCE};
+use wsloop::Server;
+
+/// Set in a process of its own, which has few descriptors: the limit would hurt other tests.
+const CHILD: &str = "WSLOOP_FEW_DESCRIPTORS";
+
+/// Runs the test of this name once more, in a process that may open `limit` descriptors.
+fn run_with_limit(limit: u32, name: &str) {
+    let output = Command::new("sh")
+        .arg("-c")
+        .arg(format!("ulimit -n {limit} && exec \"$0\" \"$@\""))
+        .arg(std::env::current_exe().unwrap())
+        .args([name, "--exact", "--nocapture", "--test-threads=1"])
+        .env(CHILD, "1")
+        .output()
+        .unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8_lossy(&text);
+    assert!(output.status.success(), "{text}");
+    assert!(text.contains("1 passed"), "{text}");
+}
+
+/// Takes all descriptors that are left.
+fn take_all() -> Vec<File> {
+    std::iter::from_fn(|| File::open("/dev/null").ok()).collect()
+}
+
+#[test]
+fn accepting_pauses_and_goes_on() {
+    if std::env::var_os(CHILD).is_none() {
+        return run_with_limit(64, "accepting_pauses_and_goes_on");
+    }
+    let mut server = support::echo(Server::builder().listen("127.0.0.1:0"))
+        .silence_max(Duration::ZERO)
+        .build()
+        .unwrap();
+    let addr = server.local_addr().unwrap();
+
+    // One is connected, and two more are in the kernel's queue before the last descriptor goes.
+    let mut served = Client::connect(addr);
+    served.send_raw(support::REQUEST);
+    while server.hub().is_empty() {
+        assert!(server.turn(Some(PATIENCE)).unwrap());
+    }
+    assert_eq!(served.response().status, 101);
+    let mut waiting = [Client::connect(addr), Client::connect(addr)];
+    let taken = take_all();
+    assert!(!taken.is_empty());
+
+    // Nothing else happens, so each turn ends with a pause: 50 ms, then 100, 200, 400.
+    let begun = Instant::now();
+    let mut turns = 0;
+    while server.stats().accept_failures < 4 {
+        assert!(server.turn(Some(PATIENCE)).unwrap());
+        turns += 1;
+        assert!(turns < 50, "it spins");
+    }
+    // The server's clock has a grain of a millisecond.
+    assert!(begun.elapsed() > Duration::from_millis(50 + 100 + 200 - 2));
+    assert_eq!(server.stats().accepted, 1);
+
+    // The one that is connected is served on, and does not make accepting try again.
+    let failures = server.stats().accept_failures;
+    let asked = Instant::now();
+    for at in 0..20 {
+        served.send_text(&at.to_string());
+        assert!(server.turn(Some(PATIENCE)).unwrap());
+        served.expect_text(&at.to_string());
+    }
+    let more = server.stats().accept_failures - failures;
+    let pauses = asked.elapsed().as_millis() / 400 + 1;
+    assert!(u128::from(more) <= pauses, "{more} failures");
+
+    // There are descriptors again: both are accepted, after the pause that is running at most.
+    drop(taken);
+    let deadline = Instant::now() + PATIENCE;
+    while server.stats().accepted < 3 {
+        assert!(Instant::now() < deadline, "it goes on");
+        assert!(server.turn(Some(PATIENCE)).unwrap());
+    }
+    for client in &mut waiting {
+        client.send_raw(support::REQUEST);
+    }
+    while server.hub().len() < 3 {
+        assert!(server.turn(Some(PATIENCE)).unwrap());
+    }
+    for client in &mut waiting {
+        assert_eq!(client.response().status, 101);
+    }
+
+    // The next lack begins with a short pause again.
+    let taken = take_all();
+    let failures = server.stats().accept_failures;
+    // A client needs a descriptor, which the server would get for accepting it.
+    let mut taken = taken;
+    drop(taken.pop());
+    let late = Client::connect(addr);
+    let begun = Instant::now();
+    while server.stats().accept_failures < failures + 2 {
+        assert!(server.turn(Some(PATIENCE)).unwrap());
+    }
+    assert!(begun.elapsed() < Duration::from_millis(500), "a short one");
+    drop((late, taken));
+}
