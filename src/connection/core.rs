@@ -263,7 +263,7 @@ impl Core {
 }
 
 /// Why nothing can be sent in `phase`.
-fn unsendable(phase: Phase) -> SendError {
+pub(super) fn unsendable(phase: Phase) -> SendError {
     match phase {
         Phase::Opening => SendError::NotReady,
         Phase::Open | Phase::Closing | Phase::Draining => SendError::Closing,

@@ -7,7 +7,7 @@ use std::os::fd::BorrowedFd;
 
 use http::Uri;
 
-use super::core::Core;
+use super::core::{Core, unsendable};
 use super::hub::Hub;
 use super::peer::{Ending, Peer, Phase};
 use crate::error::SendError;
@@ -71,7 +71,9 @@ impl fmt::Display for ConnectionId {
 
 /// A connection, for the time of one call: what a handler acts on.
 ///
-/// Nothing here blocks. What is sent leaves after the handler returned, all of it together; the
+/// Nothing here blocks. What is sent to the connection whose handler runs leaves when the handler
+/// has returned, all of it together; only large payloads, and what has come together to 64 KiB,
+/// are offered to the kernel at once. What is sent to others leaves at the end of the turn. The
 /// order is kept.
 pub struct Connection<'s> {
     core: &'s mut Core,
@@ -122,6 +124,7 @@ impl<'s> Connection<'s> {
             OpCode::Binary | OpCode::Ping | OpCode::Pong => {
                 self.core.send(self.slot, opcode, payload)
             }
+            OpCode::Close if self.peer().phase != Phase::Open => Err(unsendable(self.peer().phase)),
             OpCode::Close => {
                 let frame = CloseFrame::parse(payload).map_err(|_| SendError::BadFrame)?;
                 self.disconnect(frame.code, frame.reason)?;
@@ -160,8 +163,8 @@ impl<'s> Connection<'s> {
     }
 
     /// Starts the closing handshake: sends what is queued and a Close frame, and waits for the
-    /// peer's for `close_timeout`. From now on nothing can be sent, and no event comes but
-    /// `Disconnect`, once.
+    /// peer's for `close_timeout`. From now on nothing can be sent, and nothing that the peer sends
+    /// is delivered; `Disconnect` follows, once.
     ///
     /// [`CloseCode::NO_STATUS`] with no reason sends a Close frame without a code. Before `Ready`
     /// the opening handshake is refused with 403 instead. Does nothing if the connection is
@@ -181,7 +184,8 @@ impl<'s> Connection<'s> {
             .disconnect(self.slot, code.into(), reason, Cause::Local)
     }
 
-    /// Cuts the connection at once: no Close frame, nothing queued is sent. `Disconnect` follows.
+    /// Cuts the connection at once: no Close frame, and what the kernel has not taken is not sent.
+    /// `Disconnect` follows.
     pub fn shutdown(&mut self) {
         let peer = self.peer_mut();
         peer.cut = true;

@@ -14,9 +14,10 @@ use crate::protocol::{CloseCode, Prepared};
 /// A handle to a server, for any thread: cheap to clone, harmless when the server is gone.
 ///
 /// A call queues a command and wakes the event loop, which carries the commands out in the order
-/// they were given, in its next turn. What happens to them there, for instance that a connection
-/// has gone in the meantime, is logged; use [`run`](Self::run) where the outcome matters. The queue
-/// has no limit but the memory: it is filled by the program, never by a peer.
+/// they were given, in its next turn. A command that fails there, for instance because the
+/// connection has gone in the meantime, is logged (at level debug); use [`run`](Self::run) where
+/// the outcome matters. The queue has no limit but the memory: it is filled by the program, never
+/// by a peer.
 ///
 /// ```
 /// # fn main() -> wsloop::Result<()> {

@@ -54,7 +54,7 @@ impl<'s> Hub<'s> {
         }
     }
 
-    /// Sends a text message to every connection that is ready; returns how many there were.
+    /// Sends a text message to every connection that is ready; returns how many it was queued for.
     ///
     /// The message is framed once. One that does not read, so that its backlog is full, is passed
     /// over (see [`SlowConsumer`](crate::SlowConsumer)), as is one whose `max_send_size` is less.
@@ -86,7 +86,10 @@ impl<'s> Hub<'s> {
     pub fn broadcast_prepared(&mut self, prepared: &Prepared) -> Result<usize, SendError> {
         self.check_size(prepared.size())?;
         let mut reached = 0;
-        self.for_each(|conn| reached += usize::from(conn.send_prepared(prepared).is_ok()));
+        self.for_each(|conn| {
+            let sent = conn.send_prepared(prepared);
+            reached += usize::from(sent.is_ok_and(|bytes| bytes > 0));
+        });
         Ok(reached)
     }
 

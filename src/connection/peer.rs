@@ -59,6 +59,8 @@ pub(crate) struct Peer {
     pub(crate) cut: bool,
     /// The kernel did not take everything; a `Drain` is due when it has.
     blocked: bool,
+    /// The kernel took more after it had been full: the peer reads.
+    progress: bool,
     /// The slow-consumer policy closed it, and `Error` has not told so yet.
     pub(crate) too_slow: bool,
     pub(super) outbox: Option<Box<Outbox>>,
@@ -100,6 +102,7 @@ impl Peer {
             dirty: false,
             cut: false,
             blocked: false,
+            progress: false,
             too_slow: false,
             outbox: None,
             passing: None,
@@ -273,6 +276,7 @@ impl Peer {
             let slices = &slices[..count];
             let offered: usize = slices.iter().map(|slice| slice.len()).sum();
             let taken = self.transport.write(slices)?;
+            self.progress |= self.blocked && taken > 0;
             outbox.consume(taken);
             if taken < offered {
                 self.blocked = true;
@@ -285,6 +289,15 @@ impl Peer {
         let flushed = self.transport.flush()?;
         self.blocked |= !flushed;
         Ok(flushed)
+    }
+
+    /// Returns whether the peer read something since the last call, after it had not.
+    pub(crate) fn take_progress(&mut self) -> bool {
+        std::mem::take(&mut self.progress)
+    }
+
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.blocked
     }
 
     /// Returns whether a `Drain` is due: something was left over, and now nothing is.

@@ -76,7 +76,7 @@ events! {
     /// A binary message came.
     Binary in binary: (Connection, &'p [u8]) -> ();
     /// A client is connected, its opening handshake is to come: the place to set handlers and
-    /// limits of this connection. A refusal answers 403 and closes.
+    /// limits of this connection. A refusal answers 403 and closes; a TLS client is cut.
     Connect in connect: (Connection, ()) -> Verdict;
     /// The connection is over. Nothing can be sent any more; the connection's own data and address
     /// are still there.

@@ -45,7 +45,7 @@ impl fmt::Display for Disconnected<'_> {
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Cause {
-    /// [`Connection::shutdown`](crate::Connection::shutdown) cut it.
+    /// [`Connection::shutdown`](crate::Connection::shutdown) cut it, or a deadline did.
     Cut,
     /// The peer ended the connection without a Close frame.
     Eof,

@@ -30,7 +30,9 @@ impl Assembly {
             let whole = self
                 .filled
                 .saturating_add(usize::try_from(remaining).unwrap_or(usize::MAX));
-            let target = whole.min(needed.saturating_mul(4));
+            let target = whole
+                .max(needed.saturating_mul(2))
+                .min(needed.saturating_mul(4));
             self.bytes
                 .reserve_exact(target.saturating_sub(self.bytes.len()));
         }
@@ -43,9 +45,15 @@ impl Assembly {
 
     /// Returns the place where the next of `remaining` bytes of the frame can be read to.
     pub(super) fn landing(&mut self, remaining: u64) -> &mut [u8] {
+        let remaining = usize::try_from(remaining).unwrap_or(usize::MAX);
         let most = self.filled.saturating_mul(3).max(Self::LANDING_MIN);
-        let want = usize::try_from(remaining).unwrap_or(usize::MAX).min(most);
-        let end = self.filled.saturating_add(want);
+        let spare = self.bytes.len() - self.filled;
+        let want = if spare >= remaining.min(Self::LANDING_MIN / 2) {
+            spare
+        } else {
+            most
+        };
+        let end = self.filled.saturating_add(want.min(remaining));
         if self.bytes.len() < end {
             self.bytes.reserve_exact(end - self.bytes.len());
             self.bytes.resize(end, 0);
@@ -84,6 +92,23 @@ mod tests {
             assert!(assembly.bytes.capacity() <= 4 * assembly.len() + 8);
         }
         assert_eq!(assembly.landing(u64::MAX).len(), 3 * 100_001);
+    }
+
+    #[test]
+    fn growing_costs_linear_time() {
+        let fragments = 40_000;
+        let (mut pushed, mut landed) = (Assembly::default(), Assembly::default());
+        let mut moves = (0, 0);
+        for left in (1..=fragments).rev() {
+            let before = (pushed.bytes.capacity(), landed.bytes.capacity());
+            // Each a frame of its own, and each a part of one frame.
+            pushed.push(&[7; 128], 128);
+            landed.landing(left * 512);
+            landed.landed(512);
+            moves.0 += usize::from(pushed.bytes.capacity() != before.0);
+            moves.1 += usize::from(landed.bytes.capacity() != before.1);
+        }
+        assert!(moves.0 < 40 && moves.1 < 40, "{moves:?} times copied");
     }
 
     #[test]

@@ -100,6 +100,9 @@ impl Receiver {
     /// `None` if there is none, or if its rest is too small to be worth it. The bytes that were
     /// read are reported with [`landed`](Self::landed).
     pub fn landing(&mut self) -> Option<&mut [u8]> {
+        if self.done {
+            return None;
+        }
         let partial = self.partial.as_deref_mut()?;
         let frame = partial.frame.as_ref()?;
         let large = frame.remaining >= Assembly::LANDING_MIN as u64;
@@ -115,7 +118,7 @@ impl Receiver {
         let Some(partial) = self.partial.as_deref_mut() else {
             return Ok(());
         };
-        let Some(frame) = &mut partial.frame else {
+        let Some(frame) = partial.frame.as_mut().filter(|_| !self.done) else {
             return Ok(());
         };
         let bytes = partial.assembly.landed(size);

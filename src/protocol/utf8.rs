@@ -27,8 +27,9 @@ impl Utf8Validator {
             self.pending[usize::from(self.len)] = byte;
             self.len += 1;
             bytes = rest;
-            if is_complete(&self.pending[..usize::from(self.len)])? {
-                self.len = 0;
+            let pending = usize::from(std::mem::take(&mut self.len));
+            if !is_complete(&self.pending[..pending])? {
+                self.len = pending as u8; // at most three
             }
         }
         let (body, tail) = bytes.split_at(bytes.len() - unfinished(bytes));
@@ -109,6 +110,17 @@ mod tests {
         assert_eq!(validator.feed(b"\xe2\x82"), Ok(()));
         assert_eq!(validator.finish(), Err(ProtocolError::BadUtf8));
         assert_eq!(validator.feed(b"\xe2\x82\xac"), Ok(()));
+        assert_eq!(validator.finish(), Ok(()));
+    }
+
+    #[test]
+    fn a_validator_that_failed_can_be_fed() {
+        let mut validator = Utf8Validator::default();
+        assert_eq!(validator.feed(b"\xe2"), Ok(()));
+        for _ in 0..10 {
+            let _ = validator.feed(b"a");
+        }
+        assert_eq!(validator.feed("€".as_bytes()), Ok(()));
         assert_eq!(validator.finish(), Ok(()));
     }
 

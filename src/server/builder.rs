@@ -228,7 +228,8 @@ impl Builder {
     }
 
     /// Sets how much is read from one connection before the others have their turn: bytes and
-    /// messages. Default 1 MiB and 1,024.
+    /// messages. Default 1 MiB and 1,024. What was read beyond it is kept for the connection's next
+    /// turn: at most `read_buffer` bytes, for as long as a client floods.
     pub fn turn_share(mut self, bytes: usize, messages: usize) -> Self {
         self.config.turn_bytes = bytes;
         self.config.turn_messages = messages;
@@ -250,7 +251,7 @@ impl Builder {
 
     /// Sets the length of the kernel's queue of connections that wait to be accepted. Default
     /// 4,096; the kernel has a limit of its own (`net.core.somaxconn`).
-    pub fn backlog(mut self, connections: u32) -> Self {
+    pub fn listen_backlog(mut self, connections: u32) -> Self {
         self.config.backlog = i32::try_from(connections).unwrap_or(i32::MAX);
         self
     }

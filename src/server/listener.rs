@@ -4,7 +4,6 @@ use std::io;
 use std::net::{SocketAddr, TcpListener as StdTcpListener};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::{Path, PathBuf};
 
 use mio::net::{TcpListener, UnixListener};
@@ -78,8 +77,10 @@ impl Listener {
         // A socket that nobody listens on was left behind by a server that died. Connecting to
         // any other file is refused as well.
         if std::fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket()) {
-            let refused = StdUnixStream::connect(path).err().map(|error| error.kind());
-            if refused == Some(io::ErrorKind::ConnectionRefused) {
+            let probe = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
+            probe.set_nonblocking(true)?;
+            let refused = probe.connect(&SockAddr::unix(path)?);
+            if refused.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
                 std::fs::remove_file(path)?;
             }
         }
@@ -88,7 +89,7 @@ impl Listener {
         socket.listen(config.backlog)?;
         socket.set_nonblocking(true)?;
         let listener = UnixListener::from_std(OwnedFd::from(socket).into());
-        let id = file_id(path)?;
+        let id = file_id(path).unwrap_or_default();
         Ok(Self::new(
             ListenSocket::Unix(listener, path.to_owned(), id),
             tls,
@@ -156,12 +157,19 @@ impl Listener {
             };
             if error.kind() == io::ErrorKind::WouldBlock {
                 self.pending = false;
+                self.retry_at = None;
                 return Accepting::Empty;
             }
             // accept(2), "Error handling": the connection died in the queue, or a signal came. What
             // remains is a lack of descriptors or memory, which trying again at once cannot mend.
-            let retry = [io::ErrorKind::ConnectionAborted, io::ErrorKind::Interrupted];
-            if !retry.contains(&error.kind()) {
+            let passing = [
+                io::ErrorKind::ConnectionAborted,
+                io::ErrorKind::HostUnreachable,
+                io::ErrorKind::Interrupted,
+                io::ErrorKind::NetworkDown,
+                io::ErrorKind::NetworkUnreachable,
+            ];
+            if !passing.contains(&error.kind()) {
                 return Accepting::Exhausted(error);
             }
         }

@@ -38,17 +38,20 @@ pub struct Server {
     poll: Poll,
     events: Events,
     listeners: Vec<Listener>,
-    commands: mpsc::Receiver<Command>,
-    stage: Stage,
+    /// `None` when the server has stopped: who calls then is told so.
+    commands: Option<mpsc::Receiver<Command>>,
+    state: State,
     next_tick: Option<Instant>,
     epoch: Instant,
     /// `max_connections` is reached and was counted.
     full: bool,
+    /// How many times in a row the list of events came back full.
+    full_lists: u32,
 }
 
 /// Where the server stands.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Stage {
+enum State {
     Built,
     Running,
     /// Going down; what is left by then is cut. `None` is never.
@@ -78,11 +81,12 @@ impl Server {
             poll,
             events: Events::with_capacity(EVENTS),
             listeners,
-            commands,
-            stage: Stage::Built,
+            commands: Some(commands),
+            state: State::Built,
             next_tick: None,
             epoch,
             full: false,
+            full_lists: 0,
         })
     }
 
@@ -106,10 +110,10 @@ impl Server {
     ///
     /// If the kernel's event queue fails. No client can cause it.
     pub fn turn(&mut self, timeout: Option<Duration>) -> Result<bool> {
-        if self.stage == Stage::Stopped {
+        if self.state == State::Stopped {
             return Ok(false);
         }
-        if self.stage == Stage::Built {
+        if self.state == State::Built {
             self.begin();
         }
         let now = Instant::now();
@@ -122,7 +126,7 @@ impl Server {
             _ => {}
         }
         self.advance(Instant::now());
-        Ok(self.stage != Stage::Stopped)
+        Ok(self.state != State::Stopped)
     }
 
     /// Returns a handle that other threads can use.
@@ -156,7 +160,7 @@ impl Server {
     }
 
     fn begin(&mut self) {
-        self.stage = Stage::Running;
+        self.state = State::Running;
         let now = Instant::now();
         self.reactor.set_now(now);
         let period = self.reactor.core.config.tick_period;
@@ -168,11 +172,15 @@ impl Server {
         self.reactor.end_turn();
     }
 
-    /// Returns how long the loop may sleep; `None` for as long as nothing happens.
-    fn wait(&self, now: Instant) -> Option<Duration> {
+    /// Returns how long the loop may sleep from `now` on if no event comes: until the next deadline
+    /// or tick, not at all if work is left; `None` for ever.
+    ///
+    /// For a program that waits in a poll of its own (see [`AsRawFd`](Self::as_raw_fd)) and has to
+    /// call [`turn`](Self::turn) by then.
+    pub fn wait(&self, now: Instant) -> Option<Duration> {
         // What was asked for between two turns, or in `Start`.
         let core = &self.reactor.core;
-        if !core.dirty.is_empty() || (core.shutdown && self.stage == Stage::Running) {
+        if !core.dirty.is_empty() || (core.shutdown && self.state == State::Running) {
             return Some(Duration::ZERO);
         }
         let accept = self.accepts_at();
@@ -181,8 +189,8 @@ impl Server {
             .flatten()
             .min();
         let own = own.and_then(|due| self.epoch.checked_add(Duration::from_millis(due)));
-        let stop = match self.stage {
-            Stage::Stopping(deadline) => deadline,
+        let stop = match self.state {
+            State::Stopping(deadline) => deadline,
             _ => None,
         };
         let next = [own, self.next_tick, stop].into_iter().flatten().min()?;
@@ -193,8 +201,10 @@ impl Server {
     fn advance(&mut self, now: Instant) {
         let millis = self.reactor.set_now(now);
         let mut woken = false;
+        let mut events = 0;
         self.reactor.begin_turn();
         for event in &self.events {
+            events += 1;
             match Source::of(event.token()) {
                 Source::Waker => woken = true,
                 Source::Listener(index) => {
@@ -214,7 +224,15 @@ impl Server {
         if woken {
             self.run_commands();
         }
-        self.reactor.expire();
+        // A list that came back full may have left out those who were heard of in time.
+        self.full_lists = if events < EVENTS {
+            0
+        } else {
+            self.full_lists + 1
+        };
+        if self.full_lists == 0 || self.full_lists > FULL_LISTS {
+            self.reactor.expire();
+        }
         self.tick(now);
         self.reactor.end_turn();
         self.stop(now);
@@ -223,8 +241,11 @@ impl Server {
     /// Carries out what other threads asked for.
     fn run_commands(&mut self) {
         self.reactor.core.handle.acknowledge();
+        let Some(commands) = &self.commands else {
+            return;
+        };
         for _ in 0..COMMANDS {
-            match self.commands.try_recv() {
+            match commands.try_recv() {
                 Ok(command) => self.reactor.command(command),
                 Err(TryRecvError::Empty | TryRecvError::Disconnected) => return,
             }
@@ -275,7 +296,7 @@ impl Server {
                     }
                     Accepting::Connection(transport, addr) => {
                         listener.retry_at = None;
-                        let (slot, serial) = reactor.admit(transport, addr);
+                        let (slot, serial) = reactor.take_in(transport, addr);
                         let Some(peer) = reactor.core.peers.get_mut(slot) else {
                             continue;
                         };
@@ -311,22 +332,23 @@ impl Server {
 
     /// Goes down, step by step, once that was asked for.
     fn stop(&mut self, now: Instant) {
-        if self.stage == Stage::Running && self.reactor.core.shutdown {
+        if self.state == State::Running && self.reactor.core.shutdown {
             let Reactor { core, handlers, .. } = &mut self.reactor;
             emit_hub::<Shutdown>(core, handlers, ());
             self.listeners.clear();
             self.next_tick = None;
             let deadline = now.checked_add(self.reactor.core.config.close_timeout);
-            self.stage = Stage::Stopping(deadline);
+            self.state = State::Stopping(deadline);
             self.reactor.close_all();
             self.reactor.end_turn();
         }
-        if let Stage::Stopping(deadline) = self.stage {
+        if let State::Stopping(deadline) = self.state {
             if deadline.is_some_and(|deadline| now >= deadline) {
                 self.reactor.cut_all();
             }
             if self.reactor.core.peers.is_empty() {
-                self.stage = Stage::Stopped;
+                self.state = State::Stopped;
+                self.commands = None;
             }
         }
         let connections = self.reactor.core.peers.len();
@@ -335,8 +357,9 @@ impl Server {
 }
 
 impl AsRawFd for Server {
-    /// Returns the event queue's descriptor: readable when a turn has something to do, for a
-    /// program that waits in a poll of its own.
+    /// Returns the event queue's descriptor, for a program that waits in a poll of its own: it is
+    /// readable when an event has come. Deadlines, ticks and what is left to do from the last turn
+    /// do not show there: [`wait`](Self::wait) tells how long to sleep at most.
     fn as_raw_fd(&self) -> RawFd {
         self.poll.as_raw_fd()
     }
@@ -352,7 +375,7 @@ impl Drop for Server {
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Server")
-            .field("stage", &self.stage)
+            .field("state", &self.state)
             .field("connections", &self.reactor.core.peers.len())
             .finish_non_exhaustive()
     }
@@ -403,6 +426,9 @@ impl Wake for LoopWaker {
 
 /// How many events one poll returns at most; the others are returned by the next.
 const EVENTS: usize = 1024;
+
+/// How many full lists of events in a row put the deadlines off.
+const FULL_LISTS: u32 = 64;
 
 /// How many commands of other threads are carried out in a turn.
 const COMMANDS: usize = 4096;

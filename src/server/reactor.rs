@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use slab::Slab;
 
-use super::stage::{Stage, emit_hub};
+use super::stage::{Stage, drop_caught, emit_hub};
 use super::timers::{Entry, Wheel};
-use crate::connection::{Command, Connection, Core, Hub, Peer, Phase};
+use crate::connection::{Command, Core, Hub, Peer, Phase};
 use crate::error::{HandshakeError, ProtocolError, SendError};
 use crate::event::{
     Accept, Accepted, Binary, Cause, Connect, Drain, Handlers, Ping, Pong, Utf8, Verdict,
@@ -22,8 +22,8 @@ use crate::transport::Transport;
 
 pub(super) struct Reactor {
     pub(super) core: Core,
-    /// The halves that no handler can reach; the same keys as `core.peers`. Only `admit` and
-    /// `reap` change the two slabs, together.
+    /// The halves that no handler can reach; the same keys as `core.peers`. Only `take_in` and
+    /// `dismiss` change the two slabs, together.
     links: Slab<Link>,
     pub(super) handlers: Handlers,
     /// What every connection is read into; never cleared.
@@ -116,7 +116,11 @@ impl Reactor {
     }
 
     /// Takes in a connection; returns its key and its number. Its events begin with `welcome`.
-    pub(super) fn admit(&mut self, transport: Transport, addr: Option<SocketAddr>) -> (usize, u64) {
+    pub(super) fn take_in(
+        &mut self,
+        transport: Transport,
+        addr: Option<SocketAddr>,
+    ) -> (usize, u64) {
         let accepted = Accepted {
             peer: addr,
             socket: transport.fd(),
@@ -150,10 +154,12 @@ impl Reactor {
         (slot, serial)
     }
 
-    /// Drops a connection that `admit` took in and that cannot be served. It had no `Connect`.
+    /// Removes a connection that is gone, or that `take_in` took and that cannot be served.
     pub(super) fn dismiss(&mut self, slot: usize) {
-        self.links.try_remove(slot);
-        self.core.peers.try_remove(slot);
+        drop_caught((
+            self.links.try_remove(slot),
+            self.core.peers.try_remove(slot),
+        ));
     }
 
     /// Delivers the first event of a connection.
@@ -214,6 +220,7 @@ impl Reactor {
     /// Reads a connection, delivers its messages, sends its replies.
     fn serve(&mut self, slot: usize) {
         self.core.current = Some(slot);
+        debug_assert!(self.core.out.is_empty(), "the last connection was settled");
         let config = &self.core.config;
         let mut share = Share {
             bytes: config.turn_bytes,
@@ -319,7 +326,11 @@ impl Reactor {
     /// Delivers what `input` holds; returns how many bytes at its end are over the share.
     fn consume(&mut self, slot: usize, mut input: &mut [u8], share: &mut Share) -> usize {
         loop {
-            match self.core.peers.get(slot).map(|peer| peer.phase) {
+            let peer = self.core.peers.get(slot);
+            if peer.is_some_and(Peer::is_refused) {
+                return 0;
+            }
+            match peer.map(|peer| peer.phase) {
                 Some(Phase::Opening) => self.parse_request(slot, &mut input),
                 Some(Phase::Open | Phase::Closing) => self.deliver(slot, &mut input, share),
                 Some(Phase::Draining | Phase::Gone) | None => return 0,
@@ -445,6 +456,7 @@ impl Reactor {
             stage.leave(None);
             stage.core.set_phase(slot, Phase::Gone);
         }
+        let mut told = false;
         loop {
             let Some(peer) = stage.core.peers.get_mut(slot) else {
                 return;
@@ -458,7 +470,13 @@ impl Reactor {
                 return;
             };
             match peer.flush() {
+                // A handler that streams to a fast reader has one `Drain` in a turn.
+                Ok(true) if told && peer.is_blocked() => {
+                    self.wait_turn(slot);
+                    break;
+                }
                 Ok(true) if peer.take_drained() && peer.phase == Phase::Open => {
+                    told = true;
                     stage.emit::<Drain>(());
                 }
                 Ok(_) => break,
@@ -474,6 +492,9 @@ impl Reactor {
         else {
             return;
         };
+        if peer.take_progress() {
+            link.heard = self.now;
+        }
         let phase = peer.phase;
         if phase == Phase::Draining && peer.backlog() == 0 && !link.fin {
             // The peer may be gone already; nothing more is wanted of it.
@@ -485,17 +506,26 @@ impl Reactor {
         let Some(peer) = self.core.peers.get(slot) else {
             return;
         };
-        if peer.phase == link.phase {
-            if link.paused && !is_stalled(&self.core, peer) {
-                link.paused = false;
-                link.heard = self.now;
-                self.requeue(slot);
-            }
+        let (before, phase) = (link.phase, peer.phase);
+        link.phase = phase;
+        if link.paused && !is_stalled(&self.core, peer) {
+            link.paused = false;
+            self.requeue(slot);
+        }
+        if phase == before {
             return;
         }
-        link.phase = peer.phase;
+        let Some(link) = self.links.get_mut(slot) else {
+            return;
+        };
         link.since = self.now;
-        if peer.phase == Phase::Gone {
+        if phase >= Phase::Draining {
+            // What is under way is of no use any more.
+            link.receiver = Receiver::new(&self.core.config.limits);
+            link.parser = None;
+            link.unread = None;
+        }
+        if phase == Phase::Gone {
             self.gone.push(slot);
             return;
         }
@@ -513,7 +543,16 @@ impl Reactor {
         }
         if is_stalled(&self.core, peer) {
             link.paused = true;
-        } else if !std::mem::replace(&mut link.waiting, true) {
+        } else {
+            self.wait_turn(slot);
+        }
+    }
+
+    /// Puts a connection on the list for the next turn.
+    fn wait_turn(&mut self, slot: usize) {
+        if let Some(link) = self.links.get_mut(slot)
+            && !std::mem::replace(&mut link.waiting, true)
+        {
             self.waiting.push(slot);
         }
     }
@@ -531,23 +570,27 @@ impl Reactor {
             }
             Command::Broadcast(prepared) => {
                 if let Err(error) = Hub::new(core).broadcast_prepared(&prepared) {
-                    log::warn!("broadcast of another thread: {error}");
+                    log::debug!("broadcast of another thread: {error}");
                 }
             }
             Command::Send(id, prepared) => {
-                let mut hub = Hub::new(core);
-                let sent = hub
+                let sent = Hub::new(core)
                     .get(id)
-                    .map(|mut conn: Connection<'_>| conn.send_prepared(&prepared));
-                if let Some(Err(error)) = sent {
-                    log::warn!("connection {id}: message of another thread: {error}");
+                    .map_or(Err(SendError::Gone), |mut conn| {
+                        conn.send_prepared(&prepared)
+                    });
+                if let Err(error) = sent {
+                    log::debug!("connection {id}: message of another thread: {error}");
                 }
             }
             Command::Disconnect(id, code, reason) => {
-                let mut hub = Hub::new(core);
-                let done = hub.get(id).map(|mut conn| conn.disconnect(code, &reason));
-                if let Some(Err(error)) = done {
-                    log::warn!("connection {id}: close of another thread: {error}");
+                let done = Hub::new(core)
+                    .get(id)
+                    .map_or(Err(SendError::Gone), |mut conn| {
+                        conn.disconnect(code, &reason)
+                    });
+                if let Err(error) = done {
+                    log::debug!("connection {id}: close of another thread: {error}");
                 }
             }
             Command::Shutdown => core.shutdown = true,
@@ -650,8 +693,7 @@ impl Reactor {
             self.settle(slot);
         }
         while let Some(slot) = self.gone.pop() {
-            self.links.try_remove(slot);
-            self.core.peers.try_remove(slot);
+            self.dismiss(slot);
         }
     }
 

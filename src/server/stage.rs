@@ -42,7 +42,11 @@ impl Stage<'_> {
         payload: E::Payload<'_>,
     ) -> Option<Result<E::Output, HandlerError>> {
         if let Some(newer) = self.core.peers.get_mut(self.slot)?.take_registered() {
-            self.own.get_or_insert_default().adopt(*newer);
+            let own = self.own.get_or_insert_default();
+            let replace = AssertUnwindSafe(|| own.adopt(*newer));
+            if let Err(panic) = catch_unwind(replace) {
+                return Some(Err(HandlerError::from_panic(&*panic)));
+            }
         }
         let own = self
             .own
@@ -204,7 +208,7 @@ impl Stage<'_> {
             );
         }
         // Its closures may hold what the application wants freed.
-        *self.own = None;
+        drop_caught(self.own.take());
     }
 
     /// Sends a Close frame, unless one was sent.
@@ -295,6 +299,13 @@ impl Stage<'_> {
 
     fn serial(&self) -> u64 {
         self.core.peers.get(self.slot).map_or(0, |peer| peer.serial)
+    }
+}
+
+/// Drops values of the application, whose own `drop` may panic.
+pub(super) fn drop_caught<T>(values: T) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(values))) {
+        log::error!("dropped value: {}", HandlerError::from_panic(&*panic));
     }
 }
 

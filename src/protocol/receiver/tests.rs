@@ -294,6 +294,15 @@ fn a_frame_may_end_with_the_landing() {
     assert_eq!(events(&mut receiver, &bytes, &[]), [""; 0]);
 }
 
+#[test]
+fn a_failed_text_has_no_landing() {
+    let bytes = frame(0x81, &[0xff; 300_000]);
+    let mut receiver = Receiver::new(&limits(usize::MAX, 10));
+    assert_eq!(events(&mut receiver, &bytes[..15], &[]), ["BadUtf8"]);
+    assert!(receiver.landing().is_none());
+    assert_eq!(receiver.landed(100), Ok(()));
+}
+
 fn any_frame() -> impl Strategy<Value = Vec<u8>> {
     let first = prop::sample::select(vec![
         0x81u8, 0x82, 0x01, 0x02, 0x00, 0x80, 0x80, 0x00, 0x89, 0x8a, 0x81, 0x82, 0x89, 0xc1,

@@ -1,0 +1,191 @@
+//! Deadlines are met, put off by what should, and let the loop sleep.
+
+use super::*;
+
+#[test]
+fn a_silent_client_is_cut_when_the_handshake_is_due() {
+    let mut world = World::new(Config::default());
+    let client = world.connect();
+    world.pass(9_999);
+    assert_eq!(world.take_log(), ["connect"]);
+    world.pass(17);
+    let late = "handshake refused: request not complete within handshake_timeout";
+    let why = "disconnect 1006 (request not complete within handshake_timeout)";
+    assert_eq!(world.take_log(), [format!("error: {late}"), why.into()]);
+    assert_eq!(client.take(), b"");
+    assert!(world.is_empty());
+}
+
+#[test]
+fn trickling_a_request_does_not_put_the_deadline_off() {
+    let mut world = World::new(Config::default());
+    let client = world.connect();
+    for byte in &REQUEST[..99] {
+        world.send(&client, &[*byte]);
+        world.pass(100);
+    }
+    assert_eq!(world.take_log(), ["connect"]);
+    world.pass(200);
+    let answer = client.take();
+    assert!(
+        answer.starts_with(b"HTTP/1.1 408 "),
+        "{}",
+        answer.escape_ascii()
+    );
+    assert_eq!(world.take_log().len(), 2);
+    assert!(client.has_fin());
+    // It has time to read the answer, but not for ever.
+    world.pass(4_900);
+    assert!(!world.is_empty());
+    world.pass(200);
+    assert!(world.is_empty());
+}
+
+#[test]
+fn a_silent_peer_is_pinged_then_closed_then_cut() {
+    let mut world = World::new(Config::default());
+    let client = world.ready();
+    world.pass(19_999);
+    assert_eq!(client.take(), b"");
+    world.pass(100);
+    assert_eq!(client.take(), b"\x89\x00");
+    world.pass(10_000);
+    assert_eq!(client.take(), b"\x89\x00");
+    world.pass(10_000);
+    assert_eq!(client.take(), b"\x88\x02\x03\xe9");
+    assert_eq!(world.take_log(), [""; 0]);
+    world.pass(5_100);
+    assert_eq!(
+        world.take_log(),
+        ["disconnect 1001 (silent for longer than idle_timeout)"]
+    );
+    assert!(world.is_empty());
+}
+
+#[test]
+fn any_byte_puts_the_silence_off() {
+    let mut world = World::new(Config::default());
+    let client = world.ready();
+    for _ in 0..10 {
+        world.pass(20_100);
+        assert_eq!(client.take(), b"\x89\x00");
+        world.send(&client, &frame(0x8a, b""));
+        assert_eq!(world.take_log(), ["pong"]);
+    }
+    // Half a frame is a sign of life, too.
+    world.pass(19_000);
+    world.send(&client, b"\x81");
+    world.pass(19_000);
+    assert_eq!(client.take(), b"");
+}
+
+#[test]
+fn an_idle_loop_sleeps() {
+    let mut world = World::new(Config {
+        silence_max: Duration::ZERO,
+        ..Config::default()
+    });
+    world.ready();
+    assert!(
+        world.pass(3_600_000) <= 1,
+        "the entry of the opening handshake alone"
+    );
+    assert_eq!(world.reactor.next_deadline(), None);
+
+    let mut world = World::new(Config::default());
+    let client = world.ready();
+    let mut turns = 0;
+    for _ in 0..100 {
+        turns += world.pass(10_000);
+        world.send(&client, &frame(0x8a, b""));
+    }
+    // 1,000 s: a deadline for each byte heard at most, and one for each round of the wheel.
+    assert!(turns <= 100 + 31, "{turns}");
+}
+
+#[test]
+fn an_unanswered_close_is_cut_in_time() {
+    let mut world = World::new(Config::default());
+    world
+        .reactor
+        .handlers
+        .set::<Utf8, _>(|conn, text| conn.disconnect(4000, text));
+    let client = world.ready();
+    world.send(&client, &frame(0x81, b"bye"));
+    assert_eq!(client.take(), b"\x88\x05\x0f\xa0bye");
+    // What comes after our Close is not delivered, but does not put the end off either.
+    world.send(&client, &frame(0x81, b"late"));
+    world.pass(4_999);
+    assert_eq!(world.take_log(), [""; 0]);
+    world.pass(17);
+    assert_eq!(world.take_log(), ["disconnect 4000 (closed here) bye"]);
+    assert!(world.is_empty());
+}
+
+#[test]
+fn the_drain_ends_with_fin_or_in_time() {
+    for fin in [true, false] {
+        let mut world = World::new(Config::default());
+        let client = world.ready();
+        world.send(&client, &frame(0x88, b"\x0f\xa0bye"));
+        assert_eq!(client.take(), b"\x88\x05\x0f\xa0bye");
+        let expected = [
+            "peer close Some(CloseCode(4000))",
+            "disconnect 4000 (closed by the peer) bye",
+        ];
+        assert_eq!(world.take_log(), expected);
+        assert!(client.has_fin() && !world.is_empty());
+        world.send(&client, &vec![7; 100_000]);
+        assert!(
+            client.line.0.borrow().incoming.is_empty(),
+            "it is read and thrown away"
+        );
+        if fin {
+            client.line.0.borrow_mut().peer_fin = true;
+            world.news(&client, true, true);
+        } else {
+            world.pass(4_900);
+            assert!(!world.is_empty());
+            world.pass(200);
+        }
+        assert!(world.is_empty());
+        assert_eq!(world.take_log(), [""; 0]);
+    }
+}
+
+#[test]
+fn a_stalled_client_is_given_up_in_time() {
+    let mut world = World::echo(Config::default());
+    let client = world.ready();
+    client.set_room(Some(0));
+    for _ in 0..30 {
+        world.send(&client, &frame(0x82, &[7; 50_000]));
+    }
+    world.pass(46_000);
+    let expected = ["disconnect 1001 (silent for longer than idle_timeout)"];
+    assert_eq!(world.take_log(), expected);
+    assert!(world.is_empty());
+}
+
+#[test]
+fn a_slow_reader_that_reads_is_no_silent_one() {
+    let config = Config {
+        slow_consumer: SlowConsumer::Drop,
+        ..Config::default()
+    };
+    let mut world = World::new(config);
+    let client = world.ready();
+    client.set_room(Some(0));
+    for _ in 0..600 {
+        // More is sent than it takes, so that it is never read and its backlog stays full.
+        for _ in 0..3 {
+            let sent = Hub::new(&mut world.reactor.core).broadcast_binary(&[7; 20_000]);
+            assert!(sent.is_ok());
+        }
+        client.set_room(Some(20_000));
+        world.news(&client, false, false);
+        assert!(!client.take().is_empty());
+        world.pass(100);
+    }
+    assert_eq!(world.take_log(), [""; 0]);
+}
