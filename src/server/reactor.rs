@@ -3,21 +3,22 @@
 //! This half of the server knows neither the event queue nor the clock: readiness and time come in
 //! as arguments, bytes through `transport`. A simulated network drives the same code as the real one.
 
+mod commands;
+mod deadlines;
+
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use slab::Slab;
 
 use super::stage::{Stage, drop_caught, emit_hub};
 use super::timers::{Entry, Wheel};
-use crate::connection::{Command, Core, Hub, Peer, Phase};
+use crate::connection::{Core, Peer, Phase};
 use crate::error::{HandshakeError, ProtocolError, SendError};
-use crate::event::{
-    Accept, Accepted, Binary, Cause, Connect, Drain, Handlers, Ping, Pong, Utf8, Verdict,
-};
+use crate::event::{Accept, Accepted, Binary, Connect, Drain, Handlers, Ping, Pong, Utf8, Verdict};
 use crate::handshake;
-use crate::protocol::{CloseCode, Message, OpCode, Receiver};
+use crate::protocol::{Message, OpCode, Receiver};
 use crate::transport::Transport;
 
 pub(super) struct Reactor {
@@ -164,8 +165,7 @@ impl Reactor {
 
     /// Delivers the first event of a connection.
     pub(super) fn welcome(&mut self, slot: usize) {
-        let timeout = self.core.config.handshake_timeout;
-        self.schedule(slot, Some(self.now.saturating_add(millis(timeout))));
+        self.arm(slot);
         self.core.current = Some(slot);
         let verdict = self
             .stage(slot)
@@ -529,8 +529,7 @@ impl Reactor {
             self.gone.push(slot);
             return;
         }
-        let deadline = self.deadline(slot);
-        self.schedule(slot, deadline);
+        self.arm(slot);
     }
 
     /// Puts a connection with something left to read on the list for the next turn.
@@ -557,136 +556,6 @@ impl Reactor {
         }
     }
 
-    /// Carries out what another thread asked for, all but `Shutdown`.
-    pub(super) fn command(&mut self, command: Command) {
-        let core = &mut self.core;
-        match command {
-            Command::Run(action) => {
-                let run = std::panic::AssertUnwindSafe(|| action(&mut Hub::new(core)));
-                if let Err(panic) = std::panic::catch_unwind(run) {
-                    let error = crate::error::HandlerError::from_panic(&*panic);
-                    log::error!("closure of another thread failed: {error}");
-                }
-            }
-            Command::Broadcast(prepared) => {
-                if let Err(error) = Hub::new(core).broadcast_prepared(&prepared) {
-                    log::debug!("broadcast of another thread: {error}");
-                }
-            }
-            Command::Send(id, prepared) => {
-                let sent = Hub::new(core)
-                    .get(id)
-                    .map_or(Err(SendError::Gone), |mut conn| {
-                        conn.send_prepared(&prepared)
-                    });
-                if let Err(error) = sent {
-                    log::debug!("connection {id}: message of another thread: {error}");
-                }
-            }
-            Command::Disconnect(id, code, reason) => {
-                let done = Hub::new(core)
-                    .get(id)
-                    .map_or(Err(SendError::Gone), |mut conn| {
-                        conn.disconnect(code, &reason)
-                    });
-                if let Err(error) = done {
-                    log::debug!("connection {id}: close of another thread: {error}");
-                }
-            }
-            Command::Shutdown => core.shutdown = true,
-        }
-    }
-
-    /// Looks at the connections whose deadline has come up.
-    pub(super) fn expire(&mut self) {
-        let mut expired = std::mem::take(&mut self.expired);
-        self.wheel.expire(self.now, &mut expired);
-        for Entry { due, slot } in expired.drain(..) {
-            let slot = slot as usize;
-            if self.links.get(slot).is_some_and(|link| link.due == due) {
-                self.check_deadline(slot);
-            }
-        }
-        self.expired = expired;
-    }
-
-    fn check_deadline(&mut self, slot: usize) {
-        let Some(link) = self.links.get_mut(slot) else {
-            return;
-        };
-        link.due = 0;
-        let deadline = self.deadline(slot);
-        let Some(link) = self.links.get_mut(slot) else {
-            return;
-        };
-        if deadline.is_some_and(|deadline| deadline > self.now) {
-            return self.schedule(slot, deadline);
-        }
-        let (phase, heard, now) = (link.phase, link.heard, self.now);
-        let silent = Duration::from_millis(now - heard);
-        let asked = link
-            .parser
-            .as_ref()
-            .is_some_and(|parser| !parser.is_empty());
-        let Some(mut stage) = self.stage(slot) else {
-            return;
-        };
-        match phase {
-            // RFC 9110, 15.5.9: 408 for a request that was begun; else there is none to answer.
-            Phase::Opening if asked => stage.refuse(HandshakeError::TimedOut, None),
-            Phase::Opening => stage.cut(Cause::Handshake(HandshakeError::TimedOut)),
-            Phase::Open => {
-                let config = &stage.core.config;
-                if config.idle_after().is_some_and(|idle| silent >= idle) {
-                    // The code is a good one and there is no reason: this cannot fail.
-                    let code = CloseCode::GOING_AWAY;
-                    let _ = stage.core.disconnect(slot, code, "", Cause::Silent);
-                } else if !config.silence_max.is_zero() {
-                    // A peer whose backlog is full is not pinged, but given up in time.
-                    let _ = stage.core.send(slot, OpCode::Ping, b"");
-                    let config = &stage.core.config;
-                    let next = now.saturating_add(millis(config.silence_max / 2).max(1));
-                    let idle = config
-                        .idle_after()
-                        .map(|idle| heard.saturating_add(millis(idle)));
-                    self.schedule(slot, Some(idle.map_or(next, |idle| next.min(idle))));
-                }
-            }
-            Phase::Closing | Phase::Draining => stage.cut(Cause::Cut),
-            Phase::Gone => {}
-        }
-        self.settle(slot);
-    }
-
-    /// Returns when a connection has to be looked at, by its phase.
-    fn deadline(&self, slot: usize) -> Option<u64> {
-        let link = self.links.get(slot)?;
-        let config = &self.core.config;
-        let after = |since: u64, wait: Duration| since.saturating_add(millis(wait));
-        match link.phase {
-            Phase::Opening => Some(after(link.since, config.handshake_timeout)),
-            Phase::Open => {
-                let silence = Some(config.silence_max).filter(|silence| !silence.is_zero());
-                let first = [silence, config.idle_after()].into_iter().flatten().min()?;
-                Some(after(link.heard, first))
-            }
-            Phase::Closing | Phase::Draining => Some(after(link.since, config.close_timeout)),
-            Phase::Gone => None,
-        }
-    }
-
-    /// Sees to it that the connection is looked at by `deadline`.
-    fn schedule(&mut self, slot: usize, deadline: Option<u64>) {
-        let (Some(link), Some(deadline)) = (self.links.get_mut(slot), deadline) else {
-            return;
-        };
-        // A deadline at the end of time is none.
-        if deadline < u64::MAX && (link.due == 0 || deadline < link.due) {
-            link.due = deadline.max(1);
-            self.wheel.insert(link.due, slot);
-        }
-    }
-
     /// Settles all connections that were marked, and removes those that are gone.
     pub(super) fn end_turn(&mut self) {
         while let Some(slot) = self.core.next_dirty() {
@@ -695,34 +564,6 @@ impl Reactor {
         while let Some(slot) = self.gone.pop() {
             self.dismiss(slot);
         }
-    }
-
-    /// Tells every client that the server goes down.
-    pub(super) fn close_all(&mut self) {
-        for slot in 0..self.core.peers.capacity() {
-            let Some(peer) = self.core.peers.get_mut(slot) else {
-                continue;
-            };
-            if peer.phase == Phase::Opening {
-                peer.refuse(503);
-                self.core.mark(slot);
-            } else {
-                // The code is a good one and there is no reason: this cannot fail.
-                let code = CloseCode::GOING_AWAY;
-                let _ = self.core.disconnect(slot, code, "", Cause::Shutdown);
-            }
-        }
-    }
-
-    /// Cuts every connection; each that had a `Connect` gets its `Disconnect`.
-    pub(super) fn cut_all(&mut self) {
-        for slot in 0..self.core.peers.capacity() {
-            if let Some(mut stage) = self.stage(slot) {
-                stage.cut(Cause::Shutdown);
-                self.settle(slot);
-            }
-        }
-        self.end_turn();
     }
 
     fn fail(&mut self, slot: usize, error: ProtocolError) {
@@ -760,10 +601,6 @@ const SLOTS: usize = if usize::BITS > 32 {
 /// for it. TCP then holds back what it sends, and its own replies never overflow the backlog.
 fn is_stalled(core: &Core, peer: &Peer) -> bool {
     peer.phase == Phase::Open && peer.backlog() > core.config.limits.max_backlog / 2
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -9,10 +9,11 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::rc::Rc;
 use std::task::Waker;
+use std::time::Duration;
 
 use super::*;
 use crate::config::{Config, SlowConsumer};
-use crate::connection::{Connection, Handle};
+use crate::connection::{Connection, Handle, Hub};
 use crate::event::{ConnectionEvent, Disconnect, Error, Origin, Outcome, PeerClose, Ready};
 use crate::protocol::mask;
 use crate::transport::{Socket, Wire};

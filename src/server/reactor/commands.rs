@@ -1,0 +1,79 @@
+//! What is asked for from outside the handlers: by other threads, and when the server goes down.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::Reactor;
+use crate::connection::{Command, Hub, Phase};
+use crate::error::{HandlerError, SendError};
+use crate::event::Cause;
+use crate::protocol::CloseCode;
+
+impl Reactor {
+    /// Carries out what another thread asked for, all but `Shutdown`.
+    pub(in crate::server) fn command(&mut self, command: Command) {
+        let core = &mut self.core;
+        match command {
+            Command::Run(action) => {
+                let run = AssertUnwindSafe(|| action(&mut Hub::new(core)));
+                if let Err(panic) = catch_unwind(run) {
+                    let error = HandlerError::from_panic(&*panic);
+                    log::error!("closure of another thread failed: {error}");
+                }
+            }
+            Command::Broadcast(prepared) => {
+                if let Err(error) = Hub::new(core).broadcast_prepared(&prepared) {
+                    log::debug!("broadcast of another thread: {error}");
+                }
+            }
+            Command::Send(id, prepared) => {
+                let sent = Hub::new(core)
+                    .get(id)
+                    .map_or(Err(SendError::Gone), |mut conn| {
+                        conn.send_prepared(&prepared)
+                    });
+                if let Err(error) = sent {
+                    log::debug!("connection {id}: message of another thread: {error}");
+                }
+            }
+            Command::Disconnect(id, code, reason) => {
+                let done = Hub::new(core)
+                    .get(id)
+                    .map_or(Err(SendError::Gone), |mut conn| {
+                        conn.disconnect(code, &reason)
+                    });
+                if let Err(error) = done {
+                    log::debug!("connection {id}: close of another thread: {error}");
+                }
+            }
+            Command::Shutdown => core.shutdown = true,
+        }
+    }
+
+    /// Tells every client that the server goes down.
+    pub(in crate::server) fn close_all(&mut self) {
+        for slot in 0..self.core.peers.capacity() {
+            let Some(peer) = self.core.peers.get_mut(slot) else {
+                continue;
+            };
+            if peer.phase == Phase::Opening {
+                peer.refuse(503);
+                self.core.mark(slot);
+            } else {
+                // The code is a good one and there is no reason: this cannot fail.
+                let code = CloseCode::GOING_AWAY;
+                let _ = self.core.disconnect(slot, code, "", Cause::Shutdown);
+            }
+        }
+    }
+
+    /// Cuts every connection; each that had a `Connect` gets its `Disconnect`.
+    pub(in crate::server) fn cut_all(&mut self) {
+        for slot in 0..self.core.peers.capacity() {
+            if let Some(mut stage) = self.stage(slot) {
+                stage.cut(Cause::Shutdown);
+                self.settle(slot);
+            }
+        }
+        self.end_turn();
+    }
+}

@@ -1,0 +1,112 @@
+//! The deadlines of connections: the handshake, silence, the close.
+
+use std::time::Duration;
+
+use super::super::timers::Entry;
+use super::Reactor;
+use crate::connection::Phase;
+use crate::error::HandshakeError;
+use crate::event::Cause;
+use crate::protocol::{CloseCode, OpCode};
+
+impl Reactor {
+    /// Looks at the connections whose deadline has come up.
+    pub(in crate::server) fn expire(&mut self) {
+        let mut expired = std::mem::take(&mut self.expired);
+        self.wheel.expire(self.now, &mut expired);
+        for Entry { due, slot } in expired.drain(..) {
+            let slot = slot as usize;
+            if self.links.get(slot).is_some_and(|link| link.due == due) {
+                self.check_deadline(slot);
+            }
+        }
+        self.expired = expired;
+    }
+
+    fn check_deadline(&mut self, slot: usize) {
+        let Some(link) = self.links.get_mut(slot) else {
+            return;
+        };
+        link.due = 0;
+        let deadline = self.deadline(slot);
+        let Some(link) = self.links.get_mut(slot) else {
+            return;
+        };
+        if deadline.is_some_and(|deadline| deadline > self.now) {
+            return self.schedule(slot, deadline);
+        }
+        let (phase, heard, now) = (link.phase, link.heard, self.now);
+        let silent = Duration::from_millis(now - heard);
+        let asked = link
+            .parser
+            .as_ref()
+            .is_some_and(|parser| !parser.is_empty());
+        let Some(mut stage) = self.stage(slot) else {
+            return;
+        };
+        match phase {
+            // RFC 9110, 15.5.9: 408 for a request that was begun; else there is none to answer.
+            Phase::Opening if asked => stage.refuse(HandshakeError::TimedOut, None),
+            Phase::Opening => stage.cut(Cause::Handshake(HandshakeError::TimedOut)),
+            Phase::Open => {
+                let config = &stage.core.config;
+                if config.idle_after().is_some_and(|idle| silent >= idle) {
+                    // The code is a good one and there is no reason: this cannot fail.
+                    let code = CloseCode::GOING_AWAY;
+                    let _ = stage.core.disconnect(slot, code, "", Cause::Silent);
+                } else if !config.silence_max.is_zero() {
+                    // A peer whose backlog is full is not pinged, but given up in time.
+                    let _ = stage.core.send(slot, OpCode::Ping, b"");
+                    let config = &stage.core.config;
+                    let next = now.saturating_add(millis(config.silence_max / 2).max(1));
+                    let idle = config
+                        .idle_after()
+                        .map(|idle| heard.saturating_add(millis(idle)));
+                    self.schedule(slot, Some(idle.map_or(next, |idle| next.min(idle))));
+                }
+            }
+            Phase::Closing | Phase::Draining => stage.cut(Cause::Cut),
+            Phase::Gone => {}
+        }
+        self.settle(slot);
+    }
+
+    /// Returns when a connection has to be looked at, by its phase.
+    fn deadline(&self, slot: usize) -> Option<u64> {
+        let link = self.links.get(slot)?;
+        let config = &self.core.config;
+        let after = |since: u64, wait: Duration| since.saturating_add(millis(wait));
+        match link.phase {
+            Phase::Opening => Some(after(link.since, config.handshake_timeout)),
+            Phase::Open => {
+                let silence = Some(config.silence_max).filter(|silence| !silence.is_zero());
+                let first = [silence, config.idle_after()].into_iter().flatten().min()?;
+                Some(after(link.heard, first))
+            }
+            Phase::Closing | Phase::Draining => Some(after(link.since, config.close_timeout)),
+            Phase::Gone => None,
+        }
+    }
+
+    /// Sees to it that the connection is looked at when its phase's deadline comes.
+    pub(super) fn arm(&mut self, slot: usize) {
+        let deadline = self.deadline(slot);
+        self.schedule(slot, deadline);
+    }
+
+    /// Sees to it that the connection is looked at by `deadline`.
+    fn schedule(&mut self, slot: usize, deadline: Option<u64>) {
+        let (Some(link), Some(deadline)) = (self.links.get_mut(slot), deadline) else {
+            return;
+        };
+        // A deadline at the end of time is none.
+        if deadline < u64::MAX && (link.due == 0 || deadline < link.due) {
+            link.due = deadline.max(1);
+            self.wheel.insert(link.due, slot);
+        }
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
