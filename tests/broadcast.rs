@@ -94,11 +94,7 @@ fn one_with_a_smaller_limit_is_passed_over() {
 #[test]
 fn one_that_does_not_read_holds_up_nobody() {
     const SIZE: usize = 64 << 10;
-    for (policy, passed_over) in [
-        (SlowConsumer::Error, true),
-        (SlowConsumer::Close, true),
-        (SlowConsumer::Drop, false),
-    ] {
+    for policy in [SlowConsumer::Error, SlowConsumer::Close, SlowConsumer::Drop] {
         let (sender, log) = support::log();
         let server = Running::start(move |builder| {
             support::echo(builder)
@@ -128,8 +124,8 @@ fn one_that_does_not_read_holds_up_nobody() {
             reached.push(log.next());
         }
         assert_eq!(reached[0], "2");
-        let last = if passed_over { "1" } else { "2" };
-        assert_eq!(reached[63], last, "{policy:?}");
+        // Whatever the policy, it is not counted where nothing was queued for it.
+        assert_eq!(reached[63], "1", "{policy:?}");
         // What it was sent before is whole and in order.
         let mut round = 0;
         loop {

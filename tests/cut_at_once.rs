@@ -2,7 +2,9 @@
 
 mod support;
 
-use support::{Client, REQUEST, Running, frame, log, recorded};
+use std::time::Instant;
+
+use support::{Client, PATIENCE, REQUEST, Running, frame, log, recorded};
 use wsloop::event::{
     Binary, Connect, Disconnect, Handshake, Origin, PeerClose, Ping, Pong, Ready, Utf8,
 };
@@ -198,7 +200,10 @@ fn another_connection_can_be_cut_while_its_messages_wait() {
     let flood = std::thread::spawn(move || {
         let texts = frame(0x81, b"x").repeat(1000);
         // It ends when the connection does.
-        while std::io::Write::write_all(&mut writer.stream, &texts).is_ok() {}
+        let started = Instant::now();
+        while std::io::Write::write_all(&mut writer.stream, &texts).is_ok() {
+            assert!(started.elapsed() < PATIENCE, "it is never cut");
+        }
     });
     other.send_frame(0x82, "");
     other.expect_text("done");

@@ -4,7 +4,7 @@ mod support;
 
 use std::io::Write;
 use std::sync::mpsc::Sender;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use support::{Client, Frame, PATIENCE, REQUEST, Running, frame, log, recorded, settle};
 use wsloop::event::{Binary, Connect, Handshake, Origin, PeerClose, Ping, Pong, Ready, Utf8};
@@ -127,7 +127,9 @@ fn a_peer_that_only_talks_on_is_cut_as_well() {
     assert_eq!(client.expect_close(4001), "enough");
     // Whatever it sends does not put the deadline off.
     let text = frame(0x81, b"blah");
+    let started = Instant::now();
     while client.stream.write_all(&text).is_ok() {
+        assert!(started.elapsed() < PATIENCE, "it is never cut");
         std::thread::sleep(Duration::from_millis(2));
     }
     log.expect(&["connect", "ready", "disconnect 4001 (closed here) enough"]);

@@ -4,9 +4,9 @@
 mod support;
 
 use std::io::Write;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use support::{REQUEST, Running, log, recorded};
+use support::{PATIENCE, REQUEST, Running, log, recorded};
 
 const SHORT: Duration = Duration::from_millis(80);
 
@@ -51,7 +51,9 @@ fn a_request_that_drips_does_not_put_it_off() {
     // It ends when the server has had enough: what comes behind the 408 is read, but not for long.
     let mut dripping = client.stream.try_clone().expect("a second descriptor");
     let drip = std::thread::spawn(move || {
+        let started = Instant::now();
         while dripping.write_all(b"x").is_ok() {
+            assert!(started.elapsed() < PATIENCE, "it is never cut");
             std::thread::sleep(Duration::from_millis(1));
         }
     });
@@ -78,7 +80,9 @@ fn a_refused_client_that_stays_is_cut_after_the_close_timeout() {
     assert_eq!(client.request(REQUEST.replace("GET", "PUT")).status, 405);
     client.expect_eof();
     // The socket is closed in the end: what is sent then is answered with RST.
+    let started = Instant::now();
     while client.stream.write_all(b"x").is_ok() {
+        assert!(started.elapsed() < PATIENCE, "it is never cut");
         std::thread::sleep(Duration::from_millis(1));
     }
     log.expect(&["connect"]);
