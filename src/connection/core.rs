@@ -178,15 +178,31 @@ impl Core {
                 peer.end(Ending::new(code, reason, cause));
             }
             Phase::Open => {
-                let mut frame = Vec::new();
-                peer.sender.close(code, reason, &mut frame)?;
-                peer.end(Ending::new(code, reason, cause));
+                self.send_close(slot, code, reason)?;
+                if let Some(peer) = self.peers.get_mut(slot) {
+                    peer.end(Ending::new(code, reason, cause));
+                }
                 self.set_phase(slot, Phase::Closing);
-                self.append(slot, &frame);
             }
             Phase::Closing | Phase::Draining | Phase::Gone => return Ok(()),
         }
         self.mark(slot);
+        Ok(())
+    }
+
+    /// Sends a Close frame, behind everything that was sent before.
+    pub(crate) fn send_close(
+        &mut self,
+        slot: usize,
+        code: CloseCode,
+        reason: &str,
+    ) -> Result<(), SendError> {
+        let Some(peer) = self.peers.get_mut(slot) else {
+            return Err(SendError::Gone);
+        };
+        let mut frame = Vec::new();
+        peer.sender.close(code, reason, &mut frame)?;
+        self.append(slot, &frame);
         Ok(())
     }
 

@@ -206,8 +206,8 @@ impl Builder {
         self
     }
 
-    /// Sets how long the peer may take to answer a Close frame, and how long what it still sends
-    /// is read after that. Then the connection is cut. Default 5 s.
+    /// Sets how long the peer may take to answer a Close frame, and after that how long it may take
+    /// to read what is queued for it and to end its side. Then the connection is cut. Default 5 s.
     pub fn close_timeout(mut self, timeout: Duration) -> Self {
         self.config.close_timeout = timeout;
         self

@@ -213,13 +213,15 @@ impl Stage<'_> {
 
     /// Sends a Close frame, unless one was sent.
     fn close(&mut self, code: CloseCode, reason: &str) {
-        let mut frame = Vec::new();
-        let Some(peer) = self.core.peers.get_mut(self.slot) else {
-            return;
-        };
-        if peer.phase == Phase::Open && peer.sender.close(code, reason, &mut frame).is_ok() {
-            self.core.append(self.slot, &frame);
+        if self.is_open() {
+            // Both are the peer's own or short: this cannot fail.
+            let _ = self.core.send_close(self.slot, code, reason);
         }
+    }
+
+    fn is_open(&self) -> bool {
+        let peer = self.core.peers.get(self.slot);
+        peer.is_some_and(|peer| peer.phase == Phase::Open)
     }
 
     /// Answers a request: the checks, the two handlers, the 101 and `Ready`.
