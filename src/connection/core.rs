@@ -8,7 +8,7 @@ use super::peer::{Ending, Peer, Phase};
 use crate::config::{Config, SlowConsumer};
 use crate::error::SendError;
 use crate::event::Cause;
-use crate::protocol::{CloseCode, FrameHead, OpCode, Prepared};
+use crate::protocol::{CloseCode, CloseFrame, FrameHead, OpCode, Prepared};
 use crate::stats::Stats;
 
 /// Everything that a handler can reach. Only the reactor adds and removes peers.
@@ -174,6 +174,7 @@ impl Core {
         };
         match peer.phase {
             Phase::Opening => {
+                CloseFrame { code, reason }.encode(&mut Vec::new())?;
                 peer.refuse(403);
                 peer.end(Ending::new(code, reason, cause));
             }
