@@ -59,7 +59,7 @@
 //!
 //! # Features
 //!
-//! * `tls` (default): [`Builder::listen_tls`], by rustls.
+//! * `tls` (default): TLS listeners by rustls, with `Builder::listen_tls`.
 //!
 //! # Platforms
 //!
