@@ -5,6 +5,7 @@
 mod support;
 
 use std::os::fd::AsRawFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::unix::SourceFd;
@@ -29,7 +30,8 @@ fn a_foreign_poll_waits_for_events_and_deadlines() {
         .register(&mut SourceFd(&fd), Token(0), Interest::READABLE)
         .unwrap();
     // A program with something else to wait for.
-    let waker = mio::Waker::new(poll.registry(), Token(1)).unwrap();
+    let waker = Arc::new(mio::Waker::new(poll.registry(), Token(1)).unwrap());
+    let wakes = waker.clone();
     let addr = server.local_addr().unwrap();
     let client = std::thread::spawn(move || {
         let mut client = Client::connect(addr);
@@ -40,7 +42,7 @@ fn a_foreign_poll_waits_for_events_and_deadlines() {
         }
         handle.broadcast_utf8("from a thread").unwrap();
         client.expect_text("from a thread");
-        waker.wake().unwrap();
+        wakes.wake().unwrap();
         client
     });
     let mut events = Events::with_capacity(8);
@@ -54,4 +56,6 @@ fn a_foreign_poll_waits_for_events_and_deadlines() {
         assert!(server.turn(Some(Duration::ZERO)).unwrap());
     }
     drop(client.join().unwrap());
+    // Until here, or its wake-up would be gone with it.
+    drop(waker);
 }
