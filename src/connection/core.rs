@@ -148,7 +148,13 @@ impl Core {
             return false;
         }
         if payload.len() >= WRITE_THROUGH {
-            peer.write_through([&self.out, head, payload]);
+            // What was collected takes the header along.
+            self.out.extend_from_slice(head);
+            if self.out.is_empty() {
+                peer.write_through([payload]);
+            } else {
+                peer.write_through([&self.out, payload]);
+            }
             self.out.clear();
             return true;
         }
@@ -226,7 +232,7 @@ impl Core {
             return;
         }
         if let Some(peer) = self.peers.get_mut(slot) {
-            peer.write_through([&self.out, &[], &[]]);
+            peer.write_through([&self.out]);
         }
         self.out.clear();
     }

@@ -227,28 +227,31 @@ impl Peer {
         self.outbox.get_or_insert_default().push(bytes);
     }
 
-    /// Writes `slices` at once, if nothing is queued before them, and queues what is not taken.
-    pub(crate) fn write_through(&mut self, slices: [&[u8]; 3]) {
+    /// Returns whether the connection is open and nothing waits to be sent, told or done.
+    pub(crate) fn is_quiet(&self) -> bool {
+        let unusual = self.cut | self.blocked | self.progress | self.too_slow;
+        self.phase == Phase::Open
+            && !unusual
+            && self.outbox.is_none()
+            && self.passing.is_none()
+            && !self.transport.is_secure()
+    }
+
+    /// Writes `slices`, none of them empty, at once if nothing is queued before them; queues what
+    /// is not taken.
+    pub(crate) fn write_through<const N: usize>(&mut self, slices: [&[u8]; N]) {
+        if self.is_broken() {
+            return;
+        }
         let mut taken = 0;
-        let mut broken = self
-            .passing
-            .as_deref()
-            .is_some_and(|passing| passing.broken.is_some());
-        if self.outbox.is_none() && !broken {
-            // One slice is sent by the plain call, which is cheaper.
-            let full = |slice: &&[u8]| !slice.is_empty();
-            let first = slices.iter().position(full).unwrap_or(0);
-            let end = slices.iter().rposition(full).map_or(first, |last| last + 1);
-            match self.transport.write(&slices.map(IoSlice::new)[first..end]) {
+        if self.outbox.is_none() {
+            match self.transport.write(&slices.map(IoSlice::new)) {
                 Ok(size) => taken = size,
                 Err(error) => {
                     self.passing.get_or_insert_default().broken = Some(error);
-                    broken = true;
+                    return;
                 }
             }
-        }
-        if broken {
-            return;
         }
         for slice in slices {
             let skip = taken.min(slice.len());
@@ -258,6 +261,11 @@ impl Peer {
                 self.blocked = true;
             }
         }
+    }
+
+    fn is_broken(&self) -> bool {
+        let passing = self.passing.as_deref();
+        passing.is_some_and(|passing| passing.broken.is_some())
     }
 
     /// Writes what is queued; returns whether nothing is left.

@@ -127,6 +127,11 @@ impl Receiver {
         result
     }
 
+    /// Returns whether bytes are kept: of a message under way, or of the one handed out last.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.partial.is_some()
+    }
+
     /// Returns whether a message, or a frame of it, is under way.
     pub fn is_partial(&self) -> bool {
         self.partial

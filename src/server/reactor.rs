@@ -239,9 +239,7 @@ impl Reactor {
             }
         }
         let mut buffer = std::mem::take(&mut self.buffer);
-        while self.wants_input(slot, &share) {
-            self.read(slot, &mut buffer, &mut share);
-        }
+        while self.wants_input(slot, &share) && self.read(slot, &mut buffer, &mut share) {}
         self.buffer = buffer;
         self.settle(slot);
         self.core.current = None;
@@ -261,11 +259,11 @@ impl Reactor {
             && !is_stalled(&self.core, peer)
     }
 
-    /// Reads once, and delivers what came.
-    fn read(&mut self, slot: usize, buffer: &mut [u8], share: &mut Share) {
+    /// Reads once, and delivers what came. Returns whether there may be more to read.
+    fn read(&mut self, slot: usize, buffer: &mut [u8], share: &mut Share) -> bool {
         let (Some(link), Some(peer)) = (self.links.get_mut(slot), self.core.peers.get_mut(slot))
         else {
-            return;
+            return false;
         };
         let landing = link.receiver.landing().unwrap_or_default();
         let (landed, received) = match peer.transport.read(landing, buffer, &mut self.scratch) {
@@ -275,12 +273,13 @@ impl Reactor {
                 if let Some(mut stage) = self.stage(slot) {
                     stage.lost(error);
                 }
-                return;
+                return false;
             }
         };
         // A hang-up was reported before or with these bytes: its edge will not come again.
         link.hangup &= !received.blocked;
-        link.readable = !received.eof && (!received.drained || link.hangup);
+        let more = !received.eof && (!received.drained || link.hangup);
+        link.readable = more;
         link.eof |= received.eof;
         if received.bytes > 0 {
             link.heard = self.now;
@@ -301,7 +300,7 @@ impl Reactor {
                 if left > 0 {
                     let used = input.len() - left;
                     self.keep_unread(slot, &input[used..], received.eof);
-                    return;
+                    return false;
                 }
             }
             Ok(()) => {}
@@ -311,6 +310,7 @@ impl Reactor {
         {
             stage.eof();
         }
+        more
     }
 
     /// Keeps what is over the share of this turn. If the peer's FIN was read behind it, it is read
@@ -425,12 +425,18 @@ impl Reactor {
                     }
                 }
             }
+            if input.is_empty() && !receiver.is_kept() {
+                return;
+            }
         }
     }
 
     /// Brings a connection from what handlers asked for to what the socket and the deadlines
     /// have: sends, refuses, closes, ends.
     pub(super) fn settle(&mut self, slot: usize) {
+        if self.send_only(slot) {
+            return;
+        }
         let Some(mut stage) = self.stage(slot) else {
             return;
         };
@@ -484,6 +490,18 @@ impl Reactor {
             }
         }
         self.finish(slot);
+    }
+
+    /// Sends the replies; returns whether that was all there is to do. It is nearly always.
+    fn send_only(&mut self, slot: usize) -> bool {
+        let usual = |link: &Link| link.phase == Phase::Open && !link.paused;
+        if !self.links.get(slot).is_some_and(usual)
+            || !self.core.peers.get(slot).is_some_and(Peer::is_quiet)
+        {
+            return false;
+        }
+        self.core.release_out(slot);
+        self.core.peers.get(slot).is_some_and(Peer::is_quiet)
     }
 
     /// Ends what is to end, and sets the deadline of a new phase.
