@@ -197,6 +197,12 @@ impl Core {
         Ok(())
     }
 
+    /// Starts the closing handshake for a cause of the server's own, without a reason.
+    pub(crate) fn close(&mut self, slot: usize, code: CloseCode, cause: Cause) {
+        let done = self.disconnect(slot, code, "", cause);
+        debug_assert!(done.is_ok(), "the server's own codes can be sent");
+    }
+
     /// Sends a Close frame, behind everything that was sent before.
     pub(crate) fn send_close(
         &mut self,

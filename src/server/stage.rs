@@ -74,9 +74,8 @@ impl Stage<'_> {
             peer.end(Ending::new(CloseCode::ABNORMAL, "", Cause::Handler));
             self.core.mark(self.slot);
         } else {
-            let code = CloseCode::INTERNAL_ERROR;
-            // The code is a good one and there is no reason: this cannot fail.
-            let _ = self.core.disconnect(self.slot, code, "", Cause::Handler);
+            self.core
+                .close(self.slot, CloseCode::INTERNAL_ERROR, Cause::Handler);
         }
         self.fault(&Fault::Handler(error));
     }
@@ -213,15 +212,11 @@ impl Stage<'_> {
 
     /// Sends a Close frame, unless one was sent.
     fn close(&mut self, code: CloseCode, reason: &str) {
-        if self.is_open() {
+        let peer = self.core.peers.get(self.slot);
+        if peer.is_some_and(|peer| peer.phase == Phase::Open) {
             // Both are the peer's own or short: this cannot fail.
             let _ = self.core.send_close(self.slot, code, reason);
         }
-    }
-
-    fn is_open(&self) -> bool {
-        let peer = self.core.peers.get(self.slot);
-        peer.is_some_and(|peer| peer.phase == Phase::Open)
     }
 
     /// Answers a request: the checks, the two handlers, the 101 and `Ready`.

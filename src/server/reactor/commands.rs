@@ -59,9 +59,8 @@ impl Reactor {
                 peer.refuse(503);
                 self.core.mark(slot);
             } else {
-                // The code is a good one and there is no reason: this cannot fail.
-                let code = CloseCode::GOING_AWAY;
-                let _ = self.core.disconnect(slot, code, "", Cause::Shutdown);
+                self.core
+                    .close(slot, CloseCode::GOING_AWAY, Cause::Shutdown);
             }
         }
     }

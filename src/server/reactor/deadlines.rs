@@ -51,9 +51,7 @@ impl Reactor {
             Phase::Open => {
                 let config = &stage.core.config;
                 if config.idle_after().is_some_and(|idle| silent >= idle) {
-                    // The code is a good one and there is no reason: this cannot fail.
-                    let code = CloseCode::GOING_AWAY;
-                    let _ = stage.core.disconnect(slot, code, "", Cause::Silent);
+                    stage.core.close(slot, CloseCode::GOING_AWAY, Cause::Silent);
                 } else if !config.silence_max.is_zero() {
                     // A peer whose backlog is full is not pinged, but given up in time.
                     let _ = stage.core.send(slot, OpCode::Ping, b"");
