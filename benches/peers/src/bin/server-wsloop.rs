@@ -1,0 +1,3 @@
+//! The echo server of this crate.
+
+fn main() {}
