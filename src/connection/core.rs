@@ -3,6 +3,7 @@
 use slab::Slab;
 
 use super::data::Data;
+use super::gather::Gather;
 use super::handle::Handle;
 use super::peer::{Ending, Peer, Phase};
 use crate::config::{Config, SlowConsumer};
@@ -17,9 +18,8 @@ pub(crate) struct Core {
     pub(crate) peers: Slab<Peer>,
     /// The connection whose events are being delivered, if any.
     pub(crate) current: Option<usize>,
-    /// What `current` was sent and the kernel was not offered yet, so that all replies to what
-    /// one read brought leave in one write.
-    pub(crate) out: Vec<u8>,
+    /// What `current` was sent and the kernel was not offered yet.
+    pub(crate) out: Gather,
     /// Connections to look at before the turn ends.
     pub(crate) dirty: Vec<usize>,
     /// Connections whose opening handshake is done and that are not closing.
@@ -34,10 +34,11 @@ pub(crate) struct Core {
 impl Core {
     pub(crate) fn new(config: Config, handle: Handle) -> Self {
         Self {
+            // What the kernel does not take then counts as backlog.
+            out: Gather::new(config.limits.max_backlog / 2),
             config,
             peers: Slab::new(),
             current: None,
-            out: Vec::new(),
             dirty: Vec::new(),
             ready: 0,
             shutdown: false,
@@ -76,7 +77,28 @@ impl Core {
     }
 
     /// Sends a message or a control frame; returns its size on the wire.
+    #[inline]
     pub(crate) fn send(
+        &mut self,
+        slot: usize,
+        opcode: OpCode,
+        payload: &[u8],
+    ) -> Result<usize, SendError> {
+        // The usual message: short, to whom is being read, and nothing queued before it.
+        if let Some(len @ 0..=125) = u8::try_from(payload.len()).ok()
+            && self.current == Some(slot)
+            && let Some(peer) = self.peers.get(slot)
+            && peer.phase == Phase::Open
+            && peer.outbox.is_none()
+            && payload.len() <= peer.max_send_size
+            && self.out.push_short(FrameHead::short(opcode, len), payload)
+        {
+            return Ok(payload.len() + 2);
+        }
+        self.send_any(slot, opcode, payload)
+    }
+
+    fn send_any(
         &mut self,
         slot: usize,
         opcode: OpCode,
@@ -149,19 +171,18 @@ impl Core {
         }
         if payload.len() >= WRITE_THROUGH {
             // What was collected takes the header along.
-            self.out.extend_from_slice(head);
+            self.out.push(head);
             if self.out.is_empty() {
                 peer.write_through([payload]);
             } else {
-                peer.write_through([&self.out, payload]);
+                peer.write_through([self.out.as_slice(), payload]);
             }
             self.out.clear();
             return true;
         }
-        self.out.extend_from_slice(head);
-        self.out.extend_from_slice(payload);
-        // What the kernel does not take then counts as backlog.
-        if self.out.len() >= OUT_MAX.min(self.config.limits.max_backlog / 2) {
+        self.out.push(head);
+        self.out.push(payload);
+        if self.out.is_full() {
             self.release_out(slot);
         }
         true
@@ -225,7 +246,7 @@ impl Core {
             return;
         };
         if self.current == Some(slot) && peer.outbox.is_none() {
-            self.out.extend_from_slice(bytes);
+            self.out.push(bytes);
         } else {
             peer.enqueue(bytes);
         }
@@ -238,9 +259,27 @@ impl Core {
             return;
         }
         if let Some(peer) = self.peers.get_mut(slot) {
-            peer.write_through([&self.out]);
+            peer.write_through([self.out.as_slice()]);
         }
         self.out.clear();
+    }
+
+    /// Offers the kernel what `current` was sent: `slot`, which is quiet and stays so if this
+    /// returns true.
+    #[inline]
+    pub(crate) fn release_usual(&mut self, slot: usize) -> bool {
+        let Some(peer) = self.peers.get_mut(slot) else {
+            return true;
+        };
+        if !peer.is_quiet() {
+            return false;
+        }
+        if self.out.is_empty() {
+            return true;
+        }
+        let done = peer.write_usual(self.out.as_slice());
+        self.out.clear();
+        done
     }
 
     /// Forgets what `current` was sent, if it is this connection: it is cut.
@@ -303,9 +342,6 @@ pub(super) fn unsendable(phase: Phase) -> SendError {
 /// Smallest payload that is handed to the kernel from where it lies, in bytes: below it a copy is
 /// cheaper than a write of its own.
 const WRITE_THROUGH: usize = 8 << 10;
-
-/// How much is collected for one write, in bytes.
-const OUT_MAX: usize = 64 << 10;
 
 /// Bytes that control frames may be queued beyond `max_backlog`.
 const CONTROL_RESERVE: usize = 4 << 10;

@@ -6,6 +6,7 @@
 mod core;
 mod cursor;
 mod data;
+mod gather;
 mod handle;
 mod hub;
 mod names;

@@ -228,6 +228,7 @@ impl Peer {
     }
 
     /// Returns whether the connection is open and nothing waits to be sent, told or done.
+    #[inline]
     pub(crate) fn is_quiet(&self) -> bool {
         let unusual = self.cut | self.blocked | self.progress | self.too_slow;
         self.phase == Phase::Open
@@ -237,22 +238,41 @@ impl Peer {
             && !self.transport.is_secure()
     }
 
+    /// Writes `bytes` to a peer that is quiet; returns whether it took all of them. If not, the rest
+    /// is queued or the fault kept, as ever.
+    #[inline]
+    pub(super) fn write_usual(&mut self, bytes: &[u8]) -> bool {
+        match self.transport.write(&[IoSlice::new(bytes)]) {
+            Ok(size) if size == bytes.len() => true,
+            result => {
+                self.keep_rest([bytes], result);
+                false
+            }
+        }
+    }
+
     /// Writes `slices`, none of them empty, at once if nothing is queued before them; queues what
     /// is not taken.
     pub(crate) fn write_through<const N: usize>(&mut self, slices: [&[u8]; N]) {
         if self.is_broken() {
             return;
         }
-        let mut taken = 0;
-        if self.outbox.is_none() {
-            match self.transport.write(&slices.map(IoSlice::new)) {
-                Ok(size) => taken = size,
-                Err(error) => {
-                    self.passing.get_or_insert_default().broken = Some(error);
-                    return;
-                }
+        let result = match self.outbox {
+            None => self.transport.write(&slices.map(IoSlice::new)),
+            Some(_) => Ok(0),
+        };
+        self.keep_rest(slices, result);
+    }
+
+    /// Queues what a write left of `slices`, or keeps its fault until the reactor looks.
+    fn keep_rest<const N: usize>(&mut self, slices: [&[u8]; N], result: io::Result<usize>) {
+        let mut taken = match result {
+            Ok(taken) => taken,
+            Err(error) => {
+                self.passing.get_or_insert_default().broken = Some(error);
+                return;
             }
-        }
+        };
         for slice in slices {
             let skip = taken.min(slice.len());
             taken -= skip;

@@ -43,6 +43,13 @@ impl Handlers {
         }));
     }
 
+    /// Returns the handlers of the two kinds of message.
+    pub(crate) fn messages(
+        &mut self,
+    ) -> (Option<&mut Handler<Utf8>>, Option<&mut Handler<Binary>>) {
+        (self.utf8.as_mut(), self.binary.as_mut())
+    }
+
     /// Overwrites each slot that `newer` fills.
     pub(crate) fn adopt(&mut self, newer: Self) {
         fn replace<T>(slot: &mut Option<T>, newer: Option<T>) {

@@ -32,10 +32,13 @@ mod frame;
 pub mod mask;
 mod receiver;
 mod sender;
+mod short;
 mod utf8;
 
 pub use close::{CloseCode, CloseFrame};
 pub use frame::{Header, OpCode};
+pub(crate) use receiver::{Bounds, Decoder, take_whole};
 pub use receiver::{Message, Receiver};
 pub use sender::{FrameHead, Prepared, Sender};
+pub(crate) use short::{HEAD as SHORT_HEAD, Pad, Short, take as take_short};
 pub use utf8::Utf8Validator;

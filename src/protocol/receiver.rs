@@ -30,28 +30,25 @@ pub enum Message<'p> {
 /// Limits are checked at a frame's header, before anything is allocated for its payload.
 #[derive(Debug)]
 pub struct Receiver {
-    max_recv_size: usize,
-    max_fragments: usize,
-    /// After a Close, or a fault: what follows is thrown away.
-    done: bool,
-    /// `None` between messages, so that an idle connection holds no buffers.
-    partial: Option<Box<Partial>>,
+    bounds: Bounds,
+    decoder: Decoder,
 }
 
 impl Receiver {
     /// Makes a receiver that keeps to `max_recv_size` and `max_fragments` of `limits`.
     pub fn new(limits: &Limits) -> Self {
         Self {
-            max_recv_size: limits.max_recv_size,
-            max_fragments: limits.max_fragments,
-            done: false,
-            partial: None,
+            bounds: Bounds {
+                max_recv_size: limits.max_recv_size,
+                max_fragments: limits.max_fragments,
+            },
+            decoder: Decoder::default(),
         }
     }
 
     /// Sets the size of the largest message, in bytes, from the next frame header on.
     pub fn set_max_recv_size(&mut self, size: usize) {
-        self.max_recv_size = size;
+        self.bounds.max_recv_size = size;
     }
 
     /// Returns the next message, and shortens `input` by the bytes that went into it.
@@ -66,13 +63,64 @@ impl Receiver {
         &'a mut self,
         input: &mut &'b mut [u8],
     ) -> Result<Option<Message<'a>>, ProtocolError> {
+        self.decoder.next(input, self.bounds)
+    }
+
+    /// Returns the buffer of a large message under way, to read its next bytes straight into.
+    ///
+    /// `None` if there is none, or if its rest is too small to be worth it. The bytes that were
+    /// read are reported with [`landed`](Self::landed).
+    pub fn landing(&mut self) -> Option<&mut [u8]> {
+        self.decoder.landing()
+    }
+
+    /// Takes `size` bytes that were read into [`landing`](Self::landing).
+    ///
+    /// # Errors
+    ///
+    /// As [`next`](Self::next), which also returns the message when it is whole.
+    pub fn landed(&mut self, size: usize) -> Result<(), ProtocolError> {
+        self.decoder.landed(size)
+    }
+
+    /// Returns whether a message, or a frame of it, is under way.
+    pub fn is_partial(&self) -> bool {
+        self.decoder.is_partial()
+    }
+}
+
+/// The limits that messages are held to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    /// Largest message, in bytes.
+    pub(crate) max_recv_size: usize,
+    /// Most frames of one message.
+    pub(crate) max_fragments: usize,
+}
+
+/// What a [`Receiver`] remembers from one input to the next: it is small, for its owner may have
+/// very many and keep the limits elsewhere. Its methods are the receiver's.
+#[derive(Debug, Default)]
+pub(crate) struct Decoder {
+    /// After a Close, or a fault: what follows is thrown away.
+    done: bool,
+    /// `None` between messages, so that an idle connection holds no buffers.
+    partial: Option<Box<Partial>>,
+}
+
+impl Decoder {
+    pub(crate) fn next<'a, 'b: 'a>(
+        &'a mut self,
+        input: &mut &'b mut [u8],
+        bounds: Bounds,
+    ) -> Result<Option<Message<'a>>, ProtocolError> {
         // RFC 6455, 5.5.1: after a Close frame, "any data received is discarded"; 7.1.7: once the
         // connection is failed, "an endpoint MUST NOT continue to attempt to process data".
         if self.done {
             *input = &mut [];
             return Ok(None);
         }
-        let result = match self.step(input) {
+        let result = match self.step(input, bounds) {
             Ok(Step::Starved) => return Ok(None),
             Ok(Step::Whole(message)) => Ok(message),
             Ok(Step::Kept) => {
@@ -95,11 +143,7 @@ impl Receiver {
         result.map(Some)
     }
 
-    /// Returns the buffer of a large message under way, to read its next bytes straight into.
-    ///
-    /// `None` if there is none, or if its rest is too small to be worth it. The bytes that were
-    /// read are reported with [`landed`](Self::landed).
-    pub fn landing(&mut self) -> Option<&mut [u8]> {
+    pub(crate) fn landing(&mut self) -> Option<&mut [u8]> {
         if self.done {
             return None;
         }
@@ -109,12 +153,7 @@ impl Receiver {
         (large && !frame.opcode.is_control()).then(|| partial.assembly.landing(frame.remaining))
     }
 
-    /// Takes `size` bytes that were read into [`landing`](Self::landing).
-    ///
-    /// # Errors
-    ///
-    /// As [`next`](Self::next), which also returns the message when it is whole.
-    pub fn landed(&mut self, size: usize) -> Result<(), ProtocolError> {
+    pub(crate) fn landed(&mut self, size: usize) -> Result<(), ProtocolError> {
         let Some(partial) = self.partial.as_deref_mut() else {
             return Ok(());
         };
@@ -127,20 +166,28 @@ impl Receiver {
         result
     }
 
+    /// Returns whether the next byte begins a frame of a new message.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.partial.is_none() && !self.done
+    }
+
     /// Returns whether bytes are kept: of a message under way, or of the one handed out last.
     pub(crate) fn is_kept(&self) -> bool {
         self.partial.is_some()
     }
 
-    /// Returns whether a message, or a frame of it, is under way.
-    pub fn is_partial(&self) -> bool {
+    pub(crate) fn is_partial(&self) -> bool {
         self.partial
             .as_deref()
             .is_some_and(|partial| partial.delivered.is_none())
     }
 
     /// Goes on until there is a message or `input` is used up.
-    fn step<'b>(&mut self, input: &mut &'b mut [u8]) -> Result<Step<'b>, ProtocolError> {
+    fn step<'b>(
+        &mut self,
+        input: &mut &'b mut [u8],
+        bounds: Bounds,
+    ) -> Result<Step<'b>, ProtocolError> {
         self.forget_delivered();
         loop {
             if let Some(partial) = self.partial.as_deref_mut()
@@ -155,7 +202,7 @@ impl Receiver {
             let Some(header) = self.header(input)? else {
                 return Ok(Step::Starved);
             };
-            self.check(&header)?;
+            self.check(&header, bounds)?;
             let unfragmented = header.fin && header.opcode != OpCode::Continuation;
             if unfragmented && let Some(payload) = split(input, header.len) {
                 mask::apply(payload, header.mask.unwrap_or_default(), 0);
@@ -191,7 +238,7 @@ impl Receiver {
     }
 
     /// Checks a header against the message under way and the limits.
-    fn check(&self, header: &Header) -> Result<(), ProtocolError> {
+    fn check(&self, header: &Header, bounds: Bounds) -> Result<(), ProtocolError> {
         if header.opcode.is_control() {
             return Ok(());
         }
@@ -208,15 +255,15 @@ impl Receiver {
             (true, None) => return Err(ProtocolError::ContinuationUnexpected),
         };
         let size = before.saturating_add(header.len);
-        if size > self.max_recv_size as u64 {
+        if size > bounds.max_recv_size as u64 {
             return Err(ProtocolError::MessageTooBig {
                 size,
-                limit: self.max_recv_size,
+                limit: bounds.max_recv_size,
             });
         }
-        if fragments >= self.max_fragments {
+        if fragments >= bounds.max_fragments {
             return Err(ProtocolError::TooManyFragments {
-                limit: self.max_fragments,
+                limit: bounds.max_fragments,
             });
         }
         Ok(())
@@ -367,6 +414,25 @@ impl Frame {
         self.remaining = self.remaining.saturating_sub(bytes.len() as u64);
         text.map_or(Ok(()), |text| text.feed(bytes))
     }
+}
+
+/// Takes the message that `input` begins with, if it is a text or binary message whole in one frame
+/// and no more than `max_recv_size`; unmasks it in place. Returns it, or what is wrong with its
+/// text, and the size of its frame. Whatever else there is, is left as it is.
+#[inline]
+pub(crate) fn take_whole(
+    input: &mut [u8],
+    max_recv_size: usize,
+) -> Option<(Result<Message<'_>, ProtocolError>, usize)> {
+    let (header, head) = Header::parse(input, 0).ok()??;
+    let data = matches!(header.opcode, OpCode::Text | OpCode::Binary);
+    if !header.fin || !data || header.len > max_recv_size as u64 {
+        return None;
+    }
+    let size = head.checked_add(usize::try_from(header.len).ok()?)?;
+    let payload = input.get_mut(head..size)?;
+    mask::apply(payload, header.mask.unwrap_or_default(), 0);
+    Some((message(header.opcode, payload), size))
 }
 
 /// Splits `len` bytes off the front of `input`, if it holds as many.

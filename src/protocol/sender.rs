@@ -42,6 +42,13 @@ impl FrameHead {
     }
 }
 
+impl FrameHead {
+    /// Returns the header of a short frame, at most 125 bytes long.
+    pub(crate) const fn short(opcode: OpCode, len: u8) -> [u8; 2] {
+        [0x80 | opcode.bits(), len]
+    }
+}
+
 impl Deref for FrameHead {
     type Target = [u8];
 

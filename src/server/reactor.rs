@@ -5,6 +5,8 @@
 
 mod commands;
 mod deadlines;
+mod input;
+mod link;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,13 +14,13 @@ use std::time::Instant;
 
 use slab::Slab;
 
+use self::link::Link;
 use super::stage::{Stage, drop_caught, emit_hub};
 use super::timers::{Entry, Wheel};
 use crate::connection::{Core, Peer, Phase};
-use crate::error::{HandshakeError, ProtocolError, SendError};
-use crate::event::{Accept, Accepted, Binary, Connect, Drain, Handlers, Ping, Pong, Utf8, Verdict};
-use crate::handshake;
-use crate::protocol::{Message, OpCode, Receiver};
+use crate::error::HandshakeError;
+use crate::event::{Accept, Accepted, Connect, Drain, Handlers, Verdict};
+use crate::protocol::Pad;
 use crate::transport::Transport;
 
 pub(super) struct Reactor {
@@ -29,6 +31,8 @@ pub(super) struct Reactor {
     pub(super) handlers: Handlers,
     /// What every connection is read into; never cleared.
     buffer: Vec<u8>,
+    /// What short messages are unmasked to.
+    pad: Pad,
     /// TLS records on their way to the buffer; empty without TLS.
     scratch: Vec<u8>,
     wheel: Wheel,
@@ -43,42 +47,6 @@ pub(super) struct Reactor {
     now: u64,
 }
 
-/// The half of a connection that no handler can reach.
-struct Link {
-    receiver: Receiver,
-    /// The handlers that the connection has of its own.
-    own: Option<Box<Handlers>>,
-    /// Until the request is whole.
-    parser: Option<Box<handshake::Parser>>,
-    /// Bytes that were read and whose turn has not come, and how many of them were used.
-    unread: Option<Box<(Vec<u8>, usize)>>,
-    /// The phase that the deadline is of, and when it began.
-    phase: Phase,
-    since: u64,
-    /// When the peer was heard of last.
-    heard: u64,
-    /// When the entry in the wheel is due; another one that comes up is an old one.
-    due: u64,
-    /// The socket may have more to read.
-    readable: bool,
-    /// The peer's FIN is in the kernel, behind what it sent.
-    hangup: bool,
-    /// The peer's FIN was read.
-    eof: bool,
-    /// Our FIN was sent.
-    fin: bool,
-    /// Not read, because the peer does not read either.
-    paused: bool,
-    /// In `waiting`.
-    waiting: bool,
-}
-
-/// What is left of a connection's share of a turn.
-struct Share {
-    bytes: usize,
-    messages: usize,
-}
-
 /// Numbers the connections of all servers in the process.
 static SERIAL: AtomicU64 = AtomicU64::new(1);
 
@@ -90,6 +58,7 @@ impl Reactor {
             links: Slab::new(),
             handlers,
             buffer,
+            pad: Pad::default(),
             scratch: Vec::new(),
             wheel: Wheel::new(),
             expired: Vec::new(),
@@ -129,23 +98,7 @@ impl Reactor {
         emit_hub::<Accept>(&mut self.core, &mut self.handlers, accepted);
         let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
         let limits = &self.core.config.limits;
-        let link = Link {
-            receiver: Receiver::new(limits),
-            own: None,
-            parser: None,
-            unread: None,
-            phase: Phase::Opening,
-            since: self.now,
-            heard: self.now,
-            due: 0,
-            readable: false,
-            hangup: false,
-            eof: false,
-            fin: false,
-            paused: false,
-            waiting: false,
-        };
-        let slot = self.links.insert(link);
+        let slot = self.links.insert(Link::new(self.now));
         let same = self
             .core
             .peers
@@ -182,14 +135,12 @@ impl Reactor {
     /// Takes news of a socket: an edge of readiness.
     pub(super) fn ready(&mut self, tag: usize, readable: bool, hangup: bool) {
         let slot = tag & SLOTS;
-        let known = self
-            .core
-            .peers
-            .get(slot)
-            .is_some_and(|peer| connection_tag(slot, peer.serial) == tag);
-        let Some(link) = self.links.get_mut(slot).filter(|_| known) else {
+        let (Some(link), Some(peer)) = (self.links.get_mut(slot), self.core.peers.get(slot)) else {
             return;
         };
+        if connection_tag(slot, peer.serial) != tag {
+            return;
+        }
         link.readable |= readable;
         link.hangup |= hangup;
         // What waits for its turn anyway is served then.
@@ -215,220 +166,6 @@ impl Reactor {
             }
         }
         self.resuming = resuming;
-    }
-
-    /// Reads a connection, delivers its messages, sends its replies.
-    fn serve(&mut self, slot: usize) {
-        self.core.current = Some(slot);
-        debug_assert!(self.core.out.is_empty(), "the last connection was settled");
-        let config = &self.core.config;
-        let mut share = Share {
-            bytes: config.turn_bytes,
-            messages: config.turn_messages,
-        };
-        let unread = self.links.get_mut(slot).and_then(|link| link.unread.take());
-        if let Some(mut unread) = unread {
-            let (bytes, used) = &mut *unread;
-            let input = bytes.get_mut(*used..).unwrap_or_default();
-            let left = self.consume(slot, input, &mut share);
-            *used = bytes.len() - left;
-            if left > 0
-                && let Some(link) = self.links.get_mut(slot)
-            {
-                link.unread = Some(unread);
-            }
-        }
-        let mut buffer = std::mem::take(&mut self.buffer);
-        while self.wants_input(slot, &share) && self.read(slot, &mut buffer, &mut share) {}
-        self.buffer = buffer;
-        self.settle(slot);
-        self.core.current = None;
-        self.requeue(slot);
-    }
-
-    fn wants_input(&self, slot: usize, share: &Share) -> bool {
-        let (Some(link), Some(peer)) = (self.links.get(slot), self.core.peers.get(slot)) else {
-            return false;
-        };
-        link.readable
-            && link.unread.is_none()
-            && share.bytes > 0
-            && share.messages > 0
-            && peer.phase != Phase::Gone
-            && !peer.cut
-            && !is_stalled(&self.core, peer)
-    }
-
-    /// Reads once, and delivers what came. Returns whether there may be more to read.
-    fn read(&mut self, slot: usize, buffer: &mut [u8], share: &mut Share) -> bool {
-        let (Some(link), Some(peer)) = (self.links.get_mut(slot), self.core.peers.get_mut(slot))
-        else {
-            return false;
-        };
-        let landing = link.receiver.landing().unwrap_or_default();
-        let (landed, received) = match peer.transport.read(landing, buffer, &mut self.scratch) {
-            Ok(result) => result,
-            Err(error) => {
-                link.readable = false;
-                if let Some(mut stage) = self.stage(slot) {
-                    stage.lost(error);
-                }
-                return false;
-            }
-        };
-        // A hang-up was reported before or with these bytes: its edge will not come again.
-        link.hangup &= !received.blocked;
-        let more = !received.eof && (!received.drained || link.hangup);
-        link.readable = more;
-        link.eof |= received.eof;
-        if received.bytes > 0 {
-            link.heard = self.now;
-        }
-        share.bytes = share.bytes.saturating_sub(received.bytes.max(1));
-        let result = if landed > 0 {
-            link.receiver.landed(landed)
-        } else {
-            Ok(())
-        };
-        match result {
-            Err(error) => self.fail(slot, error),
-            Ok(()) if received.bytes > 0 => {
-                let input = buffer
-                    .get_mut(..received.bytes - landed)
-                    .unwrap_or_default();
-                let left = self.consume(slot, input, share);
-                if left > 0 {
-                    let used = input.len() - left;
-                    self.keep_unread(slot, &input[used..], received.eof);
-                    return false;
-                }
-            }
-            Ok(()) => {}
-        }
-        if received.eof
-            && let Some(mut stage) = self.stage(slot)
-        {
-            stage.eof();
-        }
-        more
-    }
-
-    /// Keeps what is over the share of this turn. If the peer's FIN was read behind it, it is read
-    /// once more when its turn comes.
-    fn keep_unread(&mut self, slot: usize, bytes: &[u8], eof: bool) {
-        if let Some(link) = self.links.get_mut(slot) {
-            link.unread = Some(Box::new((bytes.to_vec(), 0)));
-            link.eof &= !eof;
-            link.readable |= eof;
-        }
-    }
-
-    /// Delivers what `input` holds; returns how many bytes at its end are over the share.
-    fn consume(&mut self, slot: usize, mut input: &mut [u8], share: &mut Share) -> usize {
-        loop {
-            let peer = self.core.peers.get(slot);
-            if peer.is_some_and(Peer::is_refused) {
-                return 0;
-            }
-            match peer.map(|peer| peer.phase) {
-                Some(Phase::Opening) => self.parse_request(slot, &mut input),
-                Some(Phase::Open | Phase::Closing) => self.deliver(slot, &mut input, share),
-                Some(Phase::Draining | Phase::Gone) | None => return 0,
-            }
-            let Some(peer) = self.core.peers.get(slot).filter(|peer| !peer.cut) else {
-                return 0;
-            };
-            if input.is_empty() || share.messages == 0 || is_stalled(&self.core, peer) {
-                return input.len();
-            }
-        }
-    }
-
-    fn parse_request(&mut self, slot: usize, input: &mut &mut [u8]) {
-        let limits = self.core.config.limits;
-        let Some(link) = self.links.get_mut(slot) else {
-            return;
-        };
-        let parser = link
-            .parser
-            .get_or_insert_with(|| Box::new(handshake::Parser::new(&limits)));
-        let parsed = parser.parse(input);
-        let used = match &parsed {
-            Ok(Some((_, used))) => {
-                link.parser = None;
-                *used
-            }
-            Ok(None) | Err(_) => input.len(),
-        };
-        *input = std::mem::take(input).get_mut(used..).unwrap_or_default();
-        let Some(mut stage) = self.stage(slot) else {
-            return;
-        };
-        match parsed {
-            Ok(None) => {}
-            Ok(Some((request, _))) => stage.open(request),
-            Err(error) => stage.refuse(error, None),
-        }
-        // A handler's refusal goes out before anything behind the request is looked at.
-        if stage.is_ending() {
-            self.settle(slot);
-        }
-    }
-
-    /// Delivers messages until the input or the share is used up.
-    fn deliver(&mut self, slot: usize, input: &mut &mut [u8], share: &mut Share) {
-        let Self {
-            core,
-            links,
-            handlers,
-            ..
-        } = self;
-        let Some(Link { receiver, own, .. }) = links.get_mut(slot) else {
-            return;
-        };
-        let mut stage = Stage {
-            core,
-            own,
-            handlers,
-            slot,
-        };
-        while share.messages > 0 {
-            let Some(peer) = stage.core.peers.get(slot) else {
-                return;
-            };
-            // RFC 6455, 1.4 and 7.1.3: after our Close frame only the peer's is waited for.
-            let open = peer.phase == Phase::Open;
-            if peer.cut || is_stalled(stage.core, peer) {
-                return;
-            }
-            receiver.set_max_recv_size(peer.max_recv_size());
-            let message = match receiver.next(input) {
-                Ok(Some(message)) => message,
-                Ok(None) => return,
-                Err(error) => return stage.fail(error),
-            };
-            share.messages -= 1;
-            match message {
-                Message::Close(frame) => return stage.peer_close(frame),
-                _ if !open => {}
-                Message::Text(text) => _ = stage.emit::<Utf8>(text),
-                Message::Binary(bytes) => _ = stage.emit::<Binary>(bytes),
-                Message::Pong(payload) => _ = stage.emit::<Pong>(payload),
-                // RFC 6455, 5.5.2: "Upon receipt of a Ping frame, an endpoint MUST send a Pong
-                // frame in response, unless it already received a Close frame."
-                Message::Ping(payload) => {
-                    if stage.emit::<Ping>(payload) != Some(Verdict::Refuse)
-                        && let Ok(0) | Err(SendError::BacklogFull { .. }) =
-                            stage.core.send(slot, OpCode::Pong, payload)
-                    {
-                        stage.core.stats.dropped_pongs += 1;
-                    }
-                }
-            }
-            if input.is_empty() && !receiver.is_kept() {
-                return;
-            }
-        }
     }
 
     /// Brings a connection from what handlers asked for to what the socket and the deadlines
@@ -511,7 +248,7 @@ impl Reactor {
             return;
         };
         if peer.take_progress() {
-            link.heard = self.now;
+            link.hear(self.now);
         }
         let phase = peer.phase;
         if phase == Phase::Draining && peer.backlog() == 0 && !link.fin {
@@ -536,12 +273,10 @@ impl Reactor {
         let Some(link) = self.links.get_mut(slot) else {
             return;
         };
-        link.since = self.now;
+        link.stamp = self.now;
         if phase >= Phase::Draining {
             // What is under way is of no use any more.
-            link.receiver = Receiver::new(&self.core.config.limits);
-            link.parser = None;
-            link.unread = None;
+            link.forget_input();
         }
         if phase == Phase::Gone {
             self.gone.push(slot);
@@ -555,7 +290,7 @@ impl Reactor {
         let (Some(link), Some(peer)) = (self.links.get_mut(slot), self.core.peers.get(slot)) else {
             return;
         };
-        if peer.phase == Phase::Gone || !(link.readable || link.unread.is_some()) {
+        if peer.phase == Phase::Gone || !(link.readable || link.has_unread()) {
             return;
         }
         if is_stalled(&self.core, peer) {
@@ -581,12 +316,6 @@ impl Reactor {
         }
         while let Some(slot) = self.gone.pop() {
             self.dismiss(slot);
-        }
-    }
-
-    fn fail(&mut self, slot: usize, error: ProtocolError) {
-        if let Some(mut stage) = self.stage(slot) {
-            stage.fail(error);
         }
     }
 

@@ -6,11 +6,13 @@ use std::rc::Rc;
 use crate::connection::{Connection, Core, Ending, Phase};
 use crate::error::{Fault, HandlerError, HandshakeError, ProtocolError};
 use crate::event::{
-    Cause, ConnectionEvent, Disconnect, Disconnected, Error, Event, Handlers, Handshake, Origin,
-    PeerClose, Ready, Verdict,
+    Binary, Cause, ConnectionEvent, Disconnect, Disconnected, Error, Event, Handler, Handlers,
+    Handshake, Origin, PeerClose, Ready, Utf8, Verdict,
 };
 use crate::handshake::{Refusal, Request, Upgrade};
-use crate::protocol::{CloseCode, CloseFrame};
+use crate::protocol::{
+    CloseCode, CloseFrame, Message, Pad, SHORT_HEAD, Short, take_short, take_whole,
+};
 
 /// One connection, its handlers and the server's: three disjoint borrows, so that a payload may
 /// lie in the connection's receiver while a handler runs.
@@ -35,6 +37,41 @@ impl Stage<'_> {
                 None
             }
         }
+    }
+
+    /// Delivers the messages at the start of `buffer[..end]` as long as each is whole there, in one
+    /// frame, and nothing comes of it but replies. Returns how many bytes they took. The rest, if
+    /// any, is for a decoder.
+    pub(super) fn emit_usual(
+        &mut self,
+        buffer: &mut [u8],
+        end: usize,
+        messages: &mut usize,
+        pad: &mut Pad,
+    ) -> usize {
+        let own = self.own.as_deref_mut();
+        let (own_text, own_binary) = own.map(Handlers::messages).unwrap_or_default();
+        let (text, binary) = self.handlers.messages();
+        let mut batch = Batch {
+            core: self.core,
+            slot: self.slot,
+            text: own_text.or(text),
+            binary: own_binary.or(binary),
+            at: 0,
+        };
+        // One net for all of them; what it catches is as in `call`.
+        let result = catch_unwind(AssertUnwindSafe(|| batch.run(buffer, end, messages, pad)));
+        let at = batch.at;
+        match result {
+            Ok(Ok(())) => {}
+            Ok(Err(Broken::Handler(error))) => self.handler_failed(error),
+            Ok(Err(Broken::Protocol(error))) => {
+                self.fail(error);
+                return end;
+            }
+            Err(panic) => self.handler_failed(HandlerError::from_panic(&*panic)),
+        }
+        at
     }
 
     fn call<E: ConnectionEvent>(
@@ -296,6 +333,90 @@ impl Stage<'_> {
 
     fn serial(&self) -> u64 {
         self.core.peers.get(self.slot).map_or(0, |peer| peer.serial)
+    }
+}
+
+/// Messages that came together, on their way to their handlers.
+struct Batch<'a> {
+    core: &'a mut Core,
+    slot: usize,
+    text: Option<&'a mut Handler<Utf8>>,
+    binary: Option<&'a mut Handler<Binary>>,
+    /// How many bytes were delivered, with the message whose handler runs.
+    at: usize,
+}
+
+/// What ended a batch early.
+enum Broken {
+    Handler(HandlerError),
+    Protocol(ProtocolError),
+}
+
+impl From<HandlerError> for Broken {
+    fn from(error: HandlerError) -> Self {
+        Self::Handler(error)
+    }
+}
+
+impl Batch<'_> {
+    /// Delivers until something unusual comes up. The peer is quiet.
+    fn run(
+        &mut self,
+        buffer: &mut [u8],
+        end: usize,
+        messages: &mut usize,
+        pad: &mut Pad,
+    ) -> Result<(), Broken> {
+        let mut at = self.at;
+        let mut left = *messages;
+        while at < end && left > 0 {
+            let Some(peer) = self
+                .core
+                .peers
+                .get(self.slot)
+                .filter(|peer| peer.is_quiet())
+            else {
+                break;
+            };
+            let max = peer.max_recv_size();
+            left -= 1;
+            *messages = left;
+            match take_short(buffer, at, end, max, pad) {
+                Some(Short::Text(text)) => {
+                    at += SHORT_HEAD + text.len();
+                    self.at = at;
+                    if let Some(handler) = &mut self.text {
+                        handler(&mut Connection::new(self.core, self.slot), text)?;
+                    }
+                }
+                Some(Short::Binary(bytes)) => {
+                    at += SHORT_HEAD + bytes.len();
+                    self.at = at;
+                    if let Some(handler) = &mut self.binary {
+                        handler(&mut Connection::new(self.core, self.slot), bytes)?;
+                    }
+                }
+                None => {
+                    let Some((message, size)) = take_whole(&mut buffer[at..end], max) else {
+                        *messages = left + 1;
+                        break;
+                    };
+                    at += size;
+                    self.at = at;
+                    self.deliver(message.map_err(Broken::Protocol)?)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn deliver(&mut self, message: Message<'_>) -> Result<(), HandlerError> {
+        let conn = &mut Connection::new(self.core, self.slot);
+        match (message, &mut self.text, &mut self.binary) {
+            (Message::Text(text), Some(handler), _) => handler(conn, text),
+            (Message::Binary(bytes), _, Some(handler)) => handler(conn, bytes),
+            _ => Ok(()),
+        }
     }
 }
 

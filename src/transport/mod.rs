@@ -54,6 +54,7 @@ impl Transport {
     ///
     /// The first bytes go to `landing` (never with TLS), the others to `buffer`; `scratch` takes
     /// TLS records. Returns how many bytes landed, and what came in all.
+    #[inline]
     pub(crate) fn read(
         &mut self,
         landing: &mut [u8],
@@ -97,6 +98,7 @@ impl Transport {
     }
 
     /// Writes as much of `slices` as is taken; 0 if nothing could be.
+    #[inline]
     pub(crate) fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         let socket = match self {
             Self::Plain(socket) => socket,

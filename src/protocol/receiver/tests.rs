@@ -73,7 +73,7 @@ fn whole_messages_are_not_copied() {
     };
     assert_eq!(payload, b"payload");
     assert!(range.contains(&payload.as_ptr()));
-    assert!(receiver.partial.is_none());
+    assert!(receiver.decoder.partial.is_none());
 }
 
 #[test]
@@ -236,6 +236,7 @@ fn fragments_are_counted() {
     assert_eq!(events(&mut receiver, &bytes, &[]), [""; 0]);
     assert_eq!(
         receiver
+            .decoder
             .partial
             .as_deref()
             .map(|partial| partial.assembly.len()),
@@ -266,7 +267,7 @@ fn large_frames_land_in_their_message() {
         Ok(Some(Message::Binary(&payload)))
     );
     assert_eq!(receiver.next(&mut input), Ok(None));
-    assert!(receiver.partial.is_none());
+    assert!(receiver.decoder.partial.is_none());
 }
 
 #[test]

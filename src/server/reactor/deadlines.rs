@@ -35,12 +35,9 @@ impl Reactor {
         if deadline.is_some_and(|deadline| deadline > self.now) {
             return self.schedule(slot, deadline);
         }
-        let (phase, heard, now) = (link.phase, link.heard, self.now);
+        let (phase, heard, now) = (link.phase, link.stamp, self.now);
         let silent = Duration::from_millis(now - heard);
-        let asked = link
-            .parser
-            .as_ref()
-            .is_some_and(|parser| !parser.is_empty());
+        let asked = link.has_begun();
         let Some(mut stage) = self.stage(slot) else {
             return;
         };
@@ -75,13 +72,13 @@ impl Reactor {
         let config = &self.core.config;
         let after = |since: u64, wait: Duration| since.saturating_add(millis(wait));
         match link.phase {
-            Phase::Opening => Some(after(link.since, config.handshake_timeout)),
+            Phase::Opening => Some(after(link.stamp, config.handshake_timeout)),
             Phase::Open => {
                 let silence = Some(config.silence_max).filter(|silence| !silence.is_zero());
                 let first = [silence, config.idle_after()].into_iter().flatten().min()?;
-                Some(after(link.heard, first))
+                Some(after(link.stamp, first))
             }
-            Phase::Closing | Phase::Draining => Some(after(link.since, config.close_timeout)),
+            Phase::Closing | Phase::Draining => Some(after(link.stamp, config.close_timeout)),
             Phase::Gone => None,
         }
     }

@@ -1,6 +1,7 @@
 //! Every connection ends once, told why, with everything sent that should be.
 
 use super::*;
+use crate::event::Ping;
 
 #[test]
 fn a_reset_is_one_error_and_one_disconnect() {
@@ -188,7 +189,7 @@ fn nothing_lands_in_a_message_that_failed() {
     ];
     assert_eq!(world.take_log(), expected);
     let slot = client.tag & SLOTS;
-    assert!(!world.reactor.links[slot].receiver.is_partial());
+    assert!(!world.reactor.links[slot].decoder.is_partial());
 }
 
 #[test]

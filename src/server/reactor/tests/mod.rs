@@ -14,7 +14,9 @@ use std::time::Duration;
 use super::*;
 use crate::config::{Config, SlowConsumer};
 use crate::connection::{Connection, Handle, Hub};
-use crate::event::{ConnectionEvent, Disconnect, Error, Origin, Outcome, PeerClose, Ready};
+use crate::event::{
+    Binary, ConnectionEvent, Disconnect, Error, Origin, Outcome, PeerClose, Pong, Ready, Utf8,
+};
 use crate::protocol::mask;
 use crate::transport::{Socket, Wire};
 

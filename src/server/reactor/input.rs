@@ -1,0 +1,310 @@
+//! From readiness to handlers: reading a connection, and delivering what came.
+
+use super::link::{Pending, Share};
+use super::{Reactor, is_stalled};
+use crate::connection::{Peer, Phase};
+use crate::error::{ProtocolError, SendError};
+use crate::event::{Binary, Ping, Pong, Utf8, Verdict};
+use crate::handshake;
+use crate::protocol::{Bounds, Message, OpCode};
+use crate::server::stage::Stage;
+use crate::transport::Received;
+
+impl Reactor {
+    /// Reads a connection, delivers its messages, sends its replies.
+    pub(super) fn serve(&mut self, slot: usize) {
+        debug_assert!(self.core.out.is_empty(), "the last connection was settled");
+        self.core.current = Some(slot);
+        let config = &self.core.config;
+        let mut share = Share {
+            bytes: config.turn_bytes,
+            messages: config.turn_messages,
+        };
+        if !self.serve_usual(slot, &mut share) {
+            self.consume_unread(slot, &mut share);
+            while self.wants_input(slot, &share) && self.read(slot, &mut share) {}
+            self.settle(slot);
+            self.requeue(slot);
+        }
+        self.core.current = None;
+    }
+
+    /// The usual way: an open connection with nothing half-done, one read that brings whole
+    /// messages, one write that takes the replies. Returns whether that was all; whatever is not
+    /// usual is left for those who know everything.
+    fn serve_usual(&mut self, slot: usize, share: &mut Share) -> bool {
+        let (Some(link), Some(peer)) = (self.links.get_mut(slot), self.core.peers.get_mut(slot))
+        else {
+            return true;
+        };
+        if !link.is_usual() || !peer.is_quiet() {
+            return false;
+        }
+        let received = match peer
+            .transport
+            .read(&mut [], &mut self.buffer, &mut self.scratch)
+        {
+            Ok((_, received)) => received,
+            Err(error) => {
+                link.readable = false;
+                if let Some(mut stage) = self.stage(slot) {
+                    stage.lost(error);
+                }
+                return false;
+            }
+        };
+        if !received.drained || received.eof || received.blocked {
+            self.received(slot, 0, received, share);
+            return false;
+        }
+        link.readable = false;
+        link.stamp = self.now;
+        share.bytes = share.bytes.saturating_sub(received.bytes);
+        let mut stage = Stage {
+            core: &mut self.core,
+            own: &mut link.own,
+            handlers: &mut self.handlers,
+            slot,
+        };
+        let input = &mut self.buffer;
+        let used = stage.emit_usual(input, received.bytes, &mut share.messages, &mut self.pad);
+        if used < received.bytes {
+            self.deliver_rest(slot, used..received.bytes, false, share);
+            return false;
+        }
+        self.core.release_usual(slot)
+    }
+
+    /// Delivers the bytes that were left over from the turn before.
+    fn consume_unread(&mut self, slot: usize, share: &mut Share) {
+        let Some((mut bytes, used)) = self.links.get_mut(slot).and_then(|link| link.take_unread())
+        else {
+            return;
+        };
+        let input = bytes.get_mut(used..).unwrap_or_default();
+        let left = self.consume(slot, input, share);
+        if left > 0
+            && let Some(link) = self.links.get_mut(slot)
+        {
+            let used = bytes.len() - left;
+            link.keep_unread(bytes, used);
+        }
+    }
+
+    fn wants_input(&self, slot: usize, share: &Share) -> bool {
+        let (Some(link), Some(peer)) = (self.links.get(slot), self.core.peers.get(slot)) else {
+            return false;
+        };
+        link.readable
+            && !link.has_unread()
+            && !share.is_used_up()
+            && peer.phase != Phase::Gone
+            && !peer.cut
+            && !is_stalled(&self.core, peer)
+    }
+
+    /// Reads once, and delivers what came. Returns whether there may be more to read.
+    fn read(&mut self, slot: usize, share: &mut Share) -> bool {
+        let (Some(link), Some(peer)) = (self.links.get_mut(slot), self.core.peers.get_mut(slot))
+        else {
+            return false;
+        };
+        let landing = link.decoder.landing().unwrap_or_default();
+        match peer
+            .transport
+            .read(landing, &mut self.buffer, &mut self.scratch)
+        {
+            Ok((landed, received)) => self.received(slot, landed, received, share),
+            Err(error) => {
+                link.readable = false;
+                if let Some(mut stage) = self.stage(slot) {
+                    stage.lost(error);
+                }
+                false
+            }
+        }
+    }
+
+    /// Delivers what a read brought: `landed` bytes in the message under way, the others in the
+    /// buffer. Returns whether there may be more to read.
+    fn received(
+        &mut self,
+        slot: usize,
+        landed: usize,
+        received: Received,
+        share: &mut Share,
+    ) -> bool {
+        let Some(link) = self.links.get_mut(slot) else {
+            return false;
+        };
+        // A hang-up was reported before or with these bytes: its edge will not come again.
+        link.hangup &= !received.blocked;
+        let more = !received.eof && (!received.drained || link.hangup);
+        link.readable = more;
+        link.eof |= received.eof;
+        if received.bytes > 0 {
+            link.hear(self.now);
+        }
+        share.bytes = share.bytes.saturating_sub(received.bytes.max(1));
+        let result = if landed > 0 {
+            link.decoder.landed(landed)
+        } else {
+            Ok(())
+        };
+        match result {
+            Err(error) => self.fail(slot, error),
+            Ok(()) if received.bytes > 0 => {
+                let range = 0..received.bytes - landed;
+                if !self.deliver_rest(slot, range, received.eof, share) {
+                    return false;
+                }
+            }
+            Ok(()) => {}
+        }
+        if received.eof
+            && let Some(mut stage) = self.stage(slot)
+        {
+            stage.eof();
+        }
+        more
+    }
+
+    /// Delivers a part of the buffer, and keeps what is over the share of this turn. Returns
+    /// whether that is nothing. If the peer's FIN was read behind it, it is read once more when
+    /// its turn comes.
+    fn deliver_rest(
+        &mut self,
+        slot: usize,
+        range: std::ops::Range<usize>,
+        eof: bool,
+        share: &mut Share,
+    ) -> bool {
+        // The buffer comes along, because handlers can reach everything else.
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let input = buffer.get_mut(range).unwrap_or_default();
+        let left = self.consume(slot, input, share);
+        if left > 0
+            && let Some(link) = self.links.get_mut(slot)
+        {
+            link.keep_unread(input[input.len() - left..].to_vec(), 0);
+            link.eof &= !eof;
+            link.readable |= eof;
+        }
+        self.buffer = buffer;
+        left == 0
+    }
+
+    /// Delivers what `input` holds; returns how many bytes at its end are over the share.
+    fn consume(&mut self, slot: usize, mut input: &mut [u8], share: &mut Share) -> usize {
+        loop {
+            let peer = self.core.peers.get(slot);
+            if peer.is_some_and(Peer::is_refused) {
+                return 0;
+            }
+            match peer.map(|peer| peer.phase) {
+                Some(Phase::Opening) => self.parse_request(slot, &mut input),
+                Some(Phase::Open | Phase::Closing) => self.deliver(slot, &mut input, share),
+                Some(Phase::Draining | Phase::Gone) | None => return 0,
+            }
+            let Some(peer) = self.core.peers.get(slot).filter(|peer| !peer.cut) else {
+                return 0;
+            };
+            if input.is_empty() || share.messages == 0 || is_stalled(&self.core, peer) {
+                return input.len();
+            }
+        }
+    }
+
+    fn parse_request(&mut self, slot: usize, input: &mut &mut [u8]) {
+        let limits = self.core.config.limits;
+        let Some(link) = self.links.get_mut(slot) else {
+            return;
+        };
+        let mut parser = match link.pending.take().map(|pending| *pending) {
+            Some(Pending::Request(parser)) => parser,
+            _ => handshake::Parser::new(&limits),
+        };
+        let parsed = parser.parse(input);
+        let used = match &parsed {
+            Ok(Some((_, used))) => *used,
+            Ok(None) => {
+                link.pending = Some(Box::new(Pending::Request(parser)));
+                input.len()
+            }
+            Err(_) => input.len(),
+        };
+        *input = std::mem::take(input).get_mut(used..).unwrap_or_default();
+        let Some(mut stage) = self.stage(slot) else {
+            return;
+        };
+        match parsed {
+            Ok(None) => {}
+            Ok(Some((request, _))) => stage.open(request),
+            Err(error) => stage.refuse(error, None),
+        }
+        // A handler's refusal goes out before anything behind the request is looked at.
+        if stage.is_ending() {
+            self.settle(slot);
+        }
+    }
+
+    /// Delivers messages until the input or the share is used up.
+    fn deliver(&mut self, slot: usize, input: &mut &mut [u8], share: &mut Share) {
+        let Some(link) = self.links.get_mut(slot) else {
+            return;
+        };
+        let decoder = &mut link.decoder;
+        let mut stage = Stage {
+            core: &mut self.core,
+            own: &mut link.own,
+            handlers: &mut self.handlers,
+            slot,
+        };
+        while share.messages > 0 {
+            let Some(peer) = stage.core.peers.get(slot) else {
+                return;
+            };
+            // RFC 6455, 1.4 and 7.1.3: after our Close frame only the peer's is waited for.
+            let open = peer.phase == Phase::Open;
+            if peer.cut || is_stalled(stage.core, peer) {
+                return;
+            }
+            let bounds = Bounds {
+                max_recv_size: peer.max_recv_size(),
+                max_fragments: stage.core.config.limits.max_fragments,
+            };
+            let message = match decoder.next(input, bounds) {
+                Ok(Some(message)) => message,
+                Ok(None) => return,
+                Err(error) => return stage.fail(error),
+            };
+            share.messages -= 1;
+            match message {
+                Message::Close(frame) => return stage.peer_close(frame),
+                _ if !open => {}
+                Message::Text(text) => _ = stage.emit::<Utf8>(text),
+                Message::Binary(bytes) => _ = stage.emit::<Binary>(bytes),
+                Message::Pong(payload) => _ = stage.emit::<Pong>(payload),
+                // RFC 6455, 5.5.2: "Upon receipt of a Ping frame, an endpoint MUST send a Pong
+                // frame in response, unless it already received a Close frame."
+                Message::Ping(payload) => {
+                    if stage.emit::<Ping>(payload) != Some(Verdict::Refuse)
+                        && let Ok(0) | Err(SendError::BacklogFull { .. }) =
+                            stage.core.send(slot, OpCode::Pong, payload)
+                    {
+                        stage.core.stats.dropped_pongs += 1;
+                    }
+                }
+            }
+            if input.is_empty() && !decoder.is_kept() {
+                return;
+            }
+        }
+    }
+
+    fn fail(&mut self, slot: usize, error: ProtocolError) {
+        if let Some(mut stage) = self.stage(slot) {
+            stage.fail(error);
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! The half of a connection that no handler can reach.
+
+use crate::connection::Phase;
+use crate::event::Handlers;
+use crate::handshake;
+use crate::protocol::Decoder;
+
+/// The half of a connection that no handler can reach.
+pub(super) struct Link {
+    pub(super) decoder: Decoder,
+    /// The handlers that the connection has of its own.
+    pub(super) own: Option<Box<Handlers>>,
+    pub(super) pending: Option<Box<Pending>>,
+    /// When the phase began; while it is `Open`, when the peer was heard of last.
+    pub(super) stamp: u64,
+    /// When the entry in the wheel is due; another one that comes up is an old one.
+    pub(super) due: u64,
+    /// The phase that the deadline is of.
+    pub(super) phase: Phase,
+    /// The socket may have more to read.
+    pub(super) readable: bool,
+    /// The peer's FIN is in the kernel, behind what it sent.
+    pub(super) hangup: bool,
+    /// The peer's FIN was read.
+    pub(super) eof: bool,
+    /// Our FIN was sent.
+    pub(super) fin: bool,
+    /// Not read, because the peer does not read either.
+    pub(super) paused: bool,
+    /// In `waiting` of the reactor.
+    pub(super) waiting: bool,
+}
+
+/// Input that is not used up yet. An idle connection has none.
+pub(super) enum Pending {
+    /// A request that is not whole.
+    Request(handshake::Parser),
+    /// Bytes that were read and whose turn has not come, and how many of them were used.
+    Unread(Vec<u8>, usize),
+}
+
+impl Link {
+    pub(super) fn new(now: u64) -> Self {
+        Self {
+            decoder: Decoder::default(),
+            own: None,
+            pending: None,
+            stamp: now,
+            due: 0,
+            phase: Phase::Opening,
+            readable: false,
+            hangup: false,
+            eof: false,
+            fin: false,
+            paused: false,
+            waiting: false,
+        }
+    }
+
+    /// Returns whether all there is to do is to read and to deliver what comes.
+    pub(super) fn is_usual(&self) -> bool {
+        let unusual = self.hangup | self.paused | self.waiting;
+        self.phase == Phase::Open
+            && self.readable
+            && !unusual
+            && self.pending.is_none()
+            && self.decoder.is_idle()
+    }
+
+    /// Returns whether bytes wait for their turn.
+    pub(super) fn has_unread(&self) -> bool {
+        matches!(self.pending.as_deref(), Some(Pending::Unread(..)))
+    }
+
+    /// Takes the bytes that wait for their turn, and how many of them were used.
+    pub(super) fn take_unread(&mut self) -> Option<(Vec<u8>, usize)> {
+        match self
+            .pending
+            .take_if(|kept| matches!(**kept, Pending::Unread(..)))
+            .map(|kept| *kept)
+        {
+            Some(Pending::Unread(bytes, used)) => Some((bytes, used)),
+            _ => None,
+        }
+    }
+
+    pub(super) fn keep_unread(&mut self, bytes: Vec<u8>, used: usize) {
+        self.pending = Some(Box::new(Pending::Unread(bytes, used)));
+    }
+
+    /// Returns whether a request was begun and is not whole.
+    pub(super) fn has_begun(&self) -> bool {
+        match self.pending.as_deref() {
+            Some(Pending::Request(parser)) => !parser.is_empty(),
+            _ => false,
+        }
+    }
+
+    /// Stamps the time of a sign of life.
+    pub(super) fn hear(&mut self, now: u64) {
+        if self.phase == Phase::Open {
+            self.stamp = now;
+        }
+    }
+
+    /// Frees what was kept of the peer's bytes: they are of no use any more.
+    pub(super) fn forget_input(&mut self) {
+        self.decoder = Decoder::default();
+        self.pending = None;
+    }
+}
+
+/// What is left of a connection's share of a turn.
+pub(super) struct Share {
+    pub(super) bytes: usize,
+    pub(super) messages: usize,
+}
+
+impl Share {
+    pub(super) fn is_used_up(&self) -> bool {
+        self.bytes == 0 || self.messages == 0
+    }
+}
