@@ -268,16 +268,10 @@ impl Core {
     /// returns true.
     #[inline]
     pub(crate) fn release_usual(&mut self, slot: usize) -> bool {
-        let Some(peer) = self.peers.get_mut(slot) else {
-            return true;
-        };
-        if !peer.is_quiet() {
+        let Some(peer) = self.peers.get_mut(slot).filter(|peer| peer.is_quiet()) else {
             return false;
-        }
-        if self.out.is_empty() {
-            return true;
-        }
-        let done = peer.write_usual(self.out.as_slice());
+        };
+        let done = self.out.is_empty() || peer.write_usual(self.out.as_slice());
         self.out.clear();
         done
     }
@@ -314,7 +308,7 @@ impl Core {
                 let (code, cause) = (CloseCode::POLICY_VIOLATION, Cause::SlowConsumer);
                 self.disconnect(slot, code, "max_backlog exceeded", cause)?;
                 if let Some(peer) = self.peers.get_mut(slot) {
-                    peer.too_slow = true;
+                    peer.set_too_slow();
                 }
             }
         }

@@ -188,7 +188,7 @@ impl<'s> Connection<'s> {
     /// `Disconnect` follows.
     pub fn shutdown(&mut self) {
         let peer = self.peer_mut();
-        peer.cut = true;
+        peer.cut();
         peer.end(Ending::new(CloseCode::ABNORMAL, "", Cause::Cut));
         self.core.mark(self.slot);
     }

@@ -55,14 +55,7 @@ pub(crate) struct Peer {
     pub(crate) phase: Phase,
     /// In `dirty` of the core, to be looked at before the turn ends.
     pub(super) dirty: bool,
-    /// `shutdown` was called: no frame, no drain.
-    pub(crate) cut: bool,
-    /// The kernel did not take everything; a `Drain` is due when it has.
-    blocked: bool,
-    /// The kernel took more after it had been full: the peer reads.
-    progress: bool,
-    /// The slow-consumer policy closed it, and `Error` has not told so yet.
-    pub(crate) too_slow: bool,
+    marks: Marks,
     pub(super) outbox: Option<Box<Outbox>>,
     passing: Option<Box<Passing>>,
     pub(super) max_recv_size: usize,
@@ -70,6 +63,35 @@ pub(crate) struct Peer {
     pub(super) names: Names,
     pub(super) addr: Addr,
     pub(super) data: Option<Box<Data>>,
+}
+
+/// What is out of the usual, in one byte: the usual is told at a glance.
+#[derive(Clone, Copy, Default)]
+struct Marks(u8);
+
+impl Marks {
+    /// `shutdown` was called: no frame, no drain.
+    const CUT: u8 = 1;
+    /// The kernel did not take everything; a `Drain` is due when it has.
+    const BLOCKED: u8 = 2;
+    /// The kernel took more after it had been full: the peer reads.
+    const PROGRESS: u8 = 4;
+    /// The slow-consumer policy closed it, and `Error` has not told so yet.
+    const TOO_SLOW: u8 = 8;
+
+    fn has(self, mark: u8) -> bool {
+        self.0 & mark != 0
+    }
+
+    fn set(&mut self, mark: u8) {
+        self.0 |= mark;
+    }
+
+    fn take(&mut self, mark: u8) -> bool {
+        let had = self.has(mark);
+        self.0 &= !mark;
+        had
+    }
 }
 
 /// What a connection has only while it begins or ends, so that an idle one is small.
@@ -100,10 +122,7 @@ impl Peer {
             sender: Sender::default(),
             phase: Phase::Opening,
             dirty: false,
-            cut: false,
-            blocked: false,
-            progress: false,
-            too_slow: false,
+            marks: Marks::default(),
             outbox: None,
             passing: None,
             max_recv_size: limits.max_recv_size,
@@ -230,9 +249,8 @@ impl Peer {
     /// Returns whether the connection is open and nothing waits to be sent, told or done.
     #[inline]
     pub(crate) fn is_quiet(&self) -> bool {
-        let unusual = self.cut | self.blocked | self.progress | self.too_slow;
         self.phase == Phase::Open
-            && !unusual
+            && self.marks.0 == 0
             && self.outbox.is_none()
             && self.passing.is_none()
             && !self.transport.is_secure()
@@ -242,13 +260,26 @@ impl Peer {
     /// is queued or the fault kept, as ever.
     #[inline]
     pub(super) fn write_usual(&mut self, bytes: &[u8]) -> bool {
-        match self.transport.write(&[IoSlice::new(bytes)]) {
+        match self.transport.write_plain(bytes) {
             Ok(size) if size == bytes.len() => true,
             result => {
-                self.keep_rest([bytes], result);
+                self.write_rest(bytes, result);
                 false
             }
         }
+    }
+
+    /// Goes on after a write that did not take all of `bytes`.
+    #[cold]
+    fn write_rest(&mut self, bytes: &[u8], result: io::Result<usize>) {
+        let result = match result {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                return self.write_through([bytes]);
+            }
+            result => result,
+        };
+        self.keep_rest([bytes], result);
     }
 
     /// Writes `slices`, none of them empty, at once if nothing is queued before them; queues what
@@ -278,7 +309,7 @@ impl Peer {
             taken -= skip;
             if skip < slice.len() {
                 self.enqueue(&slice[skip..]);
-                self.blocked = true;
+                self.marks.set(Marks::BLOCKED);
             }
         }
     }
@@ -304,10 +335,12 @@ impl Peer {
             let slices = &slices[..count];
             let offered: usize = slices.iter().map(|slice| slice.len()).sum();
             let taken = self.transport.write(slices)?;
-            self.progress |= self.blocked && taken > 0;
+            if self.marks.has(Marks::BLOCKED) && taken > 0 {
+                self.marks.set(Marks::PROGRESS);
+            }
             outbox.consume(taken);
             if taken < offered {
-                self.blocked = true;
+                self.marks.set(Marks::BLOCKED);
                 return Ok(false);
             }
             if outbox.len() == 0 {
@@ -315,21 +348,42 @@ impl Peer {
             }
         }
         let flushed = self.transport.flush()?;
-        self.blocked |= !flushed;
+        if !flushed {
+            self.marks.set(Marks::BLOCKED);
+        }
         Ok(flushed)
+    }
+
+    /// Cuts the connection: nothing more is sent, not even a Close frame.
+    pub(crate) fn cut(&mut self) {
+        self.marks.set(Marks::CUT);
+    }
+
+    pub(crate) fn is_cut(&self) -> bool {
+        self.marks.has(Marks::CUT)
+    }
+
+    /// Notes that the slow-consumer policy closed it.
+    pub(super) fn set_too_slow(&mut self) {
+        self.marks.set(Marks::TOO_SLOW);
+    }
+
+    /// Returns whether the slow-consumer policy closed it, once.
+    pub(crate) fn take_too_slow(&mut self) -> bool {
+        self.marks.take(Marks::TOO_SLOW)
     }
 
     /// Returns whether the peer read something since the last call, after it had not.
     pub(crate) fn take_progress(&mut self) -> bool {
-        std::mem::take(&mut self.progress)
+        self.marks.take(Marks::PROGRESS)
     }
 
     pub(crate) fn is_blocked(&self) -> bool {
-        self.blocked
+        self.marks.has(Marks::BLOCKED)
     }
 
     /// Returns whether a `Drain` is due: something was left over, and now nothing is.
     pub(crate) fn take_drained(&mut self) -> bool {
-        std::mem::take(&mut self.blocked)
+        self.marks.take(Marks::BLOCKED)
     }
 }

@@ -143,10 +143,12 @@ impl Reactor {
         }
         link.readable |= readable;
         link.hangup |= hangup;
-        // What waits for its turn anyway is served then.
-        if !link.waiting {
+        if link.is_usual() && peer.is_quiet() {
+            self.serve_usual(slot);
+        } else if !link.waiting {
             self.serve(slot);
         }
+        // What waits for its turn anyway is served then.
     }
 
     /// Begins a turn: who waits now is served in it, who comes to wait in the next.
@@ -182,11 +184,13 @@ impl Reactor {
             return;
         };
         if peer.phase == Phase::Opening
-            && !peer.cut
+            && !peer.is_cut()
             && let Some(refusal) = peer.take_refusal()
         {
             // Without TLS there is no one to tell.
-            peer.cut = peer.transport.needs_ssl();
+            if peer.transport.needs_ssl() {
+                peer.cut();
+            }
             let error = HandshakeError::Refused(refusal.status());
             stage.refuse(error, Some(refusal));
         }
@@ -194,7 +198,7 @@ impl Reactor {
             .core
             .peers
             .get(slot)
-            .is_some_and(|peer| peer.cut && peer.phase != Phase::Gone)
+            .is_some_and(|peer| peer.is_cut() && peer.phase != Phase::Gone)
         {
             stage.leave(None);
             stage.core.set_phase(slot, Phase::Gone);

@@ -42,6 +42,7 @@ impl Stage<'_> {
     /// Delivers the messages at the start of `buffer[..end]` as long as each is whole there, in one
     /// frame, and nothing comes of it but replies. Returns how many bytes they took. The rest, if
     /// any, is for a decoder.
+    #[inline]
     pub(super) fn emit_usual(
         &mut self,
         buffer: &mut [u8],
@@ -150,7 +151,7 @@ impl Stage<'_> {
     /// Tells, once, of a close that the slow-consumer policy began.
     pub(super) fn tell_slow_consumer(&mut self) {
         let peer = self.core.peers.get_mut(self.slot);
-        if peer.is_some_and(|peer| std::mem::take(&mut peer.too_slow)) {
+        if peer.is_some_and(|peer| peer.take_too_slow()) {
             self.fault(&Fault::SlowConsumer);
         }
     }
@@ -328,7 +329,7 @@ impl Stage<'_> {
         let Some(peer) = self.core.peers.get(self.slot) else {
             return true;
         };
-        peer.cut || peer.is_refused() || peer.phase >= Phase::Closing
+        peer.is_cut() || peer.is_refused() || peer.phase >= Phase::Closing
     }
 
     fn serial(&self) -> u64 {

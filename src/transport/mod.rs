@@ -36,6 +36,28 @@ pub(crate) struct Received {
     pub(crate) blocked: bool,
 }
 
+impl Received {
+    /// Tells what the kernel's answer to a read into `room` bytes means; `None` if it was
+    /// interrupted.
+    pub(crate) fn of(result: io::Result<usize>, room: usize) -> io::Result<Option<Self>> {
+        match result {
+            Ok(bytes) => Ok(Some(Self {
+                bytes,
+                drained: bytes < room,
+                eof: bytes == 0,
+                blocked: false,
+            })),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Some(Self {
+                drained: true,
+                blocked: true,
+                ..Self::default()
+            })),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
 /// A socket, and the TLS session over it if there is one.
 pub(crate) enum Transport {
     /// The bytes as they are.
@@ -54,7 +76,6 @@ impl Transport {
     ///
     /// The first bytes go to `landing` (never with TLS), the others to `buffer`; `scratch` takes
     /// TLS records. Returns how many bytes landed, and what came in all.
-    #[inline]
     pub(crate) fn read(
         &mut self,
         landing: &mut [u8],
@@ -78,27 +99,32 @@ impl Transport {
                 let mut slices = [IoSliceMut::new(landing), IoSliceMut::new(buffer)];
                 socket.read_vectored(&mut slices)
             };
-            let received = match result {
-                Ok(bytes) => Received {
-                    bytes,
-                    drained: bytes < room,
-                    eof: bytes == 0,
-                    blocked: false,
-                },
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Received {
-                    drained: true,
-                    blocked: true,
-                    ..Received::default()
-                },
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error),
-            };
-            return Ok((received.bytes.min(landing.len()), received));
+            if let Some(received) = Received::of(result, room).transpose() {
+                return received.map(|received| (received.bytes.min(landing.len()), received));
+            }
+        }
+    }
+
+    /// Reads from a socket without TLS as the kernel answers, once; `None` with TLS. See
+    /// [`Received::of`].
+    #[inline]
+    pub(crate) fn read_plain(&mut self, buffer: &mut [u8]) -> Option<io::Result<usize>> {
+        match self {
+            Self::Plain(socket) => Some(socket.read(buffer)),
+            Self::Secure(..) => None,
+        }
+    }
+
+    /// Writes to a socket without TLS as the kernel answers, once; nothing with TLS.
+    #[inline]
+    pub(crate) fn write_plain(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(socket) => socket.write(bytes),
+            Self::Secure(..) => Ok(0),
         }
     }
 
     /// Writes as much of `slices` as is taken; 0 if nothing could be.
-    #[inline]
     pub(crate) fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         let socket = match self {
             Self::Plain(socket) => socket,

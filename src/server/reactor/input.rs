@@ -1,5 +1,7 @@
 //! From readiness to handlers: reading a connection, and delivering what came.
 
+use std::io;
+
 use super::link::{Pending, Share};
 use super::{Reactor, is_stalled};
 use crate::connection::{Peer, Phase};
@@ -11,68 +13,83 @@ use crate::server::stage::Stage;
 use crate::transport::Received;
 
 impl Reactor {
-    /// Reads a connection, delivers its messages, sends its replies.
-    pub(super) fn serve(&mut self, slot: usize) {
-        debug_assert!(self.core.out.is_empty(), "the last connection was settled");
-        self.core.current = Some(slot);
-        let config = &self.core.config;
-        let mut share = Share {
-            bytes: config.turn_bytes,
-            messages: config.turn_messages,
-        };
-        if !self.serve_usual(slot, &mut share) {
-            self.consume_unread(slot, &mut share);
-            while self.wants_input(slot, &share) && self.read(slot, &mut share) {}
-            self.settle(slot);
-            self.requeue(slot);
-        }
-        self.core.current = None;
-    }
-
-    /// The usual way: an open connection with nothing half-done, one read that brings whole
-    /// messages, one write that takes the replies. Returns whether that was all; whatever is not
+    /// Serves a connection of which [`Link::is_usual`] and [`Peer::is_quiet`] are true, the usual
+    /// way: one read that brings whole messages, one write that takes the replies. Whatever is not
     /// usual is left for those who know everything.
-    fn serve_usual(&mut self, slot: usize, share: &mut Share) -> bool {
+    #[inline]
+    pub(super) fn serve_usual(&mut self, slot: usize) {
+        debug_assert!(self.core.out.is_empty(), "the last connection was settled");
         let (Some(link), Some(peer)) = (self.links.get_mut(slot), self.core.peers.get_mut(slot))
         else {
-            return true;
+            return;
         };
-        if !link.is_usual() || !peer.is_quiet() {
-            return false;
-        }
-        let received = match peer
-            .transport
-            .read(&mut [], &mut self.buffer, &mut self.scratch)
-        {
-            Ok((_, received)) => received,
-            Err(error) => {
-                link.readable = false;
-                if let Some(mut stage) = self.stage(slot) {
-                    stage.lost(error);
-                }
-                return false;
-            }
+        let room = self.buffer.len();
+        let size = match peer.transport.read_plain(&mut self.buffer) {
+            Some(Ok(size)) if size > 0 && size < room => size,
+            Some(result) => return self.serve_read(slot, result),
+            None => return self.serve(slot),
         };
-        if !received.drained || received.eof || received.blocked {
-            self.received(slot, 0, received, share);
-            return false;
-        }
         link.readable = false;
         link.stamp = self.now;
-        share.bytes = share.bytes.saturating_sub(received.bytes);
+        self.core.current = Some(slot);
+        let mut messages = self.core.config.turn_messages;
         let mut stage = Stage {
             core: &mut self.core,
             own: &mut link.own,
             handlers: &mut self.handlers,
             slot,
         };
-        let input = &mut self.buffer;
-        let used = stage.emit_usual(input, received.bytes, &mut share.messages, &mut self.pad);
-        if used < received.bytes {
-            self.deliver_rest(slot, used..received.bytes, false, share);
-            return false;
+        let used = stage.emit_usual(&mut self.buffer, size, &mut messages, &mut self.pad);
+        if used == size && self.core.release_usual(slot) {
+            self.core.current = None;
+            return;
         }
-        self.core.release_usual(slot)
+        let mut share = self.share();
+        share.bytes = share.bytes.saturating_sub(size);
+        share.messages = messages;
+        if used < size {
+            self.deliver_rest(slot, used..size, false, &mut share);
+        }
+        self.go_on(slot, share);
+    }
+
+    /// Serves a connection that was read already, and the kernel's answer was not the usual one.
+    #[cold]
+    fn serve_read(&mut self, slot: usize, result: io::Result<usize>) {
+        let mut share = self.share();
+        self.core.current = Some(slot);
+        match Received::of(result, self.buffer.len()) {
+            Ok(Some(received)) => _ = self.received(slot, 0, received, &mut share),
+            Ok(None) => {}
+            Err(error) => self.lost(slot, error),
+        }
+        self.go_on(slot, share);
+    }
+
+    /// Reads a connection, delivers its messages, sends its replies.
+    pub(super) fn serve(&mut self, slot: usize) {
+        debug_assert!(self.core.out.is_empty(), "the last connection was settled");
+        let mut share = self.share();
+        self.core.current = Some(slot);
+        self.consume_unread(slot, &mut share);
+        self.go_on(slot, share);
+    }
+
+    /// Reads as long as there is something to read and a share left, and settles.
+    fn go_on(&mut self, slot: usize, mut share: Share) {
+        while self.wants_input(slot, &share) && self.read(slot, &mut share) {}
+        self.settle(slot);
+        self.core.current = None;
+        self.requeue(slot);
+    }
+
+    /// A connection's share of this turn.
+    fn share(&self) -> Share {
+        let config = &self.core.config;
+        Share {
+            bytes: config.turn_bytes,
+            messages: config.turn_messages,
+        }
     }
 
     /// Delivers the bytes that were left over from the turn before.
@@ -99,7 +116,7 @@ impl Reactor {
             && !link.has_unread()
             && !share.is_used_up()
             && peer.phase != Phase::Gone
-            && !peer.cut
+            && !peer.is_cut()
             && !is_stalled(&self.core, peer)
     }
 
@@ -116,12 +133,18 @@ impl Reactor {
         {
             Ok((landed, received)) => self.received(slot, landed, received, share),
             Err(error) => {
-                link.readable = false;
-                if let Some(mut stage) = self.stage(slot) {
-                    stage.lost(error);
-                }
+                self.lost(slot, error);
                 false
             }
+        }
+    }
+
+    fn lost(&mut self, slot: usize, error: io::Error) {
+        if let Some(link) = self.links.get_mut(slot) {
+            link.readable = false;
+        }
+        if let Some(mut stage) = self.stage(slot) {
+            stage.lost(error);
         }
     }
 
@@ -206,7 +229,7 @@ impl Reactor {
                 Some(Phase::Open | Phase::Closing) => self.deliver(slot, &mut input, share),
                 Some(Phase::Draining | Phase::Gone) | None => return 0,
             }
-            let Some(peer) = self.core.peers.get(slot).filter(|peer| !peer.cut) else {
+            let Some(peer) = self.core.peers.get(slot).filter(|peer| !peer.is_cut()) else {
                 return 0;
             };
             if input.is_empty() || share.messages == 0 || is_stalled(&self.core, peer) {
@@ -266,7 +289,7 @@ impl Reactor {
             };
             // RFC 6455, 1.4 and 7.1.3: after our Close frame only the peer's is waited for.
             let open = peer.phase == Phase::Open;
-            if peer.cut || is_stalled(stage.core, peer) {
+            if peer.is_cut() || is_stalled(stage.core, peer) {
                 return;
             }
             let bounds = Bounds {
