@@ -3,7 +3,7 @@
 use slab::Slab;
 
 use super::data::Data;
-use super::gather::Gather;
+use super::gather::{Gather, WRITE_THROUGH};
 use super::handle::Handle;
 use super::peer::{Ending, Peer, Phase};
 use crate::config::{Config, SlowConsumer};
@@ -77,27 +77,26 @@ impl Core {
     }
 
     /// Sends a message or a control frame; returns its size on the wire.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn send(
         &mut self,
         slot: usize,
         opcode: OpCode,
         payload: &[u8],
     ) -> Result<usize, SendError> {
-        // The usual message: short, to whom is being read, and nothing queued before it.
-        if let Some(len @ 0..=125) = u8::try_from(payload.len()).ok()
-            && self.current == Some(slot)
+        // The usual message: not large, to whom is being read, and nothing queued before it.
+        if self.current == Some(slot)
             && let Some(peer) = self.peers.get(slot)
-            && peer.phase == Phase::Open
-            && peer.outbox.is_none()
+            && peer.is_quiet()
             && payload.len() <= peer.max_send_size
-            && self.out.push_short(FrameHead::short(opcode, len), payload)
+            && let Some(size) = self.out.push_frame(opcode, payload)
         {
-            return Ok(payload.len() + 2);
+            return Ok(size);
         }
         self.send_any(slot, opcode, payload)
     }
 
+    #[inline(never)]
     fn send_any(
         &mut self,
         slot: usize,
@@ -332,10 +331,6 @@ pub(super) fn unsendable(phase: Phase) -> SendError {
         Phase::Gone => SendError::Gone,
     }
 }
-
-/// Smallest payload that is handed to the kernel from where it lies, in bytes: below it a copy is
-/// cheaper than a write of its own.
-const WRITE_THROUGH: usize = 8 << 10;
 
 /// Bytes that control frames may be queued beyond `max_backlog`.
 const CONTROL_RESERVE: usize = 4 << 10;

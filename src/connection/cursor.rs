@@ -94,6 +94,7 @@ impl<'s> Connection<'s> {
     /// [`SendError::TooBig`] above `max_send_size`, [`SendError::BacklogFull`] if the peer does
     /// not read. Nothing was sent then.
     #[doc(alias = "send_text")]
+    #[inline]
     pub fn send_utf8(&mut self, text: &str) -> Result<usize, SendError> {
         self.core.send(self.slot, OpCode::Text, text.as_bytes())
     }
@@ -103,6 +104,7 @@ impl<'s> Connection<'s> {
     /// # Errors
     ///
     /// As [`send_utf8`](Self::send_utf8).
+    #[inline]
     pub fn send_binary(&mut self, bytes: &[u8]) -> Result<usize, SendError> {
         self.core.send(self.slot, OpCode::Binary, bytes)
     }

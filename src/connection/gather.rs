@@ -1,5 +1,7 @@
 //! What leaves together.
 
+use crate::protocol::{FrameHead, OpCode};
+
 /// Everything that was sent to the connection whose events are being delivered, so that all
 /// replies to what one read brought leave in one write.
 ///
@@ -34,23 +36,33 @@ impl Gather {
         self.bytes.get(..self.len).unwrap_or_default()
     }
 
-    /// Appends a short frame, unless it would be full then; returns whether it did.
-    #[inline]
-    pub(super) fn push_short(&mut self, head: [u8; 2], payload: &[u8]) -> bool {
-        let end = self.len + head.len() + payload.len();
-        if end >= self.limit {
-            return false;
+    /// Appends a message that is not large as a frame, unless it would be full then; returns the
+    /// frame's size.
+    #[inline(always)]
+    pub(super) fn push_frame(&mut self, opcode: OpCode, payload: &[u8]) -> Option<usize> {
+        let first = FrameHead::first(opcode);
+        if payload.len() <= 125 {
+            self.push_parts([first, payload.len() as u8], payload)
+        } else if payload.len() < WRITE_THROUGH {
+            let [high, low] = (payload.len() as u16).to_be_bytes();
+            self.push_parts([first, 126, high, low], payload)
+        } else {
+            None
         }
-        let Some(room) = self.bytes.get_mut(self.len..end) else {
-            return false;
-        };
-        let Some((front, rest)) = room.split_first_chunk_mut() else {
-            return false;
-        };
+    }
+
+    #[inline(always)]
+    fn push_parts<const N: usize>(&mut self, head: [u8; N], payload: &[u8]) -> Option<usize> {
+        let size = N + payload.len();
+        let end = self.len + size;
+        if end >= self.limit {
+            return None;
+        }
+        let (front, rest) = self.bytes.get_mut(self.len..end)?.split_first_chunk_mut()?;
         *front = head;
         rest.copy_from_slice(payload);
         self.len = end;
-        true
+        Some(size)
     }
 
     pub(super) fn push(&mut self, bytes: &[u8]) {
@@ -71,6 +83,10 @@ impl Gather {
     }
 }
 
+/// Smallest payload that is handed to the kernel from where it lies, in bytes: below it a copy is
+/// cheaper than a write of its own.
+pub(super) const WRITE_THROUGH: usize = 8 << 10;
+
 /// How much is collected for one write, in bytes.
 const MAX: usize = 64 << 10;
 
@@ -81,10 +97,18 @@ mod tests {
     #[test]
     fn what_was_pushed_is_there_in_order() {
         let mut gather = Gather::new(usize::MAX);
-        assert!(gather.push_short([0x81, 2], b"hi"));
+        assert_eq!(gather.push_frame(OpCode::Text, b"hi"), Some(4));
         gather.push(b"--");
-        assert!(gather.push_short([0x82, 0], b""));
+        assert_eq!(gather.push_frame(OpCode::Binary, b""), Some(2));
         assert_eq!(gather.as_slice(), b"\x81\x02hi--\x82\x00");
+        assert_eq!(gather.push_frame(OpCode::Text, &[b'x'; 126]), Some(130));
+        assert_eq!(gather.as_slice()[8..13], *b"\x81\x7e\x00\x7ex");
+        assert_eq!(
+            gather.push_frame(OpCode::Text, &[b'x'; WRITE_THROUGH]),
+            None
+        );
+        gather.clear();
+        gather.push(b"12345678");
         gather.push(&[7; 3 * MAX]);
         assert!(gather.is_full() && gather.as_slice().len() == 8 + 3 * MAX);
         gather.clear();
@@ -94,10 +118,14 @@ mod tests {
     #[test]
     fn short_frames_stay_below_the_limit() {
         let mut gather = Gather::new(10);
-        assert!(gather.push_short([0, 0], b"12345"));
-        assert!(!gather.push_short([0, 0], b"6"), "it would be full");
+        assert_eq!(gather.push_frame(OpCode::Ping, b"12345"), Some(7));
+        assert_eq!(
+            gather.push_frame(OpCode::Ping, b"6"),
+            None,
+            "it would be full"
+        );
         assert!(!gather.is_full());
-        assert!(gather.push_short([0, 0], b""));
+        assert_eq!(gather.push_frame(OpCode::Ping, b""), Some(2));
         gather.push(b"x");
         assert!(gather.is_full());
     }

@@ -28,8 +28,8 @@ const WIDE: usize = 128;
 /// `xor` compiled for wider registers than the target's own: plain Rust, vectorised.
 #[inline(always)]
 fn wide<S: Simd>(_: S, payload: &mut [u8], key: [u8; 8]) {
-    // Two KiB at a time, so that the loop's own instructions hardly count.
-    let (blocks, rest) = payload.as_chunks_mut::<2048>();
+    // So much at a time that the loop's own instructions hardly count.
+    let (blocks, rest) = payload.as_chunks_mut::<512>();
     for block in blocks {
         xor(block, key);
     }

@@ -37,8 +37,10 @@ mod utf8;
 
 pub use close::{CloseCode, CloseFrame};
 pub use frame::{Header, OpCode};
-pub(crate) use receiver::{Bounds, Decoder, take_whole};
+pub(crate) use receiver::{Bounds, Decoder};
 pub use receiver::{Message, Receiver};
 pub use sender::{FrameHead, Prepared, Sender};
-pub(crate) use short::{HEAD as SHORT_HEAD, Pad, Short, take as take_short};
+pub(crate) use short::{
+    HEAD as SHORT_HEAD, MEDIUM_HEAD, Pad, Short, take as take_short, take_medium,
+};
 pub use utf8::Utf8Validator;

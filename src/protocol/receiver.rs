@@ -416,25 +416,6 @@ impl Frame {
     }
 }
 
-/// Takes the message that `input` begins with, if it is a text or binary message whole in one frame
-/// and no more than `max_recv_size`; unmasks it in place. Returns it, or what is wrong with its
-/// text, and the size of its frame. Whatever else there is, is left as it is.
-#[inline]
-pub(crate) fn take_whole(
-    input: &mut [u8],
-    max_recv_size: usize,
-) -> Option<(Result<Message<'_>, ProtocolError>, usize)> {
-    let (header, head) = Header::parse(input, 0).ok()??;
-    let data = matches!(header.opcode, OpCode::Text | OpCode::Binary);
-    if !header.fin || !data || header.len > max_recv_size as u64 {
-        return None;
-    }
-    let size = head.checked_add(usize::try_from(header.len).ok()?)?;
-    let payload = input.get_mut(head..size)?;
-    mask::apply(payload, header.mask.unwrap_or_default(), 0);
-    Some((message(header.opcode, payload), size))
-}
-
 /// Splits `len` bytes off the front of `input`, if it holds as many.
 fn split<'b>(input: &mut &'b mut [u8], len: u64) -> Option<&'b mut [u8]> {
     let len = usize::try_from(len)

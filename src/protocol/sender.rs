@@ -20,7 +20,7 @@ impl FrameHead {
     /// Makes the header of a whole message, or of a control frame, of `len` bytes of payload.
     pub fn new(opcode: OpCode, len: usize) -> Self {
         let mut bytes = [0; 10];
-        bytes[0] = 0x80 | opcode.bits();
+        bytes[0] = Self::first(opcode);
         // RFC 6455, 5.2: "the minimal number of bytes MUST be used to encode the length"
         let size = match (u8::try_from(len), u16::try_from(len)) {
             (Ok(len @ 0..=125), _) => {
@@ -43,9 +43,9 @@ impl FrameHead {
 }
 
 impl FrameHead {
-    /// Returns the header of a short frame, at most 125 bytes long.
-    pub(crate) const fn short(opcode: OpCode, len: u8) -> [u8; 2] {
-        [0x80 | opcode.bits(), len]
+    /// Returns the first byte of the header of a whole message or control frame.
+    pub(crate) const fn first(opcode: OpCode) -> u8 {
+        0x80 | opcode.bits()
     }
 }
 

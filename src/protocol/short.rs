@@ -1,14 +1,26 @@
-//! The usual message: short, in one frame, whole in the buffer.
+//! The usual message: not large, in one frame, whole in the buffer.
 //!
-//! [`take`] knows nothing else. Whatever is longer, cut, fragmented, a control frame or wrong is
+//! [`take`] and [`take_medium`] know nothing else. Whatever is longer, cut, fragmented, a control frame or wrong is
 //! left where it is, for the [`Decoder`](super::receiver::Decoder), which knows everything and
 //! finds the same messages in the same bytes.
+
+use super::mask;
 
 /// A short message, unmasked.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Short<'p> {
     Binary(&'p [u8]),
     Text(&'p str),
+}
+
+impl Short<'_> {
+    #[inline(always)]
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Binary(bytes) => bytes.len(),
+            Self::Text(text) => text.len(),
+        }
+    }
 }
 
 /// Where short payloads are unmasked to, sixteen bytes at a time.
@@ -19,8 +31,8 @@ pub(crate) enum Short<'p> {
 #[repr(align(16))]
 pub(crate) struct Pad([[u8; BLOCK]; BLOCKS]);
 
-/// Room for the 125 bytes of the longest short message, in blocks.
-const BLOCKS: usize = 8;
+/// Room for the 125 bytes of the longest short message, in blocks, and one block of zeros.
+const BLOCKS: usize = 9;
 
 impl Default for Pad {
     fn default() -> Self {
@@ -32,7 +44,7 @@ impl Default for Pad {
 /// 125 bytes, and no more than `max_recv_size`. Its frame is [`HEAD`] bytes longer than itself.
 ///
 /// `end` is the end of what was received; the bytes of `buffer` behind it are of no meaning.
-#[inline]
+#[inline(always)]
 pub(crate) fn take<'p>(
     buffer: &[u8],
     start: usize,
@@ -43,27 +55,49 @@ pub(crate) fn take<'p>(
     // At the very end of the buffer there may be less behind it than is read here.
     let window = buffer.get(start..)?.first_chunk::<WINDOW>()?;
     let [first, second, k0, k1, k2, k3, masked @ ..] = window;
-    // Unmasked, or longer, it is 126 or more.
-    let len = usize::from(second ^ MASKED);
-    let text = *first == FIN_TEXT;
-    if !(text || *first == FIN_BINARY) || len > max_recv_size.min(125) || HEAD + len > end - start {
+    // The low byte is 0 for a text message, 1 for a binary one; the high byte is its length,
+    // which is 128 or more if the frame is not masked.
+    let head = u16::from_le_bytes([*first, *second]).wrapping_sub(TEXT);
+    let len = usize::from(head >> 8);
+    if head & 0xfe != 0 || len > max_recv_size.min(125) || start + HEAD + len > end {
         return None;
     }
     let key = u32::from_ne_bytes([*k0, *k1, *k2, *k3]);
-    let blocks = len.div_ceil(BLOCK);
-    let pairs = masked.as_chunks::<BLOCK>().0.iter();
-    for (masked, clear) in pairs.zip(&mut pad.0).take(blocks) {
-        *clear = xor(masked, key);
+    let (masked, _) = masked.as_chunks::<BLOCK>();
+    let (whole, part) = (len / BLOCK, len % BLOCK);
+    for at in 0..whole {
+        pad.0[at] = xor(&masked[at], key);
     }
-    if !text {
-        return Some(Short::Binary(pad.0.as_flattened().get(..len)?));
-    }
-    if let Some(last) = blocks.checked_sub(1).and_then(|last| pad.0.get_mut(last)) {
-        *last = and(last, &KEEP[len % BLOCK]);
+    pad.0[whole] = xor_part(&masked[whole], key, KEEP[part]);
+    let clear = pad.0.as_flattened();
+    if head & 1 != 0 {
+        return Some(Short::Binary(clear.get(..len)?));
     }
     // A zero is a character, so one that is cut at `len` is as wrong as it is without.
-    let text = std::str::from_utf8(pad.0.get(..blocks)?.as_flattened()).ok()?;
+    let padded = (whole + usize::from(part > 0)) * BLOCK;
+    let text = std::str::from_utf8(clear.get(..padded)?).ok()?;
     Some(Short::Text(text.get(..len)?))
+}
+
+/// Takes the message that `input` begins with, if it is a whole, unfragmented text or binary
+/// message of 126 to 65,535 bytes, and no more than `max_recv_size`; unmasks it in place. Its frame
+/// is [`MEDIUM_HEAD`] bytes longer than itself. `None` within is text that is not UTF-8.
+#[inline(always)]
+pub(crate) fn take_medium(input: &mut [u8], max_recv_size: usize) -> Option<Option<Short<'_>>> {
+    let (head, rest) = input.split_first_chunk_mut::<MEDIUM_HEAD>()?;
+    let [first, second, l0, l1, key @ ..] = *head;
+    let kind = u16::from_le_bytes([first, second]).wrapping_sub(TEXT | MEDIUM);
+    let len = usize::from(u16::from_be_bytes([l0, l1]));
+    if kind > 1 || len < 126 || len > max_recv_size {
+        return None;
+    }
+    let payload = rest.get_mut(..len)?;
+    mask::apply(payload, key, 0);
+    Some(if kind == 1 {
+        Some(Short::Binary(payload))
+    } else {
+        simdutf8::basic::from_utf8(payload).ok().map(Short::Text)
+    })
 }
 
 /// Unmasks a block.
@@ -76,34 +110,43 @@ fn xor(block: &[u8; BLOCK], key: u32) -> [u8; BLOCK] {
     clear
 }
 
-/// Keeps a part of a block.
+/// Unmasks a block of which only a part belongs to the message.
 #[inline(always)]
-fn and(block: &[u8; BLOCK], keep: &[u8; BLOCK]) -> [u8; BLOCK] {
-    std::array::from_fn(|at| block[at] & keep[at])
+fn xor_part(block: &[u8; BLOCK], key: u32, keep: u128) -> [u8; BLOCK] {
+    let key = u128::from(key);
+    let key = key | key << 32;
+    let key = key | key << 64;
+    ((u128::from_ne_bytes(*block) ^ key) & keep).to_ne_bytes()
 }
 
 /// The header of a masked frame of at most 125 bytes, in bytes.
 pub(crate) const HEAD: usize = 6;
 
+/// The header of a masked frame of 126 to 65,535 bytes, in bytes.
+pub(crate) const MEDIUM_HEAD: usize = 8;
+
+/// The second byte's sign for a length of two bytes, as `TEXT` has it.
+const MEDIUM: u16 = 126 << 8;
+
 /// The longest short frame, in whole blocks.
 const WINDOW: usize = HEAD + BLOCKS * BLOCK;
 
-const MASKED: u8 = 0x80;
-const FIN_TEXT: u8 = 0x81;
-const FIN_BINARY: u8 = 0x82;
+/// The first two bytes of a masked text message in one frame, of length 0.
+const TEXT: u16 = 0x8081;
 const BLOCK: usize = 16;
 
 /// Which bytes of the last block belong to the message, by its length's remainder.
-const KEEP: [[u8; BLOCK]; BLOCK] = {
-    let mut keep = [[0; BLOCK]; BLOCK];
-    keep[0] = [0xff; BLOCK];
+static KEEP: [u128; BLOCK] = {
+    let mut keep = [0; BLOCK];
     let mut len = 1;
     while len < BLOCK {
+        let mut bytes = [0; BLOCK];
         let mut at = 0;
         while at < len {
-            keep[len][at] = 0xff;
+            bytes[at] = 0xff;
             at += 1;
         }
+        keep[len] = u128::from_ne_bytes(bytes);
         len += 1;
     }
     keep
@@ -135,27 +178,20 @@ mod tests {
         bytes
     }
 
-    fn size_of_frame(short: Short<'_>) -> usize {
-        match short {
-            Short::Binary(bytes) => HEAD + bytes.len(),
-            Short::Text(text) => HEAD + text.len(),
-        }
-    }
-
     #[test]
     fn only_the_usual_is_taken() {
         let mut pad = Pad::default();
         let mut taken = |bytes: &[u8], end: usize, max: usize| {
-            take(bytes, 0, end, max, &mut pad).map(|short| size_of_frame(short))
+            take(bytes, 0, end, max, &mut pad).map(|short| HEAD + short.len())
         };
-        let hello = frame(true, OpCode::Text, b"Hello", &[0xee; 150]);
+        let hello = frame(true, OpCode::Text, b"Hello", &[0xee; 180]);
         assert_eq!(taken(&hello, 11, 5), Some(11));
         assert_eq!(taken(&hello, hello.len(), 5), Some(11));
         assert_eq!(taken(&hello, 10, 5), None, "cut");
         assert_eq!(taken(&hello, 11, 4), None, "above the limit");
         assert_eq!(taken(&hello[..11], 11, 5), None, "no block to read");
         assert_eq!(taken(&[], 0, 5), None);
-        let unmasked = [&[0x81, 0x05], &[b'x'; 150][..]].concat();
+        let unmasked = [&[0x81, 0x05], &[b'x'; 180][..]].concat();
         assert_eq!(taken(&unmasked, 60, 99), None);
         let cases = [
             (true, OpCode::Continuation),
@@ -166,12 +202,12 @@ mod tests {
             (false, OpCode::Binary),
         ];
         for (fin, opcode) in cases {
-            let bytes = frame(fin, opcode, b"Hello", &[0; 150]);
+            let bytes = frame(fin, opcode, b"Hello", &[0; 180]);
             assert_eq!(taken(&bytes, 11, 99), None, "{fin} {opcode:?}");
         }
-        let reserved = [&[0xc1, 0x85], &[0; 150][..]].concat();
+        let reserved = [&[0xc1, 0x85], &[0; 180][..]].concat();
         assert_eq!(taken(&reserved, 60, 99), None);
-        let long = frame(true, OpCode::Binary, &[7; 126], &[0; 150]);
+        let long = frame(true, OpCode::Binary, &[7; 126], &[0; 180]);
         assert_eq!(taken(&long, long.len(), 999), None);
     }
 
@@ -180,7 +216,7 @@ mod tests {
         let mut pad = Pad::default();
         // Bytes behind the message that would complete the character do not.
         for text in [&b"\xe2\x82"[..], b"aaaaaaaaaaaaaaa\xc3", b"\xff", b"ab\x80"] {
-            let bytes = frame(true, OpCode::Text, text, &[0xac; 150]);
+            let bytes = frame(true, OpCode::Text, text, &[0xac; 180]);
             assert!(take(&bytes, 0, bytes.len(), 99, &mut pad).is_none());
         }
     }
@@ -200,7 +236,7 @@ mod tests {
             let mut bytes = frame(true, opcode, &payload, &behind);
             let mut pad = Pad::default();
             let room = bytes.len();
-            bytes.extend_from_slice(&[0xdd; 150]);
+            bytes.extend_from_slice(&[0xdd; 180]);
             let short = take(&bytes, 0, room, 4096, &mut pad);
             let mut receiver = Receiver::new(&Limits::default());
             let mut clear = bytes.clone();
@@ -208,7 +244,7 @@ mod tests {
             let whole = receiver.next(&mut input);
             match short {
                 Some(short) => {
-                    prop_assert_eq!(size_of_frame(short), room - input.len());
+                    prop_assert_eq!(HEAD + short.len(), room - input.len());
                     let message = match short {
                         Short::Binary(bytes) => Message::Binary(bytes),
                         Short::Text(text) => Message::Text(text),

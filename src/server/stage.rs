@@ -11,7 +11,7 @@ use crate::event::{
 };
 use crate::handshake::{Refusal, Request, Upgrade};
 use crate::protocol::{
-    CloseCode, CloseFrame, Message, Pad, SHORT_HEAD, Short, take_short, take_whole,
+    CloseCode, CloseFrame, MEDIUM_HEAD, Pad, SHORT_HEAD, Short, take_medium, take_short,
 };
 
 /// One connection, its handlers and the server's: three disjoint borrows, so that a payload may
@@ -353,14 +353,9 @@ enum Broken {
     Protocol(ProtocolError),
 }
 
-impl From<HandlerError> for Broken {
-    fn from(error: HandlerError) -> Self {
-        Self::Handler(error)
-    }
-}
-
 impl Batch<'_> {
     /// Delivers until something unusual comes up. The peer is quiet.
+    #[inline(never)]
     fn run(
         &mut self,
         buffer: &mut [u8],
@@ -368,56 +363,35 @@ impl Batch<'_> {
         messages: &mut usize,
         pad: &mut Pad,
     ) -> Result<(), Broken> {
+        let slot = self.slot;
         let mut at = self.at;
-        let mut left = *messages;
-        while at < end && left > 0 {
-            let Some(peer) = self
-                .core
-                .peers
-                .get(self.slot)
-                .filter(|peer| peer.is_quiet())
-            else {
+        while at < end && *messages > 0 {
+            let Some(peer) = self.core.peers.get(slot).filter(|peer| peer.is_quiet()) else {
                 break;
             };
             let max = peer.max_recv_size();
-            left -= 1;
-            *messages = left;
-            match take_short(buffer, at, end, max, pad) {
-                Some(Short::Text(text)) => {
-                    at += SHORT_HEAD + text.len();
-                    self.at = at;
-                    if let Some(handler) = &mut self.text {
-                        handler(&mut Connection::new(self.core, self.slot), text)?;
-                    }
-                }
-                Some(Short::Binary(bytes)) => {
-                    at += SHORT_HEAD + bytes.len();
-                    self.at = at;
-                    if let Some(handler) = &mut self.binary {
-                        handler(&mut Connection::new(self.core, self.slot), bytes)?;
-                    }
-                }
-                None => {
-                    let Some((message, size)) = take_whole(&mut buffer[at..end], max) else {
-                        *messages = left + 1;
-                        break;
-                    };
-                    at += size;
-                    self.at = at;
-                    self.deliver(message.map_err(Broken::Protocol)?)?;
-                }
+            let message = if let Some(short) = take_short(buffer, at, end, max, pad) {
+                at += SHORT_HEAD + short.len();
+                short
+            } else if let Some(medium) = take_medium(&mut buffer[at..end], max) {
+                let medium = medium.ok_or(Broken::Protocol(ProtocolError::BadUtf8))?;
+                at += MEDIUM_HEAD + medium.len();
+                medium
+            } else {
+                break;
+            };
+            *messages -= 1;
+            self.at = at;
+            let conn = &mut Connection::new(self.core, slot);
+            let done = match message {
+                Short::Text(text) => self.text.as_mut().map(|handler| handler(conn, text)),
+                Short::Binary(bytes) => self.binary.as_mut().map(|handler| handler(conn, bytes)),
+            };
+            if let Some(Err(error)) = done {
+                return Err(Broken::Handler(error));
             }
         }
         Ok(())
-    }
-
-    fn deliver(&mut self, message: Message<'_>) -> Result<(), HandlerError> {
-        let conn = &mut Connection::new(self.core, self.slot);
-        match (message, &mut self.text, &mut self.binary) {
-            (Message::Text(text), Some(handler), _) => handler(conn, text),
-            (Message::Binary(bytes), _, Some(handler)) => handler(conn, bytes),
-            _ => Ok(()),
-        }
     }
 }
 
