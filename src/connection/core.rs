@@ -16,8 +16,8 @@ use crate::stats::Stats;
 pub(crate) struct Core {
     pub(crate) config: Config,
     pub(crate) peers: Slab<Peer>,
-    /// The connection whose events are being delivered, if any.
-    pub(crate) current: Option<usize>,
+    /// The connection whose events are being delivered, or [`NOBODY`].
+    pub(crate) current: usize,
     /// What `current` was sent and the kernel was not offered yet.
     pub(crate) out: Gather,
     /// Connections to look at before the turn ends.
@@ -38,7 +38,7 @@ impl Core {
             out: Gather::new(config.limits.max_backlog / 2),
             config,
             peers: Slab::new(),
-            current: None,
+            current: NOBODY,
             dirty: Vec::new(),
             ready: 0,
             shutdown: false,
@@ -64,7 +64,7 @@ impl Core {
         };
         self.ready += usize::from(phase == Phase::Open);
         self.ready -= usize::from(peer.phase == Phase::Open);
-        peer.phase = phase;
+        peer.set_phase(phase);
     }
 
     /// Takes the next connection that was marked.
@@ -85,7 +85,7 @@ impl Core {
         payload: &[u8],
     ) -> Result<usize, SendError> {
         // The usual message: not large, to whom is being read, and nothing queued before it.
-        if self.current == Some(slot)
+        if self.current == slot
             && let Some(peer) = self.peers.get(slot)
             && peer.is_quiet()
             && payload.len() <= peer.max_send_size
@@ -151,9 +151,7 @@ impl Core {
             return Ok(0);
         }
         if let Some(peer) = self.peers.get_mut(slot) {
-            peer.outbox
-                .get_or_insert_default()
-                .push_shared(prepared.frame());
+            peer.enqueue_shared(prepared.frame());
         }
         self.mark(slot);
         Ok(size)
@@ -165,7 +163,7 @@ impl Core {
         let Some(peer) = self.peers.get_mut(slot) else {
             return false;
         };
-        if self.current != Some(slot) || peer.outbox.is_some() {
+        if self.current != slot || peer.is_queued() {
             return false;
         }
         if payload.len() >= WRITE_THROUGH {
@@ -244,7 +242,7 @@ impl Core {
         let Some(peer) = self.peers.get_mut(slot) else {
             return;
         };
-        if self.current == Some(slot) && peer.outbox.is_none() {
+        if self.current == slot && !peer.is_queued() {
             self.out.push(bytes);
         } else {
             peer.enqueue(bytes);
@@ -254,7 +252,7 @@ impl Core {
 
     /// Offers the kernel what `current` was sent, if it is this connection.
     pub(crate) fn release_out(&mut self, slot: usize) {
-        if self.current != Some(slot) || self.out.is_empty() {
+        if self.current != slot || self.out.is_empty() {
             return;
         }
         if let Some(peer) = self.peers.get_mut(slot) {
@@ -265,7 +263,7 @@ impl Core {
 
     /// Offers the kernel what `current` was sent: `slot`, which is quiet and stays so if this
     /// returns true.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn release_usual(&mut self, slot: usize) -> bool {
         let Some(peer) = self.peers.get_mut(slot).filter(|peer| peer.is_quiet()) else {
             return false;
@@ -277,7 +275,7 @@ impl Core {
 
     /// Forgets what `current` was sent, if it is this connection: it is cut.
     pub(crate) fn discard_out(&mut self, slot: usize) {
-        if self.current == Some(slot) {
+        if self.current == slot {
             self.out.clear();
         }
     }
@@ -322,6 +320,9 @@ impl Core {
             .map(|(slot, _)| slot)
     }
 }
+
+/// No connection's slot.
+pub(crate) const NOBODY: usize = usize::MAX;
 
 /// Why nothing can be sent in `phase`.
 pub(super) fn unsendable(phase: Phase) -> SendError {

@@ -33,7 +33,7 @@ impl Gather {
     }
 
     pub(super) fn as_slice(&self) -> &[u8] {
-        self.bytes.get(..self.len).unwrap_or_default()
+        &self.bytes[..self.len]
     }
 
     /// Appends a message that is not large as a frame, unless it would be full then; returns the

@@ -13,7 +13,7 @@ mod names;
 mod outbox;
 mod peer;
 
-pub(crate) use self::core::Core;
+pub(crate) use self::core::{Core, NOBODY};
 pub use cursor::{Connection, ConnectionId};
 pub(crate) use handle::Command;
 pub use handle::Handle;

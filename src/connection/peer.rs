@@ -3,6 +3,7 @@
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::data::Data;
 use super::names::{Addr, Names};
@@ -56,7 +57,7 @@ pub(crate) struct Peer {
     /// In `dirty` of the core, to be looked at before the turn ends.
     pub(super) dirty: bool,
     marks: Marks,
-    pub(super) outbox: Option<Box<Outbox>>,
+    outbox: Option<Box<Outbox>>,
     passing: Option<Box<Passing>>,
     pub(super) max_recv_size: usize,
     pub(super) max_send_size: usize,
@@ -66,7 +67,7 @@ pub(crate) struct Peer {
 }
 
 /// What is out of the usual, in one byte: the usual is told at a glance.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 struct Marks(u8);
 
 impl Marks {
@@ -78,6 +79,14 @@ impl Marks {
     const PROGRESS: u8 = 4;
     /// The slow-consumer policy closed it, and `Error` has not told so yet.
     const TOO_SLOW: u8 = 8;
+    /// There is an outbox.
+    const QUEUED: u8 = 16;
+    /// There is more in `passing` than the request.
+    const PASSING: u8 = 32;
+    /// The phase is another than `Open`.
+    const NOT_OPEN: u8 = 64;
+    /// There is TLS, which may hold something back.
+    const SECURE: u8 = 128;
 
     fn has(self, mark: u8) -> bool {
         self.0 & mark != 0
@@ -116,13 +125,18 @@ impl Peer {
         addr: Option<SocketAddr>,
         limits: &Limits,
     ) -> Self {
+        let secure = if transport.is_secure() {
+            Marks::SECURE
+        } else {
+            0
+        };
         Self {
             serial,
             transport,
             sender: Sender::default(),
             phase: Phase::Opening,
             dirty: false,
-            marks: Marks::default(),
+            marks: Marks(Marks::NOT_OPEN | secure),
             outbox: None,
             passing: None,
             max_recv_size: limits.max_recv_size,
@@ -139,10 +153,7 @@ impl Peer {
 
     /// Returns where handlers of this connection are registered.
     pub(super) fn register(&mut self) -> &mut Handlers {
-        self.passing
-            .get_or_insert_default()
-            .registered
-            .get_or_insert_default()
+        self.passing_mut().registered.get_or_insert_default()
     }
 
     /// Takes the handlers that were set since the last event.
@@ -160,8 +171,7 @@ impl Peer {
 
     /// Gives an answer to the opening handshake; the first one counts.
     pub(crate) fn refuse(&mut self, refusal: impl Into<Refusal>) {
-        self.passing
-            .get_or_insert_default()
+        self.passing_mut()
             .refusal
             .get_or_insert_with(|| refusal.into());
     }
@@ -172,10 +182,7 @@ impl Peer {
 
     /// Says why the connection ends; the first cause counts.
     pub(crate) fn end(&mut self, ending: Ending) {
-        self.passing
-            .get_or_insert_default()
-            .ending
-            .get_or_insert(ending);
+        self.passing_mut().ending.get_or_insert(ending);
     }
 
     pub(crate) fn take_ending(&mut self) -> Option<Ending> {
@@ -197,13 +204,27 @@ impl Peer {
             ending,
             broken,
         } = passing;
-        let empty = request.is_none()
-            && registered.is_none()
-            && refusal.is_none()
-            && ending.is_none()
-            && broken.is_none();
-        if empty {
-            self.passing = None;
+        if registered.is_none() && refusal.is_none() && ending.is_none() && broken.is_none() {
+            self.marks.take(Marks::PASSING);
+            if request.is_none() {
+                self.passing = None;
+            }
+        }
+    }
+
+    /// Returns the place for what passes, all but the request.
+    fn passing_mut(&mut self) -> &mut Passing {
+        self.marks.set(Marks::PASSING);
+        self.passing.get_or_insert_default()
+    }
+
+    /// Moves on to a later phase.
+    pub(super) fn set_phase(&mut self, phase: Phase) {
+        self.phase = phase;
+        if phase == Phase::Open {
+            self.marks.take(Marks::NOT_OPEN);
+        } else {
+            self.marks.set(Marks::NOT_OPEN);
         }
     }
 
@@ -243,17 +264,36 @@ impl Peer {
 
     /// Appends the bytes to what is queued.
     pub(crate) fn enqueue(&mut self, bytes: &[u8]) {
-        self.outbox.get_or_insert_default().push(bytes);
+        self.outbox_mut().push(bytes);
     }
 
-    /// Returns whether the connection is open and nothing waits to be sent, told or done.
-    #[inline]
+    /// Appends a message that others are sent too.
+    pub(super) fn enqueue_shared(&mut self, bytes: &Arc<[u8]>) {
+        self.outbox_mut().push_shared(bytes);
+    }
+
+    /// Returns whether something is queued.
+    pub(super) fn is_queued(&self) -> bool {
+        self.outbox.is_some()
+    }
+
+    fn outbox_mut(&mut self) -> &mut Outbox {
+        self.marks.set(Marks::QUEUED);
+        self.outbox.get_or_insert_default()
+    }
+
+    fn drop_outbox(&mut self) {
+        self.marks.take(Marks::QUEUED);
+        self.outbox = None;
+    }
+
+    /// Returns whether the connection is open, without TLS, and nothing waits to be sent, told or
+    /// done.
+    #[inline(always)]
     pub(crate) fn is_quiet(&self) -> bool {
-        self.phase == Phase::Open
-            && self.marks.0 == 0
-            && self.outbox.is_none()
-            && self.passing.is_none()
-            && !self.transport.is_secure()
+        debug_assert_eq!(self.marks.has(Marks::QUEUED), self.outbox.is_some());
+        debug_assert_eq!(self.marks.has(Marks::NOT_OPEN), self.phase != Phase::Open);
+        self.marks.0 == 0
     }
 
     /// Writes `bytes` to a peer that is quiet; returns whether it took all of them. If not, the rest
@@ -300,7 +340,7 @@ impl Peer {
         let mut taken = match result {
             Ok(taken) => taken,
             Err(error) => {
-                self.passing.get_or_insert_default().broken = Some(error);
+                self.passing_mut().broken = Some(error);
                 return;
             }
         };
@@ -326,7 +366,7 @@ impl Peer {
             .as_deref_mut()
             .and_then(|passing| passing.broken.take())
         {
-            self.outbox = None;
+            self.drop_outbox();
             return Err(error);
         }
         while let Some(outbox) = self.outbox.as_deref_mut() {
@@ -344,7 +384,7 @@ impl Peer {
                 return Ok(false);
             }
             if outbox.len() == 0 {
-                self.outbox = None;
+                self.drop_outbox();
             }
         }
         let flushed = self.transport.flush()?;

@@ -44,10 +44,11 @@ impl Handlers {
     }
 
     /// Returns the handlers of the two kinds of message.
+    #[inline(always)]
     pub(crate) fn messages(
         &mut self,
-    ) -> (Option<&mut Handler<Utf8>>, Option<&mut Handler<Binary>>) {
-        (self.utf8.as_mut(), self.binary.as_mut())
+    ) -> (&mut Option<Handler<Utf8>>, &mut Option<Handler<Binary>>) {
+        (&mut self.utf8, &mut self.binary)
     }
 
     /// Overwrites each slot that `newer` fills.

@@ -166,9 +166,10 @@ impl Decoder {
         result
     }
 
-    /// Returns whether the next byte begins a frame of a new message.
+    /// Returns whether the next byte begins a frame of a new message, unless a Close frame or a
+    /// fault ended the stream.
     pub(crate) fn is_idle(&self) -> bool {
-        self.partial.is_none() && !self.done
+        self.partial.is_none()
     }
 
     /// Returns whether bytes are kept: of a message under way, or of the one handed out last.

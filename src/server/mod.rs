@@ -400,9 +400,9 @@ impl Source {
 
     fn of(token: Token) -> Self {
         match token.0 {
+            tag if tag & LISTENERS == 0 => Self::Connection(tag),
             usize::MAX => Self::Waker,
-            bits if bits & LISTENERS != 0 => Self::Listener(bits & !LISTENERS),
-            tag => Self::Connection(tag),
+            bits => Self::Listener(bits & !LISTENERS),
         }
     }
 }

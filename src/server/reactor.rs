@@ -14,10 +14,10 @@ use std::time::Instant;
 
 use slab::Slab;
 
-use self::link::Link;
+use self::link::{Flags, Link};
 use super::stage::{Stage, drop_caught, emit_hub};
 use super::timers::{Entry, Wheel};
-use crate::connection::{Core, Peer, Phase};
+use crate::connection::{Core, NOBODY, Peer, Phase};
 use crate::error::HandshakeError;
 use crate::event::{Accept, Accepted, Connect, Drain, Handlers, Verdict};
 use crate::protocol::Pad;
@@ -119,7 +119,7 @@ impl Reactor {
     /// Delivers the first event of a connection.
     pub(super) fn welcome(&mut self, slot: usize) {
         self.arm(slot);
-        self.core.current = Some(slot);
+        self.core.current = slot;
         let verdict = self
             .stage(slot)
             .and_then(|mut stage| stage.emit::<Connect>(()));
@@ -129,26 +129,7 @@ impl Reactor {
             peer.refuse(403);
         }
         self.settle(slot);
-        self.core.current = None;
-    }
-
-    /// Takes news of a socket: an edge of readiness.
-    pub(super) fn ready(&mut self, tag: usize, readable: bool, hangup: bool) {
-        let slot = tag & SLOTS;
-        let (Some(link), Some(peer)) = (self.links.get_mut(slot), self.core.peers.get(slot)) else {
-            return;
-        };
-        if connection_tag(slot, peer.serial) != tag {
-            return;
-        }
-        link.readable |= readable;
-        link.hangup |= hangup;
-        if link.is_usual() && peer.is_quiet() {
-            self.serve_usual(slot);
-        } else if !link.waiting {
-            self.serve(slot);
-        }
-        // What waits for its turn anyway is served then.
+        self.core.current = NOBODY;
     }
 
     /// Begins a turn: who waits now is served in it, who comes to wait in the next.
@@ -163,7 +144,7 @@ impl Reactor {
             let Some(link) = self.links.get_mut(slot) else {
                 continue;
             };
-            if std::mem::take(&mut link.waiting) {
+            if link.flags.clear(Flags::WAITING) {
                 self.serve(slot);
             }
         }
@@ -235,7 +216,7 @@ impl Reactor {
 
     /// Sends the replies; returns whether that was all there is to do. It is nearly always.
     fn send_only(&mut self, slot: usize) -> bool {
-        let usual = |link: &Link| link.phase == Phase::Open && !link.paused;
+        let usual = |link: &Link| link.phase == Phase::Open && !link.flags.has(Flags::PAUSED);
         if !self.links.get(slot).is_some_and(usual)
             || !self.core.peers.get(slot).is_some_and(Peer::is_quiet)
         {
@@ -255,11 +236,12 @@ impl Reactor {
             link.hear(self.now);
         }
         let phase = peer.phase;
-        if phase == Phase::Draining && peer.backlog() == 0 && !link.fin {
+        if phase == Phase::Draining && peer.backlog() == 0 && !link.flags.has(Flags::FIN) {
             // The peer may be gone already; nothing more is wanted of it.
-            link.fin = peer.transport.shutdown_write().unwrap_or(true);
+            let sent = peer.transport.shutdown_write().unwrap_or(true);
+            link.flags.set_if(Flags::FIN, sent);
         }
-        if phase == Phase::Draining && link.fin && link.eof {
+        if phase == Phase::Draining && link.flags.has(Flags::FIN) && link.flags.has(Flags::EOF) {
             self.core.set_phase(slot, Phase::Gone);
         }
         let Some(peer) = self.core.peers.get(slot) else {
@@ -267,8 +249,8 @@ impl Reactor {
         };
         let (before, phase) = (link.phase, peer.phase);
         link.phase = phase;
-        if link.paused && !is_stalled(&self.core, peer) {
-            link.paused = false;
+        if link.flags.has(Flags::PAUSED) && !is_stalled(&self.core, peer) {
+            link.flags.clear(Flags::PAUSED);
             self.requeue(slot);
         }
         if phase == before {
@@ -294,11 +276,11 @@ impl Reactor {
         let (Some(link), Some(peer)) = (self.links.get_mut(slot), self.core.peers.get(slot)) else {
             return;
         };
-        if peer.phase == Phase::Gone || !(link.readable || link.has_unread()) {
+        if peer.phase == Phase::Gone || !(link.flags.has(Flags::READABLE) || link.has_unread()) {
             return;
         }
         if is_stalled(&self.core, peer) {
-            link.paused = true;
+            link.flags.set(Flags::PAUSED);
         } else {
             self.wait_turn(slot);
         }
@@ -307,7 +289,7 @@ impl Reactor {
     /// Puts a connection on the list for the next turn.
     fn wait_turn(&mut self, slot: usize) {
         if let Some(link) = self.links.get_mut(slot)
-            && !std::mem::replace(&mut link.waiting, true)
+            && !link.flags.set(Flags::WAITING)
         {
             self.waiting.push(slot);
         }

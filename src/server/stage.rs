@@ -42,7 +42,7 @@ impl Stage<'_> {
     /// Delivers the messages at the start of `buffer[..end]` as long as each is whole there, in one
     /// frame, and nothing comes of it but replies. Returns how many bytes they took. The rest, if
     /// any, is for a decoder.
-    #[inline]
+    #[inline(always)]
     pub(super) fn emit_usual(
         &mut self,
         buffer: &mut [u8],
@@ -50,27 +50,42 @@ impl Stage<'_> {
         messages: &mut usize,
         pad: &mut Pad,
     ) -> usize {
-        let own = self.own.as_deref_mut();
-        let (own_text, own_binary) = own.map(Handlers::messages).unwrap_or_default();
-        let (text, binary) = self.handlers.messages();
+        let (mut text, mut binary) = self.handlers.messages();
+        if let Some(own) = self.own.as_deref_mut() {
+            let (own_text, own_binary) = own.messages();
+            text = if own_text.is_some() { own_text } else { text };
+            binary = if own_binary.is_some() {
+                own_binary
+            } else {
+                binary
+            };
+        }
         let mut batch = Batch {
             core: self.core,
             slot: self.slot,
-            text: own_text.or(text),
-            binary: own_binary.or(binary),
+            text,
+            binary,
+            buffer,
+            pad,
+            end,
             at: 0,
+            left: *messages,
+            broken: None,
         };
         // One net for all of them; what it catches is as in `call`.
-        let result = catch_unwind(AssertUnwindSafe(|| batch.run(buffer, end, messages, pad)));
-        let at = batch.at;
-        match result {
-            Ok(Ok(())) => {}
-            Ok(Err(Broken::Handler(error))) => self.handler_failed(error),
-            Ok(Err(Broken::Protocol(error))) => {
-                self.fail(error);
-                return end;
-            }
-            Err(panic) => self.handler_failed(HandlerError::from_panic(&*panic)),
+        let result = catch_unwind(AssertUnwindSafe(|| batch.run()));
+        let Batch {
+            at, left, broken, ..
+        } = batch;
+        *messages = left;
+        if result.is_ok() && broken.is_none() {
+            return at;
+        }
+        match (result, broken) {
+            (Err(panic), _) => self.handler_failed(HandlerError::from_panic(&*panic)),
+            (Ok(()), Some(Broken::Handler(error))) => self.handler_failed(error),
+            (Ok(()), Some(Broken::Protocol(error))) => self.fail(error),
+            (Ok(()), None) => {}
         }
         at
     }
@@ -341,10 +356,16 @@ impl Stage<'_> {
 struct Batch<'a> {
     core: &'a mut Core,
     slot: usize,
-    text: Option<&'a mut Handler<Utf8>>,
-    binary: Option<&'a mut Handler<Binary>>,
+    text: &'a mut Option<Handler<Utf8>>,
+    binary: &'a mut Option<Handler<Binary>>,
+    buffer: &'a mut [u8],
+    pad: &'a mut Pad,
+    end: usize,
     /// How many bytes were delivered, with the message whose handler runs.
     at: usize,
+    /// How many messages may still be delivered.
+    left: usize,
+    broken: Option<Broken>,
 }
 
 /// What ended a batch early.
@@ -355,43 +376,43 @@ enum Broken {
 
 impl Batch<'_> {
     /// Delivers until something unusual comes up. The peer is quiet.
-    #[inline(never)]
-    fn run(
-        &mut self,
-        buffer: &mut [u8],
-        end: usize,
-        messages: &mut usize,
-        pad: &mut Pad,
-    ) -> Result<(), Broken> {
+    fn run(&mut self) {
         let slot = self.slot;
-        let mut at = self.at;
-        while at < end && *messages > 0 {
+        while self.at < self.end && self.left > 0 {
             let Some(peer) = self.core.peers.get(slot).filter(|peer| peer.is_quiet()) else {
-                break;
+                return;
             };
             let max = peer.max_recv_size();
-            let message = if let Some(short) = take_short(buffer, at, end, max, pad) {
-                at += SHORT_HEAD + short.len();
+            let short = take_short(self.buffer, self.at, self.end, max, self.pad);
+            let message = if let Some(short) = short {
+                self.at += SHORT_HEAD + short.len();
                 short
-            } else if let Some(medium) = take_medium(&mut buffer[at..end], max) {
-                let medium = medium.ok_or(Broken::Protocol(ProtocolError::BadUtf8))?;
-                at += MEDIUM_HEAD + medium.len();
-                medium
             } else {
-                break;
+                match take_medium(&mut self.buffer[self.at..self.end], max) {
+                    Some(Some(medium)) => {
+                        self.at += MEDIUM_HEAD + medium.len();
+                        medium
+                    }
+                    Some(None) => {
+                        self.at = self.end;
+                        self.broken = Some(Broken::Protocol(ProtocolError::BadUtf8));
+                        return;
+                    }
+                    None => return,
+                }
             };
-            *messages -= 1;
-            self.at = at;
+            self.left -= 1;
             let conn = &mut Connection::new(self.core, slot);
-            let done = match message {
-                Short::Text(text) => self.text.as_mut().map(|handler| handler(conn, text)),
-                Short::Binary(bytes) => self.binary.as_mut().map(|handler| handler(conn, bytes)),
+            let done = match (message, &mut self.text, &mut self.binary) {
+                (Short::Text(text), Some(handler), _) => handler(conn, text),
+                (Short::Binary(bytes), _, Some(handler)) => handler(conn, bytes),
+                _ => continue,
             };
-            if let Some(Err(error)) = done {
-                return Err(Broken::Handler(error));
+            if let Err(error) = done {
+                self.broken = Some(Broken::Handler(error));
+                return;
             }
         }
-        Ok(())
     }
 }
 

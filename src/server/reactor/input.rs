@@ -1,10 +1,11 @@
 //! From readiness to handlers: reading a connection, and delivering what came.
 
 use std::io;
+use std::ops::Range;
 
-use super::link::{Pending, Share};
-use super::{Reactor, is_stalled};
-use crate::connection::{Peer, Phase};
+use super::link::{Flags, Pending, Share};
+use super::{Reactor, SLOTS, connection_tag, is_stalled};
+use crate::connection::{NOBODY, Peer, Phase};
 use crate::error::{ProtocolError, SendError};
 use crate::event::{Binary, Ping, Pong, Utf8, Verdict};
 use crate::handshake;
@@ -13,42 +14,74 @@ use crate::server::stage::Stage;
 use crate::transport::Received;
 
 impl Reactor {
-    /// Serves a connection of which [`Link::is_usual`] and [`Peer::is_quiet`] are true, the usual
-    /// way: one read that brings whole messages, one write that takes the replies. Whatever is not
-    /// usual is left for those who know everything.
-    #[inline]
-    pub(super) fn serve_usual(&mut self, slot: usize) {
-        debug_assert!(self.core.out.is_empty(), "the last connection was settled");
-        let (Some(link), Some(peer)) = (self.links.get_mut(slot), self.core.peers.get_mut(slot))
-        else {
+    /// Takes news of a socket: an edge of readiness.
+    ///
+    /// The usual way is all here: an open connection with nothing half-done, one read that brings
+    /// whole messages, one write that takes the replies. Whatever is not usual is left for those
+    /// who know everything.
+    #[inline(never)]
+    pub(in crate::server) fn ready(&mut self, tag: usize, readable: bool, hangup: bool) {
+        let Self {
+            core,
+            links,
+            handlers,
+            buffer,
+            pad,
+            now,
+            ..
+        } = self;
+        let slot = tag & SLOTS;
+        let Some(link) = links.get_mut(slot) else {
             return;
         };
-        let room = self.buffer.len();
-        let size = match peer.transport.read_plain(&mut self.buffer) {
+        let Some(peer) = core.peers.get_mut(slot) else {
+            return;
+        };
+        if connection_tag(slot, peer.serial) != tag {
+            return;
+        }
+        link.flags.set_if(Flags::READABLE, readable);
+        link.flags.set_if(Flags::HANGUP, hangup);
+        if !link.is_usual() || !peer.is_quiet() {
+            // What waits for its turn anyway is served then.
+            if !link.flags.has(Flags::WAITING) {
+                self.serve(slot);
+            }
+            return;
+        }
+        debug_assert!(core.out.is_empty(), "the last connection was settled");
+        let room = buffer.len();
+        let size = match peer.transport.read_plain(buffer) {
             Some(Ok(size)) if size > 0 && size < room => size,
             Some(result) => return self.serve_read(slot, result),
             None => return self.serve(slot),
         };
-        link.readable = false;
-        link.stamp = self.now;
-        self.core.current = Some(slot);
-        let mut messages = self.core.config.turn_messages;
+        link.flags.clear(Flags::READABLE);
+        link.stamp = *now;
+        core.current = slot;
+        let mut messages = core.config.turn_messages;
         let mut stage = Stage {
-            core: &mut self.core,
+            core,
             own: &mut link.own,
-            handlers: &mut self.handlers,
+            handlers,
             slot,
         };
-        let used = stage.emit_usual(&mut self.buffer, size, &mut messages, &mut self.pad);
-        if used == size && self.core.release_usual(slot) {
-            self.core.current = None;
-            return;
+        let used = stage.emit_usual(buffer, size, &mut messages, pad);
+        if used == size && core.release_usual(slot) {
+            core.current = NOBODY;
+        } else {
+            self.serve_rest(slot, used..size, messages);
         }
+    }
+
+    /// Goes on where the usual way ended, with the rest of the buffer.
+    #[cold]
+    fn serve_rest(&mut self, slot: usize, rest: Range<usize>, messages: usize) {
         let mut share = self.share();
-        share.bytes = share.bytes.saturating_sub(size);
+        share.bytes = share.bytes.saturating_sub(rest.end);
         share.messages = messages;
-        if used < size {
-            self.deliver_rest(slot, used..size, false, &mut share);
+        if !rest.is_empty() {
+            self.deliver_rest(slot, rest, false, &mut share);
         }
         self.go_on(slot, share);
     }
@@ -57,7 +90,7 @@ impl Reactor {
     #[cold]
     fn serve_read(&mut self, slot: usize, result: io::Result<usize>) {
         let mut share = self.share();
-        self.core.current = Some(slot);
+        self.core.current = slot;
         match Received::of(result, self.buffer.len()) {
             Ok(Some(received)) => _ = self.received(slot, 0, received, &mut share),
             Ok(None) => {}
@@ -70,7 +103,7 @@ impl Reactor {
     pub(super) fn serve(&mut self, slot: usize) {
         debug_assert!(self.core.out.is_empty(), "the last connection was settled");
         let mut share = self.share();
-        self.core.current = Some(slot);
+        self.core.current = slot;
         self.consume_unread(slot, &mut share);
         self.go_on(slot, share);
     }
@@ -79,7 +112,7 @@ impl Reactor {
     fn go_on(&mut self, slot: usize, mut share: Share) {
         while self.wants_input(slot, &share) && self.read(slot, &mut share) {}
         self.settle(slot);
-        self.core.current = None;
+        self.core.current = NOBODY;
         self.requeue(slot);
     }
 
@@ -112,7 +145,7 @@ impl Reactor {
         let (Some(link), Some(peer)) = (self.links.get(slot), self.core.peers.get(slot)) else {
             return false;
         };
-        link.readable
+        link.flags.has(Flags::READABLE)
             && !link.has_unread()
             && !share.is_used_up()
             && peer.phase != Phase::Gone
@@ -141,7 +174,7 @@ impl Reactor {
 
     fn lost(&mut self, slot: usize, error: io::Error) {
         if let Some(link) = self.links.get_mut(slot) {
-            link.readable = false;
+            link.flags.clear(Flags::READABLE);
         }
         if let Some(mut stage) = self.stage(slot) {
             stage.lost(error);
@@ -161,10 +194,14 @@ impl Reactor {
             return false;
         };
         // A hang-up was reported before or with these bytes: its edge will not come again.
-        link.hangup &= !received.blocked;
-        let more = !received.eof && (!received.drained || link.hangup);
-        link.readable = more;
-        link.eof |= received.eof;
+        if received.blocked {
+            link.flags.clear(Flags::HANGUP);
+        }
+        let more = !received.eof && (!received.drained || link.flags.has(Flags::HANGUP));
+        if !more {
+            link.flags.clear(Flags::READABLE);
+        }
+        link.flags.set_if(Flags::EOF, received.eof);
         if received.bytes > 0 {
             link.hear(self.now);
         }
@@ -198,7 +235,7 @@ impl Reactor {
     fn deliver_rest(
         &mut self,
         slot: usize,
-        range: std::ops::Range<usize>,
+        range: Range<usize>,
         eof: bool,
         share: &mut Share,
     ) -> bool {
@@ -210,8 +247,10 @@ impl Reactor {
             && let Some(link) = self.links.get_mut(slot)
         {
             link.keep_unread(input[input.len() - left..].to_vec(), 0);
-            link.eof &= !eof;
-            link.readable |= eof;
+            if eof {
+                link.flags.clear(Flags::EOF);
+                link.flags.set(Flags::READABLE);
+            }
         }
         self.buffer = buffer;
         left == 0

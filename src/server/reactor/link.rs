@@ -17,18 +17,50 @@ pub(super) struct Link {
     pub(super) due: u64,
     /// The phase that the deadline is of.
     pub(super) phase: Phase,
+    pub(super) flags: Flags,
+}
+
+/// Where the input of a connection stands.
+#[derive(Clone, Copy)]
+pub(super) struct Flags(u8);
+
+impl Flags {
     /// The socket may have more to read.
-    pub(super) readable: bool,
+    pub(super) const READABLE: u8 = 1;
     /// The peer's FIN is in the kernel, behind what it sent.
-    pub(super) hangup: bool,
+    pub(super) const HANGUP: u8 = 2;
     /// The peer's FIN was read.
-    pub(super) eof: bool,
+    pub(super) const EOF: u8 = 4;
     /// Our FIN was sent.
-    pub(super) fin: bool,
+    pub(super) const FIN: u8 = 8;
     /// Not read, because the peer does not read either.
-    pub(super) paused: bool,
+    pub(super) const PAUSED: u8 = 16;
     /// In `waiting` of the reactor.
-    pub(super) waiting: bool,
+    pub(super) const WAITING: u8 = 32;
+
+    pub(super) fn has(self, flag: u8) -> bool {
+        self.0 & flag != 0
+    }
+
+    /// Sets a flag; returns whether it was set before.
+    pub(super) fn set(&mut self, flag: u8) -> bool {
+        let had = self.has(flag);
+        self.0 |= flag;
+        had
+    }
+
+    /// Sets a flag if `on`.
+    #[inline(always)]
+    pub(super) fn set_if(&mut self, flag: u8, on: bool) {
+        self.0 |= flag * u8::from(on);
+    }
+
+    /// Clears a flag; returns whether it was set before.
+    pub(super) fn clear(&mut self, flag: u8) -> bool {
+        let had = self.has(flag);
+        self.0 &= !flag;
+        had
+    }
 }
 
 /// Input that is not used up yet. An idle connection has none.
@@ -48,21 +80,15 @@ impl Link {
             stamp: now,
             due: 0,
             phase: Phase::Opening,
-            readable: false,
-            hangup: false,
-            eof: false,
-            fin: false,
-            paused: false,
-            waiting: false,
+            flags: Flags(0),
         }
     }
 
     /// Returns whether all there is to do is to read and to deliver what comes.
+    #[inline(always)]
     pub(super) fn is_usual(&self) -> bool {
-        let unusual = self.hangup | self.paused | self.waiting;
-        self.phase == Phase::Open
-            && self.readable
-            && !unusual
+        self.flags.0 == Flags::READABLE
+            && self.phase == Phase::Open
             && self.pending.is_none()
             && self.decoder.is_idle()
     }

@@ -38,7 +38,9 @@ fn a_write_that_fails_ends_the_connection_once() {
             .borrow_mut()
             .incoming
             .extend(frame(0x82, &vec![7; size]));
-        world.reactor.links[client.tag & SLOTS].readable = true;
+        world.reactor.links[client.tag & SLOTS]
+            .flags
+            .set(Flags::READABLE);
         let cable = client.line.clone();
         world.reactor.handlers.set::<Ready, ()>(|_, ()| ());
         // The read succeeds, then every write fails.
