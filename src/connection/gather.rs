@@ -24,6 +24,7 @@ impl Gather {
         }
     }
 
+    #[inline(always)]
     pub(crate) fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -32,6 +33,7 @@ impl Gather {
         self.len >= self.limit
     }
 
+    #[inline(always)]
     pub(super) fn as_slice(&self) -> &[u8] {
         &self.bytes[..self.len]
     }
@@ -74,6 +76,7 @@ impl Gather {
         self.len = end;
     }
 
+    #[inline(always)]
     pub(super) fn clear(&mut self) {
         self.len = 0;
         // A large HTTP answer grew it; the next one is short again.

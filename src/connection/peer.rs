@@ -298,7 +298,7 @@ impl Peer {
 
     /// Writes `bytes` to a peer that is quiet; returns whether it took all of them. If not, the rest
     /// is queued or the fault kept, as ever.
-    #[inline]
+    #[inline(always)]
     pub(super) fn write_usual(&mut self, bytes: &[u8]) -> bool {
         match self.transport.write_plain(bytes) {
             Ok(size) if size == bytes.len() => true,

@@ -20,7 +20,7 @@ use mio::{Events, Poll, Token};
 pub use builder::Builder;
 
 use self::listener::{Accepting, Listener};
-use self::reactor::{Reactor, connection_tag};
+use self::reactor::{News, Reactor, connection_tag};
 use self::stage::emit_hub;
 use crate::config::Config;
 use crate::connection::{Command, Core, Handle, Hub};
@@ -203,22 +203,29 @@ impl Server {
         let mut woken = false;
         let mut events = 0;
         self.reactor.begin_turn();
-        for event in &self.events {
-            events += 1;
-            match Source::of(event.token()) {
-                Source::Waker => woken = true,
-                Source::Listener(index) => {
-                    if let Some(listener) = self.listeners.get_mut(index) {
-                        listener.pending = true;
+        let listeners = &mut self.listeners;
+        self.reactor
+            .take_news(self.events.iter().filter_map(|event| {
+                events += 1;
+                match Source::of(event.token()) {
+                    Source::Connection(tag) => {
+                        let hangup = event.is_read_closed() || event.is_error();
+                        let readable = event.is_readable() || hangup;
+                        return Some(News {
+                            tag,
+                            readable,
+                            hangup,
+                        });
+                    }
+                    Source::Waker => woken = true,
+                    Source::Listener(index) => {
+                        if let Some(listener) = listeners.get_mut(index) {
+                            listener.pending = true;
+                        }
                     }
                 }
-                Source::Connection(tag) => {
-                    let hangup = event.is_read_closed() || event.is_error();
-                    let readable = event.is_readable() || hangup;
-                    self.reactor.ready(tag, readable, hangup);
-                }
-            }
-        }
+                None
+            }));
         self.reactor.serve_waiting();
         self.accept(millis);
         if woken {

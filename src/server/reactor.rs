@@ -14,6 +14,7 @@ use std::time::Instant;
 
 use slab::Slab;
 
+pub(super) use self::input::News;
 use self::link::{Flags, Link};
 use super::stage::{Stage, drop_caught, emit_hub};
 use super::timers::{Entry, Wheel};
@@ -33,6 +34,7 @@ pub(super) struct Reactor {
     buffer: Vec<u8>,
     /// What short messages are unmasked to.
     pad: Pad,
+    usual: input::Usual,
     /// TLS records on their way to the buffer; empty without TLS.
     scratch: Vec<u8>,
     wheel: Wheel,
@@ -59,6 +61,7 @@ impl Reactor {
             handlers,
             buffer,
             pad: Pad::default(),
+            usual: input::Usual::default(),
             scratch: Vec::new(),
             wheel: Wheel::new(),
             expired: Vec::new(),

@@ -6,13 +6,11 @@ use std::rc::Rc;
 use crate::connection::{Connection, Core, Ending, Phase};
 use crate::error::{Fault, HandlerError, HandshakeError, ProtocolError};
 use crate::event::{
-    Binary, Cause, ConnectionEvent, Disconnect, Disconnected, Error, Event, Handler, Handlers,
-    Handshake, Origin, PeerClose, Ready, Utf8, Verdict,
+    Cause, ConnectionEvent, Disconnect, Disconnected, Error, Event, Handlers, Handshake, Origin,
+    PeerClose, Ready, Verdict,
 };
 use crate::handshake::{Refusal, Request, Upgrade};
-use crate::protocol::{
-    CloseCode, CloseFrame, MEDIUM_HEAD, Pad, SHORT_HEAD, Short, take_medium, take_short,
-};
+use crate::protocol::{CloseCode, CloseFrame};
 
 /// One connection, its handlers and the server's: three disjoint borrows, so that a payload may
 /// lie in the connection's receiver while a handler runs.
@@ -37,57 +35,6 @@ impl Stage<'_> {
                 None
             }
         }
-    }
-
-    /// Delivers the messages at the start of `buffer[..end]` as long as each is whole there, in one
-    /// frame, and nothing comes of it but replies. Returns how many bytes they took. The rest, if
-    /// any, is for a decoder.
-    #[inline(always)]
-    pub(super) fn emit_usual(
-        &mut self,
-        buffer: &mut [u8],
-        end: usize,
-        messages: &mut usize,
-        pad: &mut Pad,
-    ) -> usize {
-        let (mut text, mut binary) = self.handlers.messages();
-        if let Some(own) = self.own.as_deref_mut() {
-            let (own_text, own_binary) = own.messages();
-            text = if own_text.is_some() { own_text } else { text };
-            binary = if own_binary.is_some() {
-                own_binary
-            } else {
-                binary
-            };
-        }
-        let mut batch = Batch {
-            core: self.core,
-            slot: self.slot,
-            text,
-            binary,
-            buffer,
-            pad,
-            end,
-            at: 0,
-            left: *messages,
-            broken: None,
-        };
-        // One net for all of them; what it catches is as in `call`.
-        let result = catch_unwind(AssertUnwindSafe(|| batch.run()));
-        let Batch {
-            at, left, broken, ..
-        } = batch;
-        *messages = left;
-        if result.is_ok() && broken.is_none() {
-            return at;
-        }
-        match (result, broken) {
-            (Err(panic), _) => self.handler_failed(HandlerError::from_panic(&*panic)),
-            (Ok(()), Some(Broken::Handler(error))) => self.handler_failed(error),
-            (Ok(()), Some(Broken::Protocol(error))) => self.fail(error),
-            (Ok(()), None) => {}
-        }
-        at
     }
 
     fn call<E: ConnectionEvent>(
@@ -117,7 +64,7 @@ impl Stage<'_> {
     }
 
     /// A handler's error is the Perl ancestors' `die`: it ends its connection, never the server.
-    fn handler_failed(&mut self, error: HandlerError) {
+    pub(super) fn handler_failed(&mut self, error: HandlerError) {
         log::error!("connection {}: handler failed: {error}", self.serial());
         let Some(peer) = self.core.peers.get_mut(self.slot) else {
             return;
@@ -349,70 +296,6 @@ impl Stage<'_> {
 
     fn serial(&self) -> u64 {
         self.core.peers.get(self.slot).map_or(0, |peer| peer.serial)
-    }
-}
-
-/// Messages that came together, on their way to their handlers.
-struct Batch<'a> {
-    core: &'a mut Core,
-    slot: usize,
-    text: &'a mut Option<Handler<Utf8>>,
-    binary: &'a mut Option<Handler<Binary>>,
-    buffer: &'a mut [u8],
-    pad: &'a mut Pad,
-    end: usize,
-    /// How many bytes were delivered, with the message whose handler runs.
-    at: usize,
-    /// How many messages may still be delivered.
-    left: usize,
-    broken: Option<Broken>,
-}
-
-/// What ended a batch early.
-enum Broken {
-    Handler(HandlerError),
-    Protocol(ProtocolError),
-}
-
-impl Batch<'_> {
-    /// Delivers until something unusual comes up. The peer is quiet.
-    fn run(&mut self) {
-        let slot = self.slot;
-        while self.at < self.end && self.left > 0 {
-            let Some(peer) = self.core.peers.get(slot).filter(|peer| peer.is_quiet()) else {
-                return;
-            };
-            let max = peer.max_recv_size();
-            let short = take_short(self.buffer, self.at, self.end, max, self.pad);
-            let message = if let Some(short) = short {
-                self.at += SHORT_HEAD + short.len();
-                short
-            } else {
-                match take_medium(&mut self.buffer[self.at..self.end], max) {
-                    Some(Some(medium)) => {
-                        self.at += MEDIUM_HEAD + medium.len();
-                        medium
-                    }
-                    Some(None) => {
-                        self.at = self.end;
-                        self.broken = Some(Broken::Protocol(ProtocolError::BadUtf8));
-                        return;
-                    }
-                    None => return,
-                }
-            };
-            self.left -= 1;
-            let conn = &mut Connection::new(self.core, slot);
-            let done = match (message, &mut self.text, &mut self.binary) {
-                (Short::Text(text), Some(handler), _) => handler(conn, text),
-                (Short::Binary(bytes), _, Some(handler)) => handler(conn, bytes),
-                _ => continue,
-            };
-            if let Err(error) = done {
-                self.broken = Some(Broken::Handler(error));
-                return;
-            }
-        }
     }
 }
 

@@ -107,7 +107,7 @@ impl Transport {
 
     /// Reads from a socket without TLS as the kernel answers, once; `None` with TLS. See
     /// [`Received::of`].
-    #[inline]
+    #[inline(always)]
     pub(crate) fn read_plain(&mut self, buffer: &mut [u8]) -> Option<io::Result<usize>> {
         match self {
             Self::Plain(socket) => Some(socket.read(buffer)),
@@ -116,7 +116,7 @@ impl Transport {
     }
 
     /// Writes to a socket without TLS as the kernel answers, once; nothing with TLS.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn write_plain(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Plain(socket) => socket.write(bytes),

@@ -2,39 +2,81 @@
 
 use std::io;
 use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::link::{Flags, Pending, Share};
 use super::{Reactor, SLOTS, connection_tag, is_stalled};
-use crate::connection::{NOBODY, Peer, Phase};
-use crate::error::{ProtocolError, SendError};
+use crate::connection::{Connection, NOBODY, Peer, Phase};
+use crate::error::{HandlerError, ProtocolError, SendError};
 use crate::event::{Binary, Ping, Pong, Utf8, Verdict};
 use crate::handshake;
-use crate::protocol::{Bounds, Message, OpCode};
+use crate::protocol::{
+    Bounds, MEDIUM_HEAD, Message, OpCode, SHORT_HEAD, Short, take_medium, take_short,
+};
 use crate::server::stage::Stage;
 use crate::transport::Received;
 
+/// News of a socket: an edge of readiness.
+#[derive(Clone, Copy)]
+pub(in crate::server) struct News {
+    /// See [`connection_tag`].
+    pub(in crate::server) tag: usize,
+    pub(in crate::server) readable: bool,
+    /// The peer's FIN is in the kernel, or the socket is broken.
+    pub(in crate::server) hangup: bool,
+}
+
+/// How far the usual way has come in the current connection, for when a handler panics.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Usual {
+    /// How many bytes of the buffer were delivered, with the message whose handler runs.
+    at: usize,
+    /// How many bytes were read.
+    end: usize,
+    /// How many messages may still be delivered in this turn.
+    left: usize,
+}
+
+/// What ends the usual way early.
+enum Broken {
+    Handler(HandlerError),
+    Protocol(ProtocolError),
+}
+
 impl Reactor {
-    /// Takes news of a socket: an edge of readiness.
+    /// Takes news of sockets: edges of readiness.
+    pub(in crate::server) fn take_news(&mut self, mut news: impl Iterator<Item = News>) {
+        // One net for the handlers of all of them, so that it costs the usual way nothing. Nothing
+        // that a handler can break is left half-changed: see `Stage::call`.
+        while let Err(panic) = catch_unwind(AssertUnwindSafe(|| {
+            for news in news.by_ref() {
+                self.ready(news);
+            }
+        })) {
+            let usual = self.usual;
+            self.broken(Broken::Handler(HandlerError::from_panic(&*panic)), usual);
+        }
+    }
+
+    /// Takes news of a socket.
     ///
     /// The usual way is all here: an open connection with nothing half-done, one read that brings
     /// whole messages, one write that takes the replies. Whatever is not usual is left for those
-    /// who know everything.
+    /// who know everything. The panic of a handler leaves through here.
     #[inline(never)]
-    pub(in crate::server) fn ready(&mut self, tag: usize, readable: bool, hangup: bool) {
-        let Self {
-            core,
-            links,
-            handlers,
-            buffer,
-            pad,
-            now,
-            ..
-        } = self;
+    fn ready(
+        &mut self,
+        News {
+            tag,
+            readable,
+            hangup,
+        }: News,
+    ) {
         let slot = tag & SLOTS;
-        let Some(link) = links.get_mut(slot) else {
+        let Some(link) = self.links.get_mut(slot) else {
             return;
         };
-        let Some(peer) = core.peers.get_mut(slot) else {
+        let Some(peer) = self.core.peers.get_mut(slot) else {
             return;
         };
         if connection_tag(slot, peer.serial) != tag {
@@ -49,35 +91,87 @@ impl Reactor {
             }
             return;
         }
-        debug_assert!(core.out.is_empty(), "the last connection was settled");
-        let room = buffer.len();
-        let size = match peer.transport.read_plain(buffer) {
+        debug_assert!(self.core.out.is_empty(), "the last connection was settled");
+        let room = self.buffer.len();
+        let end = match peer.transport.read_plain(&mut self.buffer) {
             Some(Ok(size)) if size > 0 && size < room => size,
             Some(result) => return self.serve_read(slot, result),
             None => return self.serve(slot),
         };
         link.flags.clear(Flags::READABLE);
-        link.stamp = *now;
-        core.current = slot;
-        let mut messages = core.config.turn_messages;
-        let mut stage = Stage {
-            core,
-            own: &mut link.own,
-            handlers,
-            slot,
-        };
-        let used = stage.emit_usual(buffer, size, &mut messages, pad);
-        if used == size && core.release_usual(slot) {
-            core.current = NOBODY;
+        link.stamp = self.now;
+        self.core.current = slot;
+        let (mut text, mut binary) = self.handlers.messages();
+        if let Some(own) = link.own.as_deref_mut() {
+            let (own_text, own_binary) = own.messages();
+            text = if own_text.is_some() { own_text } else { text };
+            binary = if own_binary.is_some() {
+                own_binary
+            } else {
+                binary
+            };
+        }
+        self.usual.end = end;
+        let mut at = 0;
+        let mut left = self.core.config.turn_messages;
+        while at < end && left > 0 {
+            let Some(peer) = self.core.peers.get(slot).filter(|peer| peer.is_quiet()) else {
+                break;
+            };
+            let max = peer.max_recv_size();
+            let message = if let Some(short) = take_short(&self.buffer, at, end, max, &mut self.pad)
+            {
+                at += SHORT_HEAD + short.len();
+                short
+            } else {
+                match take_medium(&mut self.buffer[at..end], max) {
+                    Some(Some(medium)) => {
+                        at += MEDIUM_HEAD + medium.len();
+                        medium
+                    }
+                    Some(None) => {
+                        let broken = Broken::Protocol(ProtocolError::BadUtf8);
+                        return self.broken(broken, Usual { at: end, end, left });
+                    }
+                    None => break,
+                }
+            };
+            left -= 1;
+            self.usual.at = at;
+            self.usual.left = left;
+            let conn = &mut Connection::new(&mut self.core, slot);
+            let done = match message {
+                Short::Text(payload) => text.as_mut().map(|handler| handler(conn, payload)),
+                Short::Binary(payload) => binary.as_mut().map(|handler| handler(conn, payload)),
+            };
+            if let Some(Err(error)) = done {
+                return self.broken(Broken::Handler(error), Usual { at, end, left });
+            }
+        }
+        if at == end && self.core.release_usual(slot) {
+            self.core.current = NOBODY;
         } else {
-            self.serve_rest(slot, used..size, messages);
+            self.serve_rest(slot, at..end, left);
         }
     }
 
-    /// Goes on where the usual way ended, with the rest of the buffer.
+    /// Ends the usual way of the current connection, whose handler failed or whose text was wrong.
     #[cold]
+    fn broken(&mut self, broken: Broken, Usual { at, end, left }: Usual) {
+        let slot = self.core.current;
+        if let Some(mut stage) = self.stage(slot) {
+            match broken {
+                Broken::Handler(error) => stage.handler_failed(error),
+                Broken::Protocol(error) => stage.fail(error),
+            }
+        }
+        self.serve_rest(slot, at..end, left);
+    }
+
+    /// Goes on where the usual way ended, with the rest of the buffer.
+    #[inline(never)]
     fn serve_rest(&mut self, slot: usize, rest: Range<usize>, messages: usize) {
-        let mut share = self.share();
+        let mut share = self.begin(slot);
         share.bytes = share.bytes.saturating_sub(rest.end);
         share.messages = messages;
         if !rest.is_empty() {
@@ -89,8 +183,7 @@ impl Reactor {
     /// Serves a connection that was read already, and the kernel's answer was not the usual one.
     #[cold]
     fn serve_read(&mut self, slot: usize, result: io::Result<usize>) {
-        let mut share = self.share();
-        self.core.current = slot;
+        let mut share = self.begin(slot);
         match Received::of(result, self.buffer.len()) {
             Ok(Some(received)) => _ = self.received(slot, 0, received, &mut share),
             Ok(None) => {}
@@ -102,8 +195,7 @@ impl Reactor {
     /// Reads a connection, delivers its messages, sends its replies.
     pub(super) fn serve(&mut self, slot: usize) {
         debug_assert!(self.core.out.is_empty(), "the last connection was settled");
-        let mut share = self.share();
-        self.core.current = slot;
+        let mut share = self.begin(slot);
         self.consume_unread(slot, &mut share);
         self.go_on(slot, share);
     }
@@ -116,8 +208,10 @@ impl Reactor {
         self.requeue(slot);
     }
 
-    /// A connection's share of this turn.
-    fn share(&self) -> Share {
+    /// Begins what is not usual; returns the connection's share of this turn.
+    fn begin(&mut self, slot: usize) -> Share {
+        self.core.current = slot;
+        self.usual = Usual::default();
         let config = &self.core.config;
         Share {
             bytes: config.turn_bytes,

@@ -45,7 +45,7 @@ fn a_write_that_fails_ends_the_connection_once() {
         world.reactor.handlers.set::<Ready, ()>(|_, ()| ());
         // The read succeeds, then every write fails.
         cable.0.borrow_mut().room = Some(0);
-        world.reactor.ready(client.tag, true, false);
+        world.tell(client.tag, true, false);
         cable
             .0
             .borrow_mut()

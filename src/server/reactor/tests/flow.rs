@@ -110,7 +110,7 @@ fn a_flood_is_served_in_shares() {
     let heard = |world: &mut World| *Connection::new(&mut world.reactor.core, slot).data::<usize>();
     let flood = frame(0x81, b"x").repeat(95);
     client.line.0.borrow_mut().incoming.extend(flood);
-    world.reactor.ready(client.tag, true, false);
+    world.tell(client.tag, true, false);
     world.reactor.end_turn();
     assert_eq!(heard(&mut world), 10);
     for turn in 2..=10 {
@@ -145,7 +145,7 @@ fn a_full_read_is_followed_by_another_in_its_share() {
         .borrow_mut()
         .incoming
         .extend(frame(0x82, &[7; 300_000]));
-    world.reactor.ready(client.tag, true, false);
+    world.tell(client.tag, true, false);
     assert_eq!(world.take_log(), [""; 0]);
     assert!(
         client.line.0.borrow().incoming.len() >= 300_000 - (160 << 10),

@@ -209,8 +209,17 @@ impl World {
     }
 
     fn news(&mut self, client: &Client, readable: bool, hangup: bool) {
-        self.reactor.ready(client.tag, readable, hangup);
+        self.tell(client.tag, readable, hangup);
         self.turn();
+    }
+
+    fn tell(&mut self, tag: usize, readable: bool, hangup: bool) {
+        let news = News {
+            tag,
+            readable,
+            hangup,
+        };
+        self.reactor.take_news(std::iter::once(news));
     }
 
     fn turn(&mut self) {
