@@ -52,31 +52,134 @@ pub(crate) fn take<'p>(
     max_recv_size: usize,
     pad: &'p mut Pad,
 ) -> Option<Short<'p>> {
-    // At the very end of the buffer there may be less behind it than is read here.
-    let window = buffer.get(start..)?.first_chunk::<WINDOW>()?;
-    let [first, second, k0, k1, k2, k3, masked @ ..] = window;
-    // The low byte is 0 for a text message, 1 for a binary one; the high byte is its length,
-    // which is 128 or more if the frame is not masked.
-    let head = u16::from_le_bytes([*first, *second]).wrapping_sub(TEXT);
-    let len = usize::from(head >> 8);
-    if head & 0xfe != 0 || len > max_recv_size.min(125) || start + HEAD + len > end {
-        return None;
-    }
-    let key = u32::from_ne_bytes([*k0, *k1, *k2, *k3]);
-    let (masked, _) = masked.as_chunks::<BLOCK>();
-    let (whole, part) = (len / BLOCK, len % BLOCK);
-    for at in 0..whole {
-        pad.0[at] = xor(&masked[at], key);
-    }
-    pad.0[whole] = xor_part(&masked[whole], key, KEEP[part]);
+    let frame = Frame::at(buffer, start, end, max_recv_size.min(125))?;
+    frame.unmask(&mut pad.0);
     let clear = pad.0.as_flattened();
-    if head & 1 != 0 {
+    let len = frame.len;
+    if frame.binary {
         return Some(Short::Binary(clear.get(..len)?));
     }
     // A zero is a character, so one that is cut at `len` is as wrong as it is without.
-    let padded = (whole + usize::from(part > 0)) * BLOCK;
-    let text = std::str::from_utf8(clear.get(..padded)?).ok()?;
+    let text = std::str::from_utf8(clear.get(..blocks(len) * BLOCK)?).ok()?;
     Some(Short::Text(text.get(..len)?))
+}
+
+/// The frame of a short message.
+struct Frame<'b> {
+    binary: bool,
+    len: usize,
+    key: u32,
+    masked: &'b [u8; BLOCKS * BLOCK],
+}
+
+impl<'b> Frame<'b> {
+    /// Finds what [`take`] takes; `max` is 125 at most.
+    #[inline(always)]
+    fn at(buffer: &'b [u8], start: usize, end: usize, max: usize) -> Option<Self> {
+        // At the very end of the buffer there may be less behind it than is read here.
+        let window = buffer.get(start..)?.first_chunk::<WINDOW>()?;
+        let [first, second, k0, k1, k2, k3, masked @ ..] = window;
+        // The low byte is 0 for a text message, 1 for a binary one; the high byte is its length,
+        // which is 128 or more if the frame is not masked.
+        let head = u16::from_le_bytes([*first, *second]).wrapping_sub(TEXT);
+        let len = usize::from(head >> 8);
+        if head & 0xfe != 0 || len > max || start + HEAD + len > end {
+            return None;
+        }
+        Some(Self {
+            binary: head & 1 != 0,
+            len,
+            key: u32::from_ne_bytes([*k0, *k1, *k2, *k3]),
+            masked,
+        })
+    }
+
+    /// Unmasks the payload to `clear`, padded with zeros to a whole block at least.
+    #[inline(always)]
+    fn unmask(&self, clear: &mut [[u8; BLOCK]; BLOCKS]) {
+        let (masked, _) = self.masked.as_chunks::<BLOCK>();
+        let whole = (self.len / BLOCK).min(BLOCKS - 1);
+        for at in 0..whole {
+            clear[at] = xor(&masked[at], self.key);
+        }
+        clear[whole] = xor_part(&masked[whole], self.key, KEEP[self.len % BLOCK]);
+    }
+}
+
+/// How many blocks hold `len` bytes.
+#[inline(always)]
+fn blocks(len: usize) -> usize {
+    len.div_ceil(BLOCK)
+}
+
+/// Short messages of one kind that follow each other, unmasked together: their text is validated
+/// in one pass.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    clear: Box<[[u8; BLOCK]]>,
+    lens: [u8; BATCH],
+}
+
+/// Most messages in a batch.
+const BATCH: usize = 32;
+
+impl Default for Batch {
+    fn default() -> Self {
+        Self {
+            clear: vec![[0; BLOCK]; (BATCH + 1) * BLOCKS].into(),
+            lens: [0; BATCH],
+        }
+    }
+}
+
+impl Batch {
+    /// Unmasks the messages at `start` that [`take`] would take, up to the first of another kind
+    /// than the first one; returns the kind, or `None` if there is no message to take, or text
+    /// that is not UTF-8.
+    #[inline]
+    pub(crate) fn fill(
+        &mut self,
+        buffer: &[u8],
+        mut start: usize,
+        end: usize,
+        max_recv_size: usize,
+    ) -> Option<Shorts<'_>> {
+        let max = max_recv_size.min(125);
+        let first = Frame::at(buffer, start, end, max)?.binary;
+        let (mut count, mut used) = (0, 0);
+        while count < BATCH
+            && let Some(frame) = Frame::at(buffer, start, end, max)
+            && frame.binary == first
+            && let Some(room) = self.clear.get_mut(used..)
+            && let Some(room) = room.first_chunk_mut::<BLOCKS>()
+        {
+            frame.unmask(room);
+            self.lens[count] = frame.len as u8; // at most 125
+            count += 1;
+            used += blocks(frame.len);
+            start += HEAD + frame.len;
+        }
+        let lens = &self.lens[..count];
+        let clear = self.clear.get(..used)?.as_flattened();
+        Some(if first {
+            Shorts::Binary(clear, lens)
+        } else {
+            Shorts::Text(simdutf8::basic::from_utf8(clear).ok()?, lens)
+        })
+    }
+}
+
+/// The messages of a [`Batch`], each from a multiple of sixteen on, and their lengths.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Shorts<'p> {
+    Binary(&'p [u8], &'p [u8]),
+    Text(&'p str, &'p [u8]),
+}
+
+/// Returns where in its batch the message begins that follows one of `len` bytes at `start`.
+#[inline(always)]
+pub(crate) fn next_in_batch(start: usize, len: usize) -> usize {
+    start + blocks(len) * BLOCK
 }
 
 /// Takes the message that `input` begins with, if it is a whole, unfragmented text or binary

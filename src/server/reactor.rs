@@ -21,7 +21,7 @@ use super::timers::{Entry, Wheel};
 use crate::connection::{Core, NOBODY, Peer, Phase};
 use crate::error::HandshakeError;
 use crate::event::{Accept, Accepted, Connect, Drain, Handlers, Verdict};
-use crate::protocol::Pad;
+use crate::protocol::{Batch, Pad};
 use crate::transport::Transport;
 
 pub(super) struct Reactor {
@@ -34,6 +34,8 @@ pub(super) struct Reactor {
     buffer: Vec<u8>,
     /// What short messages are unmasked to.
     pad: Pad,
+    /// Where short messages that came together are unmasked to.
+    batch: Batch,
     usual: input::Usual,
     /// TLS records on their way to the buffer; empty without TLS.
     scratch: Vec<u8>,
@@ -61,6 +63,7 @@ impl Reactor {
             handlers,
             buffer,
             pad: Pad::default(),
+            batch: Batch::default(),
             usual: input::Usual::default(),
             scratch: Vec::new(),
             wheel: Wheel::new(),

@@ -8,10 +8,11 @@ use super::link::{Flags, Pending, Share};
 use super::{Reactor, SLOTS, connection_tag, is_stalled};
 use crate::connection::{Connection, NOBODY, Peer, Phase};
 use crate::error::{HandlerError, ProtocolError, SendError};
-use crate::event::{Binary, Ping, Pong, Utf8, Verdict};
+use crate::event::{Binary, Handler, Handlers, Ping, Pong, Utf8, Verdict};
 use crate::handshake;
 use crate::protocol::{
-    Bounds, MEDIUM_HEAD, Message, OpCode, SHORT_HEAD, Short, take_medium, take_short,
+    Bounds, MEDIUM_HEAD, Message, OpCode, SHORT_HEAD, Short, Shorts, next_in_batch, take_medium,
+    take_short,
 };
 use crate::server::stage::Stage;
 use crate::transport::Received;
@@ -35,6 +36,28 @@ pub(super) struct Usual {
     end: usize,
     /// How many messages may still be delivered in this turn.
     left: usize,
+}
+
+/// Returns the handlers of messages: the connection's own, or else the server's.
+#[inline(always)]
+fn handlers_of<'h>(
+    handlers: &'h mut Handlers,
+    own: &'h mut Option<Box<Handlers>>,
+) -> (
+    &'h mut Option<Handler<Utf8>>,
+    &'h mut Option<Handler<Binary>>,
+) {
+    let (mut text, mut binary) = handlers.messages();
+    if let Some(own) = own.as_deref_mut() {
+        let (own_text, own_binary) = own.messages();
+        text = if own_text.is_some() { own_text } else { text };
+        binary = if own_binary.is_some() {
+            own_binary
+        } else {
+            binary
+        };
+    }
+    (text, binary)
 }
 
 /// What ends the usual way early.
@@ -101,63 +124,124 @@ impl Reactor {
         link.flags.clear(Flags::READABLE);
         link.stamp = self.now;
         self.core.current = slot;
-        let (mut text, mut binary) = self.handlers.messages();
-        if let Some(own) = link.own.as_deref_mut() {
-            let (own_text, own_binary) = own.messages();
-            text = if own_text.is_some() { own_text } else { text };
-            binary = if own_binary.is_some() {
-                own_binary
-            } else {
-                binary
-            };
+        let (text, binary) = handlers_of(&mut self.handlers, &mut link.own);
+        let left = self.core.config.turn_messages;
+        let max = peer.max_recv_size();
+        let message = match take_short(&self.buffer, 0, end, max, &mut self.pad) {
+            Some(short) if left > 0 => short,
+            _ => return self.serve_run(slot, Usual { at: 0, end, left }),
+        };
+        let at = SHORT_HEAD + message.len();
+        let usual = Usual {
+            at,
+            end,
+            left: left - 1,
+        };
+        self.usual = usual;
+        let conn = &mut Connection::new(&mut self.core, slot);
+        let done = match message {
+            Short::Text(payload) => text.as_mut().map(|handler| handler(conn, payload)),
+            Short::Binary(payload) => binary.as_mut().map(|handler| handler(conn, payload)),
+        };
+        if let Some(Err(error)) = done {
+            return self.broken(Broken::Handler(error), usual);
         }
-        self.usual.end = end;
-        let mut at = 0;
-        let mut left = self.core.config.turn_messages;
+        if at < end {
+            return self.serve_run(slot, usual);
+        }
+        if self.core.release_usual(slot) {
+            self.core.current = NOBODY;
+        } else {
+            self.serve_rest(slot, usual);
+        }
+    }
+
+    /// The usual way when more than one short message came.
+    #[inline(never)]
+    fn serve_run(&mut self, slot: usize, usual: Usual) {
+        match self.run(slot, usual) {
+            Ok(usual) if usual.at == usual.end && self.core.release_usual(slot) => {
+                self.core.current = NOBODY;
+            }
+            Ok(usual) => self.serve_rest(slot, usual),
+            Err((broken, usual)) => self.broken(broken, usual),
+        }
+    }
+
+    /// Delivers whole messages until something unusual comes up; returns how far it came.
+    fn run(&mut self, slot: usize, usual: Usual) -> Result<Usual, (Broken, Usual)> {
+        let Usual {
+            mut at,
+            end,
+            mut left,
+        } = usual;
+        let Some(link) = self.links.get_mut(slot) else {
+            return Ok(usual);
+        };
+        let (text, binary) = handlers_of(&mut self.handlers, &mut link.own);
         while at < end && left > 0 {
             let Some(peer) = self.core.peers.get(slot).filter(|peer| peer.is_quiet()) else {
                 break;
             };
             let max = peer.max_recv_size();
-            let message = if let Some(short) = take_short(&self.buffer, at, end, max, &mut self.pad)
-            {
-                at += SHORT_HEAD + short.len();
-                short
-            } else {
-                match take_medium(&mut self.buffer[at..end], max) {
-                    Some(Some(medium)) => {
-                        at += MEDIUM_HEAD + medium.len();
-                        medium
+            if let Some(shorts) = self.batch.fill(&self.buffer, at, end, max) {
+                let (Shorts::Binary(_, lens) | Shorts::Text(_, lens)) = shorts;
+                let mut from = 0;
+                for &len in lens {
+                    let len = usize::from(len);
+                    let peer = self.core.peers.get(slot);
+                    if left == 0
+                        || !peer.is_some_and(|peer| peer.is_quiet() && len <= peer.max_recv_size())
+                    {
+                        return Ok(Usual { at, end, left });
                     }
-                    Some(None) => {
-                        let broken = Broken::Protocol(ProtocolError::BadUtf8);
-                        return self.broken(broken, Usual { at: end, end, left });
+                    left -= 1;
+                    at += SHORT_HEAD + len;
+                    self.usual = Usual { at, end, left };
+                    let to = from + len;
+                    let conn = &mut Connection::new(&mut self.core, slot);
+                    let done = match (shorts, &mut *text, &mut *binary) {
+                        (Shorts::Text(all, _), Some(handler), _) => {
+                            handler(conn, all.get(from..to).unwrap_or_default())
+                        }
+                        (Shorts::Binary(all, _), _, Some(handler)) => {
+                            handler(conn, all.get(from..to).unwrap_or_default())
+                        }
+                        _ => Ok(()),
+                    };
+                    if let Err(error) = done {
+                        return Err((Broken::Handler(error), self.usual));
                     }
-                    None => break,
+                    from = next_in_batch(from, len);
                 }
+                continue;
+            }
+            let message = match take_medium(&mut self.buffer[at..end], max) {
+                Some(Some(message)) => message,
+                Some(None) => {
+                    let broken = Broken::Protocol(ProtocolError::BadUtf8);
+                    return Err((broken, Usual { at: end, end, left }));
+                }
+                None => break,
             };
             left -= 1;
-            self.usual.at = at;
-            self.usual.left = left;
+            at += MEDIUM_HEAD + message.len();
+            self.usual = Usual { at, end, left };
             let conn = &mut Connection::new(&mut self.core, slot);
             let done = match message {
                 Short::Text(payload) => text.as_mut().map(|handler| handler(conn, payload)),
                 Short::Binary(payload) => binary.as_mut().map(|handler| handler(conn, payload)),
             };
             if let Some(Err(error)) = done {
-                return self.broken(Broken::Handler(error), Usual { at, end, left });
+                return Err((Broken::Handler(error), self.usual));
             }
         }
-        if at == end && self.core.release_usual(slot) {
-            self.core.current = NOBODY;
-        } else {
-            self.serve_rest(slot, at..end, left);
-        }
+        Ok(Usual { at, end, left })
     }
 
     /// Ends the usual way of the current connection, whose handler failed or whose text was wrong.
     #[cold]
-    fn broken(&mut self, broken: Broken, Usual { at, end, left }: Usual) {
+    fn broken(&mut self, broken: Broken, usual: Usual) {
         let slot = self.core.current;
         if let Some(mut stage) = self.stage(slot) {
             match broken {
@@ -165,17 +249,17 @@ impl Reactor {
                 Broken::Protocol(error) => stage.fail(error),
             }
         }
-        self.serve_rest(slot, at..end, left);
+        self.serve_rest(slot, usual);
     }
 
     /// Goes on where the usual way ended, with the rest of the buffer.
     #[inline(never)]
-    fn serve_rest(&mut self, slot: usize, rest: Range<usize>, messages: usize) {
+    fn serve_rest(&mut self, slot: usize, Usual { at, end, left }: Usual) {
         let mut share = self.begin(slot);
-        share.bytes = share.bytes.saturating_sub(rest.end);
-        share.messages = messages;
-        if !rest.is_empty() {
-            self.deliver_rest(slot, rest, false, &mut share);
+        share.bytes = share.bytes.saturating_sub(end);
+        share.messages = left;
+        if at < end {
+            self.deliver_rest(slot, at..end, false, &mut share);
         }
         self.go_on(slot, share);
     }
