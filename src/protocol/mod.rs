@@ -41,7 +41,6 @@ pub(crate) use receiver::{Bounds, Decoder};
 pub use receiver::{Message, Receiver};
 pub use sender::{FrameHead, Prepared, Sender};
 pub(crate) use short::{
-    Batch, HEAD as SHORT_HEAD, MEDIUM_HEAD, Pad, Short, Shorts, next_in_batch, take as take_short,
-    take_medium,
+    Batch, HEAD as SHORT_HEAD, MEDIUM_HEAD, Pad, Short, Shorts, take as take_short, take_medium,
 };
 pub use utf8::Utf8Validator;

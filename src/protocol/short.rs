@@ -112,8 +112,8 @@ fn blocks(len: usize) -> usize {
     len.div_ceil(BLOCK)
 }
 
-/// Short messages of one kind that follow each other, unmasked together: their text is validated
-/// in one pass.
+/// Short messages of one kind that follow each other, unmasked one behind the other: their text is
+/// validated in one pass, and is split where characters end or not at all.
 #[derive(Debug)]
 pub(crate) struct Batch {
     clear: Box<[[u8; BLOCK]]>,
@@ -126,60 +126,65 @@ const BATCH: usize = 32;
 impl Default for Batch {
     fn default() -> Self {
         Self {
-            clear: vec![[0; BLOCK]; (BATCH + 1) * BLOCKS].into(),
+            clear: vec![[0; BLOCK]; BATCH * BLOCKS].into(),
             lens: [0; BATCH],
         }
     }
 }
 
-impl Batch {
-    /// Unmasks the messages at `start` that [`take`] would take, up to the first of another kind
-    /// than the first one; returns the kind, or `None` if there is no message to take, or text
-    /// that is not UTF-8.
-    #[inline]
-    pub(crate) fn fill(
-        &mut self,
-        buffer: &[u8],
-        mut start: usize,
-        end: usize,
-        max_recv_size: usize,
-    ) -> Option<Shorts<'_>> {
-        let max = max_recv_size.min(125);
-        let first = Frame::at(buffer, start, end, max)?.binary;
-        let (mut count, mut used) = (0, 0);
-        while count < BATCH
-            && let Some(frame) = Frame::at(buffer, start, end, max)
-            && frame.binary == first
-            && let Some(room) = self.clear.get_mut(used..)
-            && let Some(room) = room.first_chunk_mut::<BLOCKS>()
-        {
-            frame.unmask(room);
-            self.lens[count] = frame.len as u8; // at most 125
-            count += 1;
-            used += blocks(frame.len);
-            start += HEAD + frame.len;
-        }
-        let lens = &self.lens[..count];
-        let clear = self.clear.get(..used)?.as_flattened();
-        Some(if first {
-            Shorts::Binary(clear, lens)
-        } else {
-            Shorts::Text(simdutf8::basic::from_utf8(clear).ok()?, lens)
-        })
-    }
-}
-
-/// The messages of a [`Batch`], each from a multiple of sixteen on, and their lengths.
+/// The messages of a [`Batch`], without anything between them, and their lengths.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Shorts<'p> {
     Binary(&'p [u8], &'p [u8]),
     Text(&'p str, &'p [u8]),
 }
 
-/// Returns where in its batch the message begins that follows one of `len` bytes at `start`.
-#[inline(always)]
-pub(crate) fn next_in_batch(start: usize, len: usize) -> usize {
-    start + blocks(len) * BLOCK
+impl Batch {
+    /// Unmasks the messages at `start` that [`take`] would take, up to the first of another kind
+    /// than the first one and no more than `most`. `None` if there is none, or if together they
+    /// are not UTF-8.
+    #[inline(always)]
+    pub(crate) fn fill(
+        &mut self,
+        buffer: &[u8],
+        mut start: usize,
+        end: usize,
+        max_recv_size: usize,
+        most: usize,
+    ) -> Option<Shorts<'_>> {
+        let max = max_recv_size.min(125);
+        let clear = self.clear.as_flattened_mut();
+        let (mut count, mut used, mut binary) = (0, 0, false);
+        for (at, len) in self.lens.iter_mut().enumerate().take(most) {
+            let Some(frame) = Frame::at(buffer, start, end, max) else {
+                break;
+            };
+            if at == 0 {
+                binary = frame.binary;
+            } else if frame.binary != binary {
+                break;
+            }
+            let Some(room) = clear.get_mut(used..) else {
+                break;
+            };
+            // What the last block has too much is overwritten by the next message.
+            let (masked, _) = frame.masked.as_chunks::<BLOCK>();
+            let pairs = masked.iter().zip(room.as_chunks_mut::<BLOCK>().0);
+            for (masked, clear) in pairs.take(blocks(frame.len)) {
+                *clear = xor(masked, frame.key);
+            }
+            *len = frame.len as u8; // at most 125
+            count = at + 1;
+            used += frame.len;
+            start += HEAD + frame.len;
+        }
+        let (clear, lens) = (clear.get(..used)?, self.lens.get(..count)?);
+        match binary {
+            _ if count == 0 => None,
+            true => Some(Shorts::Binary(clear, lens)),
+            false => Some(Shorts::Text(simdutf8::basic::from_utf8(clear).ok()?, lens)),
+        }
+    }
 }
 
 /// Takes the message that `input` begins with, if it is a whole, unfragmented text or binary

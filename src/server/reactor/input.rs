@@ -11,8 +11,7 @@ use crate::error::{HandlerError, ProtocolError, SendError};
 use crate::event::{Binary, Handler, Handlers, Ping, Pong, Utf8, Verdict};
 use crate::handshake;
 use crate::protocol::{
-    Bounds, MEDIUM_HEAD, Message, OpCode, SHORT_HEAD, Short, Shorts, next_in_batch, take_medium,
-    take_short,
+    Bounds, MEDIUM_HEAD, Message, OpCode, SHORT_HEAD, Short, Shorts, take_medium, take_short,
 };
 use crate::server::stage::Stage;
 use crate::transport::Received;
@@ -65,6 +64,8 @@ enum Broken {
     Handler(HandlerError),
     Protocol(ProtocolError),
 }
+
+const BAD_UTF8: Broken = Broken::Protocol(ProtocolError::BadUtf8);
 
 impl Reactor {
     /// Takes news of sockets: edges of readiness.
@@ -127,11 +128,15 @@ impl Reactor {
         let (text, binary) = handlers_of(&mut self.handlers, &mut link.own);
         let left = self.core.config.turn_messages;
         let max = peer.max_recv_size();
-        let message = match take_short(&self.buffer, 0, end, max, &mut self.pad) {
-            Some(short) if left > 0 => short,
-            _ => return self.serve_run(slot, Usual { at: 0, end, left }),
+        let (message, at) = match take_short(&self.buffer, 0, end, max, &mut self.pad) {
+            _ if left == 0 => return self.serve_rest(slot, Usual { at: 0, end, left }),
+            Some(short) => (short, SHORT_HEAD + short.len()),
+            None => match take_medium(&mut self.buffer[..end], max) {
+                Some(Some(medium)) => (medium, MEDIUM_HEAD + medium.len()),
+                Some(None) => return self.broken(BAD_UTF8, Usual { at: end, end, left }),
+                None => return self.serve_rest(slot, Usual { at: 0, end, left }),
+            },
         };
-        let at = SHORT_HEAD + message.len();
         let usual = Usual {
             at,
             end,
@@ -184,44 +189,45 @@ impl Reactor {
                 break;
             };
             let max = peer.max_recv_size();
-            if let Some(shorts) = self.batch.fill(&self.buffer, at, end, max) {
-                let (Shorts::Binary(_, lens) | Shorts::Text(_, lens)) = shorts;
-                let mut from = 0;
-                for &len in lens {
-                    let len = usize::from(len);
-                    let peer = self.core.peers.get(slot);
-                    if left == 0
-                        || !peer.is_some_and(|peer| peer.is_quiet() && len <= peer.max_recv_size())
-                    {
-                        return Ok(Usual { at, end, left });
-                    }
-                    left -= 1;
-                    at += SHORT_HEAD + len;
-                    self.usual = Usual { at, end, left };
-                    let to = from + len;
-                    let conn = &mut Connection::new(&mut self.core, slot);
-                    let done = match (shorts, &mut *text, &mut *binary) {
-                        (Shorts::Text(all, _), Some(handler), _) => {
-                            handler(conn, all.get(from..to).unwrap_or_default())
+            let batch = self.batch.fill(&self.buffer, at, end, max, left);
+            // The same twice, because the two kinds of payload have nothing in common.
+            macro_rules! deliver {
+                ($all:ident, $lens:ident, $handler:ident) => {{
+                    let mut rest = $all;
+                    for &len in $lens {
+                        let len = usize::from(len);
+                        // What is not as it was when the batch was made, or no text by itself, is
+                        // left for the decoder.
+                        let same = |peer: &Peer| peer.is_quiet() && len <= peer.max_recv_size();
+                        let Some((payload, next)) = rest.split_at_checked(len) else {
+                            return Ok(Usual { at, end, left });
+                        };
+                        if !self.core.peers.get(slot).is_some_and(same) {
+                            return Ok(Usual { at, end, left });
                         }
-                        (Shorts::Binary(all, _), _, Some(handler)) => {
-                            handler(conn, all.get(from..to).unwrap_or_default())
+                        rest = next;
+                        left -= 1;
+                        at += SHORT_HEAD + len;
+                        self.usual.at = at;
+                        self.usual.left = left;
+                        if let Some(handler) = $handler
+                            && let Err(error) =
+                                handler(&mut Connection::new(&mut self.core, slot), payload)
+                        {
+                            return Err((Broken::Handler(error), self.usual));
                         }
-                        _ => Ok(()),
-                    };
-                    if let Err(error) = done {
-                        return Err((Broken::Handler(error), self.usual));
                     }
-                    from = next_in_batch(from, len);
-                }
-                continue;
+                    continue;
+                }};
+            }
+            match batch {
+                Some(Shorts::Text(all, lens)) => deliver!(all, lens, text),
+                Some(Shorts::Binary(all, lens)) => deliver!(all, lens, binary),
+                None => {}
             }
             let message = match take_medium(&mut self.buffer[at..end], max) {
                 Some(Some(message)) => message,
-                Some(None) => {
-                    let broken = Broken::Protocol(ProtocolError::BadUtf8);
-                    return Err((broken, Usual { at: end, end, left }));
-                }
+                Some(None) => return Err((BAD_UTF8, Usual { at: end, end, left })),
                 None => break,
             };
             left -= 1;
