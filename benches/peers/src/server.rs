@@ -18,6 +18,9 @@ use std::str::FromStr;
 
 use socket2::{Domain, Socket, Type};
 
+#[cfg(feature = "peers")]
+pub mod runtime;
+
 /// What the command line says.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
