@@ -41,7 +41,8 @@ async fn handshake(
 
 async fn echo(upgrade: upgrade::UpgradeFut, max_message: usize) -> Result<(), WebSocketError> {
     let mut socket = upgrade.await?;
-    socket.set_max_message_size(max_message);
+    // Its limit is the first size that is too large.
+    socket.set_max_message_size(max_message.saturating_add(1));
     let mut socket = FragmentCollector::new(socket);
     loop {
         let frame = socket.read_frame().await?;

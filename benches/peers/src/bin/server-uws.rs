@@ -52,7 +52,10 @@ fn main() {
         )
     };
     if !served {
-        refuse(format_args!("cannot listen on {}", options.listen));
+        refuse(format_args!(
+            "cannot listen on {}, or not with that certificate",
+            options.listen
+        ));
     }
 }
 
