@@ -155,26 +155,21 @@ impl Batch {
         let max = max_recv_size.min(125);
         let clear = self.clear.as_flattened_mut();
         let (mut count, mut used, mut binary) = (0, 0, false);
-        for (at, len) in self.lens.iter_mut().enumerate().take(most) {
-            let Some(frame) = Frame::at(buffer, start, end, max) else {
-                break;
-            };
-            if at == 0 {
-                binary = frame.binary;
-            } else if frame.binary != binary {
-                break;
-            }
-            let Some(room) = clear.get_mut(used..) else {
-                break;
-            };
+        while count < most.min(BATCH)
+            && let Some(frame) = Frame::at(buffer, start, end, max)
+            && (count == 0 || frame.binary == binary)
+            && let Some(room) = clear.get_mut(used..)
+            && let Some(room) = room.first_chunk_mut::<{ BLOCKS * BLOCK }>()
+        {
             // What the last block has too much is overwritten by the next message.
             let (masked, _) = frame.masked.as_chunks::<BLOCK>();
-            let pairs = masked.iter().zip(room.as_chunks_mut::<BLOCK>().0);
-            for (masked, clear) in pairs.take(blocks(frame.len)) {
-                *clear = xor(masked, frame.key);
+            let (room, _) = room.as_chunks_mut::<BLOCK>();
+            for at in 0..blocks(frame.len).min(BLOCKS) {
+                room[at] = xor(&masked[at], frame.key);
             }
-            *len = frame.len as u8; // at most 125
-            count = at + 1;
+            binary = frame.binary;
+            self.lens[count] = frame.len as u8; // at most 125
+            count += 1;
             used += frame.len;
             start += HEAD + frame.len;
         }

@@ -1,0 +1,55 @@
+//! fastwebsockets, after its `examples/echo_server.rs`: hyper for the handshake, and a
+//! `FragmentCollector`. The crate checks text by simdutf8 and answers pings and Close frames.
+
+use std::io;
+
+use fastwebsockets::{FragmentCollector, OpCode, WebSocketError, upgrade};
+use http_body_util::Empty;
+use hyper::body::{Bytes, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use wsloop_peers::server::{Options, runtime};
+
+fn main() -> io::Result<()> {
+    let options = Options::of(&[]);
+    let max_message = options.max_message;
+    runtime::serve(&options, |client| {
+        tokio::spawn(async move {
+            let service = service_fn(move |request| handshake(request, max_message));
+            // A client that leaves in the middle is no news.
+            let _ = http1::Builder::new()
+                .serve_connection(TokioIo::new(client), service)
+                .with_upgrades()
+                .await;
+        });
+    })
+}
+
+async fn handshake(
+    mut request: Request<Incoming>,
+    max_message: usize,
+) -> Result<Response<Empty<Bytes>>, WebSocketError> {
+    let (response, upgrade) = upgrade::upgrade(&mut request)?;
+    // Unconstrained as in the example: tokio's budget for a task does not end a turn.
+    tokio::spawn(tokio::task::unconstrained(async move {
+        let _ = echo(upgrade, max_message).await;
+    }));
+    Ok(response)
+}
+
+async fn echo(upgrade: upgrade::UpgradeFut, max_message: usize) -> Result<(), WebSocketError> {
+    let mut socket = upgrade.await?;
+    // Its limit is the first size that is too large.
+    socket.set_max_message_size(max_message.saturating_add(1));
+    let mut socket = FragmentCollector::new(socket);
+    loop {
+        let frame = socket.read_frame().await?;
+        match frame.opcode {
+            OpCode::Close => return Ok(()),
+            OpCode::Text | OpCode::Binary => socket.write_frame(frame).await?,
+            _ => {}
+        }
+    }
+}

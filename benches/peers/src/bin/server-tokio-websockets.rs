@@ -1,0 +1,59 @@
+//! tokio-websockets, after its `examples/echo_server.rs` and `examples/rustls_server.rs`.
+//!
+//! Batched, the replies are fed and flushed when no further message is ready; but the crate flushes
+//! by itself whenever it is asked for the next message.
+
+use std::io;
+
+use futures_util::{SinkExt, StreamExt};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::unconstrained;
+use tokio_websockets::{Config, Error, Limits, ServerBuilder};
+use wsloop_peers::server::{Options, Skill, runtime};
+
+fn main() -> io::Result<()> {
+    let options = Options::of(&[Skill::Batched, Skill::Tls]);
+    let tls = runtime::acceptor(&options);
+    let (max_message, batched) = (options.max_message, options.batched);
+    runtime::serve(&options, |client| {
+        let tls = tls.clone();
+        // Unconstrained as in the example: tokio's budget for a task does not end a turn.
+        tokio::spawn(unconstrained(async move {
+            // What goes wrong with a client is its own matter.
+            let _ = match tls {
+                None => echo(client, max_message, batched).await,
+                Some(tls) => match tls.accept(client).await {
+                    Ok(client) => echo(client, max_message, batched).await,
+                    Err(error) => Err(error.into()),
+                },
+            };
+        }));
+    })
+}
+
+async fn echo<S>(stream: S, max_message: usize, batched: bool) -> Result<(), Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let (_request, mut socket) = ServerBuilder::new()
+        .config(Config::default().frame_size(usize::MAX))
+        .limits(Limits::default().max_payload_len(Some(max_message)))
+        .accept(stream)
+        .await?;
+    if batched {
+        while let Some(message) = runtime::next_or_flush(&mut socket).await {
+            let message = message?;
+            if message.is_text() || message.is_binary() {
+                socket.feed(message).await?;
+            }
+        }
+    } else {
+        while let Some(message) = socket.next().await {
+            let message = message?;
+            if message.is_text() || message.is_binary() {
+                socket.send(message).await?;
+            }
+        }
+    }
+    Ok(())
+}

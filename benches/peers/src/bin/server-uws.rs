@@ -1,0 +1,68 @@
+//! uWebSockets, the C++ server; see `src/server/uws.cpp`.
+//!
+//! `build.rs` compiles it from its source, with the flags of its own build. Whatever dedicated
+//! compressor is asked for, it takes the smallest, with a window of 512 bytes; see
+//! `HttpResponse::upgrade` in its source.
+#![expect(unsafe_code, reason = "calls C++")]
+
+use std::ffi::{CString, c_char, c_int, c_uint};
+use std::path::Path;
+use std::ptr;
+
+use wsloop_peers::server::{Deflate, Options, Skill, refuse};
+
+unsafe extern "C" {
+    fn wsloop_peers_uws(
+        host: *const c_char,
+        port: c_int,
+        chain: *const c_char,
+        key: *const c_char,
+        broadcast: bool,
+        shared: bool,
+        dedicated: bool,
+        max_message: c_uint,
+    ) -> bool;
+}
+
+fn main() {
+    let options = Options::of(&[Skill::Broadcast, Skill::Deflate, Skill::Tls]);
+    let host = c_string(options.listen.ip().to_string());
+    let tls = options
+        .tls
+        .as_ref()
+        .map(|(chain, key)| (c_path(chain), c_path(key)));
+    let (chain, key) = tls
+        .as_ref()
+        .map_or((ptr::null(), ptr::null()), |(chain, key)| {
+            (chain.as_ptr(), key.as_ptr())
+        });
+    let max_message = c_uint::try_from(options.max_message).unwrap_or(c_uint::MAX);
+    // SAFETY: The pointers are null or of strings that end in a zero byte, and those live until the
+    // call is over.
+    let served = unsafe {
+        wsloop_peers_uws(
+            host.as_ptr(),
+            options.listen.port().into(),
+            chain,
+            key,
+            options.broadcast,
+            options.deflate == Some(Deflate::Shared),
+            options.deflate == Some(Deflate::Dedicated),
+            max_message,
+        )
+    };
+    if !served {
+        refuse(format_args!(
+            "cannot listen on {}, or not with that certificate",
+            options.listen
+        ));
+    }
+}
+
+fn c_string(text: String) -> CString {
+    CString::new(text).unwrap_or_else(|error| refuse(error))
+}
+
+fn c_path(path: &Path) -> CString {
+    c_string(path.display().to_string())
+}

@@ -1,0 +1,3 @@
+//! Compares wsloop with a bare TCP echo and with other WebSocket servers.
+
+pub mod server;

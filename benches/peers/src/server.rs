@@ -1,0 +1,212 @@
+//! What the servers have in common: their command line, and how they begin.
+//!
+//! ```text
+//! server-NAME --listen ADDRESS [--mode echo|broadcast] [--tls CERT.pem KEY.pem]
+//!     [--read-buffer BYTES] [--max-message BYTES] [--deflate shared|dedicated] [--batched]
+//! ```
+//!
+//! A server prints `listening ADDRESS` once it accepts connections, and serves until it is killed.
+//! What it cannot do it refuses with exit status 64.
+
+use std::env;
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::process;
+use std::str::FromStr;
+
+use socket2::{Domain, Socket, Type};
+
+#[cfg(feature = "peers")]
+pub mod runtime;
+
+/// What the command line says.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Options {
+    /// Where to listen; port 0 lets the kernel pick one.
+    pub listen: SocketAddr,
+    /// Whether each message goes to all clients, instead of back to its sender.
+    pub broadcast: bool,
+    /// The files of the certificate chain and of the key.
+    pub tls: Option<(PathBuf, PathBuf)>,
+    /// The size of the read buffer, where a server has such a setting.
+    pub read_buffer: Option<usize>,
+    /// The size of the largest message. Default 64 MiB.
+    pub max_message: usize,
+    /// Whether messages are compressed, and how.
+    pub deflate: Option<Deflate>,
+    /// Whether the application flushes only when no further message is ready.
+    pub batched: bool,
+}
+
+/// How messages are compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Deflate {
+    /// Each connection has a compressor, which remembers earlier messages.
+    Dedicated,
+    /// Each message is compressed by itself.
+    Shared,
+}
+
+/// What a server can do besides a plain echo.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Skill {
+    /// `--batched`
+    Batched,
+    /// `--mode broadcast`
+    Broadcast,
+    /// `--deflate`
+    Deflate,
+    /// `--tls`
+    Tls,
+}
+
+impl Options {
+    /// Reads the command line, and raises the limit of open files. Refuses what is not among the
+    /// server's skills.
+    pub fn of(skills: &[Skill]) -> Self {
+        let options = Self::parse(env::args().skip(1)).unwrap_or_else(|problem| refuse(problem));
+        let asked = [
+            (Skill::Batched, "--batched", options.batched),
+            (Skill::Broadcast, "--mode broadcast", options.broadcast),
+            (Skill::Deflate, "--deflate", options.deflate.is_some()),
+            (Skill::Tls, "--tls", options.tls.is_some()),
+        ];
+        for (skill, name, asked) in asked {
+            if asked && !skills.contains(&skill) {
+                refuse(format_args!("this server has no {name}"));
+            }
+        }
+        if options.broadcast && (options.batched || options.deflate.is_some()) {
+            refuse("--mode broadcast goes with neither --batched nor --deflate");
+        }
+        // The servers of some peers do not, and thousands of clients are to come.
+        if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
+            eprintln!("the limit of open files stays: {error}");
+        }
+        options
+    }
+
+    fn parse(mut args: impl Iterator<Item = String>) -> Result<Self, String> {
+        let mut listen = None;
+        let mut options = Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            broadcast: false,
+            tls: None,
+            read_buffer: None,
+            max_message: 64 << 20,
+            deflate: None,
+            batched: false,
+        };
+        while let Some(name) = args.next() {
+            let mut value = || args.next().ok_or_else(|| format!("{name} needs a value"));
+            match name.as_str() {
+                "--listen" => listen = Some(number(&name, &value()?)?),
+                "--mode" => {
+                    options.broadcast = match value()?.as_str() {
+                        "echo" => false,
+                        "broadcast" => true,
+                        other => return Err(format!("unknown mode {other}")),
+                    }
+                }
+                "--tls" => options.tls = Some((value()?.into(), value()?.into())),
+                "--read-buffer" => options.read_buffer = Some(number(&name, &value()?)?),
+                "--max-message" => options.max_message = number(&name, &value()?)?,
+                "--deflate" => {
+                    options.deflate = Some(match value()?.as_str() {
+                        "dedicated" => Deflate::Dedicated,
+                        "shared" => Deflate::Shared,
+                        other => return Err(format!("unknown compression {other}")),
+                    })
+                }
+                "--batched" => options.batched = true,
+                _ => return Err(format!("unknown option {name}")),
+            }
+        }
+        options.listen = listen.ok_or("--listen ADDRESS is missing")?;
+        Ok(options)
+    }
+}
+
+/// Ends a server that cannot do what it is asked for.
+pub fn refuse(problem: impl Display) -> ! {
+    eprintln!("{problem}");
+    process::exit(64)
+}
+
+/// Listens with a queue that is long enough for thousands of clients at once.
+///
+/// # Errors
+///
+/// Those of the kernel, if the address is in use for instance.
+pub fn listen(options: &Options) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(options.listen), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&options.listen.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Tells on standard output that the server accepts connections.
+///
+/// # Errors
+///
+/// Those of standard output.
+pub fn announce(addr: impl Display) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "listening {addr}")?;
+    out.flush()
+}
+
+fn number<T: FromStr>(name: &str, value: &str) -> Result<T, String> {
+    value
+        .parse()
+        .map_err(|_| format!("{name} cannot be {value}"))
+}
+
+/// How many connections may wait to be accepted; the kernel has a limit of its own.
+const BACKLOG: i32 = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Options, String> {
+        Options::parse(line.split_whitespace().map(String::from))
+    }
+
+    #[test]
+    fn every_option_is_read() {
+        let options = parse(
+            "--listen 127.0.0.1:0 --mode broadcast --tls cert.pem key.pem --read-buffer 65536 \
+             --max-message 1048576 --deflate shared --batched",
+        )
+        .unwrap();
+        assert_eq!(options.listen, SocketAddr::from(([127, 0, 0, 1], 0)));
+        assert!(options.broadcast && options.batched);
+        assert_eq!(options.tls, Some(("cert.pem".into(), "key.pem".into())));
+        assert_eq!(options.read_buffer, Some(65_536));
+        assert_eq!(options.max_message, 1_048_576);
+        assert_eq!(options.deflate, Some(Deflate::Shared));
+    }
+
+    #[test]
+    fn what_cannot_be_understood_is_refused() {
+        for line in [
+            "",
+            "--listen",
+            "--listen nowhere",
+            "--listen 127.0.0.1:0 --mode whisper",
+            "--listen 127.0.0.1:0 --deflate never",
+            "--listen 127.0.0.1:0 --tls cert.pem",
+            "--listen 127.0.0.1:0 --loud",
+        ] {
+            parse(line).expect_err(line);
+        }
+    }
+}
