@@ -1,0 +1,8 @@
+//! Compares wsloop with a bare TCP echo and with other WebSocket servers.
+//!
+//! [`load`] is a client that loads a server and checks every byte of the answers; [`report`] runs
+//! it against one server after the other and writes down what came out. `README.md` beside this
+//! crate tells how to use both.
+
+pub mod load;
+pub mod report;
