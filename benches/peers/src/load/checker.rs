@@ -117,7 +117,7 @@ impl Checker {
         let header = match traffic.reply_len {
             _ if self.wire == Wire::Raw => 0,
             ..=127 => 2,
-            ..=65_539 => 4,
+            128..=65_539 => 4,
             _ => 10,
         };
         let what = match byte {
@@ -319,7 +319,11 @@ mod tests {
     fn silence_is_kept_where_nothing_is_awaited() {
         let traffic = traffic("--size 20");
         let reply = &traffic.burst(0).reply;
-        assert!(Checker::new(Wire::Plain).feed(reply, &traffic, None).is_err());
+        assert!(
+            Checker::new(Wire::Plain)
+                .feed(reply, &traffic, None)
+                .is_err()
+        );
         assert!(Checker::new(Wire::Raw).feed(reply, &traffic, None).is_err());
     }
 

@@ -15,7 +15,9 @@ use super::stream::Connector;
 /// One connection with one echo comes before all that: what a server sets up once is not what a
 /// connection costs.
 pub(super) fn run(options: &Options) -> Result<Measure> {
-    let pid = options.server_pid.context("--mode idle needs --server-pid")?;
+    let pid = options
+        .server_pid
+        .context("--mode idle needs --server-pid")?;
     let begin = Instant::now();
     let mut connector = Connector::new(options)?;
     let mut client = Client::new(options)?;

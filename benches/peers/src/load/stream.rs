@@ -154,9 +154,7 @@ impl Connector {
         }
         let socket = mio::net::TcpStream::from_std(socket.into());
         Ok(match &self.tls {
-            Some(config) => {
-                Stream::Tls(Box::new(StreamOwned::new(self.client(config)?, socket)))
-            }
+            Some(config) => Stream::Tls(Box::new(StreamOwned::new(self.client(config)?, socket))),
             None => Stream::Plain(socket),
         })
     }
@@ -175,7 +173,11 @@ impl Connector {
         socket.write_all(&self.request)?;
         let (mut head, mut byte) = (Vec::with_capacity(512), [0]);
         while !head.ends_with(b"\r\n\r\n") {
-            if socket.read(&mut byte).context("no answer to the handshake")? == 0 {
+            if socket
+                .read(&mut byte)
+                .context("no answer to the handshake")?
+                == 0
+            {
                 bail!("the server closed during the handshake");
             }
             head.push(byte[0]);
