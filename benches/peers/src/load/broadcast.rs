@@ -12,9 +12,9 @@ use super::stream::Connector;
 /// The first connection sends a burst, all of them receive it, and when the last one has done so
 /// the next is sent.
 pub(super) fn run(options: &Options) -> Result<Measure> {
-    let mut connector = Connector::new(options)?;
+    let connector = Connector::new(options)?;
     let mut client = Client::new(options)?;
-    client.open(&mut connector, options, options.connections)?;
+    client.open(&connector, options, options.connections)?;
     let rounds = match options.span {
         Span::Rounds(rounds) => usize::try_from(rounds)?,
         Span::Time { .. } => usize::MAX,

@@ -18,6 +18,8 @@ use super::traffic::Traffic;
 const NAP: Duration = Duration::from_millis(20);
 /// A server from which nothing comes for so long has failed; under valgrind it is slow.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Connections that are opened at once; the shortest queue of a listener holds them.
+const OPENED_AT_ONCE: usize = 50;
 /// Read at once, as much as a server of large messages does.
 const READ_BYTES: usize = 1 << 20;
 
@@ -65,7 +67,7 @@ impl Client {
     /// Opens so many connections more.
     pub(super) fn open(
         &mut self,
-        connector: &mut Connector,
+        connector: &Connector,
         options: &Options,
         more: usize,
     ) -> Result<()> {
@@ -74,13 +76,17 @@ impl Client {
             (false, Some(_)) => Wire::Deflate,
             (false, None) => Wire::Plain,
         };
-        for _ in 0..more {
+        let end = self.connections.len() + more;
+        while self.connections.len() < end {
             let number = self.connections.len();
-            let connection = connector
-                .open()
-                .and_then(|stream| Connection::new(stream, wire, number, self.poll.registry()))
-                .with_context(|| format!("connection {number}"))?;
-            self.connections.push(connection);
+            let streams = connector
+                .open((end - number).min(OPENED_AT_ONCE))
+                .with_context(|| format!("connection {number} or one of the next"))?;
+            for stream in streams {
+                let number = self.connections.len();
+                let connection = Connection::new(stream, wire, number, self.poll.registry())?;
+                self.connections.push(connection);
+            }
         }
         self.last_reply = Instant::now();
         Ok(())

@@ -16,9 +16,9 @@ const GRACE: Duration = Duration::from_secs(1);
 /// Runs echoes: with a rate when they are due, else each burst as soon as the replies to the one
 /// before are whole.
 pub(super) fn run(options: &Options) -> Result<Measure> {
-    let mut connector = Connector::new(options)?;
+    let connector = Connector::new(options)?;
     let mut client = Client::new(options)?;
-    client.open(&mut connector, options, options.connections + options.idle)?;
+    client.open(&connector, options, options.connections + options.idle)?;
     match options.rate {
         Some(rate) => at_a_rate(&mut client, options, rate),
         None => closed_loop(&mut client, options),

@@ -19,12 +19,12 @@ pub(super) fn run(options: &Options) -> Result<Measure> {
         .server_pid
         .context("--mode idle needs --server-pid")?;
     let begin = Instant::now();
-    let mut connector = Connector::new(options)?;
+    let connector = Connector::new(options)?;
     let mut client = Client::new(options)?;
-    client.open(&mut connector, options, 1)?;
+    client.open(&connector, options, 1)?;
     echo_once(&mut client, 0)?;
     let before = resident(pid)?;
-    client.open(&mut connector, options, options.connections)?;
+    client.open(&connector, options, options.connections)?;
     let open = resident(pid)?;
     // One at a time, as traffic on connections that are idle mostly is.
     for number in 1..client.connections.len() {

@@ -79,6 +79,12 @@ fn not_now<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     }
 }
 
+/// A connection that is not open yet, on a socket that blocks.
+enum Opening {
+    Plain(TcpStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+}
+
 /// Opens connections to one server.
 pub(super) struct Connector {
     server: SocketAddr,
@@ -115,23 +121,58 @@ impl Connector {
         })
     }
 
-    /// Opens a connection up to the server's 101, and waits for that.
-    pub(super) fn open(&mut self) -> Result<Stream> {
-        let socket = TcpStream::connect(self.server).context("cannot connect")?;
+    /// Opens so many connections up to the server's 101. Each step is taken for all of them before
+    /// the next, so that client and server seldom wait for each other.
+    pub(super) fn open(&self, count: usize) -> Result<Vec<Stream>> {
+        let mut openings = Vec::with_capacity(count);
+        for _ in 0..count {
+            openings.push(self.connect()?);
+        }
+        for opening in &mut openings {
+            if let Opening::Tls(tls) = opening {
+                // Ends with the handshake, and sends the request that waits for that.
+                tls.flush().context("no TLS handshake")?;
+            }
+        }
+        let streams = openings.into_iter().map(|opening| self.upgraded(opening));
+        streams.collect()
+    }
+
+    /// Connects and sends the first that there is to send.
+    fn connect(&self) -> Result<Opening> {
+        let mut socket = TcpStream::connect(self.server).context("cannot connect")?;
         socket.set_nodelay(true)?;
         socket.set_read_timeout(Some(PATIENCE))?;
         let Some(config) = &self.tls else {
-            let mut socket = socket;
-            self.upgrade(&mut socket)?;
-            socket.set_nonblocking(true)?;
-            return Ok(Stream::Plain(mio::net::TcpStream::from_std(socket)));
+            if !self.raw {
+                socket.write_all(&self.request)?;
+            }
+            return Ok(Opening::Plain(socket));
         };
-        let mut tls = StreamOwned::new(self.client(config)?, socket);
-        self.upgrade(&mut tls)?;
-        let (conn, socket) = tls.into_parts();
-        socket.set_nonblocking(true)?;
-        let socket = mio::net::TcpStream::from_std(socket);
-        Ok(Stream::Tls(Box::new(StreamOwned::new(conn, socket))))
+        let mut conn = self.client(config)?;
+        conn.writer().write_all(&self.request)?;
+        conn.write_tls(&mut socket)?;
+        Ok(Opening::Tls(Box::new(StreamOwned::new(conn, socket))))
+    }
+
+    /// Waits for the server's 101.
+    fn upgraded(&self, opening: Opening) -> Result<Stream> {
+        match opening {
+            Opening::Plain(mut socket) => {
+                if !self.raw {
+                    self.read_head(&mut socket)?;
+                }
+                socket.set_nonblocking(true)?;
+                Ok(Stream::Plain(mio::net::TcpStream::from_std(socket)))
+            }
+            Opening::Tls(mut tls) => {
+                self.read_head(&mut tls)?;
+                let (conn, socket) = tls.into_parts();
+                socket.set_nonblocking(true)?;
+                let socket = mio::net::TcpStream::from_std(socket);
+                Ok(Stream::Tls(Box::new(StreamOwned::new(conn, socket))))
+            }
+        }
     }
 
     /// Begins to connect. Source addresses take turns, so that ports of connections that are over
@@ -166,11 +207,7 @@ impl Connector {
         Ok(conn)
     }
 
-    fn upgrade(&self, socket: &mut (impl Read + Write)) -> Result<()> {
-        if self.raw {
-            return Ok(());
-        }
-        socket.write_all(&self.request)?;
+    fn read_head(&self, socket: &mut impl Read) -> Result<()> {
         let (mut head, mut byte) = (Vec::with_capacity(512), [0]);
         while !head.ends_with(b"\r\n\r\n") {
             if socket

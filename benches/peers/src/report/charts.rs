@@ -173,15 +173,13 @@ fn ratios(results: &Results, file: &Path) -> Result<bool> {
                 colour(peer),
             )?;
             if ratio > CLIP {
+                let figure = match ratio {
+                    ..9.95 => format!("{ratio:.1}"),
+                    _ => format!("{ratio:.0}"),
+                };
                 // Labels of neighbours at different heights, so that they do not overlap.
                 let y = top - 14 - cut_off % 2 * 11;
-                label(
-                    &area,
-                    &format!("{ratio:.0}"),
-                    (x + each / 2, y),
-                    11,
-                    HPos::Center,
-                )?;
+                label(&area, &figure, (x + each / 2, y), 11, HPos::Center)?;
                 cut_off += 1;
             }
         }
@@ -258,7 +256,11 @@ fn idle(results: &Results, file: &Path) -> Result<bool> {
         return Ok(false);
     }
     let height = 60 + 24 * bars.len() as i32 + 40;
-    let area = canvas(file, (800, height as u32), "Bytes of an idle connection")?;
+    let area = canvas(
+        file,
+        (800, height as u32),
+        "Bytes of an idle connection after one echo",
+    )?;
     let (left, right) = (260, 720);
     let most = bars.iter().map(|bar| bar.2).fold(1000.0, f64::max);
     // From 10 bytes, so that little is little to see, and not nothing.

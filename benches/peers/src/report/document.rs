@@ -7,6 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 
 use super::cases::CASES;
+use super::peers::Variant;
 use super::results::Results;
 use super::{charts, peers, tables};
 
@@ -72,7 +73,9 @@ fn render(results: &Results, pictures: &str) -> String {
         parts.push("By strace, in the same way.".into());
         parts.push(table);
     }
-    let parts: Vec<_> = parts.iter().map(|part| part.trim()).collect();
+    parts.push(uncounted(results).join("\n\n"));
+    let parts = parts.iter().map(|part| part.trim());
+    let parts: Vec<_> = parts.filter(|part| !part.is_empty()).collect();
     parts.join("\n\n").replace("\n\n\n", "\n\n")
 }
 
@@ -86,6 +89,17 @@ of the server's process; its user part is sampled. \"waited\" is the share of th
 server was ready and something else had its core: where that is large, throughput and latency say
 little. \"batched\" is a peer whose application collects replies and sends them together.
 ";
+
+/// What could not be counted, and why.
+fn uncounted(results: &Results) -> Vec<String> {
+    let each = results.counted.iter().flat_map(|(case, peers)| {
+        peers.iter().filter_map(move |(peer, counted)| {
+            let note = counted.note.as_ref()?;
+            Some(format!("{case}, {}: {note}.", peers::title(peer)))
+        })
+    });
+    each.collect()
+}
 
 fn machine(results: &Results) -> String {
     let machine = &results.machine;
@@ -102,12 +116,14 @@ fn machine(results: &Results) -> String {
     let missing: Vec<_> = results
         .missing
         .iter()
-        .map(|(name, why)| format!("{} ({why})", peers::title(name)))
+        // A variant is as present as its server.
+        .filter(|(name, _)| peers::find(name).is_none_or(|peer| peer.variant == Variant::None))
+        .map(|(name, why)| format!("{}: {why}", peers::title(name)))
         .collect();
     if !missing.is_empty() {
         text.push_str(&format!(
             "\nLeft out of the last run: {}.\n",
-            missing.join(", ")
+            missing.join("; ")
         ));
     }
     if !machine.command.is_empty() {

@@ -12,8 +12,8 @@ struct Table {
 }
 
 impl Table {
-    /// The first column holds words, the others numbers.
-    fn new<S: AsRef<str>>(head: &[S]) -> Self {
+    /// The first columns hold words, so many of them, the others numbers.
+    fn new<S: AsRef<str>>(words: usize, head: &[S]) -> Self {
         let mut table = Self {
             text: String::new(),
         };
@@ -21,7 +21,7 @@ impl Table {
         let rule = head
             .iter()
             .enumerate()
-            .map(|(n, _)| if n == 0 { "---" } else { "---:" });
+            .map(|(n, _)| if n < words { "---" } else { "---:" });
         table.row(&rule.collect::<Vec<_>>());
         table
     }
@@ -38,7 +38,7 @@ impl Table {
 
 /// The aims and what came of them.
 pub(super) fn aims(results: &Results) -> String {
-    let mut table = Table::new(&["case", "aim", "measured", ""]);
+    let mut table = Table::new(2, &["case", "aim", "measured", ""]);
     for outcome in aims::outcomes(&results.timed) {
         let measured = outcome.measured.map(|m| match outcome.aim.ends_with(" B") {
             true => grouped(m),
@@ -63,7 +63,7 @@ pub(super) fn summary(results: &Results) -> String {
         .collect();
     let mut head = vec!["case", "basis"];
     head.extend(columns.iter().map(|peer| peer.title));
-    let mut table = Table::new(&head);
+    let mut table = Table::new(1, &head);
     for case in CASES {
         if !matches!(case.figure, Figure::Cpu | Figure::CpuOfCompanion) || !is_there(results, case)
         {
@@ -135,7 +135,7 @@ fn cpu_table(results: &Results, case: &Case, names: &[&str], companion: bool) ->
     head.push("p50 (us)".into());
     head.push("p99 (us)".into());
     head.push("waited".into());
-    let mut table = Table::new(&head);
+    let mut table = Table::new(1, &head);
     for name in names {
         let of = |value: Value| figure(timed, case.id, name, value);
         let used = of(cpu);
@@ -180,7 +180,7 @@ fn latency_table(results: &Results, case: &Case, names: &[&str]) -> String {
     }
     head.push("messages per s".into());
     head.push("CPU / raw".into());
-    let mut table = Table::new(&head);
+    let mut table = Table::new(1, &head);
     for name in names {
         let mut row = vec![title(name).to_owned()];
         for (percentile, value) in PERCENTILES {
@@ -202,13 +202,16 @@ fn latency_table(results: &Results, case: &Case, names: &[&str]) -> String {
 }
 
 fn memory_table(results: &Results, case: &Case, names: &[&str]) -> String {
-    let mut table = Table::new(&[
-        "peer",
-        "process before (MiB)",
-        "bytes per connection, open",
-        "after one echo",
-        "min..max",
-    ]);
+    let mut table = Table::new(
+        1,
+        &[
+            "peer",
+            "process before (MiB)",
+            "bytes per connection, open",
+            "after one echo",
+            "min..max",
+        ],
+    );
     for name in names {
         let of = |value: Value| figure(&results.timed, case.id, name, value);
         let before = of(spread::memory_before).map(|s| format!("{:.1}", s.median / 1048576.0));
@@ -314,7 +317,7 @@ fn counted(results: &Results, cell: impl Fn(&Counted) -> Option<String>) -> Opti
     }
     let mut head = vec!["peer"];
     head.extend(cases.iter().map(|case| case.id));
-    let mut table = Table::new(&head);
+    let mut table = Table::new(1, &head);
     for peer in named {
         let mut row = vec![peer.title.to_owned()];
         row.extend(cases.iter().map(|case| {
