@@ -74,16 +74,17 @@ pub struct Idle {
 }
 
 impl Measure {
-    /// Puts together what was counted and what was used.
+    /// Puts together what was counted and what was used; without messages there is no CPU time per
+    /// message.
     pub(super) fn new(messages: u64, seconds: f64, usage: Option<Usage>) -> Self {
-        let each = messages.max(1) as f64;
+        let each = messages as f64;
         let mut measure = Self {
             messages,
             seconds: rounded(seconds, 4),
             throughput: rounded(messages as f64 / seconds, 1),
             ..Self::default()
         };
-        if let Some(usage) = usage {
+        if let Some(usage) = usage.filter(|_| messages > 0) {
             let cpu = usage.run / each;
             measure.cpu = Some(rounded(cpu, 1));
             measure.user = Some(rounded(cpu * usage.user_share, 1));
