@@ -1,0 +1,15 @@
+//! Runs the load generator against one server after the other and writes the report.
+//!
+//! `compare --help` lists the options; `benches/peers/run` builds everything first.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match wsloop_peers::report::run(std::env::args()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

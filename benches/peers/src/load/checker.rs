@@ -1,0 +1,354 @@
+//! Whether what comes back is what has to come back, byte for byte.
+
+use flate2::{Decompress, FlushDecompress};
+
+use super::frame::{self, Header};
+use super::traffic::Traffic;
+
+/// What the bytes of one call of [`Checker::feed`] amounted to.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Fed {
+    /// Bytes that were looked at; the rest belongs to the next burst, or to nothing.
+    pub(super) consumed: usize,
+    /// Replies that became whole.
+    pub(super) messages: usize,
+    /// Whether the burst became whole.
+    pub(super) whole: bool,
+    /// A ping, which wants this for a pong.
+    pub(super) ping: Option<Vec<u8>>,
+}
+
+/// How replies come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wire {
+    /// The very bytes that were sent.
+    Raw,
+    /// Frames, not compressed.
+    Plain,
+    /// Frames, perhaps compressed.
+    Deflate,
+}
+
+/// Checks the replies of one connection.
+pub(super) struct Checker {
+    wire: Wire,
+    /// How far the burst in front has been checked, in bytes, or in messages if they are
+    /// compressed.
+    offset: usize,
+    /// A frame that has to be whole before it can be judged: a control frame, or a compressed one.
+    frame: Vec<u8>,
+    inflate: Option<Box<Decompress>>,
+    /// Payload bytes of compressed replies as they came.
+    pub(super) wire_payload: u64,
+}
+
+impl Checker {
+    pub(super) fn new(wire: Wire) -> Self {
+        let inflate = (wire == Wire::Deflate).then(|| Box::new(Decompress::new(false)));
+        Self {
+            wire,
+            offset: 0,
+            frame: Vec::new(),
+            inflate,
+            wire_payload: 0,
+        }
+    }
+
+    /// Checks bytes against the burst that is awaited, if any is.
+    ///
+    /// # Errors
+    ///
+    /// Fails if they are not what is awaited, and says what differs.
+    pub(super) fn feed(
+        &mut self,
+        bytes: &[u8],
+        traffic: &Traffic,
+        awaited: Option<usize>,
+    ) -> Result<Fed, String> {
+        let at_boundary = match (self.wire, awaited) {
+            (Wire::Raw, _) => false,
+            (Wire::Deflate, _) | (Wire::Plain, None) => true,
+            (Wire::Plain, Some(_)) => self.offset.is_multiple_of(traffic.reply_len),
+        };
+        let control = bytes.first().is_some_and(|&first| first & 0x08 != 0);
+        if at_boundary && (self.wire == Wire::Deflate || control || !self.frame.is_empty()) {
+            return self.whole_frame(bytes, traffic, awaited);
+        }
+        let Some(awaited) = awaited else {
+            return Err(format!("{} bytes that nobody asked for", bytes.len()));
+        };
+        self.exact(bytes, traffic, awaited)
+    }
+
+    /// The common case: the bytes are known, so nothing is parsed.
+    fn exact(&mut self, bytes: &[u8], traffic: &Traffic, awaited: usize) -> Result<Fed, String> {
+        let reply = &traffic.burst(awaited).reply;
+        let expected = &reply[self.offset..];
+        // Up to the end of a message only if a control frame might follow it there.
+        let consumed = bytes.len().min(expected.len());
+        let (got, expected) = (&bytes[..consumed], &expected[..consumed]);
+        let mut consumed = consumed;
+        if got != expected {
+            let same = got.iter().zip(expected).take_while(|(a, b)| a == b).count();
+            let at = self.offset + same;
+            let between = at.is_multiple_of(traffic.reply_len) && same > 0;
+            if self.wire == Wire::Raw || !between || got[same] & 0x08 == 0 {
+                return Err(self.difference(traffic, at, got[same], expected[same]));
+            }
+            consumed = same;
+        }
+        let before = self.offset / traffic.reply_len;
+        self.offset += consumed;
+        let messages = self.offset / traffic.reply_len - before;
+        let whole = self.offset == reply.len();
+        if whole {
+            self.offset = 0;
+        }
+        Ok(Fed {
+            consumed,
+            messages,
+            whole,
+            ping: None,
+        })
+    }
+
+    fn difference(&self, traffic: &Traffic, at: usize, got: u8, expected: u8) -> String {
+        let (message, byte) = (at / traffic.reply_len, at % traffic.reply_len);
+        let header = match traffic.reply_len {
+            _ if self.wire == Wire::Raw => 0,
+            ..=127 => 2,
+            128..=65_539 => 4,
+            _ => 10,
+        };
+        let what = match byte {
+            0 if header > 0 => "the first byte (FIN, RSV, opcode)".into(),
+            _ if byte < header => "the length".into(),
+            _ => format!("byte {} of the payload", byte - header),
+        };
+        format!("message {message} of a burst: {what} is {got:#04x} and not {expected:#04x}")
+    }
+
+    /// Gathers a frame, and judges it when it is whole.
+    fn whole_frame(
+        &mut self,
+        bytes: &[u8],
+        traffic: &Traffic,
+        awaited: Option<usize>,
+    ) -> Result<Fed, String> {
+        let before = self.frame.len();
+        // As much as the header or, once that is known, the payload may want.
+        self.frame.extend(bytes.iter().take(14));
+        let wanted = match Header::parse(&self.frame)? {
+            Some(header) => header.size + header.length,
+            None => {
+                return Ok(Fed {
+                    consumed: self.frame.len() - before,
+                    ..Fed::default()
+                });
+            }
+        };
+        self.frame.truncate(before);
+        let take = bytes.len().min(wanted - before);
+        self.frame.extend_from_slice(&bytes[..take]);
+        let mut fed = Fed {
+            consumed: take,
+            ..Fed::default()
+        };
+        if self.frame.len() == wanted {
+            let frame = std::mem::take(&mut self.frame);
+            self.judge(&frame, traffic, awaited, &mut fed)?;
+            self.frame = frame;
+            self.frame.clear();
+        }
+        Ok(fed)
+    }
+
+    fn judge(
+        &mut self,
+        frame: &[u8],
+        traffic: &Traffic,
+        awaited: Option<usize>,
+        fed: &mut Fed,
+    ) -> Result<(), String> {
+        let header = Header::parse(frame)?.ok_or("a frame without a header")?;
+        let payload = &frame[header.size..];
+        match header.first {
+            frame::PING => {
+                fed.ping = Some(payload.to_vec());
+                return Ok(());
+            }
+            frame::PONG => return Ok(()),
+            frame::CLOSE => {
+                let code = payload.first_chunk().map(|&code| u16::from_be_bytes(code));
+                return Err(format!("the server closed with {code:?}"));
+            }
+            _ => {}
+        }
+        let Some(awaited) = awaited else {
+            return Err(format!("a frame {:#04x} nobody asked for", header.first));
+        };
+        let inflated;
+        let message = if header.first == traffic.first | frame::COMPRESSED {
+            inflated = self.decompress(payload)?;
+            inflated.as_slice()
+        } else if header.first == traffic.first {
+            payload
+        } else {
+            return Err(format!(
+                "the first byte is {:#04x} and not {:#04x}",
+                header.first, traffic.first
+            ));
+        };
+        if message != traffic.payload(awaited, self.offset) {
+            return Err(format!("a payload of {} bytes differs", message.len()));
+        }
+        self.wire_payload += payload.len() as u64;
+        self.offset += 1;
+        fed.messages = 1;
+        fed.whole = self.offset == traffic.depth;
+        if fed.whole {
+            self.offset = 0;
+        }
+        Ok(())
+    }
+
+    /// RFC 7692, 7.2.2: "Append 4 octets of 0x00 0x00 0xff 0xff to the tail end of the payload".
+    /// The window is always kept, which does no harm where the server keeps none.
+    fn decompress(&mut self, payload: &[u8]) -> Result<Vec<u8>, String> {
+        let inflate = self.inflate.as_mut().ok_or("compressed without asking")?;
+        let mut input = payload.to_vec();
+        input.extend_from_slice(&[0, 0, 0xff, 0xff]);
+        let mut out = Vec::with_capacity(4096);
+        let start = inflate.total_in();
+        loop {
+            let done = usize::try_from(inflate.total_in() - start).unwrap_or(usize::MAX);
+            inflate
+                .decompress_vec(&input[done..], &mut out, FlushDecompress::Sync)
+                .map_err(|error| format!("a reply cannot be decompressed: {error}"))?;
+            if out.len() < out.capacity() {
+                return Ok(out);
+            }
+            out.reserve(out.len());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::options::Options;
+    use super::*;
+
+    fn traffic(arguments: &str) -> Traffic {
+        let line = format!("load --connect 127.0.0.1:1 {arguments}");
+        let options = Options::parse(line.split(' ').map(String::from)).unwrap();
+        Traffic::new(&options.unwrap()).unwrap()
+    }
+
+    /// Feeds all bytes in pieces of a size; what came of it.
+    fn feed(
+        checker: &mut Checker,
+        traffic: &Traffic,
+        bytes: &[u8],
+        piece: usize,
+    ) -> Result<(usize, usize, usize), String> {
+        let (mut messages, mut bursts, mut pings) = (0, 0, 0);
+        for mut piece in bytes.chunks(piece) {
+            while !piece.is_empty() {
+                let fed = checker.feed(piece, traffic, Some(bursts))?;
+                messages += fed.messages;
+                bursts += usize::from(fed.whole);
+                pings += usize::from(fed.ping.is_some());
+                piece = &piece[fed.consumed..];
+            }
+        }
+        Ok((messages, bursts, pings))
+    }
+
+    #[test]
+    fn right_replies_pass_however_they_are_cut() {
+        let traffic = traffic("--size 200 --depth 3");
+        let bytes = [&traffic.burst(0).reply[..], &traffic.burst(1).reply[..]].concat();
+        for piece in [1, 2, 7, 203, 204, 205, 611, 10_000] {
+            let mut checker = Checker::new(Wire::Plain);
+            let fed = feed(&mut checker, &traffic, &bytes, piece);
+            assert_eq!(fed, Ok((6, 2, 0)), "pieces of {piece}");
+        }
+    }
+
+    #[test]
+    fn any_byte_that_differs_is_noticed() {
+        let traffic = traffic("--size 20 --depth 2");
+        for at in 0..44 {
+            let mut bytes = traffic.burst(0).reply.clone();
+            bytes[at] ^= 0x10;
+            let mut checker = Checker::new(Wire::Plain);
+            assert!(feed(&mut checker, &traffic, &bytes, 1000).is_err());
+        }
+    }
+
+    #[test]
+    fn replies_in_the_wrong_order_are_noticed() {
+        let traffic = traffic("--size 20");
+        let bytes = [&traffic.burst(1).reply[..], &traffic.burst(0).reply[..]].concat();
+        let error = feed(&mut Checker::new(Wire::Plain), &traffic, &bytes, 1000);
+        assert!(error.unwrap_err().contains("byte 0 of the payload"));
+    }
+
+    #[test]
+    fn pings_between_messages_are_not_replies() {
+        let traffic = traffic("--size 20 --depth 2");
+        let (one, two) = traffic.burst(0).reply.split_at(22);
+        let ping = frame::server_frame(frame::PING, b"still there?");
+        let bytes = [&ping[..], one, &ping[..], two].concat();
+        for piece in [1, 5, 1000] {
+            let mut checker = Checker::new(Wire::Plain);
+            let fed = feed(&mut checker, &traffic, &bytes, piece);
+            assert_eq!(fed, Ok((2, 1, 2)));
+        }
+    }
+
+    #[test]
+    fn a_close_says_its_code() {
+        let traffic = traffic("--size 20");
+        let close = frame::server_frame(frame::CLOSE, &1009_u16.to_be_bytes());
+        let error = Checker::new(Wire::Plain).feed(&close, &traffic, None);
+        assert!(error.unwrap_err().contains("1009"));
+    }
+
+    #[test]
+    fn silence_is_kept_where_nothing_is_awaited() {
+        let traffic = traffic("--size 20");
+        let reply = &traffic.burst(0).reply;
+        assert!(
+            Checker::new(Wire::Plain)
+                .feed(reply, &traffic, None)
+                .is_err()
+        );
+        assert!(Checker::new(Wire::Raw).feed(reply, &traffic, None).is_err());
+    }
+
+    #[test]
+    fn compressed_replies_are_decompressed_and_compared() {
+        let traffic = traffic("--size 3000 --kind json --deflate shared");
+        // Unmasking a request makes it a reply.
+        let reply = |number: usize| {
+            let request = &traffic.burst(number).request;
+            let (mask, payload) = request[4..].split_at(4);
+            let unmasked: Vec<u8> = payload
+                .iter()
+                .zip(mask.iter().cycle())
+                .map(|(b, m)| b ^ m)
+                .collect();
+            frame::server_frame(traffic.first | frame::COMPRESSED, &unmasked)
+        };
+        let bytes = [reply(0), reply(1)].concat();
+        for piece in [1, 3, 100, 10_000] {
+            let mut checker = Checker::new(Wire::Deflate);
+            let fed = feed(&mut checker, &traffic, &bytes, piece);
+            assert_eq!(fed, Ok((2, 2, 0)));
+            assert!(checker.wire_payload < 3000);
+        }
+        let wrong = feed(&mut Checker::new(Wire::Deflate), &traffic, &reply(1), 9999);
+        assert!(wrong.unwrap_err().contains("differs"));
+    }
+}

@@ -1,0 +1,164 @@
+//! One connection: what it still has to send, and what it waits for.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+use mio::{Interest, Registry, Token};
+
+use super::checker::{Checker, Wire};
+use super::frame;
+use super::stream::Stream;
+use super::traffic::Traffic;
+
+/// What happened on a connection.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    /// Replies that became whole, each with the time that its latency counts from.
+    pub(super) messages: u64,
+    /// Bursts that became whole.
+    pub(super) bursts: u64,
+}
+
+/// A burst that waits for its replies.
+struct Sent {
+    burst: usize,
+    at: Instant,
+}
+
+/// What is left to write.
+enum Outgoing {
+    Burst(usize),
+    Pong(Vec<u8>),
+}
+
+/// An open connection.
+pub(super) struct Connection {
+    stream: Stream,
+    outgoing: VecDeque<Outgoing>,
+    /// How much of the front of `outgoing` has been written.
+    written: usize,
+    awaited: VecDeque<Sent>,
+    /// Checks the replies.
+    pub(super) checker: Checker,
+    /// The burst that is next, counted from this connection's own start.
+    next: usize,
+    /// Bursts sent.
+    pub(super) rounds: u64,
+}
+
+impl Connection {
+    /// Connections with different numbers begin with different bursts.
+    pub(super) fn new(
+        mut stream: Stream,
+        wire: Wire,
+        number: usize,
+        registry: &Registry,
+    ) -> Result<Self> {
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        registry.register(stream.socket(), Token(number), interest)?;
+        Ok(Self {
+            stream,
+            outgoing: VecDeque::new(),
+            written: 0,
+            awaited: VecDeque::new(),
+            checker: Checker::new(wire),
+            next: number * 5,
+            rounds: 0,
+        })
+    }
+
+    /// Sends the next burst; its latency counts from `at`.
+    pub(super) fn send_next(&mut self, traffic: &Traffic, at: Instant) -> Result<()> {
+        let burst = self.next;
+        self.next += 1;
+        self.send(burst, traffic, at)
+    }
+
+    /// Sends a burst.
+    pub(super) fn send(&mut self, burst: usize, traffic: &Traffic, at: Instant) -> Result<()> {
+        self.rounds += 1;
+        self.awaits(burst, at);
+        self.outgoing.push_back(Outgoing::Burst(burst));
+        self.flush(traffic)
+    }
+
+    /// Waits for the replies to a burst that another connection may have sent.
+    pub(super) fn awaits(&mut self, burst: usize, at: Instant) {
+        self.awaited.push_back(Sent { burst, at });
+    }
+
+    /// Whether no reply is awaited.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.awaited.is_empty()
+    }
+
+    /// Bursts whose replies are awaited.
+    pub(super) fn awaited(&self) -> u64 {
+        self.awaited.len() as u64
+    }
+
+    /// Writes what there is room for.
+    pub(super) fn flush(&mut self, traffic: &Traffic) -> Result<()> {
+        self.stream.flush()?;
+        while let Some(front) = self.outgoing.front() {
+            let bytes = match front {
+                Outgoing::Burst(burst) => &traffic.burst(*burst).request,
+                Outgoing::Pong(frame) => frame,
+            };
+            let Some(written) = self.stream.write(&bytes[self.written..])? else {
+                break;
+            };
+            self.written += written;
+            if self.written == bytes.len() {
+                self.written = 0;
+                self.outgoing.pop_front();
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads and checks what has come. `latency` is told of every reply how long it took.
+    pub(super) fn receive(
+        &mut self,
+        traffic: &Traffic,
+        buffer: &mut [u8],
+        mut latency: impl FnMut(Instant, Instant),
+    ) -> Result<Progress> {
+        let mut progress = Progress::default();
+        while let Some(read) = self.stream.read(buffer)? {
+            if read == 0 {
+                bail!("the server closed the connection");
+            }
+            let now = Instant::now();
+            let mut bytes = &buffer[..read];
+            while !bytes.is_empty() {
+                let front = self.awaited.front();
+                let fed = self
+                    .checker
+                    .feed(bytes, traffic, front.map(|sent| sent.burst))
+                    .map_err(anyhow::Error::msg)?;
+                bytes = &bytes[fed.consumed..];
+                for _ in 0..fed.messages {
+                    if let Some(sent) = front {
+                        latency(sent.at, now);
+                    }
+                }
+                progress.messages += fed.messages as u64;
+                if fed.whole {
+                    progress.bursts += 1;
+                    self.awaited.pop_front();
+                }
+                if let Some(payload) = fed.ping {
+                    let pong = frame::client_frame(frame::PONG, &payload, [1, 2, 3, 4]);
+                    self.outgoing.push_back(Outgoing::Pong(pong));
+                    self.flush(traffic)?;
+                }
+            }
+            if read < buffer.len() && self.stream.short_read_is_all() {
+                break;
+            }
+        }
+        Ok(progress)
+    }
+}

@@ -1,0 +1,90 @@
+//! Messages that come back on their connection.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use super::client::{Client, Phases};
+use super::measure::Measure;
+use super::options::{Options, Span};
+use super::schedule::Schedule;
+use super::stream::Connector;
+
+/// Replies to messages sent at a rate are waited for so long after the end.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// Runs echoes: with a rate when they are due, else each burst as soon as the replies to the one
+/// before are whole.
+pub(super) fn run(options: &Options) -> Result<Measure> {
+    let connector = Connector::new(options)?;
+    let mut client = Client::new(options)?;
+    client.open(&connector, options, options.connections + options.idle)?;
+    match options.rate {
+        Some(rate) => at_a_rate(&mut client, options, rate),
+        None => closed_loop(&mut client, options),
+    }
+}
+
+fn closed_loop(client: &mut Client, options: &Options) -> Result<Measure> {
+    let rounds = match options.span {
+        Span::Rounds(rounds) => rounds,
+        Span::Time { .. } => u64::MAX,
+    };
+    let mut phases = Phases::begin(client, options)?;
+    let mut busy = 0;
+    if rounds > 0 {
+        let Client {
+            connections,
+            traffic,
+            ..
+        } = client;
+        for connection in &mut connections[..options.connections] {
+            connection.send_next(traffic, Instant::now())?;
+        }
+        busy = options.connections;
+    }
+    while busy > 0 && !phases.over(client)? {
+        client.turn(|connection, _, traffic| {
+            if connection.rounds < rounds {
+                connection.send_next(traffic, Instant::now())
+            } else {
+                busy -= 1;
+                Ok(())
+            }
+        })?;
+    }
+    let (seconds, usage, wire_payload) = phases.end(client)?;
+    Ok(client.measure(options, seconds, usage, wire_payload))
+}
+
+fn at_a_rate(client: &mut Client, options: &Options, rate: f64) -> Result<Measure> {
+    let mut schedule = Schedule::new(rate);
+    let mut phases = Phases::begin(client, options)?;
+    while !phases.over(client)? {
+        let begin = phases.began();
+        while let Some((number, at)) = schedule.due(begin.elapsed()) {
+            let connections = options.connections as u64;
+            let turn = usize::try_from(number % connections).unwrap_or_default();
+            let Client {
+                connections,
+                traffic,
+                ..
+            } = client;
+            connections[turn].send_next(traffic, begin + at)?;
+        }
+        client.turn(|_, _, _| Ok(()))?;
+    }
+    let (seconds, usage, wire_payload) = phases.end(client)?;
+    let in_time = client.counts.messages;
+    // The slowest replies must not be missing from the percentiles.
+    let end = Instant::now() + GRACE;
+    while Instant::now() < end && !client.connections.iter().all(|c| c.is_quiet()) {
+        client.turn(|_, _, _| Ok(()))?;
+    }
+    let awaited = client.connections.iter().map(|c| c.awaited()).sum();
+    client.counts.messages = in_time;
+    let mut measure = client.measure(options, seconds, usage, wire_payload);
+    measure.rate = Some(rate);
+    measure.unanswered = awaited;
+    Ok(measure)
+}

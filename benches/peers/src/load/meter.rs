@@ -1,0 +1,119 @@
+//! What the server's process has used, from `/proc`.
+
+use std::fs;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+
+/// Nanoseconds of a tick of `/proc/PID/stat`; Linux shows 100 of them a second to all programs.
+const TICK: u64 = 10_000_000;
+
+/// A reading of the server's counters.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reading {
+    at: Instant,
+    run: u64,
+    wait: u64,
+    user: u64,
+    system: u64,
+    steal: u64,
+}
+
+/// The difference of two readings.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Usage {
+    /// Wall-clock seconds.
+    pub(super) seconds: f64,
+    /// Nanoseconds that the server ran.
+    pub(super) run: f64,
+    /// Share of `run` that it ran in user space; sampled by the kernel's tick.
+    pub(super) user_share: f64,
+    /// Share of the time that it was ready and another process ran.
+    pub(super) wait_share: f64,
+    /// Share of the time of one processor that the hypervisor took.
+    pub(super) steal_share: f64,
+}
+
+impl Reading {
+    /// Reads the counters of a process.
+    pub(super) fn of(pid: u32) -> Result<Self> {
+        let (mut run, mut wait) = (0, 0);
+        for task in fs::read_dir(format!("/proc/{pid}/task")).context("the server is gone")? {
+            // A thread may end while its directory is read.
+            let Ok(line) = fs::read_to_string(task?.path().join("schedstat")) else {
+                continue;
+            };
+            run += number(&line, 0);
+            wait += number(&line, 1);
+        }
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+        // The name, in parentheses, may hold spaces; what follows it starts with field 3.
+        let fields = stat.rsplit(')').next().unwrap_or_default();
+        let system = fs::read_to_string("/proc/stat")?;
+        Ok(Self {
+            at: Instant::now(),
+            run,
+            wait,
+            user: number(fields, 11),
+            system: number(fields, 12),
+            steal: number(&system, 8),
+        })
+    }
+
+    /// What was used since an earlier reading.
+    pub(super) fn since(self, earlier: Self) -> Usage {
+        let seconds = (self.at - earlier.at).as_secs_f64();
+        let nanos = seconds * 1e9;
+        let user = (self.user - earlier.user) as f64;
+        let system = (self.system - earlier.system) as f64;
+        Usage {
+            seconds,
+            run: (self.run - earlier.run) as f64,
+            user_share: user / (user + system).max(1.0),
+            wait_share: (self.wait - earlier.wait) as f64 / nanos,
+            steal_share: ((self.steal - earlier.steal) * TICK) as f64 / nanos,
+        }
+    }
+}
+
+/// Resident memory of a process, in bytes.
+pub(super) fn resident(pid: u32) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).context("the server is gone")?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .context("no VmRSS")?;
+    Ok(number(line, 0) * 1024)
+}
+
+fn number(line: &str, field: usize) -> u64 {
+    line.split_whitespace()
+        .nth(field)
+        .and_then(|word| word.parse().ok())
+        .unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_of_this_process_is_seen() {
+        let pid = std::process::id();
+        let before = Reading::of(pid).unwrap();
+        let mut sum = 0_u64;
+        while before.at.elapsed().as_millis() < 60 {
+            sum = std::hint::black_box(sum.wrapping_add(1));
+        }
+        let usage = Reading::of(pid).unwrap().since(before);
+        assert!(usage.run > 1e6, "{usage:?}");
+        assert!(usage.seconds >= 0.06);
+        assert!(resident(pid).unwrap() > 100_000);
+    }
+
+    #[test]
+    fn a_process_that_is_gone_is_an_error() {
+        assert!(Reading::of(u32::MAX).is_err());
+        assert!(resident(u32::MAX).is_err());
+    }
+}

@@ -1,0 +1,227 @@
+//! What the load generator is told on its command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use lexopt::prelude::*;
+
+/// The usage text.
+pub(super) const USAGE: &str = "\
+load --connect ADDR [OPTIONS]
+
+  --connect ADDR        the server
+  --server-pid PID      its process, of which CPU time and memory are read
+  --mode MODE           echo (default), handshake, broadcast or idle
+  --raw                 the server is a bare TCP echo: no handshake, the frames come back as sent
+  --tls CERT.pem        speak TLS and trust this certificate, which is for 127.0.0.1
+  --deflate HOW         offer permessage-deflate: shared (no context kept) or dedicated (kept)
+
+  --connections N       connections with traffic (64); handshakes at a time; receivers
+  --idle N              further connections, open and silent (0)
+  --depth D             messages that are sent at once (1)
+  --size BYTES          payload of a message (20)
+  --kind KIND           text (ASCII, default), utf8 (mostly multi-byte), json or binary
+
+  --warmup SECONDS      before anything is counted (1)
+  --seconds S           counted (1.5)
+  --rounds N            instead of seconds: exactly N rounds on each connection, no warm-up
+  --rate N              messages per second over all connections, sent when they are due
+  --spin                never sleep while waiting; a rate always spins
+";
+
+/// What kind of work the server is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// Each message comes back on its connection.
+    Echo,
+    /// Connections open and close.
+    Handshake,
+    /// Each message comes back on all connections.
+    Broadcast,
+    /// Connections that are open and silent, for their memory.
+    Idle,
+}
+
+/// What a payload is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Printable ASCII, sent as text.
+    Text,
+    /// Text, mostly of two to four bytes a character.
+    Utf8,
+    /// Text that looks like records in JSON, so it can be compressed.
+    Json,
+    /// Random bytes, sent as binary.
+    Binary,
+}
+
+/// What compression is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Deflate {
+    /// The server forgets its window after each message.
+    Shared,
+    /// The server keeps its window.
+    Dedicated,
+}
+
+/// How long the load goes on.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Span {
+    /// A warm-up, then the time that counts.
+    Time { warmup: Duration, counted: Duration },
+    /// So many rounds on each connection, all counted.
+    Rounds(u64),
+}
+
+/// All settings.
+#[derive(Clone, Debug)]
+pub(super) struct Options {
+    pub(super) connect: SocketAddr,
+    pub(super) server_pid: Option<u32>,
+    pub(super) mode: Mode,
+    pub(super) raw: bool,
+    pub(super) tls: Option<PathBuf>,
+    pub(super) deflate: Option<Deflate>,
+    pub(super) connections: usize,
+    pub(super) idle: usize,
+    pub(super) depth: usize,
+    pub(super) size: usize,
+    pub(super) kind: Kind,
+    pub(super) span: Span,
+    pub(super) rate: Option<f64>,
+    pub(super) spin: bool,
+}
+
+impl Options {
+    /// Reads a command line; `None` if it asked for the usage.
+    pub(super) fn parse(args: impl IntoIterator<Item = String>) -> Result<Option<Self>> {
+        let (mut connect, mut warmup, mut seconds, mut rounds) = (None, 1.0, 1.5, None);
+        let mut options = Self {
+            connect: SocketAddr::from(([127, 0, 0, 1], 0)),
+            server_pid: None,
+            mode: Mode::Echo,
+            raw: false,
+            tls: None,
+            deflate: None,
+            connections: 64,
+            idle: 0,
+            depth: 1,
+            size: 20,
+            kind: Kind::Text,
+            span: Span::Rounds(0),
+            rate: None,
+            spin: false,
+        };
+        let mut parser = lexopt::Parser::from_iter(args);
+        while let Some(arg) = parser.next()? {
+            match arg {
+                Long("connect") => connect = Some(parser.value()?.parse()?),
+                Long("server-pid") => options.server_pid = Some(parser.value()?.parse()?),
+                Long("mode") => options.mode = parser.value()?.parse_with(mode)?,
+                Long("raw") => options.raw = true,
+                Long("tls") => options.tls = Some(parser.value()?.into()),
+                Long("deflate") => options.deflate = Some(parser.value()?.parse_with(deflate)?),
+                Long("connections") => options.connections = parser.value()?.parse()?,
+                Long("idle") => options.idle = parser.value()?.parse()?,
+                Long("depth") => options.depth = parser.value()?.parse()?,
+                Long("size") => options.size = parser.value()?.parse()?,
+                Long("kind") => options.kind = parser.value()?.parse_with(kind)?,
+                Long("warmup") => warmup = parser.value()?.parse()?,
+                Long("seconds") => seconds = parser.value()?.parse()?,
+                Long("rounds") => rounds = Some(parser.value()?.parse()?),
+                Long("rate") => options.rate = Some(parser.value()?.parse()?),
+                Long("spin") => options.spin = true,
+                Short('h') | Long("help") => return Ok(None),
+                _ => return Err(arg.unexpected().into()),
+            }
+        }
+        options.connect = connect.context("--connect is missing")?;
+        options.span = match rounds {
+            Some(rounds) => Span::Rounds(rounds),
+            None => Span::Time {
+                warmup: Duration::try_from_secs_f64(warmup)?,
+                counted: Duration::try_from_secs_f64(seconds)?,
+            },
+        };
+        options.validate()?;
+        Ok(Some(options))
+    }
+
+    fn validate(&self) -> Result<()> {
+        if self.connections == 0 || self.depth == 0 {
+            bail!("--connections and --depth are at least 1");
+        }
+        if let Some(rate) = self.rate {
+            if self.mode != Mode::Echo || self.depth != 1 || !(rate > 0.0 && rate.is_finite()) {
+                bail!("--rate is for echoes of depth 1, and more than nothing");
+            }
+            if matches!(self.span, Span::Rounds(_)) {
+                bail!("--rate goes with --seconds, not with --rounds");
+            }
+        }
+        if self.raw && (self.mode != Mode::Echo && self.mode != Mode::Idle) {
+            bail!("--raw knows no handshakes and no broadcasts");
+        }
+        if self.raw && (self.tls.is_some() || self.deflate.is_some()) {
+            bail!("--raw knows neither TLS nor compression");
+        }
+        Ok(())
+    }
+}
+
+fn mode(word: &str) -> Result<Mode, &'static str> {
+    match word {
+        "echo" => Ok(Mode::Echo),
+        "handshake" => Ok(Mode::Handshake),
+        "broadcast" => Ok(Mode::Broadcast),
+        "idle" => Ok(Mode::Idle),
+        _ => Err("not a mode"),
+    }
+}
+
+fn kind(word: &str) -> Result<Kind, &'static str> {
+    match word {
+        "text" => Ok(Kind::Text),
+        "utf8" => Ok(Kind::Utf8),
+        "json" => Ok(Kind::Json),
+        "binary" => Ok(Kind::Binary),
+        _ => Err("not a kind of payload"),
+    }
+}
+
+fn deflate(word: &str) -> Result<Deflate, &'static str> {
+    match word {
+        "shared" => Ok(Deflate::Shared),
+        "dedicated" => Ok(Deflate::Dedicated),
+        _ => Err("neither shared nor dedicated"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Option<Options>> {
+        Options::parse(line.split(' ').map(String::from))
+    }
+
+    #[test]
+    fn rounds_take_the_place_of_seconds() {
+        let options = parse("load --connect 127.0.0.1:1 --rounds 7 --kind utf8")
+            .unwrap()
+            .unwrap();
+        assert_eq!(options.span, Span::Rounds(7));
+        assert_eq!(options.kind, Kind::Utf8);
+    }
+
+    #[test]
+    fn what_does_not_go_together_is_refused() {
+        assert!(parse("load --depth 2").is_err());
+        assert!(parse("load --connect 127.0.0.1:1 --rate 5 --depth 2").is_err());
+        assert!(parse("load --connect 127.0.0.1:1 --rate 5 --rounds 2").is_err());
+        assert!(parse("load --connect 127.0.0.1:1 --raw --mode handshake").is_err());
+        assert!(parse("load --connect 127.0.0.1:1 --raw --tls a.pem").is_err());
+    }
+}

@@ -1,0 +1,253 @@
+//! Sockets, plain or with TLS on top.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use rustls::client::Resumption;
+use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::options::{Deflate, Options};
+
+/// How long the server may take for an opening handshake; under valgrind it is slow.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// The answer to the key that every request carries.
+const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+
+/// A socket that never blocks.
+pub(super) enum Stream {
+    /// TCP.
+    Plain(mio::net::TcpStream),
+    /// TLS over TCP.
+    Tls(Box<StreamOwned<ClientConnection, mio::net::TcpStream>>),
+}
+
+impl Stream {
+    /// Reads what is there: `None` if nothing is.
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        let read = match self {
+            Self::Plain(socket) => socket.read(buffer),
+            Self::Tls(tls) => tls.read(buffer),
+        };
+        not_now(read)
+    }
+
+    /// Writes what there is room for: `None` if there is none.
+    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<Option<usize>> {
+        let written = match self {
+            Self::Plain(socket) => socket.write(bytes),
+            Self::Tls(tls) => tls.write(bytes),
+        };
+        not_now(written).map(|written| written.filter(|&written| written > 0))
+    }
+
+    /// Hands records on that the socket had no room for.
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Tls(tls) if tls.conn.wants_write() => not_now(tls.flush()).map(|_| ()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a read that did not fill the buffer has left nothing behind.
+    pub(super) fn short_read_is_all(&self) -> bool {
+        matches!(self, Self::Plain(_))
+    }
+
+    /// The socket, to be registered.
+    pub(super) fn socket(&mut self) -> &mut mio::net::TcpStream {
+        match self {
+            Self::Plain(socket) => socket,
+            Self::Tls(tls) => &mut tls.sock,
+        }
+    }
+}
+
+fn not_now<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
+        // A connect that has not come about yet.
+        Err(error) if error.kind() == ErrorKind::NotConnected => Ok(None),
+        Err(error) if error.kind() == ErrorKind::Interrupted => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// A connection that is not open yet, on a socket that blocks.
+enum Opening {
+    Plain(TcpStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+}
+
+/// Opens connections to one server.
+pub(super) struct Connector {
+    server: SocketAddr,
+    tls: Option<Arc<ClientConfig>>,
+    /// The opening request.
+    pub(super) request: Vec<u8>,
+    raw: bool,
+    deflate: Option<Deflate>,
+    opened: u32,
+}
+
+impl Connector {
+    pub(super) fn new(options: &Options) -> Result<Self> {
+        let offer = match options.deflate {
+            None => "",
+            Some(Deflate::Shared) => {
+                "Sec-WebSocket-Extensions: permessage-deflate; \
+                 server_no_context_takeover; client_no_context_takeover\r\n"
+            }
+            Some(Deflate::Dedicated) => "Sec-WebSocket-Extensions: permessage-deflate\r\n",
+        };
+        let request = format!(
+            "GET / HTTP/1.1\r\nHost: {}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{offer}\r\n",
+            options.connect,
+        );
+        Ok(Self {
+            server: options.connect,
+            tls: options.tls.as_deref().map(client_config).transpose()?,
+            request: request.into_bytes(),
+            raw: options.raw,
+            deflate: options.deflate,
+            opened: 0,
+        })
+    }
+
+    /// Opens so many connections up to the server's 101. Each step is taken for all of them before
+    /// the next, so that client and server seldom wait for each other.
+    pub(super) fn open(&self, count: usize) -> Result<Vec<Stream>> {
+        let mut openings = Vec::with_capacity(count);
+        for _ in 0..count {
+            openings.push(self.connect()?);
+        }
+        for opening in &mut openings {
+            if let Opening::Tls(tls) = opening {
+                // Ends with the handshake, and sends the request that waits for that.
+                tls.flush().context("no TLS handshake")?;
+            }
+        }
+        let streams = openings.into_iter().map(|opening| self.upgraded(opening));
+        streams.collect()
+    }
+
+    /// Connects and sends the first that there is to send.
+    fn connect(&self) -> Result<Opening> {
+        let mut socket = TcpStream::connect(self.server).context("cannot connect")?;
+        socket.set_nodelay(true)?;
+        socket.set_read_timeout(Some(PATIENCE))?;
+        let Some(config) = &self.tls else {
+            if !self.raw {
+                socket.write_all(&self.request)?;
+            }
+            return Ok(Opening::Plain(socket));
+        };
+        let mut conn = self.client(config)?;
+        conn.writer().write_all(&self.request)?;
+        conn.write_tls(&mut socket)?;
+        Ok(Opening::Tls(Box::new(StreamOwned::new(conn, socket))))
+    }
+
+    /// Waits for the server's 101.
+    fn upgraded(&self, opening: Opening) -> Result<Stream> {
+        match opening {
+            Opening::Plain(mut socket) => {
+                if !self.raw {
+                    self.read_head(&mut socket)?;
+                }
+                socket.set_nonblocking(true)?;
+                Ok(Stream::Plain(mio::net::TcpStream::from_std(socket)))
+            }
+            Opening::Tls(mut tls) => {
+                self.read_head(&mut tls)?;
+                let (conn, socket) = tls.into_parts();
+                socket.set_nonblocking(true)?;
+                let socket = mio::net::TcpStream::from_std(socket);
+                Ok(Stream::Tls(Box::new(StreamOwned::new(conn, socket))))
+            }
+        }
+    }
+
+    /// Begins to connect. Source addresses take turns, so that ports of connections that are over
+    /// do not run out.
+    pub(super) fn begin(&mut self) -> Result<Stream> {
+        self.opened = self.opened.wrapping_add(1);
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_nonblocking(true)?;
+        socket.set_tcp_nodelay(true)?;
+        if self.server.ip() == IpAddr::V4(Ipv4Addr::LOCALHOST) {
+            let host = u8::try_from(self.opened % 100).unwrap_or(0) + 2;
+            let source = SocketAddr::from(([127, 0, 0, host], 0));
+            socket.bind(&source.into())?;
+        }
+        match socket.connect(&self.server.into()) {
+            Ok(()) => {}
+            // EINPROGRESS: it will come about.
+            Err(error) if error.raw_os_error() == Some(115) => {}
+            Err(error) => return Err(error).context("cannot connect"),
+        }
+        let socket = mio::net::TcpStream::from_std(socket.into());
+        Ok(match &self.tls {
+            Some(config) => Stream::Tls(Box::new(StreamOwned::new(self.client(config)?, socket))),
+            None => Stream::Plain(socket),
+        })
+    }
+
+    fn client(&self, config: &Arc<ClientConfig>) -> Result<ClientConnection> {
+        let name = ServerName::IpAddress(self.server.ip().into());
+        let mut conn = ClientConnection::new(Arc::clone(config), name)?;
+        conn.set_buffer_limit(None);
+        Ok(conn)
+    }
+
+    fn read_head(&self, socket: &mut impl Read) -> Result<()> {
+        let (mut head, mut byte) = (Vec::with_capacity(512), [0]);
+        while !head.ends_with(b"\r\n\r\n") {
+            if socket
+                .read(&mut byte)
+                .context("no answer to the handshake")?
+                == 0
+            {
+                bail!("the server closed during the handshake");
+            }
+            head.push(byte[0]);
+        }
+        self.check_head(&head)
+    }
+
+    /// Checks the server's answer to the request.
+    pub(super) fn check_head(&self, head: &[u8]) -> Result<()> {
+        let head = String::from_utf8_lossy(head);
+        let extended = head.contains("permessage-deflate");
+        if !head.starts_with("HTTP/1.1 101") {
+            bail!("refused: {}", head.lines().next().unwrap_or_default());
+        }
+        if !head.contains(ACCEPT) {
+            bail!("Sec-WebSocket-Accept is wrong or missing: {head}");
+        }
+        if extended != self.deflate.is_some() {
+            bail!("permessage-deflate is not negotiated as it was asked for: {head}");
+        }
+        Ok(())
+    }
+}
+
+/// Trusts one certificate; no session is ever resumed, so every handshake is a full one.
+fn client_config(certificate: &Path) -> Result<Arc<ClientConfig>> {
+    let certificate = CertificateDer::from_pem_file(certificate)
+        .with_context(|| format!("{} holds no certificate", certificate.display()))?;
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate)?;
+    let mut config = ClientConfig::builder()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.resumption = Resumption::disabled();
+    Ok(Arc::new(config))
+}

@@ -1,0 +1,144 @@
+//! The messages of a run, built before it begins.
+
+use anyhow::{Context, Result};
+use flate2::{Compress, Compression, FlushCompress};
+
+use super::frame::{self, client_frame, server_frame};
+use super::options::{Kind, Options};
+use super::payload::payload;
+
+/// What one connection sends at once, and what has to come back.
+pub(super) struct Burst {
+    /// The frames as they are sent.
+    pub(super) request: Vec<u8>,
+    /// The frames as they have to come back, if they do not come back compressed.
+    pub(super) reply: Vec<u8>,
+    /// Which payloads they carry.
+    payloads: Vec<usize>,
+}
+
+/// All bursts. A connection sends them in turn, so two that follow each other always differ: a
+/// reply that is late, early or another connection's is noticed.
+pub(super) struct Traffic {
+    bursts: Vec<Burst>,
+    payloads: Vec<Vec<u8>>,
+    /// First byte of an uncompressed frame.
+    pub(super) first: u8,
+    /// Bytes of each frame that comes back.
+    pub(super) reply_len: usize,
+    /// Messages of a burst.
+    pub(super) depth: usize,
+}
+
+impl Traffic {
+    pub(super) fn new(options: &Options) -> Result<Self> {
+        let variants = if options.size > 256 << 10 { 4 } else { 16 };
+        let first = match options.kind {
+            Kind::Binary => frame::BINARY,
+            _ => frame::TEXT,
+        };
+        let payloads: Vec<_> = (0..variants)
+            .map(|variant| payload(options.kind, options.size, variant))
+            .collect();
+        let mut frames = Vec::with_capacity(payloads.len());
+        let mut rng = fastrand::Rng::with_seed(6455);
+        for payload in &payloads {
+            let mask = rng.u32(..).to_be_bytes();
+            frames.push(match options.deflate {
+                Some(_) => client_frame(first | frame::COMPRESSED, &compress(payload)?, mask),
+                None => client_frame(first, payload, mask),
+            });
+        }
+        let bursts = (0..frames.len())
+            .map(|start| {
+                let payloads_of: Vec<_> = (start..start + options.depth)
+                    .map(|number| number % frames.len())
+                    .collect();
+                let request = join(payloads_of.iter().map(|&number| frames[number].clone()));
+                let reply = match (options.raw, options.deflate) {
+                    (true, _) => request.clone(),
+                    (false, Some(_)) => Vec::new(),
+                    (false, None) => join(
+                        payloads_of
+                            .iter()
+                            .map(|&number| server_frame(first, &payloads[number])),
+                    ),
+                };
+                Burst {
+                    request,
+                    reply,
+                    payloads: payloads_of,
+                }
+            })
+            .collect::<Vec<_>>();
+        let reply_len = bursts[0].reply.len() / options.depth;
+        Ok(Self {
+            bursts,
+            payloads,
+            first,
+            reply_len,
+            depth: options.depth,
+        })
+    }
+
+    /// The burst with this number, which may be any.
+    pub(super) fn burst(&self, number: usize) -> &Burst {
+        &self.bursts[number % self.bursts.len()]
+    }
+
+    /// The payload of one message of a burst.
+    pub(super) fn payload(&self, burst: usize, message: usize) -> &[u8] {
+        &self.payloads[self.burst(burst).payloads[message]]
+    }
+}
+
+fn join(frames: impl Iterator<Item = Vec<u8>>) -> Vec<u8> {
+    frames.flatten().collect()
+}
+
+/// Compresses a message by itself, as RFC 7692, 7.2.1 says: "Remove 4 octets (that are 0x00 0x00
+/// 0xff 0xff) from the tail end."
+fn compress(payload: &[u8]) -> Result<Vec<u8>> {
+    let mut out = Vec::with_capacity(payload.len() + 64);
+    Compress::new(Compression::default(), false)
+        .compress_vec(payload, &mut out, FlushCompress::Sync)
+        .context("a payload cannot be compressed")?;
+    out.truncate(out.len() - 4);
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn traffic(arguments: &str) -> Traffic {
+        let line = format!("load --connect 127.0.0.1:1 {arguments}");
+        let options = Options::parse(line.split(' ').map(String::from)).unwrap();
+        Traffic::new(&options.unwrap()).unwrap()
+    }
+
+    #[test]
+    fn bursts_that_follow_each_other_differ() {
+        for arguments in ["--size 20", "--size 32 --depth 16", "--size 300000"] {
+            let traffic = traffic(arguments);
+            for number in 0..40 {
+                let (one, two) = (traffic.burst(number), traffic.burst(number + 1));
+                assert_ne!(one.reply, two.reply);
+                assert_eq!(one.reply.len(), traffic.reply_len * traffic.depth);
+            }
+        }
+    }
+
+    #[test]
+    fn masks_differ() {
+        let traffic = traffic("--size 0");
+        assert_ne!(traffic.burst(0).request, traffic.burst(1).request);
+    }
+
+    #[test]
+    fn a_raw_server_sends_back_what_it_got() {
+        let traffic = traffic("--size 20 --raw");
+        assert_eq!(traffic.burst(5).request, traffic.burst(5).reply);
+        assert_eq!(traffic.reply_len, 26);
+    }
+}

@@ -1,0 +1,157 @@
+//! What wsloop aims for, case by case.
+
+use super::peers::{RAW, UWS, WSLOOP};
+use super::results::{ByCase, Timed};
+use super::spread::{self, Value, cpu, figure, ratio};
+
+/// How an aim is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Gauge {
+    /// CPU time, in terms of the bare echo's.
+    Raw,
+    /// CPU time, in terms of that of uWebSockets.
+    Uws,
+    /// CPU time, in terms of that of the best peer there is.
+    Best,
+    /// CPU time, in terms of that without the silent connections.
+    Companion,
+    /// Microseconds of the median latency beyond the bare echo's.
+    P50BeyondRaw,
+    /// The latency of all but a hundredth, in terms of the bare echo's.
+    P99,
+    /// Resident bytes of a connection.
+    Bytes,
+}
+
+/// An aim.
+struct Aim {
+    case: &'static str,
+    gauge: Gauge,
+    at_most: f64,
+}
+
+/// An aim, and what came out.
+pub(super) struct Outcome {
+    /// The case's name.
+    pub(super) case: &'static str,
+    /// The aim in words.
+    pub(super) aim: String,
+    /// What was measured, if it was.
+    pub(super) measured: Option<f64>,
+    /// What may be measured at most.
+    at_most: f64,
+}
+
+impl Outcome {
+    /// Whether the aim is met, if it was measured.
+    pub(super) fn met(&self) -> Option<bool> {
+        // As many digits as are shown.
+        let rounded = |figure: f64| (figure * 100.0).round();
+        self.measured.map(|m| rounded(m) <= rounded(self.at_most))
+    }
+}
+
+const fn aim(case: &'static str, gauge: Gauge, at_most: f64) -> Aim {
+    Aim {
+        case,
+        gauge,
+        at_most,
+    }
+}
+
+const AIMS: &[Aim] = &[
+    aim("echo-20-text", Gauge::Raw, 1.05),
+    aim("echo-125-binary", Gauge::Raw, 1.05),
+    aim("echo-1k-text", Gauge::Raw, 1.07),
+    aim("echo-16k-binary", Gauge::Raw, 1.10),
+    aim("echo-64k-text", Gauge::Raw, 1.22),
+    aim("echo-64k-utf8", Gauge::Raw, 1.30),
+    aim("echo-1m-binary", Gauge::Raw, 1.15),
+    aim("echo-1m-text", Gauge::Raw, 1.25),
+    aim("pipelined-32", Gauge::Uws, 1.00),
+    aim("many-500", Gauge::Raw, 1.08),
+    aim("idle-10k-active-64", Gauge::Companion, 1.05),
+    aim("latency-1", Gauge::P50BeyondRaw, 2.0),
+    aim("latency-1", Gauge::P99, 1.00),
+    aim("idle-plain", Gauge::Bytes, 256.0),
+    aim("idle-tls", Gauge::Bytes, 14_000.0),
+    aim("handshake", Gauge::Best, 0.90),
+    aim("tls-1k-text", Gauge::Uws, 0.85),
+    aim("tls-16k-text", Gauge::Uws, 0.54),
+    aim("broadcast-64-depth-1", Gauge::Uws, 1.00),
+    aim("broadcast-64-depth-16", Gauge::Uws, 1.00),
+];
+
+/// Holds the results against the aims.
+pub(super) fn outcomes(timed: &ByCase<Timed>) -> Vec<Outcome> {
+    AIMS.iter().map(|aim| aim.outcome(timed)).collect()
+}
+
+impl Aim {
+    fn outcome(&self, timed: &ByCase<Timed>) -> Outcome {
+        let limit = self.at_most;
+        let to = |peer: &str| ratio(timed, self.case, WSLOOP, peer, cpu).map(|s| s.median);
+        let of = |peer: &str, value: Value| figure(timed, self.case, peer, value);
+        let (aim, measured) = match self.gauge {
+            Gauge::Raw => (format!("CPU <= {limit:.2} raw"), to(RAW)),
+            Gauge::Uws => (format!("CPU <= {limit:.2} uWebSockets"), to(UWS)),
+            Gauge::Best => {
+                let best = best_peer(timed, self.case);
+                let aim = format!("CPU <= {limit:.2} best peer");
+                (aim, best.and_then(to))
+            }
+            Gauge::Companion => (
+                format!("CPU <= {limit:.2} of 64 open"),
+                of(WSLOOP, spread::cpu_of_companion).map(|s| s.median),
+            ),
+            Gauge::P50BeyondRaw => {
+                let (ours, raw) = (of(WSLOOP, spread::p50), of(RAW, spread::p50));
+                let beyond = ours.zip(raw).map(|(a, b)| (a.median - b.median) / 1000.0);
+                (format!("p50 <= raw + {limit} us"), beyond)
+            }
+            Gauge::P99 => (
+                format!("p99 <= {limit:.2} raw"),
+                ratio(timed, self.case, WSLOOP, RAW, spread::p99).map(|s| s.median),
+            ),
+            Gauge::Bytes => (
+                format!("<= {limit} B"),
+                of(WSLOOP, spread::memory).map(|s| s.median),
+            ),
+        };
+        Outcome {
+            case: self.case,
+            aim,
+            measured,
+            at_most: limit,
+        }
+    }
+}
+
+/// The peer with the least CPU time, besides wsloop and the bare echo.
+fn best_peer<'t>(timed: &'t ByCase<Timed>, case: &str) -> Option<&'t str> {
+    let names = timed.get(case)?.keys().map(String::as_str);
+    names
+        .filter(|&name| name != WSLOOP && !name.starts_with(RAW))
+        .filter_map(|name| Some((name, figure(timed, case, name, cpu)?.median)))
+        .min_by(|a, b| a.1.total_cmp(&b.1))
+        .map(|(name, _)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::cases;
+    use super::*;
+
+    #[test]
+    fn every_aim_is_of_a_case() {
+        for aim in AIMS {
+            assert!(cases::find(aim.case).is_some(), "{}", aim.case);
+        }
+    }
+
+    #[test]
+    fn without_results_nothing_is_met_and_nothing_missed() {
+        let outcomes = outcomes(&ByCase::new());
+        assert!(outcomes.iter().all(|outcome| outcome.met().is_none()));
+    }
+}

@@ -1,0 +1,381 @@
+//! What is measured.
+
+use super::peers::{Peer, RAW, Variant};
+
+/// A case: what the servers are told, what the load generator is told, and what is looked at.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Case {
+    /// Its name on the command line and in the results.
+    pub(super) id: &'static str,
+    /// Its name in the report.
+    pub(super) title: &'static str,
+    /// The load generator's options, besides how long.
+    pub(super) load: &'static str,
+    /// A second load on a fresh server in the same round, to compare the first with.
+    pub(super) companion: Option<&'static str>,
+    /// What the figure is.
+    pub(super) figure: Figure,
+    /// What the ratio is to.
+    pub(super) basis: Basis,
+    /// What its servers are asked for.
+    pub(super) server: Ask,
+    /// Whether it is one of few that a quick check runs.
+    pub(super) smoke: bool,
+    /// What one message is called.
+    pub(super) unit: &'static str,
+}
+
+/// The figure that a case is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Figure {
+    /// The server's CPU time per message.
+    Cpu,
+    /// The same, beside that of a load without silent connections.
+    CpuOfCompanion,
+    /// How long replies take.
+    Latency,
+    /// Resident bytes of a connection.
+    Memory,
+}
+
+/// What a figure is divided by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Basis {
+    /// The bare TCP echo's.
+    Raw,
+    /// That of uWebSockets, where a bare echo does not do the same.
+    Uws,
+}
+
+/// What a server is started for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ask {
+    /// Echoes.
+    Echo,
+    /// Echoes of large messages: raw and wsloop read 512 KiB at once.
+    LargeEcho,
+    /// Echoes over TLS.
+    Tls,
+    /// Messages to all.
+    Broadcast,
+    /// Echoes, compressed with no context kept.
+    DeflateShared,
+    /// Echoes, compressed with the context kept.
+    DeflateDedicated,
+}
+
+const ECHO: Case = Case {
+    id: "",
+    title: "",
+    load: "",
+    companion: None,
+    figure: Figure::Cpu,
+    basis: Basis::Raw,
+    server: Ask::Echo,
+    smoke: false,
+    unit: "message",
+};
+
+const fn echo(id: &'static str, title: &'static str, load: &'static str) -> Case {
+    Case {
+        id,
+        title,
+        load,
+        ..ECHO
+    }
+}
+
+const fn large(id: &'static str, title: &'static str, load: &'static str) -> Case {
+    Case {
+        server: Ask::LargeEcho,
+        ..echo(id, title, load)
+    }
+}
+
+const fn against_uws(ask: Ask, case: Case) -> Case {
+    Case {
+        server: ask,
+        basis: Basis::Uws,
+        ..case
+    }
+}
+
+const fn figure(figure: Figure, case: Case) -> Case {
+    Case { figure, ..case }
+}
+
+const fn unit(unit: &'static str, case: Case) -> Case {
+    Case { unit, ..case }
+}
+
+const fn smoke(case: Case) -> Case {
+    Case {
+        smoke: true,
+        ..case
+    }
+}
+
+/// All cases, in the order of the report.
+pub(super) const CASES: &[Case] = &[
+    smoke(echo(
+        "echo-20-text",
+        "Echo of 20 B text, 64 connections",
+        "--spin --size 20",
+    )),
+    echo(
+        "echo-125-binary",
+        "Echo of 125 B binary, 64 connections",
+        "--spin --size 125 --kind binary",
+    ),
+    echo(
+        "echo-1k-text",
+        "Echo of 1 KiB text, 64 connections",
+        "--spin --size 1024",
+    ),
+    echo(
+        "echo-16k-binary",
+        "Echo of 16 KiB binary, 64 connections",
+        "--spin --size 16384 --kind binary",
+    ),
+    smoke(large(
+        "echo-64k-text",
+        "Echo of 64 KiB ASCII text, 64 connections",
+        "--spin --size 65536",
+    )),
+    large(
+        "echo-64k-utf8",
+        "Echo of 64 KiB text, mostly multi-byte, 64 connections",
+        "--spin --size 65536 --kind utf8",
+    ),
+    large(
+        "echo-1m-binary",
+        "Echo of 1 MiB binary, 8 connections",
+        "--spin --size 1048576 --kind binary --connections 8",
+    ),
+    large(
+        "echo-1m-text",
+        "Echo of 1 MiB ASCII text, 8 connections",
+        "--spin --size 1048576 --connections 8",
+    ),
+    smoke(echo(
+        "pipelined-32",
+        "Pipelined: 32 B text, 16 at once, 64 connections",
+        "--spin --size 32 --depth 16",
+    )),
+    echo(
+        "many-500",
+        "Echo of 20 B text, 500 connections",
+        "--spin --size 20 --connections 500",
+    ),
+    Case {
+        companion: Some("--spin --size 20"),
+        ..figure(
+            Figure::CpuOfCompanion,
+            echo(
+                "idle-10k-active-64",
+                "Echo of 20 B text, 64 connections active of 10,064 open",
+                "--spin --size 20 --idle 10000",
+            ),
+        )
+    },
+    figure(
+        Figure::Latency,
+        echo(
+            "latency-1",
+            "Latency of 32 B, 1 connection, a client that sleeps",
+            "--size 32 --connections 1",
+        ),
+    ),
+    smoke(figure(
+        Figure::Latency,
+        echo(
+            "latency-1-rate",
+            "Latency of 32 B, 1 connection, 5,000 messages a second",
+            "--size 32 --connections 1 --rate 5000",
+        ),
+    )),
+    figure(
+        Figure::Latency,
+        echo(
+            "latency-64-rate",
+            "Latency of 32 B, 64 connections, half of what the bare echo can do",
+            "--size 32 --rate HALF",
+        ),
+    ),
+    smoke(figure(
+        Figure::Memory,
+        echo(
+            "idle-plain",
+            "Memory of 10,000 idle connections",
+            "--mode idle --connections 10000",
+        ),
+    )),
+    figure(
+        Figure::Memory,
+        against_uws(
+            Ask::Tls,
+            echo(
+                "idle-tls",
+                "Memory of 5,000 idle connections with TLS",
+                "--mode idle --connections 5000",
+            ),
+        ),
+    ),
+    smoke(unit(
+        "handshake",
+        against_uws(
+            Ask::Echo,
+            echo(
+                "handshake",
+                "Opening and closing handshakes, 32 at a time",
+                "--spin --mode handshake --connections 32",
+            ),
+        ),
+    )),
+    unit(
+        "handshake",
+        against_uws(
+            Ask::Tls,
+            echo(
+                "handshake-tls",
+                "Opening and closing handshakes with TLS, 32 at a time",
+                "--spin --mode handshake --connections 32",
+            ),
+        ),
+    ),
+    smoke(against_uws(
+        Ask::Tls,
+        echo(
+            "tls-1k-text",
+            "TLS echo of 1 KiB text, 64 connections",
+            "--spin --size 1024",
+        ),
+    )),
+    against_uws(
+        Ask::Tls,
+        echo(
+            "tls-16k-text",
+            "TLS echo of 16 KiB text, 64 connections",
+            "--spin --size 16384",
+        ),
+    ),
+    unit(
+        "delivery",
+        against_uws(
+            Ask::Broadcast,
+            echo(
+                "broadcast-64-depth-1",
+                "Broadcast of 64 B text to 1,000 clients",
+                "--spin --mode broadcast --size 64 --connections 1000",
+            ),
+        ),
+    ),
+    smoke(unit(
+        "delivery",
+        against_uws(
+            Ask::Broadcast,
+            echo(
+                "broadcast-64-depth-16",
+                "Broadcast of 64 B text to 1,000 clients, 16 at once",
+                "--spin --mode broadcast --size 64 --connections 1000 --depth 16",
+            ),
+        ),
+    )),
+    against_uws(
+        Ask::DeflateShared,
+        echo(
+            "deflate-1k-shared",
+            "Compressed echo of 1 KiB JSON, no context kept, 64 connections",
+            "--spin --size 1024 --kind json --deflate shared",
+        ),
+    ),
+    against_uws(
+        Ask::DeflateDedicated,
+        echo(
+            "deflate-1k-dedicated",
+            "Compressed echo of 1 KiB JSON, context kept, 64 connections",
+            "--spin --size 1024 --kind json --deflate dedicated",
+        ),
+    ),
+];
+
+/// Finds a case by its name.
+pub(super) fn find(id: &str) -> Option<&'static Case> {
+    CASES.iter().find(|case| case.id == id)
+}
+
+impl Case {
+    /// Whether a peer takes part. Whether it can is another matter, which it says itself.
+    pub(super) fn includes(&self, peer: &Peer) -> bool {
+        let bare = peer.id == RAW || peer.variant == Variant::SmallReads;
+        let apart = self.basis == Basis::Uws;
+        match peer.variant {
+            Variant::Batched => self.id == "pipelined-32",
+            Variant::SmallReads => self.server == Ask::LargeEcho,
+            Variant::None => !(bare && apart),
+        }
+    }
+
+    /// The arguments of a peer's server. `certificate` and `key` are for TLS.
+    pub(super) fn server_args(&self, peer: &Peer, certificate: &str, key: &str) -> Vec<String> {
+        let large_reads = matches!(peer.id, "raw" | "wsloop");
+        let line = match self.server {
+            Ask::Echo => "",
+            Ask::LargeEcho if large_reads => "--read-buffer 524288",
+            Ask::LargeEcho => "",
+            Ask::Tls => &format!("--tls {certificate} {key}"),
+            Ask::Broadcast => "--mode broadcast",
+            Ask::DeflateShared => "--deflate shared",
+            Ask::DeflateDedicated => "--deflate dedicated",
+        };
+        let batched = (peer.variant == Variant::Batched).then_some("--batched");
+        let limit = "--max-message 67108864";
+        let words = line.split_whitespace().chain(limit.split(' '));
+        words.chain(batched).map(String::from).collect()
+    }
+
+    /// The load generator's arguments for a peer.
+    pub(super) fn load_args(&self, load: &str, peer: &Peer, certificate: &str) -> Vec<String> {
+        let mut args: Vec<_> = load.split_whitespace().map(String::from).collect();
+        if self.server == Ask::Tls {
+            args.extend(["--tls".into(), certificate.into()]);
+        }
+        if peer.id == RAW || peer.variant == Variant::SmallReads {
+            args.push("--raw".into());
+        }
+        args
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::super::peers;
+    use super::*;
+
+    #[test]
+    fn names_are_unique() {
+        let names: HashSet<_> = CASES.iter().map(|case| case.id).collect();
+        assert_eq!(names.len(), CASES.len());
+        let names: HashSet<_> = peers::PEERS.iter().map(|peer| peer.id).collect();
+        assert_eq!(names.len(), peers::PEERS.len());
+    }
+
+    #[test]
+    fn a_bare_echo_knows_no_handshakes() {
+        let raw = peers::find(RAW).unwrap();
+        assert!(!find("handshake").unwrap().includes(raw));
+        assert!(!find("tls-1k-text").unwrap().includes(raw));
+        assert!(find("echo-20-text").unwrap().includes(raw));
+    }
+
+    #[test]
+    fn variants_run_where_they_matter() {
+        let batched = peers::find("yawc-batched").unwrap();
+        assert!(find("pipelined-32").unwrap().includes(batched));
+        assert!(!find("echo-20-text").unwrap().includes(batched));
+        let args = find("pipelined-32").unwrap().server_args(batched, "", "");
+        assert!(args.contains(&"--batched".to_owned()));
+    }
+}

@@ -1,0 +1,161 @@
+//! The generated part of the document about performance.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+
+use super::cases::CASES;
+use super::peers::Variant;
+use super::results::Results;
+use super::{charts, peers, tables};
+
+const BEGIN: &str = "<!-- comparison: begin -->";
+const END: &str = "<!-- comparison: end -->";
+
+/// Renders the results into a document; what people have written around it stays.
+pub(super) fn write(results: &Results, file: &Path) -> Result<()> {
+    let before = match fs::read_to_string(file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => "# Performance\n".into(),
+        Err(error) => return Err(error.into()),
+    };
+    let folder = file.with_extension("");
+    let pictures = charts::draw(results, &folder)?;
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    let pictures: Vec<_> = pictures
+        .iter()
+        .map(|(file, shows)| format!("![{shows}]({name}/{file})\n"))
+        .collect();
+    let text = replace(&before, &render(results, &pictures.join("\n")))?;
+    fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))
+}
+
+/// Puts the generated part between its markers, or at the end if there are none yet.
+fn replace(before: &str, part: &str) -> Result<String> {
+    let part = format!("{BEGIN}\n\n{}\n\n{END}", part.trim());
+    match (before.find(BEGIN), before.find(END)) {
+        (None, None) => Ok(format!("{}\n\n{part}\n", before.trim_end())),
+        (Some(begin), Some(end)) if begin < end => {
+            let after = &before[end + END.len()..];
+            Ok(format!("{}{part}{after}", &before[..begin]))
+        }
+        _ => bail!("the markers of the comparison do not match"),
+    }
+}
+
+fn render(results: &Results, pictures: &str) -> String {
+    let mut parts = vec!["## Comparison with other servers".to_owned()];
+    parts.push(METHOD.trim().to_owned());
+    parts.push(machine(results));
+    parts.push(pictures.to_owned());
+    parts.push("### Aims".into());
+    parts.push(tables::aims(results));
+    parts.push("### Overview".into());
+    parts.push(
+        "CPU time per message in terms of the basis: that of the bare TCP echo, or that of \
+         uWebSockets (uWS) where a bare echo does not do the same."
+            .into(),
+    );
+    parts.push(tables::summary(results));
+    parts.extend(CASES.iter().filter_map(|case| tables::case(results, case)));
+    if let Some(table) = tables::instructions(results) {
+        parts.push("### Counted: instructions in user space per message".into());
+        parts.push(
+            "By callgrind, the difference of a long and a short run, built for plain x86-64."
+                .into(),
+        );
+        parts.push(table);
+    }
+    if let Some(table) = tables::calls(results) {
+        parts.push("### Counted: system calls per message, delivery or handshake".into());
+        parts.push("By strace, in the same way.".into());
+        parts.push(table);
+    }
+    parts.push(uncounted(results).join("\n\n"));
+    let parts = parts.iter().map(|part| part.trim());
+    let parts: Vec<_> = parts.filter(|part| !part.is_empty()).collect();
+    parts.join("\n\n").replace("\n\n\n", "\n\n")
+}
+
+const METHOD: &str = "
+This part is written by `benches/peers/run`; [its README](../benches/peers/README.md) tells how.
+The server has one core for itself and the load generator another, both on one machine. Every
+reply is checked byte for byte. In each round every peer is run once, each time as a fresh process,
+so what else went on at the time hits all of them; a ratio is the median over the rounds of the
+quotients within a round, with the least and the largest beside it. CPU is the scheduler's run time
+of the server's process; its user part is sampled. \"waited\" is the share of the time in which the
+server was ready and something else had its core: where that is large, throughput and latency say
+little. \"batched\" is a peer whose application collects replies and sends them together.
+";
+
+/// What could not be counted, and why.
+fn uncounted(results: &Results) -> Vec<String> {
+    let each = results.counted.iter().flat_map(|(case, peers)| {
+        peers.iter().filter_map(move |(peer, counted)| {
+            let note = counted.note.as_ref()?;
+            Some(format!("{case}, {}: {note}.", peers::title(peer)))
+        })
+    });
+    each.collect()
+}
+
+fn machine(results: &Results) -> String {
+    let machine = &results.machine;
+    let mut text = format!(
+        "Machine: {} x {}, {}, {}.\n",
+        machine.cores, machine.processor, machine.kernel, machine.rustc
+    );
+    let versions: Vec<_> = machine
+        .versions
+        .iter()
+        .map(|(name, version)| format!("{name} {version}"))
+        .collect();
+    text.push_str(&format!("\nVersions: {}.\n", versions.join(", ")));
+    let missing: Vec<_> = results
+        .missing
+        .iter()
+        // A variant is as present as its server.
+        .filter(|(name, _)| peers::find(name).is_none_or(|peer| peer.variant == Variant::None))
+        .map(|(name, why)| format!("{}: {why}", peers::title(name)))
+        .collect();
+    if !missing.is_empty() {
+        text.push_str(&format!(
+            "\nLeft out of the last run: {}.\n",
+            missing.join("; ")
+        ));
+    }
+    if !machine.command.is_empty() {
+        text.push_str(&format!("\nThe last run was `{}`.\n", machine.command));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stands_around_stays() {
+        let before = format!("# Head\n\ntext\n\n{BEGIN}\nold\n{END}\n\n## More\n");
+        let after = replace(&before, "new").unwrap();
+        assert_eq!(
+            after,
+            format!("# Head\n\ntext\n\n{BEGIN}\n\nnew\n\n{END}\n\n## More\n")
+        );
+        assert_eq!(replace(&after, "new").unwrap(), after);
+    }
+
+    #[test]
+    fn without_markers_it_comes_last() {
+        let after = replace("# Head\n", "new").unwrap();
+        assert_eq!(after, format!("# Head\n\n{BEGIN}\n\nnew\n\n{END}\n"));
+    }
+
+    #[test]
+    fn a_lone_marker_is_an_error() {
+        assert!(replace(BEGIN, "new").is_err());
+        assert!(replace(&format!("{END} {BEGIN}"), "new").is_err());
+    }
+}

@@ -1,0 +1,154 @@
+//! The servers that are compared.
+
+use std::path::{Path, PathBuf};
+
+/// A server, or a variant of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Peer {
+    /// Its name on the command line and in the results.
+    pub(super) id: &'static str,
+    /// Its name in the report.
+    pub(super) title: &'static str,
+    /// The binary `server-NAME` or the script `server-NAME.js`.
+    server: &'static str,
+    runner: Runner,
+    /// What makes it a variant.
+    pub(super) variant: Variant,
+    /// The crate whose version is in `Cargo.lock`.
+    pub(super) package: Option<&'static str>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Runner {
+    Binary,
+    Node,
+    Perl,
+}
+
+/// How a variant differs from the server it is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Variant {
+    /// It does not.
+    None,
+    /// Replies are collected by the application; pipelined cases only.
+    Batched,
+    /// Small reads where the others have large ones; large messages only.
+    SmallReads,
+}
+
+/// The bare TCP echo, to which the others are compared.
+pub(super) const RAW: &str = "raw";
+/// uWebSockets, to which they are compared where a bare echo says nothing.
+pub(super) const UWS: &str = "uws";
+/// The server that this is all about.
+pub(super) const WSLOOP: &str = "wsloop";
+
+/// All of them, in the order of the report.
+pub(super) const PEERS: &[Peer] = &[
+    binary(RAW, "raw TCP echo", Some("mio")),
+    small_reads("raw-64k", "raw TCP echo, 64 KiB reads", "raw"),
+    binary(WSLOOP, "wsloop", Some("wsloop")),
+    binary(UWS, "uWebSockets", None),
+    rust("fastwebsockets"),
+    rust("tokio-tungstenite"),
+    batched(
+        "tokio-tungstenite-batched",
+        "tokio-tungstenite, batched",
+        "tokio-tungstenite",
+    ),
+    rust("tokio-websockets"),
+    batched(
+        "tokio-websockets-batched",
+        "tokio-websockets, batched",
+        "tokio-websockets",
+    ),
+    rust("sockudo-ws"),
+    batched("sockudo-ws-batched", "sockudo-ws, batched", "sockudo-ws"),
+    rust("yawc"),
+    batched("yawc-batched", "yawc, batched", "yawc"),
+    script("node", "node, ws", Runner::Node),
+    script("perl", "Perl, Net::WebSocket::Server", Runner::Perl),
+];
+
+const fn binary(id: &'static str, title: &'static str, package: Option<&'static str>) -> Peer {
+    Peer {
+        id,
+        title,
+        server: id,
+        runner: Runner::Binary,
+        variant: Variant::None,
+        package,
+    }
+}
+
+const fn rust(id: &'static str) -> Peer {
+    binary(id, id, Some(id))
+}
+
+const fn batched(id: &'static str, title: &'static str, server: &'static str) -> Peer {
+    Peer {
+        server,
+        variant: Variant::Batched,
+        ..binary(id, title, None)
+    }
+}
+
+const fn small_reads(id: &'static str, title: &'static str, server: &'static str) -> Peer {
+    Peer {
+        server,
+        variant: Variant::SmallReads,
+        ..binary(id, title, None)
+    }
+}
+
+const fn script(id: &'static str, title: &'static str, runner: Runner) -> Peer {
+    Peer {
+        runner,
+        ..binary(id, title, None)
+    }
+}
+
+/// Finds a peer by its name.
+pub(super) fn find(id: &str) -> Option<&'static Peer> {
+    PEERS.iter().find(|peer| peer.id == id)
+}
+
+/// The title of a peer, or its name if it is not known any more.
+pub(super) fn title(id: &str) -> &str {
+    find(id).map_or(id, |peer| peer.title)
+}
+
+/// Where a peer stands in the report.
+pub(super) fn position(id: &str) -> usize {
+    let found = PEERS.iter().position(|peer| peer.id == id);
+    found.unwrap_or(PEERS.len())
+}
+
+impl Peer {
+    /// Whether it is a program, and not a script.
+    pub(super) fn is_binary(&self) -> bool {
+        self.runner == Runner::Binary
+    }
+
+    /// The command that starts it without its arguments, or why there is none.
+    pub(super) fn command(&self, binaries: &Path, scripts: &Path) -> Result<Vec<PathBuf>, String> {
+        let (interpreter, file) = match self.runner {
+            Runner::Binary => (None, binaries.join(format!("server-{}", self.server))),
+            Runner::Node => (Some("node"), scripts.join("server-node.js")),
+            Runner::Perl => (Some("perl"), scripts.join("server-perl.pl")),
+        };
+        if !file.is_file() {
+            return Err("not built".into());
+        }
+        if let Some(interpreter) = interpreter
+            && super::process::output(interpreter, &["--version"]).is_none()
+        {
+            return Err(format!("{interpreter} is not installed"));
+        }
+        Ok(interpreter
+            .map(PathBuf::from)
+            .into_iter()
+            .chain([file])
+            .collect())
+    }
+}

@@ -1,0 +1,155 @@
+//! Servers and loads as processes, each on a core of its own.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::load::Measure;
+
+/// A server's way to say that it does not support what it was asked for.
+const UNSUPPORTED: i32 = 64;
+
+/// The core of the servers.
+const SERVER_CORE: &str = "0";
+
+/// What came of starting a server.
+pub(super) enum Started {
+    /// It listens.
+    Running(Server),
+    /// It does not do this, and says so.
+    Unsupported(String),
+}
+
+/// A running server, which ends with this value.
+pub(super) struct Server {
+    child: Child,
+    /// Open as long as the server runs, which may have more to say and must not fail for it.
+    _stdout: BufReader<ChildStdout>,
+    /// Where it listens.
+    pub(super) address: String,
+}
+
+impl Server {
+    /// Starts a server on its core, under a tool if `tool` is not empty, and waits until it listens.
+    pub(super) fn start(tool: &[String], command: &[PathBuf], args: &[String]) -> Result<Started> {
+        let address = free_address()?;
+        let mut child = Command::new("taskset")
+            .args(["-c", SERVER_CORE])
+            .args(tool)
+            .args(command)
+            .args(["--listen", &address])
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .context("cannot run taskset")?;
+        let stdout = child.stdout.take().context("a server without stdout")?;
+        let mut stdout = BufReader::new(stdout);
+        let mut line = String::new();
+        stdout.read_line(&mut line)?;
+        if line.starts_with("listening") {
+            return Ok(Started::Running(Self {
+                child,
+                _stdout: stdout,
+                address,
+            }));
+        }
+        let mut says = String::new();
+        if let Some(mut stderr) = child.stderr.take() {
+            stderr.read_to_string(&mut says)?;
+        }
+        let status = child.wait()?;
+        let says = says.lines().last().unwrap_or_default().trim().to_owned();
+        if status.code() == Some(UNSUPPORTED) {
+            return Ok(Started::Unsupported(says));
+        }
+        bail!("the server ended with {status}: {says}")
+    }
+
+    /// Its process.
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Ends a server that runs under a tool so that the tool writes down what it counted.
+    pub(super) fn finish(mut self) -> Result<()> {
+        let pid = self.pid();
+        // strace passes no signal on, so its child is asked; valgrind has none.
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
+        let target = children.split_whitespace().next().map(String::from);
+        let target = target.unwrap_or_else(|| pid.to_string());
+        Command::new("kill").args(["-TERM", &target]).status()?;
+        let end = Instant::now() + Duration::from_secs(60);
+        while Instant::now() < end {
+            if self.child.try_wait()?.is_some() {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        bail!("process {target} does not end")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Runs the load generator on its core.
+pub(super) fn load(binary: &Path, server: &Server, args: &[String]) -> Result<Measure> {
+    let output = Command::new("taskset")
+        .args(["-c", load_core()])
+        .arg(binary)
+        .args(["--connect", &server.address])
+        .args(["--server-pid", &server.pid().to_string()])
+        .args(args)
+        .stdin(Stdio::null())
+        .output()
+        .context("cannot run taskset")?;
+    if !output.status.success() {
+        bail!("{}", one_line(&String::from_utf8_lossy(&output.stderr)));
+    }
+    serde_json::from_slice(&output.stdout).context("the load generator printed no figures")
+}
+
+/// The core of the load generator: that of the servers if there is no other, which is good enough
+/// for a smoke test only.
+fn load_core() -> &'static str {
+    match std::thread::available_parallelism() {
+        Ok(cores) if cores.get() > 1 => "1",
+        _ => SERVER_CORE,
+    }
+}
+
+/// An error of several lines on one.
+fn one_line(text: &str) -> String {
+    let lines: Vec<_> = text
+        .lines()
+        .map(str::trim)
+        .filter(|l| !l.is_empty())
+        .collect();
+    lines.join(" ")
+}
+
+/// The first line that a program prints, if it can be run at all.
+pub(super) fn output(program: &str, args: &[&str]) -> Option<String> {
+    let output = Command::new(program).args(args).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    let line = text.lines().map(str::trim).find(|line| !line.is_empty())?;
+    output.status.success().then(|| line.to_owned())
+}
+
+/// An address that was free a moment ago.
+fn free_address() -> Result<String> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    Ok(listener.local_addr()?.to_string())
+}

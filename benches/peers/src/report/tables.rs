@@ -1,0 +1,424 @@
+//! The report's tables.
+
+use super::aims;
+use super::cases::{Basis, CASES, Case, Figure};
+use super::peers::{self, RAW, UWS, title};
+use super::results::{Counted, Results, Timed};
+use super::spread::{self, PERCENTILES, Spread, Value, cpu, figure, ratio};
+
+/// A table in Markdown, built line by line.
+struct Table {
+    text: String,
+}
+
+impl Table {
+    /// The first columns hold words, so many of them, the others numbers.
+    fn new<S: AsRef<str>>(words: usize, head: &[S]) -> Self {
+        let mut table = Self {
+            text: String::new(),
+        };
+        table.row(head);
+        let rule = head
+            .iter()
+            .enumerate()
+            .map(|(n, _)| if n < words { "---" } else { "---:" });
+        table.row(&rule.collect::<Vec<_>>());
+        table
+    }
+
+    fn row<S: AsRef<str>>(&mut self, cells: &[S]) {
+        for cell in cells {
+            self.text.push_str("| ");
+            self.text.push_str(cell.as_ref());
+            self.text.push(' ');
+        }
+        self.text.push_str("|\n");
+    }
+}
+
+/// The aims and what came of them.
+pub(super) fn aims(results: &Results) -> String {
+    let mut table = Table::new(2, &["case", "aim", "measured", ""]);
+    for outcome in aims::outcomes(&results.timed) {
+        let measured = outcome.measured.map(|m| match outcome.aim.ends_with(" B") {
+            true => grouped(m),
+            false => format!("{m:.2}"),
+        });
+        let met = match outcome.met() {
+            Some(true) => "met",
+            Some(false) => "**not met**",
+            None => "not measured",
+        };
+        table.row(&[outcome.case, &outcome.aim, &or_dash(measured), met]);
+    }
+    table.text
+}
+
+/// CPU time of all cases about that, in terms of their basis: one line for each case.
+pub(super) fn summary(results: &Results) -> String {
+    let columns: Vec<_> = peers::PEERS
+        .iter()
+        .filter(|peer| peer.variant == peers::Variant::None && peer.id != RAW)
+        .filter(|peer| results.timed.values().any(|of| has_rounds(of.get(peer.id))))
+        .collect();
+    let mut head = vec!["case", "basis"];
+    head.extend(columns.iter().map(|peer| peer.title));
+    let mut table = Table::new(1, &head);
+    for case in CASES {
+        if !matches!(case.figure, Figure::Cpu | Figure::CpuOfCompanion) || !is_there(results, case)
+        {
+            continue;
+        }
+        let basis = basis(case);
+        let mut row = vec![case.id.to_owned(), basis_name(basis).to_owned()];
+        row.extend(columns.iter().map(|peer| {
+            let ratio = ratio(&results.timed, case.id, peer.id, basis, cpu);
+            or_dash(ratio.map(|spread| format!("{:.2}", spread.median)))
+        }));
+        table.row(&row);
+    }
+    table.text
+}
+
+/// Everything about one case; `None` if there is nothing.
+pub(super) fn case(results: &Results, case: &Case) -> Option<String> {
+    let timed = results.timed.get(case.id)?;
+    let mut names: Vec<_> = timed.keys().map(String::as_str).collect();
+    names.sort_by_key(|name| peers::position(name));
+    let present: Vec<_> = names
+        .iter()
+        .copied()
+        .filter(|n| has_rounds(timed.get(*n)))
+        .collect();
+    let mut text = format!("### {}\n\n", case.title);
+    if !present.is_empty() {
+        text.push_str(&match case.figure {
+            Figure::Cpu => cpu_table(results, case, &present, false),
+            Figure::CpuOfCompanion => cpu_table(results, case, &present, true),
+            Figure::Latency => latency_table(results, case, &present),
+            Figure::Memory => memory_table(results, case, &present),
+        });
+    }
+    text.push_str(&remarks(case, timed, &names, &present));
+    Some(text)
+}
+
+fn cpu_table(results: &Results, case: &Case, names: &[&str], companion: bool) -> String {
+    let basis = basis(case);
+    let timed = &results.timed;
+    let sizes = names
+        .iter()
+        .any(|name| figure(timed, case.id, name, spread::reply_ratio).is_some());
+    // Small figures in nanoseconds, so that digits are not lost.
+    let smallest = names
+        .iter()
+        .filter_map(|n| Some(figure(timed, case.id, n, cpu)?.median));
+    let (scale, time) = match smallest.fold(f64::MAX, f64::min) {
+        ..1000.0 => (1.0, "ns"),
+        _ => (1000.0, "us"),
+    };
+    let show = |spread: Option<Spread>| or_dash(spread.map(|s| decimals(s.median / scale)));
+    let mut head = vec!["peer".to_owned()];
+    head.push(format!("CPU per {} ({time})", case.unit));
+    head.push("min..max".into());
+    head.push(format!("/ {}", basis_name(basis)));
+    head.push("min..max".into());
+    if companion {
+        head.push("/ 64 open".into());
+        head.push("min..max".into());
+    }
+    head.push(format!("user ({time})"));
+    head.push(format!("{} per s", plural(case.unit)));
+    if sizes {
+        head.push("reply size".into());
+    }
+    head.push("p50 (us)".into());
+    head.push("p99 (us)".into());
+    head.push("waited".into());
+    let mut table = Table::new(1, &head);
+    for name in names {
+        let of = |value: Value| figure(timed, case.id, name, value);
+        let used = of(cpu);
+        let over = ratio(timed, case.id, name, basis, cpu);
+        let mut row = vec![title(name).to_owned(), show(used)];
+        row.push(or_dash(used.map(|s| {
+            format!("{}..{}", decimals(s.min / scale), decimals(s.max / scale))
+        })));
+        row.extend(ratio_cells(over));
+        if companion {
+            row.extend(ratio_cells(of(spread::cpu_of_companion)));
+        }
+        row.push(show(of(spread::user)));
+        row.push(or_dash(of(spread::throughput).map(|s| grouped(s.median))));
+        if sizes {
+            row.push(or_dash(
+                of(spread::reply_ratio).map(|s| format!("{:.2}", s.median)),
+            ));
+        }
+        row.push(or_dash(
+            of(spread::p50).map(|s| decimals(s.median / 1000.0)),
+        ));
+        row.push(or_dash(
+            of(spread::p99).map(|s| decimals(s.median / 1000.0)),
+        ));
+        row.push(or_dash(
+            of(spread::wait).map(|s| format!("{:.0} %", s.median * 100.0)),
+        ));
+        table.row(&row);
+    }
+    table.text
+}
+
+fn latency_table(results: &Results, case: &Case, names: &[&str]) -> String {
+    let timed = &results.timed;
+    let mut head = vec!["peer, all in us".to_owned()];
+    for (name, _) in PERCENTILES {
+        head.push(name.into());
+        if name == "p50" {
+            head.push("min..max".into());
+        }
+    }
+    head.push("messages per s".into());
+    head.push("CPU / raw".into());
+    let mut table = Table::new(1, &head);
+    for name in names {
+        let mut row = vec![title(name).to_owned()];
+        for (percentile, value) in PERCENTILES {
+            let spread = figure(timed, case.id, name, value);
+            row.push(or_dash(spread.map(|s| decimals(s.median / 1000.0))));
+            if percentile == "p50" {
+                row.push(or_dash(spread.map(|s| {
+                    format!("{}..{}", decimals(s.min / 1000.0), decimals(s.max / 1000.0))
+                })));
+            }
+        }
+        let done = figure(timed, case.id, name, spread::throughput);
+        row.push(or_dash(done.map(|s| grouped(s.median))));
+        let over = ratio(timed, case.id, name, RAW, cpu);
+        row.push(or_dash(over.map(|s| format!("{:.2}", s.median))));
+        table.row(&row);
+    }
+    table.text
+}
+
+fn memory_table(results: &Results, case: &Case, names: &[&str]) -> String {
+    let mut table = Table::new(
+        1,
+        &[
+            "peer",
+            "process before (MiB)",
+            "bytes per connection, open",
+            "after one echo",
+            "min..max",
+        ],
+    );
+    for name in names {
+        let of = |value: Value| figure(&results.timed, case.id, name, value);
+        let before = of(spread::memory_before).map(|s| format!("{:.1}", s.median / 1048576.0));
+        let echoed = of(spread::memory);
+        table.row(&[
+            title(name).to_owned(),
+            or_dash(before),
+            or_dash(of(spread::memory_open).map(|s| grouped(s.median))),
+            or_dash(echoed.map(|s| grouped(s.median))),
+            or_dash(echoed.map(|s| format!("{}..{}", grouped(s.min), grouped(s.max)))),
+        ]);
+    }
+    table.text
+}
+
+/// What a reader has to know beside the table of a case.
+fn remarks(
+    case: &Case,
+    timed: &std::collections::BTreeMap<String, Timed>,
+    names: &[&str],
+    present: &[&str],
+) -> String {
+    let mut text = String::new();
+    let mut dates: Vec<_> = present.iter().filter_map(|n| timed.get(*n)).collect();
+    dates.sort_by_key(|timed| &timed.date);
+    dates.dedup_by_key(|timed| &timed.date);
+    match dates.as_slice() {
+        [] => {}
+        [one] => text.push_str(&format!("\n{} rounds, {}.\n", one.rounds.len(), one.date)),
+        several => {
+            let dates: Vec<_> = several.iter().map(|timed| timed.date.as_str()).collect();
+            text.push_str(&format!(
+                "\nOf several runs: {}. Ratios across runs are marked by ~.\n",
+                dates.join(", ")
+            ));
+        }
+    }
+    let rate = present
+        .iter()
+        .find_map(|n| timed.get(*n)?.rounds.first()?.measure.rate);
+    if let Some(rate) = rate {
+        text.push_str(&format!("\nRate: {} messages a second.\n", grouped(rate)));
+    }
+    if case.server == super::cases::Ask::LargeEcho {
+        text.push_str("\nThe bare echo and wsloop read 512 KiB at once here.\n");
+    }
+    let late: u64 = present
+        .iter()
+        .filter_map(|n| timed.get(*n))
+        .flat_map(|timed| &timed.rounds)
+        .map(|round| round.measure.unanswered)
+        .sum();
+    if late > 0 {
+        text.push_str(&format!("\n{late} messages were not answered in time.\n"));
+    }
+    for name in names {
+        if let Some(note) = timed.get(*name).and_then(|timed| timed.note.as_ref()) {
+            text.push_str(&format!("\n{}: {note}.\n", title(name)));
+        }
+    }
+    text
+}
+
+/// Instructions per message; `None` if none were counted.
+pub(super) fn instructions(results: &Results) -> Option<String> {
+    counted(results, |counted| {
+        counted.instructions.map(|i| grouped(i.round()))
+    })
+}
+
+/// System calls per message; `None` if none were counted.
+pub(super) fn calls(results: &Results) -> Option<String> {
+    counted(results, |counted| {
+        let mut calls: Vec<_> = counted.calls.iter().collect();
+        calls.sort_by(|a, b| b.1.total_cmp(a.1));
+        let sum: f64 = counted.calls.values().sum();
+        let names: Vec<_> = calls
+            .iter()
+            .filter(|(_, each)| **each >= 0.005)
+            .map(|(name, each)| format!("{name} {}", short(**each)))
+            .collect();
+        (!calls.is_empty()).then(|| format!("{}: {}", short(sum), names.join(", ")))
+    })
+}
+
+fn counted(results: &Results, cell: impl Fn(&Counted) -> Option<String>) -> Option<String> {
+    let cases: Vec<_> = CASES
+        .iter()
+        .filter(|case| {
+            let peers = results.counted.get(case.id);
+            peers.is_some_and(|peers| peers.values().any(|counted| cell(counted).is_some()))
+        })
+        .collect();
+    let named: Vec<_> = peers::PEERS
+        .iter()
+        .filter(|peer| {
+            let of = |case: &&Case| cell(results.counted.get(case.id)?.get(peer.id)?);
+            cases.iter().any(|case| of(case).is_some())
+        })
+        .collect();
+    if named.is_empty() {
+        return None;
+    }
+    let mut head = vec!["peer"];
+    head.extend(cases.iter().map(|case| case.id));
+    let mut table = Table::new(1, &head);
+    for peer in named {
+        let mut row = vec![peer.title.to_owned()];
+        row.extend(cases.iter().map(|case| {
+            let counted = results.counted.get(case.id).and_then(|p| p.get(peer.id));
+            or_dash(counted.and_then(&cell))
+        }));
+        table.row(&row);
+    }
+    Some(table.text)
+}
+
+/// The spread of a ratio as two cells.
+fn ratio_cells(spread: Option<Spread>) -> [String; 2] {
+    let mark = |s: Spread| if s.across_runs { "~" } else { "" };
+    [
+        or_dash(spread.map(|s| format!("{}{:.2}", mark(s), s.median))),
+        or_dash(spread.map(|s| format!("{:.2}..{:.2}", s.min, s.max))),
+    ]
+}
+
+/// The peer that a case's ratios are to.
+pub(super) fn basis(case: &Case) -> &'static str {
+    match case.basis {
+        Basis::Raw => RAW,
+        Basis::Uws => UWS,
+    }
+}
+
+fn basis_name(basis: &str) -> &'static str {
+    if basis == RAW { "raw" } else { "uWS" }
+}
+
+fn is_there(results: &Results, case: &Case) -> bool {
+    let peers = results.timed.get(case.id);
+    peers.is_some_and(|peers| peers.values().any(|timed| has_rounds(Some(timed))))
+}
+
+fn has_rounds(timed: Option<&Timed>) -> bool {
+    timed.is_some_and(|timed| !timed.rounds.is_empty())
+}
+
+fn plural(unit: &str) -> String {
+    match unit.strip_suffix('y') {
+        Some(stem) => format!("{stem}ies"),
+        None => format!("{unit}s"),
+    }
+}
+
+fn or_dash(cell: Option<String>) -> String {
+    cell.unwrap_or_else(|| "-".into())
+}
+
+/// Three digits or so.
+fn decimals(number: f64) -> String {
+    match number.abs() {
+        ..10.0 => format!("{number:.2}"),
+        ..100.0 => format!("{number:.1}"),
+        _ => grouped(number),
+    }
+}
+
+/// Up to three digits after the point, without zeros at the end.
+fn short(number: f64) -> String {
+    let text = format!("{number:.3}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+/// A whole number, as in `1,234,567`.
+pub(super) fn grouped(number: f64) -> String {
+    let digits = format!("{:.0}", number.abs());
+    let mut out = String::from(if number <= -0.5 { "-" } else { "" });
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_can_be_read() {
+        assert_eq!(grouped(0.4), "0");
+        assert_eq!(grouped(999.0), "999");
+        assert_eq!(grouped(-1234567.0), "-1,234,567");
+        assert_eq!(decimals(1.234), "1.23");
+        assert_eq!(decimals(56.78), "56.8");
+        assert_eq!(short(2.0), "2");
+        assert_eq!(short(0.0625), "0.062");
+        assert_eq!(plural("delivery"), "deliveries");
+    }
+
+    #[test]
+    fn an_empty_report_is_no_error() {
+        let results = Results::default();
+        assert!(aims(&results).contains("not measured"));
+        assert!(CASES.iter().all(|c| case(&results, c).is_none()));
+        assert_eq!(instructions(&results), None);
+    }
+}

@@ -1,0 +1,180 @@
+//! Runs the timed cases.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use super::Setup;
+use super::cases::{Case, Figure};
+use super::peers::{self, Peer, RAW};
+use super::process::{self, Server, Started};
+use super::results::{Results, Round, Timed};
+use crate::load::Measure;
+
+/// Stands for half of the bare echo's throughput.
+const HALF: &str = "HALF";
+/// In its place if there is no bare echo.
+const SOME_RATE: f64 = 20_000.0;
+
+/// How long and how often.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Effort {
+    pub(super) rounds: usize,
+    pub(super) warmup: f64,
+    pub(super) seconds: f64,
+    /// Few connections, and few rounds where the time is not limited.
+    pub(super) smoke: bool,
+}
+
+/// A way to say that a peer cannot do a case.
+enum Run {
+    Done(Box<Round>),
+    Unsupported(String),
+}
+
+/// Runs a case: in each round every peer once. What came out takes the place of what was there.
+pub(super) fn run(
+    setup: &Setup,
+    case: &Case,
+    peers: &[&'static Peer],
+    effort: Effort,
+    results: &mut Results,
+) -> Result<()> {
+    let load = match case.load.contains(HALF) {
+        true => case
+            .load
+            .replace(HALF, &half_rate(setup, effort)?.to_string()),
+        false => case.load.to_owned(),
+    };
+    let date = super::machine::now();
+    let mut entries: Vec<_> = peers
+        .iter()
+        .filter(|peer| case.includes(peer))
+        .map(|&peer| {
+            let timed = Timed {
+                date: date.clone(),
+                ..Timed::default()
+            };
+            (peer, timed)
+        })
+        .collect();
+    for round in 1..=effort.rounds {
+        for (peer, timed) in &mut entries {
+            if timed.note.is_some() {
+                continue;
+            }
+            match once(setup, case, &load, peer, effort) {
+                Ok(Run::Done(done)) => {
+                    let figure = describe(case, &done.measure);
+                    eprintln!(
+                        "{} {round}/{} {}: {figure}",
+                        case.id, effort.rounds, peer.id
+                    );
+                    timed.rounds.push(*done);
+                }
+                Ok(Run::Unsupported(why)) => {
+                    eprintln!("{} {}: not supported: {why}", case.id, peer.id);
+                    timed.note = Some(format!("not supported: {why}"));
+                }
+                Err(error) => {
+                    eprintln!("{} {}: failed: {error:#}", case.id, peer.id);
+                    timed.note = Some(format!("failed: {error:#}"));
+                }
+            }
+        }
+    }
+    let kept = results.timed.entry(case.id.into()).or_default();
+    for (peer, timed) in entries {
+        kept.insert(peer.id.into(), timed);
+    }
+    Ok(())
+}
+
+/// One round of a peer, and its companion.
+fn once(setup: &Setup, case: &Case, load: &str, peer: &Peer, effort: Effort) -> Result<Run> {
+    let measure = match fresh(setup, case, load, peer, effort)? {
+        Ok(measure) => measure,
+        Err(why) => return Ok(Run::Unsupported(why)),
+    };
+    let companion = match case.companion {
+        Some(load) => fresh(setup, case, load, peer, effort)?.ok(),
+        None => None,
+    };
+    Ok(Run::Done(Box::new(Round { measure, companion })))
+}
+
+/// One load on a fresh server; the inner error says that it is not supported.
+fn fresh(
+    setup: &Setup,
+    case: &Case,
+    load: &str,
+    peer: &Peer,
+    effort: Effort,
+) -> Result<Result<Measure, String>> {
+    let tls = &setup.certificate;
+    let command = setup.command(peer).map_err(anyhow::Error::msg)?;
+    let server_args = case.server_args(peer, &tls.certificate, &tls.key);
+    let server = match Server::start(&[], &command, &server_args)? {
+        Started::Running(server) => server,
+        Started::Unsupported(why) => return Ok(Err(why)),
+    };
+    let mut args = case.load_args(load, peer, &tls.certificate);
+    args.extend(["--warmup".into(), effort.warmup.to_string()]);
+    args.extend(["--seconds".into(), effort.seconds.to_string()]);
+    if effort.smoke {
+        args.extend(["--connections".into(), "16".into()]);
+    }
+    process::load(&setup.load, &server, &args).map(Ok)
+}
+
+/// Half of the messages per second that the bare echo can do, in whole thousands.
+fn half_rate(setup: &Setup, effort: Effort) -> Result<f64> {
+    let raw = peers::find(RAW).context("there always is a bare echo")?;
+    let case = super::cases::find("echo-20-text").context("there always is this case")?;
+    if setup.command(raw).is_err() {
+        return Ok(SOME_RATE);
+    }
+    let full = fresh(setup, case, "--spin --size 32", raw, effort)?;
+    let full = full.map_err(anyhow::Error::msg)?.throughput;
+    Ok((full / 2000.0).floor().max(1.0) * 1000.0)
+}
+
+fn describe(case: &Case, measure: &Measure) -> String {
+    match (case.figure, measure.idle, measure.latency, measure.cpu) {
+        (Figure::Memory, Some(idle), _, _) => format!("{:.0} B per connection", idle.echoed),
+        (Figure::Latency, _, Some(latency), _) => {
+            let micros = |nanos: u64| nanos as f64 / 1000.0;
+            format!(
+                "p50 {:.1} us, p99 {:.1} us",
+                micros(latency.p50),
+                micros(latency.p99)
+            )
+        }
+        (_, _, _, Some(cpu)) => format!(
+            "{:.3} us of CPU per {}, {:.0}/s",
+            cpu / 1000.0,
+            case.unit,
+            measure.throughput
+        ),
+        _ => format!("{} messages", measure.messages),
+    }
+}
+
+/// Whether any peer failed, which is not the same as not taking part.
+pub(super) fn failures(results: &Results) -> Vec<String> {
+    let each = results.timed.iter().flat_map(|(case, peers)| {
+        peers.iter().filter_map(move |(peer, timed)| {
+            let note = timed.note.as_ref()?;
+            note.starts_with("failed")
+                .then(|| format!("{case} {peer}: {note}"))
+        })
+    });
+    each.collect()
+}
+
+/// The load generator beside this program.
+pub(super) fn beside(folder: &Path) -> Result<std::path::PathBuf> {
+    let load = folder.join("load");
+    anyhow::ensure!(load.is_file(), "{} is not built", load.display());
+    Ok(load)
+}
