@@ -8,6 +8,7 @@ use fearless_simd::{Level, Simd, dispatch};
 ///
 /// `offset` is the place of `payload`'s first byte in its frame, so that a frame can be unmasked
 /// piece by piece. Only its remainder by four counts.
+#[inline]
 pub fn apply(payload: &mut [u8], key: [u8; 4], offset: usize) {
     // RFC 6455, 5.3: "transformed-octet-i = original-octet-i XOR masking-key-octet-(i MOD 4)"
     let word = u32::from_le_bytes(key).rotate_right(offset as u32 % 4 * 8);
@@ -15,8 +16,13 @@ pub fn apply(payload: &mut [u8], key: [u8; 4], offset: usize) {
     if payload.len() < WIDE {
         xor(payload, key);
     } else {
-        dispatch!(*LEVEL, simd => wide(simd, payload, key));
+        apply_wide(payload, key);
     }
+}
+
+#[inline(never)]
+fn apply_wide(payload: &mut [u8], key: [u8; 8]) {
+    dispatch!(*LEVEL, simd => wide(simd, payload, key));
 }
 
 /// The widest instructions that the processor has, found out once.
