@@ -99,7 +99,8 @@ impl<'b> Frame<'b> {
         }
         Some(Self {
             binary: head & 1 != 0,
-            len,
+            // It is 125 at most; so the compiler knows, too.
+            len: len & 0x7f,
             key: u32::from_ne_bytes([*k0, *k1, *k2, *k3]),
             masked,
         })
@@ -109,7 +110,7 @@ impl<'b> Frame<'b> {
     #[inline(always)]
     fn unmask(&self, clear: &mut [[u8; BLOCK]; BLOCKS]) {
         let (masked, _) = self.masked.as_chunks::<BLOCK>();
-        for at in 0..self.len.div_ceil(BLOCK).min(BLOCKS) {
+        for at in 0..self.len.div_ceil(BLOCK) {
             clear[at] = xor(&masked[at], self.key);
         }
     }

@@ -193,6 +193,12 @@ impl Reactor {
             // The same twice, because the two kinds of payload have nothing in common.
             macro_rules! deliver {
                 ($all:ident, $lens:ident, $handler:ident) => {{
+                    left -= $lens.len();
+                    let Some(handler) = $handler else {
+                        at += $lens.len() * SHORT_HEAD + $all.len();
+                        continue;
+                    };
+                    self.usual.left = left;
                     let mut rest = $all;
                     for &len in $lens {
                         let len = usize::from(len);
@@ -206,14 +212,10 @@ impl Reactor {
                             return Ok(Usual { at, end, left });
                         }
                         rest = next;
-                        left -= 1;
                         at += SHORT_HEAD + len;
                         self.usual.at = at;
-                        self.usual.left = left;
-                        if let Some(handler) = $handler
-                            && let Err(error) =
-                                handler(&mut Connection::new(&mut self.core, slot), payload)
-                        {
+                        let conn = &mut Connection::new(&mut self.core, slot);
+                        if let Err(error) = handler(conn, payload) {
                             return Err((Broken::Handler(error), self.usual));
                         }
                     }
