@@ -243,9 +243,15 @@ impl Reactor {
         }
         let phase = peer.phase;
         if phase == Phase::Draining && peer.backlog() == 0 && !link.flags.has(Flags::FIN) {
-            // The peer may be gone already; nothing more is wanted of it.
-            let sent = peer.transport.shutdown_write().unwrap_or(true);
-            link.flags.set_if(Flags::FIN, sent);
+            if link.is_done() && !peer.transport.is_secure() {
+                // RFC 6455, 7.1.1: the server closes first. Nothing is left on either side, so no
+                // RST can come of it, and one call does for both directions (decision 14).
+                self.core.set_phase(slot, Phase::Gone);
+            } else {
+                // The peer may be gone already; nothing more is wanted of it.
+                let sent = peer.transport.shutdown_write().unwrap_or(true);
+                link.flags.set_if(Flags::FIN, sent);
+            }
         }
         if phase == Phase::Draining && link.flags.has(Flags::FIN) && link.flags.has(Flags::EOF) {
             self.core.set_phase(slot, Phase::Gone);

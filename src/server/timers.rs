@@ -17,8 +17,8 @@ pub(super) struct Wheel {
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Entry {
-    /// When the entry is due, in milliseconds, as it was inserted.
-    pub(super) due: u64,
+    /// When the entry is due: the low bits of the milliseconds, so that an entry is small.
+    pub(super) due: u32,
     /// The connection that it belongs to.
     pub(super) slot: u32,
 }
@@ -33,12 +33,13 @@ impl Wheel {
         }
     }
 
-    /// Adds an entry. One that is due already comes up with the next tick.
+    /// Adds an entry, due in [`MAX_AHEAD`] at most. One that is due already comes up with the next
+    /// tick.
     pub(super) fn insert(&mut self, due: u64, slot: usize) {
         let tick = tick_of(due).max(self.last + 1);
         let at = (tick % SLOTS as u64) as usize;
         self.slots[at].push(Entry {
-            due,
+            due: due as u32,
             slot: slot as u32,
         });
         self.occupied[at / 64] |= 1 << (at % 64);
@@ -65,7 +66,7 @@ impl Wheel {
                     continue;
                 }
                 let entries = &mut self.slots[at];
-                expired.extend(entries.extract_if(.., |entry| entry.due <= now));
+                expired.extend(entries.extract_if(.., |entry| entry.is_due(now)));
                 if entries.is_empty() {
                     *entries = Vec::new();
                     self.occupied[at / 64] &= !(1 << (at % 64));
@@ -100,6 +101,15 @@ impl Wheel {
     }
 }
 
+impl Entry {
+    fn is_due(self, now: u64) -> bool {
+        (now as u32).wrapping_sub(self.due) < 1 << 31
+    }
+}
+
+/// How far ahead an entry may be due, in milliseconds: twelve days.
+pub(super) const MAX_AHEAD: u64 = 1 << 30;
+
 /// Returns the tick at whose beginning `due` has passed.
 fn tick_of(due: u64) -> u64 {
     due.saturating_add((1 << SHIFT) - 1) >> SHIFT
@@ -119,7 +129,7 @@ mod tests {
     fn expire(wheel: &mut Wheel, now: u64) -> Vec<u64> {
         let mut expired = Vec::new();
         wheel.expire(now, &mut expired);
-        let mut dues: Vec<u64> = expired.iter().map(|entry| entry.due).collect();
+        let mut dues: Vec<u64> = expired.iter().map(|entry| entry.due.into()).collect();
         dues.sort_unstable();
         dues
     }
@@ -148,6 +158,20 @@ mod tests {
         }
         assert!(woken <= 1, "woken {woken} times for nothing");
         assert_eq!(wheel.next(), None);
+    }
+
+    #[test]
+    fn the_low_bits_are_enough() {
+        let mut wheel = Wheel::new();
+        let start = u64::from(u32::MAX) - 5_000;
+        assert_eq!(expire(&mut wheel, start), [0; 0]);
+        let far = start + MAX_AHEAD;
+        wheel.insert(start + 10_000, 1);
+        wheel.insert(far, 2);
+        assert_eq!(expire(&mut wheel, start + 9_999), [0; 0]);
+        assert_eq!(expire(&mut wheel, start + 10_016), [4_999]);
+        assert_eq!(expire(&mut wheel, far - 1), [0; 0]);
+        assert_eq!(expire(&mut wheel, far + 16), [far % (1 << 32)]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::timers::Entry;
+use super::super::timers::{Entry, MAX_AHEAD};
 use super::Reactor;
 use crate::connection::Phase;
 use crate::error::HandshakeError;
@@ -16,7 +16,7 @@ impl Reactor {
         self.wheel.expire(self.now, &mut expired);
         for Entry { due, slot } in expired.drain(..) {
             let slot = slot as usize;
-            if self.links.get(slot).is_some_and(|link| link.due == due) {
+            if self.links.get(slot).is_some_and(|link| link.due as u32 == due) {
                 self.check_deadline(slot);
             }
         }
@@ -96,7 +96,8 @@ impl Reactor {
         };
         // A deadline at the end of time is none.
         if deadline < u64::MAX && (link.due == 0 || deadline < link.due) {
-            link.due = deadline.max(1);
+            // One that is further ahead is put off again when it comes up.
+            link.due = deadline.clamp(1, self.now + MAX_AHEAD);
             self.wheel.insert(link.due, slot);
         }
     }

@@ -388,6 +388,8 @@ impl Reactor {
             link.flags.clear(Flags::READABLE);
         }
         link.flags.set_if(Flags::EOF, received.eof);
+        link.flags.clear(Flags::FULL);
+        link.flags.set_if(Flags::FULL, !received.drained);
         if received.bytes > 0 {
             link.hear(self.now);
         }
@@ -528,7 +530,10 @@ impl Reactor {
             };
             share.messages -= 1;
             match message {
-                Message::Close(frame) => return stage.peer_close(frame),
+                Message::Close(frame) => {
+                    link.flags.set(Flags::CLOSED);
+                    return stage.peer_close(frame);
+                }
                 _ if !open => {}
                 Message::Text(text) => _ = stage.emit::<Utf8>(text),
                 Message::Binary(bytes) => _ = stage.emit::<Binary>(bytes),

@@ -37,6 +37,10 @@ impl Flags {
     pub(super) const PAUSED: u8 = 16;
     /// In `waiting` of the reactor.
     pub(super) const WAITING: u8 = 32;
+    /// The peer's Close frame came: it sends nothing more.
+    pub(super) const CLOSED: u8 = 64;
+    /// The last read filled all the room there was.
+    pub(super) const FULL: u8 = 128;
 
     pub(super) fn has(self, flag: u8) -> bool {
         self.0 & flag != 0
@@ -120,6 +124,11 @@ impl Link {
             Some(Pending::Request(parser)) => !parser.is_empty(),
             _ => false,
         }
+    }
+
+    /// Returns whether the closing handshake is over and nothing of the peer's is left to read.
+    pub(super) fn is_done(&self) -> bool {
+        self.flags.has(Flags::CLOSED) && !self.flags.has(Flags::FULL) && !self.has_unread()
     }
 
     /// Stamps the time of a sign of life.

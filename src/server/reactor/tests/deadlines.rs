@@ -127,13 +127,10 @@ fn the_drain_ends_with_fin_or_in_time() {
     for fin in [true, false] {
         let mut world = World::new(Config::default());
         let client = world.ready();
-        world.send(&client, &frame(0x88, b"\x0f\xa0bye"));
-        assert_eq!(client.take(), b"\x88\x05\x0f\xa0bye");
-        let expected = [
-            "peer close Some(CloseCode(4000))",
-            "disconnect 4000 (closed by the peer) bye",
-        ];
-        assert_eq!(world.take_log(), expected);
+        // A peer that broke the protocol may go on sending.
+        world.send(&client, b"\x81\x00");
+        assert!(client.take().starts_with(b"\x88"));
+        assert_eq!(world.take_log().len(), 2, "error and disconnect");
         assert!(client.has_fin() && !world.is_empty());
         world.send(&client, &vec![7; 100_000]);
         assert!(
@@ -151,6 +148,30 @@ fn the_drain_ends_with_fin_or_in_time() {
         assert!(world.is_empty());
         assert_eq!(world.take_log(), [""; 0]);
     }
+}
+
+/// RFC 6455, 7.1.1: the server closes TCP first, and nothing is awaited that could still come.
+#[test]
+fn after_both_close_frames_the_socket_is_closed_at_once() {
+    let mut world = World::new(Config::default());
+    let client = world.ready();
+    world.send(&client, &frame(0x88, b"\x0f\xa0bye"));
+    assert_eq!(client.take(), b"\x88\x05\x0f\xa0bye");
+    let expected = [
+        "peer close Some(CloseCode(4000))",
+        "disconnect 4000 (closed by the peer) bye",
+    ];
+    assert_eq!(world.take_log(), expected);
+    assert!(world.is_empty());
+    // A reply that the kernel has not taken goes first.
+    let client = world.ready();
+    client.set_room(Some(0));
+    world.send(&client, &frame(0x88, b""));
+    assert!(!world.is_empty());
+    client.set_room(None);
+    world.news(&client, false, false);
+    assert_eq!(client.take(), b"\x88\x00");
+    assert!(world.is_empty());
 }
 
 #[test]
