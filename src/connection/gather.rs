@@ -38,14 +38,14 @@ impl Gather {
         &self.bytes[..self.len]
     }
 
-    /// Appends a message that is not large as a frame, unless it would be full then; returns the
-    /// frame's size.
+    /// Appends a message that is not large, or a control frame, unless it would be full then or
+    /// the control frame is too long; returns the frame's size.
     #[inline(always)]
     pub(super) fn push_frame(&mut self, opcode: OpCode, payload: &[u8]) -> Option<usize> {
         let first = FrameHead::first(opcode);
         if payload.len() <= 125 {
             self.push_parts([first, payload.len() as u8], payload)
-        } else if payload.len() < WRITE_THROUGH {
+        } else if payload.len() < WRITE_THROUGH && !opcode.is_control() {
             let [high, low] = (payload.len() as u16).to_be_bytes();
             self.push_parts([first, 126, high, low], payload)
         } else {
@@ -111,6 +111,7 @@ mod tests {
             None
         );
         gather.clear();
+        assert_eq!(gather.push_frame(OpCode::Ping, &[0; 126]), None);
         gather.push(b"12345678");
         gather.push(&[7; 3 * MAX]);
         assert!(gather.is_full() && gather.as_slice().len() == 8 + 3 * MAX);
