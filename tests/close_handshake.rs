@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::io::Write as _;
+
 use support::{Client, Frame, Running, frame, log, recorded, settle};
 use wsloop::SendError;
 use wsloop::event::{PeerClose, Utf8};

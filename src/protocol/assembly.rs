@@ -15,6 +15,17 @@ impl Assembly {
     /// Smallest rest of a frame that is worth reading straight into the message, in bytes.
     pub(super) const LANDING_MIN: usize = 64 << 10;
 
+    /// Makes one of a buffer that the message's first bytes are being read into.
+    pub(super) fn over(bytes: Vec<u8>) -> Self {
+        Self { bytes, filled: 0 }
+    }
+
+    /// Returns whether a buffer of `size` bytes is not too large for a message of which `came` are
+    /// there.
+    pub(super) fn is_in_proportion(size: usize, came: usize) -> bool {
+        size <= came.saturating_mul(4).saturating_add(Self::LANDING_MIN)
+    }
+
     pub(super) fn as_slice(&self) -> &[u8] {
         self.bytes.get(..self.filled).unwrap_or_default()
     }
@@ -68,9 +79,9 @@ impl Assembly {
         &mut self.bytes[start..self.filled]
     }
 
-    /// Forgets the message and frees its memory.
-    pub(super) fn clear(&mut self) {
-        *self = Self::default();
+    /// Forgets the message; returns its memory.
+    pub(super) fn clear(&mut self) -> Vec<u8> {
+        std::mem::take(self).bytes
     }
 }
 

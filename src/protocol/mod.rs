@@ -30,6 +30,7 @@ mod assembly;
 mod close;
 mod frame;
 pub mod mask;
+mod pool;
 mod receiver;
 mod sender;
 mod short;
@@ -37,6 +38,7 @@ mod utf8;
 
 pub use close::{CloseCode, CloseFrame};
 pub use frame::{Header, OpCode};
+pub(crate) use pool::Pool;
 pub(crate) use receiver::{Bounds, Decoder};
 pub use receiver::{Message, Receiver};
 pub use sender::{FrameHead, Prepared, Sender};

@@ -1,7 +1,7 @@
 //! Frames to messages (RFC 6455, 5.4 to 5.6): fragments, limits, control frames in between.
 
 use super::assembly::Assembly;
-use super::{CloseFrame, Header, OpCode, Utf8Validator, mask};
+use super::{CloseFrame, Header, OpCode, Pool, Utf8Validator, mask};
 use crate::config::Limits;
 use crate::error::ProtocolError;
 
@@ -74,13 +74,10 @@ impl Receiver {
         self.decoder.landing()
     }
 
-    /// Takes `size` bytes that were read into [`landing`](Self::landing).
-    ///
-    /// # Errors
-    ///
-    /// As [`next`](Self::next), which also returns the message when it is whole.
-    pub fn landed(&mut self, size: usize) -> Result<(), ProtocolError> {
-        self.decoder.landed(size)
+    /// Takes `size` bytes that were read into [`landing`](Self::landing). Text is checked when its
+    /// frame is whole; [`next`](Self::next) returns the message then, or what is wrong with it.
+    pub fn landed(&mut self, size: usize) {
+        self.decoder.landed(size);
     }
 
     /// Returns whether a message, or a frame of it, is under way.
@@ -104,11 +101,62 @@ pub(crate) struct Bounds {
 pub(crate) struct Decoder {
     /// After a Close, or a fault: what follows is thrown away.
     done: bool,
+    /// The size of the last message, if it was large and came in more than one read.
+    large: u32,
     /// `None` between messages, so that an idle connection holds no buffers.
     partial: Option<Box<Partial>>,
 }
 
 impl Decoder {
+    /// Returns the size of the message that is likely to come next, if it is large and the next
+    /// byte begins a frame of it.
+    pub(crate) fn expects(&self) -> Option<usize> {
+        (self.large > 0 && self.partial.is_none() && !self.done).then_some(self.large as usize)
+    }
+
+    /// Takes what was read where a large message was expected: its header, as long as a large
+    /// message's is, and behind it `size` bytes in `body`. Returns whether it was one; if not,
+    /// nothing was taken, and none is expected any more.
+    pub(crate) fn adopt(
+        &mut self,
+        head: &[u8; Header::MAX_SIZE],
+        body: &mut Vec<u8>,
+        size: usize,
+        bounds: Bounds,
+    ) -> bool {
+        let fits = match Header::parse(head, 0) {
+            Ok(Some((header, Header::MAX_SIZE))) => {
+                let data = matches!(header.opcode, OpCode::Text | OpCode::Binary);
+                let possible = data && header.len >= size as u64;
+                possible && self.check(&header, bounds).is_ok()
+            }
+            _ => false,
+        };
+        if !fits || !Assembly::is_in_proportion(body.len(), size) {
+            self.large = 0;
+            return false;
+        }
+        if let Ok(Some((header, _))) = Header::parse(head, 0) {
+            let partial = self.partial.get_or_insert_default();
+            partial.begin(&header);
+            partial.assembly = Assembly::over(std::mem::take(body));
+            self.landed(size);
+        }
+        true
+    }
+
+    /// Expects a message of any size next.
+    pub(crate) fn expect_none(&mut self) {
+        self.large = 0;
+    }
+
+    /// Frees what the last call of [`next`](Self::next) handed out, and keeps a large buffer.
+    pub(crate) fn recycle(&mut self, pool: &mut Pool) {
+        if let Some(buffer) = self.forget_delivered() {
+            pool.put(buffer);
+        }
+    }
+
     pub(crate) fn next<'a, 'b: 'a>(
         &'a mut self,
         input: &mut &'b mut [u8],
@@ -128,6 +176,11 @@ impl Decoder {
                 let Some(partial) = self.partial.as_deref() else {
                     return Ok(None);
                 };
+                let size = partial.assembly.len();
+                if partial.delivered == partial.kind {
+                    let large = size >= Assembly::LANDING_MIN;
+                    self.large = u32::try_from(size).ok().filter(|_| large).unwrap_or(0);
+                }
                 partial.message()
             }
             Err(error) => Err(error),
@@ -153,23 +206,18 @@ impl Decoder {
         (large && !frame.opcode.is_control()).then(|| partial.assembly.landing(frame.remaining))
     }
 
-    pub(crate) fn landed(&mut self, size: usize) -> Result<(), ProtocolError> {
-        let Some(partial) = self.partial.as_deref_mut() else {
-            return Ok(());
-        };
-        let Some(frame) = partial.frame.as_mut().filter(|_| !self.done) else {
-            return Ok(());
-        };
-        let bytes = partial.assembly.landed(size);
-        let result = frame.unmask(bytes, partial.text.as_mut());
-        self.done |= result.is_err();
-        result
+    pub(crate) fn landed(&mut self, size: usize) {
+        if let Some(partial) = self.partial.as_deref_mut()
+            && let Some(frame) = partial.frame.as_mut().filter(|_| !self.done)
+        {
+            frame.unmask(partial.assembly.landed(size));
+        }
     }
 
-    /// Returns whether the next byte begins a frame of a new message, unless a Close frame or a
-    /// fault ended the stream.
+    /// Returns whether the next byte begins a frame of a new message, which is not expected to be
+    /// large, unless a Close frame or a fault ended the stream.
     pub(crate) fn is_idle(&self) -> bool {
-        self.partial.is_none()
+        self.partial.is_none() && self.large == 0
     }
 
     /// Returns whether bytes are kept: of a message under way, or of the one handed out last.
@@ -207,6 +255,9 @@ impl Decoder {
             let unfragmented = header.fin && header.opcode != OpCode::Continuation;
             if unfragmented && let Some(payload) = split(input, header.len) {
                 mask::apply(payload, header.mask.unwrap_or_default(), 0);
+                if !header.opcode.is_control() {
+                    self.large = 0;
+                }
                 return message(header.opcode, payload).map(Step::Whole);
             }
             self.partial.get_or_insert_default().begin(&header);
@@ -270,22 +321,20 @@ impl Decoder {
         Ok(())
     }
 
-    /// Frees what the previous call handed out.
-    fn forget_delivered(&mut self) {
-        let Some(partial) = self.partial.as_deref_mut() else {
-            return;
-        };
-        if let Some(opcode) = partial.delivered.take() {
-            partial.control.clear();
-            if !opcode.is_control() {
-                partial.kind = None;
-                partial.assembly.clear();
-            }
-            // A control frame between fragments leaves the message under way.
-            if partial.kind.is_none() {
-                self.partial = None;
-            }
+    /// Forgets what the previous call handed out; returns the buffer of a message.
+    fn forget_delivered(&mut self) -> Option<Vec<u8>> {
+        let partial = self.partial.as_deref_mut()?;
+        let opcode = partial.delivered.take()?;
+        partial.control.clear();
+        let buffer = (!opcode.is_control()).then(|| {
+            partial.kind = None;
+            partial.assembly.clear()
+        });
+        // A control frame between fragments leaves the message under way.
+        if partial.kind.is_none() {
+            self.partial = None;
         }
+        buffer
     }
 }
 
@@ -321,6 +370,9 @@ struct Partial {
     assembly: Assembly,
     /// Set while the message is text.
     text: Option<Utf8Validator>,
+    /// How many bytes of the text were checked. What lands is checked when its frame is whole, or
+    /// with the message, so that it is not read twice.
+    checked: usize,
     /// What was handed out, and may be freed now.
     delivered: Option<OpCode>,
 }
@@ -342,6 +394,7 @@ impl Partial {
                 self.kind = Some(header.opcode);
                 self.fragments = 0;
                 self.text = (header.opcode == OpCode::Text).then(Utf8Validator::default);
+                self.checked = 0;
             }
         }
         self.fragments += 1;
@@ -354,12 +407,18 @@ impl Partial {
         };
         let take = frame.remaining.min(input.len() as u64);
         if let Some(chunk) = split(input, take) {
+            let remaining = frame.remaining;
+            frame.unmask(chunk);
             if frame.opcode.is_control() {
-                frame.unmask(chunk, None)?;
                 self.control.extend_from_slice(chunk);
             } else {
-                let remaining = frame.remaining;
-                frame.unmask(chunk, self.text.as_mut())?;
+                let before = self.assembly.len();
+                if let Some(text) = &mut self.text
+                    && self.checked == before
+                {
+                    text.feed(chunk)?;
+                    self.checked += chunk.len();
+                }
                 self.assembly.push(chunk, remaining);
             }
         }
@@ -368,17 +427,22 @@ impl Partial {
         }
         let (opcode, fin) = (frame.opcode, frame.fin);
         self.frame = None;
-        if !fin {
-            return Ok(Progress::FrameEnd);
-        }
         if opcode.is_control() {
             self.delivered = Some(opcode);
-        } else {
-            if let Some(text) = &mut self.text {
-                text.finish()?;
-            }
-            self.delivered = self.kind;
+            return Ok(Progress::MessageEnd);
         }
+        if !fin {
+            let text = self.assembly.as_slice();
+            if let Some(validator) = &mut self.text
+                && let Some(landed) = text.get(self.checked..)
+            {
+                self.checked = text.len();
+                validator.feed(landed)?;
+            }
+            return Ok(Progress::FrameEnd);
+        }
+        // A message of text is checked once more, for a `str` is made of it.
+        self.delivered = self.kind;
         Ok(Progress::MessageEnd)
     }
 
@@ -404,16 +468,11 @@ struct Frame {
 }
 
 impl Frame {
-    /// Unmasks the next bytes of the payload, and checks them if they are text.
-    fn unmask(
-        &mut self,
-        bytes: &mut [u8],
-        text: Option<&mut Utf8Validator>,
-    ) -> Result<(), ProtocolError> {
+    /// Unmasks the next bytes of the payload.
+    fn unmask(&mut self, bytes: &mut [u8]) {
         mask::apply(bytes, self.key, usize::from(self.offset));
         self.offset = (usize::from(self.offset).wrapping_add(bytes.len()) % 4) as u8;
         self.remaining = self.remaining.saturating_sub(bytes.len() as u64);
-        text.map_or(Ok(()), |text| text.feed(bytes))
     }
 }
 

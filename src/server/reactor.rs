@@ -21,7 +21,7 @@ use super::timers::{Entry, Wheel};
 use crate::connection::{Core, NOBODY, Peer, Phase};
 use crate::error::HandshakeError;
 use crate::event::{Accept, Accepted, Connect, Drain, Handlers, Verdict};
-use crate::protocol::{Batch, Pad};
+use crate::protocol::{Batch, Pad, Pool};
 use crate::transport::Transport;
 
 pub(super) struct Reactor {
@@ -34,6 +34,8 @@ pub(super) struct Reactor {
     buffer: Vec<u8>,
     /// What short messages are unmasked to.
     pad: Pad,
+    /// Buffers of large messages.
+    pool: Pool,
     /// Where short messages that came together are unmasked to.
     batch: Batch,
     usual: input::Usual,
@@ -63,6 +65,7 @@ impl Reactor {
             handlers,
             buffer,
             pad: Pad::default(),
+            pool: Pool::default(),
             batch: Batch::default(),
             usual: input::Usual::default(),
             scratch: Vec::new(),

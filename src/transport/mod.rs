@@ -105,6 +105,18 @@ impl Transport {
         }
     }
 
+    /// Reads once from a socket without TLS, first to the first part, then to the next.
+    pub(crate) fn read_parts(&mut self, parts: [&mut [u8]; 3]) -> io::Result<Received> {
+        let room = parts.iter().map(|part| part.len()).sum();
+        let mut slices = parts.map(IoSliceMut::new);
+        loop {
+            let result = self.socket_mut().read_vectored(&mut slices);
+            if let Some(received) = Received::of(result, room).transpose() {
+                return received;
+            }
+        }
+    }
+
     /// Reads from a socket without TLS as the kernel answers, once; `None` with TLS. See
     /// [`Received::of`].
     #[inline(always)]

@@ -256,7 +256,7 @@ fn large_frames_land_in_their_message() {
         // Odd sizes, so that the mask has to be turned.
         let size = landing.len().min(bytes.len() - at).min(10_007);
         landing[..size].copy_from_slice(&bytes[at..at + size]);
-        assert_eq!(receiver.landed(size), Ok(()));
+        receiver.landed(size);
         at += size;
     }
     assert!(bytes.len() - at < Assembly::LANDING_MIN);
@@ -280,7 +280,7 @@ fn a_frame_may_end_with_the_landing() {
     while let Some(landing) = receiver.landing() {
         let size = landing.len();
         landing.copy_from_slice(&bytes[at..at + size]);
-        assert_eq!(receiver.landed(size), Ok(()));
+        receiver.landed(size);
         at += size;
     }
     assert_eq!(
@@ -290,9 +290,9 @@ fn a_frame_may_end_with_the_landing() {
 
     let mut receiver = Receiver::new(&limits(usize::MAX, 10));
     assert_eq!(events(&mut receiver, &bytes[..15], &[]), [""; 0]);
-    receiver.landing().expect("large")[0] ^= 0xff;
-    assert_eq!(receiver.landed(1), Err(ProtocolError::BadUtf8));
-    assert_eq!(events(&mut receiver, &bytes, &[]), [""; 0]);
+    receiver.landing().expect("large")[0] = bytes[15] ^ 0xff;
+    receiver.landed(1);
+    assert_eq!(events(&mut receiver, &bytes[16..], &[]), ["BadUtf8"]);
 }
 
 #[test]
@@ -301,7 +301,95 @@ fn a_failed_text_has_no_landing() {
     let mut receiver = Receiver::new(&limits(usize::MAX, 10));
     assert_eq!(events(&mut receiver, &bytes[..15], &[]), ["BadUtf8"]);
     assert!(receiver.landing().is_none());
-    assert_eq!(receiver.landed(100), Ok(()));
+    receiver.landed(100);
+    assert_eq!(events(&mut receiver, &bytes, &[]), [""; 0]);
+}
+
+#[test]
+fn landed_fragments_are_checked_when_their_frame_is_whole() {
+    let text = "é".repeat(50_000);
+    let (first, last) = text.as_bytes().split_at(99_999);
+    for wrong in [false, true] {
+        let mut bytes = [frame(0x01, first), frame(0x89, b"p"), frame(0x80, last)].concat();
+        bytes[50_000] ^= u8::from(wrong) << 7;
+        let mut receiver = Receiver::new(&limits(usize::MAX, 10));
+        assert_eq!(events(&mut receiver, &bytes[..15], &[]), [""; 0]);
+        let size = receiver.landing().expect("large").len();
+        receiver
+            .landing()
+            .expect("large")
+            .copy_from_slice(&bytes[15..15 + size]);
+        receiver.landed(size);
+        let expected = match wrong {
+            false => vec!["Ping([112])".to_owned(), format!("Text({text:?})")],
+            true => vec!["BadUtf8".to_owned()],
+        };
+        assert_eq!(events(&mut receiver, &bytes[15 + size..], &[]), expected);
+    }
+}
+
+#[test]
+fn a_large_message_is_expected_after_a_large_one() {
+    let bounds = Bounds {
+        max_recv_size: 1 << 20,
+        max_fragments: 10,
+    };
+    let mut pool = Pool::default();
+    let mut decoder = Decoder::default();
+    let payload: Vec<u8> = (0..200_000u32).map(|at| (at % 251) as u8).collect();
+    let bytes = frame(0x82, &payload);
+    let mut receive = |decoder: &mut Decoder, bytes: &[u8]| {
+        let mut bytes = bytes.to_vec();
+        let mut input = &mut bytes[..];
+        let size = match decoder.next(&mut input, bounds) {
+            Ok(Some(Message::Binary(payload))) => Some(payload.len()),
+            Ok(None) => None,
+            other => panic!("{other:?}"),
+        };
+        decoder.recycle(&mut pool);
+        size
+    };
+    assert_eq!(receive(&mut decoder, &bytes), Some(200_000));
+    assert_eq!(decoder.expects(), None, "it was whole in one input");
+    assert_eq!(receive(&mut decoder, &bytes[..100_000]), None);
+    assert_eq!(decoder.expects(), None, "one is under way");
+    assert_eq!(receive(&mut decoder, &bytes[100_000..]), Some(200_000));
+    assert_eq!(decoder.expects(), Some(200_000));
+
+    let head = bytes.first_chunk().expect("a large header");
+    let mut body = vec![0; 200_000];
+    body[..150_000].copy_from_slice(&bytes[14..150_014]);
+    assert!(decoder.adopt(head, &mut body, 150_000, bounds));
+    assert!(body.is_empty() && decoder.expects().is_none());
+    let mut rest = bytes[150_014..].to_vec();
+    let mut input = &mut rest[..];
+    let whole = decoder.next(&mut input, bounds);
+    assert_eq!(whole, Ok(Some(Message::Binary(&payload))));
+    decoder.recycle(&mut pool);
+
+    // Nothing of these is taken.
+    let others = [
+        frame(0x82, &[7; 60_000]),
+        frame(0x8a, &[7; 100]),
+        frame(0x80, &payload),
+        frame(0x82, &vec![0; (1 << 20) + 1]),
+    ];
+    for bytes in others {
+        let mut decoder = Decoder {
+            large: 200_000,
+            ..Decoder::default()
+        };
+        let mut body = vec![0; 200_000];
+        let head = bytes.first_chunk().expect("a header");
+        assert!(!decoder.adopt(head, &mut body, 70_000, bounds));
+        assert!(body.len() == 200_000 && decoder.is_idle());
+    }
+    // A large buffer for the few bytes that came would be out of proportion.
+    let mut decoder = Decoder {
+        large: 200_000,
+        ..Decoder::default()
+    };
+    assert!(!decoder.adopt(head, &mut vec![0; 200_000], 10, bounds));
 }
 
 fn any_frame() -> impl Strategy<Value = Vec<u8>> {

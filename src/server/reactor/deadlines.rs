@@ -16,7 +16,11 @@ impl Reactor {
         self.wheel.expire(self.now, &mut expired);
         for Entry { due, slot } in expired.drain(..) {
             let slot = slot as usize;
-            if self.links.get(slot).is_some_and(|link| link.due as u32 == due) {
+            if self
+                .links
+                .get(slot)
+                .is_some_and(|link| link.due as u32 == due)
+            {
                 self.check_deadline(slot);
             }
         }

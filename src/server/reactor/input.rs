@@ -11,7 +11,8 @@ use crate::error::{HandlerError, ProtocolError, SendError};
 use crate::event::{Binary, Handler, Handlers, Ping, Pong, Utf8, Verdict};
 use crate::handshake;
 use crate::protocol::{
-    Bounds, MEDIUM_HEAD, Message, OpCode, SHORT_HEAD, Short, Shorts, take_medium, take_short,
+    Bounds, Header, MEDIUM_HEAD, Message, OpCode, SHORT_HEAD, Short, Shorts, take_medium,
+    take_short,
 };
 use crate::server::stage::Stage;
 use crate::transport::Received;
@@ -345,17 +346,97 @@ impl Reactor {
         else {
             return false;
         };
-        let landing = link.decoder.landing().unwrap_or_default();
-        match peer
-            .transport
-            .read(landing, &mut self.buffer, &mut self.scratch)
+        if let Some(size) = link.decoder.expects()
+            && link.phase == Phase::Open
+            && !peer.transport.is_secure()
         {
-            Ok((landed, received)) => self.received(slot, landed, received, share),
+            return self.read_large(slot, size, share);
+        }
+        let most = self.buffer.len();
+        // TLS decrypts to the buffer.
+        let landing = match peer.transport.is_secure() {
+            true => None,
+            false => link.decoder.landing(),
+        };
+        let landing = landing.unwrap_or_default();
+        // A part at a time, so that it is unmasked while it is in the processor's cache.
+        let (landing, buffer) = if landing.len() > most {
+            (&mut landing[..most], &mut [][..])
+        } else {
+            (landing, &mut self.buffer[..])
+        };
+        match peer.transport.read(landing, buffer, &mut self.scratch) {
+            Ok((landed, received)) => {
+                if landed > 0 {
+                    link.decoder.landed(landed);
+                }
+                self.received(slot, landed, received, share)
+            }
             Err(error) => {
                 self.lost(slot, error);
                 false
             }
         }
+    }
+
+    /// Reads once where a message of `size` bytes is expected: its header apart, so that its payload
+    /// comes to lie at the beginning of the message's own buffer.
+    fn read_large(&mut self, slot: usize, size: usize, share: &mut Share) -> bool {
+        let (Some(link), Some(peer)) = (self.links.get_mut(slot), self.core.peers.get_mut(slot))
+        else {
+            return false;
+        };
+        let bounds = Bounds {
+            max_recv_size: peer.max_recv_size(),
+            max_fragments: self.core.config.limits.max_fragments,
+        };
+        let most = self.buffer.len();
+        let mut body = self.pool.take(size);
+        let mut head = [0; Header::MAX_SIZE];
+        let landing = &mut body[..size.min(most)];
+        let buffer = if size > most {
+            &mut [][..]
+        } else {
+            &mut self.buffer[..]
+        };
+        let came = peer.transport.read_parts([&mut head, landing, buffer]);
+        let received = match came {
+            Ok(received) => received,
+            Err(error) => {
+                self.lost(slot, error);
+                return false;
+            }
+        };
+        let behind = received.bytes.saturating_sub(head.len());
+        let landed = behind.min(size.min(most));
+        let adopted = behind > 0 && link.decoder.adopt(&head, &mut body, landed, bounds);
+        if !adopted && received.bytes > 0 {
+            // Something else came: it is taken the long way.
+            let mut bytes = Vec::with_capacity(received.bytes);
+            bytes.extend_from_slice(&head[..received.bytes.min(head.len())]);
+            bytes.extend_from_slice(&body[..landed]);
+            bytes.extend_from_slice(&self.buffer[..behind - landed]);
+            link.decoder.expect_none();
+            self.pool.put(body);
+            return self.received_apart(slot, bytes, received, share);
+        }
+        self.pool.put(body);
+        let apart = received.bytes.min(head.len()) + landed;
+        self.received(slot, apart, received, share)
+    }
+
+    /// Delivers what a read brought to somewhere else than the buffer.
+    fn received_apart(
+        &mut self,
+        slot: usize,
+        bytes: Vec<u8>,
+        received: Received,
+        share: &mut Share,
+    ) -> bool {
+        let buffer = std::mem::replace(&mut self.buffer, bytes);
+        let more = self.received(slot, 0, received, share);
+        self.buffer = buffer;
+        more
     }
 
     fn lost(&mut self, slot: usize, error: io::Error) {
@@ -367,7 +448,7 @@ impl Reactor {
         }
     }
 
-    /// Delivers what a read brought: `landed` bytes in the message under way, the others in the
+    /// Delivers what a read brought: `landed` bytes are in the message under way, the others in the
     /// buffer. Returns whether there may be more to read.
     fn received(
         &mut self,
@@ -394,20 +475,11 @@ impl Reactor {
             link.hear(self.now);
         }
         share.bytes = share.bytes.saturating_sub(received.bytes.max(1));
-        let result = if landed > 0 {
-            link.decoder.landed(landed)
-        } else {
-            Ok(())
-        };
-        match result {
-            Err(error) => self.fail(slot, error),
-            Ok(()) if received.bytes > 0 => {
-                let range = 0..received.bytes - landed;
-                if !self.deliver_rest(slot, range, received.eof, share) {
-                    return false;
-                }
+        if received.bytes > 0 {
+            let range = 0..received.bytes - landed;
+            if !self.deliver_rest(slot, range, received.eof, share) {
+                return false;
             }
-            Ok(()) => {}
         }
         if received.eof
             && let Some(mut stage) = self.stage(slot)
@@ -549,15 +621,10 @@ impl Reactor {
                     }
                 }
             }
+            decoder.recycle(&mut self.pool);
             if input.is_empty() && !decoder.is_kept() {
                 return;
             }
-        }
-    }
-
-    fn fail(&mut self, slot: usize, error: ProtocolError) {
-        if let Some(mut stage) = self.stage(slot) {
-            stage.fail(error);
         }
     }
 }

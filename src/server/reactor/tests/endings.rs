@@ -177,7 +177,8 @@ fn nothing_lands_in_a_message_that_failed() {
         ..Config::default()
     });
     let client = world.ready();
-    // A large text, read straight into its message, with a character that is cut short.
+    // A large text, read straight into its message, with a character that is cut short: it is
+    // found when the text is whole.
     let mut head = vec![0x81, 0xff];
     head.extend(300_000u64.to_be_bytes());
     head.extend([0, 0, 0, 0, 0xe2]);
@@ -185,6 +186,8 @@ fn nothing_lands_in_a_message_that_failed() {
     for _ in 0..6 {
         world.send(&client, b"a");
     }
+    assert_eq!(world.take_log(), [""; 0]);
+    world.send(&client, &vec![b'a'; 300_000 - 7]);
     let expected = [
         "error: text is not utf-8",
         "disconnect 1007 (text is not utf-8) text is not utf-8",
