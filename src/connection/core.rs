@@ -144,6 +144,14 @@ impl Core {
             return Err(SendError::TooBig { size, limit });
         }
         let size = prepared.frame().len();
+        // The usual receiver of a broadcast: another connection, whose backlog `admit` would allow.
+        if self.current != slot && peer.backlog() <= self.config.limits.max_backlog / 2 {
+            peer.enqueue_shared(prepared.frame());
+            if !peer.dirty {
+                self.mark(slot);
+            }
+            return Ok(size);
+        }
         if self.reply(slot, &[], prepared.frame()) {
             return Ok(size);
         }

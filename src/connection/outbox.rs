@@ -37,7 +37,9 @@ impl Outbox {
         {
             last.extend_from_slice(bytes);
         } else if !bytes.is_empty() {
-            self.segments.push_back(Segment::Own(bytes.to_vec()));
+            let mut segment = Vec::with_capacity(bytes.len().max(SEGMENT_MIN));
+            segment.extend_from_slice(bytes);
+            self.segments.push_back(Segment::Own(segment));
         }
     }
 
@@ -85,6 +87,9 @@ impl Segment {
         }
     }
 }
+
+/// Room of a segment from the start, in bytes: short messages mostly come in company.
+const SEGMENT_MIN: usize = 1 << 10;
 
 /// Largest segment that messages are joined in, in bytes.
 const SEGMENT_MAX: usize = 64 << 10;
