@@ -1,7 +1,7 @@
 //! What wsloop aims for, case by case.
 
 use super::peers::{RAW, UWS, WSLOOP};
-use super::results::{ByCase, Timed};
+use super::results::{ByCase, Results, Timed};
 use super::spread::{self, Value, cpu, figure, ratio};
 
 /// How an aim is measured.
@@ -21,6 +21,14 @@ enum Gauge {
     P99,
     /// Resident bytes of a connection.
     Bytes,
+    /// Instructions in user space for each message.
+    Instructions,
+    /// System calls for each message.
+    Calls,
+    /// System calls for each handshake, without `epoll_wait`.
+    CallsBesidesWait,
+    /// `sendto` and its kin for each delivery.
+    Sends,
 }
 
 /// An aim.
@@ -39,16 +47,22 @@ pub(super) struct Outcome {
     /// What was measured, if it was.
     pub(super) measured: Option<f64>,
     /// What may be measured at most.
-    at_most: f64,
+    pub(super) at_most: f64,
 }
 
 impl Outcome {
     /// Whether the aim is met, if it was measured.
     pub(super) fn met(&self) -> Option<bool> {
         // As many digits as are shown.
-        let rounded = |figure: f64| (figure * 100.0).round();
+        let digits = 10f64.powi(digits(self.at_most));
+        let rounded = |figure: f64| (figure * digits).round();
         self.measured.map(|m| rounded(m) <= rounded(self.at_most))
     }
+}
+
+/// How many digits of a figure are shown and count, behind the point.
+pub(super) fn digits(at_most: f64) -> i32 {
+    if at_most < 0.5 { 4 } else { 2 }
 }
 
 const fn aim(case: &'static str, gauge: Gauge, at_most: f64) -> Aim {
@@ -80,16 +94,38 @@ const AIMS: &[Aim] = &[
     aim("tls-16k-text", Gauge::Uws, 0.54),
     aim("broadcast-64-depth-1", Gauge::Uws, 1.00),
     aim("broadcast-64-depth-16", Gauge::Uws, 1.00),
+    aim("echo-20-text", Gauge::Instructions, 450.0),
+    aim("echo-20-text", Gauge::Calls, 2.1),
+    aim("echo-125-binary", Gauge::Instructions, 450.0),
+    aim("echo-125-binary", Gauge::Calls, 2.1),
+    aim("echo-1k-text", Gauge::Instructions, 700.0),
+    aim("echo-64k-text", Gauge::Instructions, 12_000.0),
+    aim("echo-64k-text", Gauge::Calls, 2.1),
+    aim("echo-1m-binary", Gauge::Calls, 4.0),
+    aim("pipelined-32", Gauge::Instructions, 200.0),
+    aim("pipelined-32", Gauge::Calls, 0.13),
+    aim("handshake", Gauge::CallsBesidesWait, 8.0),
+    aim("tls-1k-text", Gauge::Calls, 2.1),
+    aim("tls-16k-text", Gauge::Calls, 3.0),
+    aim("broadcast-64-depth-1", Gauge::Sends, 1.0),
+    aim("broadcast-64-depth-16", Gauge::Sends, 0.0625),
 ];
 
 /// Holds the results against the aims.
-pub(super) fn outcomes(timed: &ByCase<Timed>) -> Vec<Outcome> {
-    AIMS.iter().map(|aim| aim.outcome(timed)).collect()
+pub(super) fn outcomes(results: &Results) -> Vec<Outcome> {
+    AIMS.iter().map(|aim| aim.outcome(results)).collect()
 }
 
 impl Aim {
-    fn outcome(&self, timed: &ByCase<Timed>) -> Outcome {
+    fn outcome(&self, results: &Results) -> Outcome {
         let limit = self.at_most;
+        let timed = &results.timed;
+        let counted = || results.counted.get(self.case)?.get(WSLOOP);
+        // Sum of the calls whose names pass.
+        let calls = |wanted: fn(&str) -> bool| {
+            let calls = counted()?.calls.iter();
+            Some(calls.filter(|(name, _)| wanted(name)).map(|(_, n)| n).sum())
+        };
         let to = |peer: &str| ratio(timed, self.case, WSLOOP, peer, cpu).map(|s| s.median);
         let of = |peer: &str, value: Value| figure(timed, self.case, peer, value);
         let (aim, measured) = match self.gauge {
@@ -116,6 +152,19 @@ impl Aim {
             Gauge::Bytes => (
                 format!("<= {limit} B"),
                 of(WSLOOP, spread::memory).map(|s| s.median),
+            ),
+            Gauge::Instructions => (
+                format!("<= {limit} instructions"),
+                counted().and_then(|counted| counted.instructions),
+            ),
+            Gauge::Calls => (format!("<= {limit} calls"), calls(|_| true)),
+            Gauge::CallsBesidesWait => (
+                format!("<= {limit} calls besides epoll_wait"),
+                calls(|name| name != "epoll_wait"),
+            ),
+            Gauge::Sends => (
+                format!("<= {limit} sends"),
+                calls(|name| matches!(name, "sendto" | "write" | "writev" | "sendmsg")),
             ),
         };
         Outcome {
@@ -151,7 +200,7 @@ mod tests {
 
     #[test]
     fn without_results_nothing_is_met_and_nothing_missed() {
-        let outcomes = outcomes(&ByCase::new());
+        let outcomes = outcomes(&Results::default());
         assert!(outcomes.iter().all(|outcome| outcome.met().is_none()));
     }
 }

@@ -35,6 +35,7 @@ const fn count(case: &'static str, instructions: bool, short: u64, long: u64) ->
 
 const COUNTS: &[Count] = &[
     count("echo-20-text", true, 20, 120),
+    count("echo-125-binary", true, 20, 120),
     count("echo-1k-text", true, 20, 120),
     count("echo-16k-binary", false, 10, 60),
     count("echo-64k-text", true, 5, 25),

@@ -39,10 +39,10 @@ impl Table {
 /// The aims and what came of them.
 pub(super) fn aims(results: &Results) -> String {
     let mut table = Table::new(2, &["case", "aim", "measured", ""]);
-    for outcome in aims::outcomes(&results.timed) {
+    for outcome in aims::outcomes(results) {
         let measured = outcome.measured.map(|m| match outcome.aim.ends_with(" B") {
             true => grouped(m),
-            false => format!("{m:.2}"),
+            false => format!("{m:.0$}", aims::digits(outcome.at_most) as usize),
         });
         let met = match outcome.met() {
             Some(true) => "met",
