@@ -101,13 +101,13 @@ mod tests {
     fn work_of_this_process_is_seen() {
         let pid = std::process::id();
         let before = Reading::of(pid).unwrap();
-        let mut sum = 0_u64;
-        while before.at.elapsed().as_millis() < 60 {
-            sum = std::hint::black_box(sum.wrapping_add(1));
-        }
-        let usage = Reading::of(pid).unwrap().since(before);
-        assert!(usage.run > 1e6, "{usage:?}");
-        assert!(usage.seconds >= 0.06);
+        // Other tests' threads, which end meanwhile, take their work with them.
+        let seen = (0..100_000).any(|_| {
+            let sum = (0..100_000_u64).fold(0, |sum, at| std::hint::black_box(sum ^ at));
+            std::hint::black_box(sum);
+            Reading::of(pid).unwrap().since(before).run > 1e6
+        });
+        assert!(seen);
         assert!(resident(pid).unwrap() > 100_000);
     }
 
