@@ -348,5 +348,66 @@ mod tests {
                 None => prop_assert!(payload.len() > 125 || whole.is_err()),
             }
         }
+
+        /// What is taken together is what is taken one by one.
+        #[test]
+        fn a_batch_is_its_messages(
+            payloads in prop::collection::vec(
+                prop_oneof![
+                    3 => any::<String>().prop_map(|text| (false, text.into_bytes())),
+                    1 => prop::collection::vec(any::<u8>(), 0..130).prop_map(|bytes| (true, bytes)),
+                    1 => prop::collection::vec(any::<u8>(), 0..4).prop_map(|bytes| (false, bytes)),
+                ],
+                0..80,
+            ),
+        ) {
+            let frames = payloads.iter().map(|(binary, payload)| {
+                let opcode = if *binary { OpCode::Binary } else { OpCode::Text };
+                frame(true, opcode, payload, &[])
+            });
+            let mut bytes = frames.collect::<Vec<_>>().concat();
+            let end = bytes.len();
+            bytes.extend_from_slice(&[0xdd; 180]);
+            let (mut batch, mut pad) = (Batch::default(), Pad::default());
+            let mut at = 0;
+            while at < end {
+                let first = take(&bytes, at, end, 4096, &mut pad).map(|short| short.len());
+                match batch.fill(&bytes, at, end, 4096, 20) {
+                    Some(Shorts::Binary(all, lens)) => {
+                        prop_assert!(!lens.is_empty() && lens.len() <= 20);
+                        let mut rest = all;
+                        for len in lens {
+                            let (payload, next) = rest.split_at(usize::from(*len));
+                            let short = take(&bytes, at, end, 4096, &mut pad);
+                            prop_assert_eq!(short, Some(Short::Binary(payload)));
+                            rest = next;
+                            at += HEAD + payload.len();
+                        }
+                        prop_assert!(rest.is_empty());
+                    }
+                    Some(Shorts::Text(all, lens)) => {
+                        prop_assert!(!lens.is_empty() && lens.len() <= 20);
+                        let mut rest = all;
+                        for len in lens {
+                            let short = take(&bytes, at, end, 4096, &mut pad);
+                            let Some((payload, next)) = rest.split_at_checked(usize::from(*len))
+                            else {
+                                prop_assert!(short.is_none(), "no text by itself");
+                                return Ok(());
+                            };
+                            prop_assert_eq!(short, Some(Short::Text(payload)));
+                            rest = next;
+                            at += HEAD + payload.len();
+                        }
+                        prop_assert!(rest.is_empty());
+                    }
+                    // Something in it is wrong, which the decoder tells; or the first is longer.
+                    None => match first {
+                        Some(len) => at += HEAD + len,
+                        None => return Ok(()),
+                    },
+                }
+            }
+        }
     }
 }

@@ -7,6 +7,7 @@ mod commands;
 mod deadlines;
 mod input;
 mod link;
+mod usual;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,8 +15,9 @@ use std::time::Instant;
 
 use slab::Slab;
 
-pub(super) use self::input::News;
 use self::link::{Flags, Link};
+pub(super) use self::usual::News;
+use self::usual::Usual;
 use super::stage::{Stage, drop_caught, emit_hub};
 use super::timers::{Entry, Wheel};
 use crate::connection::{Core, NOBODY, Peer, Phase};
@@ -38,7 +40,7 @@ pub(super) struct Reactor {
     pool: Pool,
     /// Where short messages that came together are unmasked to.
     batch: Batch,
-    usual: input::Usual,
+    usual: Usual,
     /// TLS records on their way to the buffer; empty without TLS.
     scratch: Vec<u8>,
     wheel: Wheel,
@@ -67,7 +69,7 @@ impl Reactor {
             pad: Pad::default(),
             pool: Pool::default(),
             batch: Batch::default(),
-            usual: input::Usual::default(),
+            usual: Usual::default(),
             scratch: Vec::new(),
             wheel: Wheel::new(),
             expired: Vec::new(),

@@ -246,3 +246,25 @@ fn a_paused_connection_is_read_again_when_it_is_closed() {
     assert_eq!(world.take_log(), ["disconnect 4000 (closed here)"]);
     assert!(world.is_empty());
 }
+
+/// Two messages that only together are UTF-8 are wrong, though they are validated together.
+#[test]
+fn a_character_does_not_reach_over_messages() {
+    let mut world = World::new(Config::default());
+    world.note(Utf8, |text| format!("text {text}"));
+    let client = world.ready();
+    let frames = [
+        frame(0x81, b"first"),
+        frame(0x81, b"second"),
+        frame(0x81, b"\xc3"),
+        frame(0x81, b"\xa9"),
+    ];
+    world.send(&client, &frames.concat());
+    let expected = [
+        "text first",
+        "text second",
+        "error: text is not utf-8",
+        "disconnect 1007 (text is not utf-8) text is not utf-8",
+    ];
+    assert_eq!(world.take_log(), expected);
+}
