@@ -1,0 +1,409 @@
+//! What is counted rather than timed: the instructions of one call, by callgrind.
+//!
+//! `benches/instructions.py` runs these and compares the counts with those on record. Each case
+//! does once what it measures before it is measured, so that what is found out only once (the
+//! processor's instructions, the size of a buffer) does not count. Nor does what the kernel does.
+
+#![expect(
+    missing_docs,
+    unused_qualifications,
+    reason = "what the macros of gungraun make"
+)]
+
+use std::hint::black_box;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::thread;
+use std::time::Duration;
+
+use gungraun::prelude::*;
+use socket2::{Domain, Socket, Type};
+use wsloop::event::{Binary, Utf8};
+use wsloop::handshake::{Parser, Refusal, Upgrade};
+use wsloop::protocol::{Header, Message, OpCode, Prepared, Receiver, Sender, Utf8Validator, mask};
+use wsloop::{Limits, Server};
+
+const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+
+/// A client's frame of `size` bytes.
+fn frame(fin: bool, opcode: OpCode, size: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    Header {
+        fin,
+        rsv: 0,
+        opcode,
+        mask: Some(KEY),
+        len: size as u64,
+    }
+    .encode(&mut bytes);
+    let start = bytes.len();
+    bytes.resize(start + size, b'x');
+    mask::apply(&mut bytes[start..], KEY, 0);
+    bytes
+}
+
+/// A message of `size` bytes in one frame.
+fn whole(opcode: OpCode, size: usize) -> Vec<u8> {
+    frame(true, opcode, size)
+}
+
+/// A message of four frames with `size` bytes each.
+fn fragmented(opcode: OpCode, size: usize) -> Vec<u8> {
+    let rest = [false, false, true].map(|fin| frame(fin, OpCode::Continuation, size));
+    [frame(false, opcode, size), rest.concat()].concat()
+}
+
+struct Incoming {
+    receiver: Receiver,
+    bytes: Vec<u8>,
+    received: usize,
+}
+
+impl Incoming {
+    fn new(bytes: Vec<u8>) -> Self {
+        let mut once = Self {
+            receiver: Receiver::new(&Limits::default()),
+            bytes: bytes.clone(),
+            received: 0,
+        };
+        once.take();
+        Self { bytes, ..once }
+    }
+
+    fn take(&mut self) {
+        self.received = 0;
+        let mut input = black_box(&mut self.bytes[..]);
+        while let Ok(Some(message)) = self.receiver.next(&mut input) {
+            self.received += match black_box(message) {
+                Message::Text(text) => text.len(),
+                Message::Binary(bytes) => bytes.len(),
+                _ => 0,
+            };
+        }
+    }
+}
+
+fn is_received(incoming: Incoming) {
+    assert!(incoming.received >= 20, "the messages are taken");
+}
+
+#[library_benchmark(setup = Incoming::new, teardown = is_received)]
+#[bench::text_20(whole(OpCode::Text, 20))]
+#[bench::binary_125(whole(OpCode::Binary, 125))]
+#[bench::text_1024(whole(OpCode::Text, 1024))]
+#[bench::text_65536(whole(OpCode::Text, 65_536))]
+#[bench::fragmented_4_x_256(fragmented(OpCode::Text, 256))]
+#[bench::text_16_x_32(whole(OpCode::Text, 32).repeat(16))]
+fn decode(mut incoming: Incoming) -> Incoming {
+    incoming.take();
+    incoming
+}
+
+fn masked_once(size: usize) -> Vec<u8> {
+    let mut payload = vec![7; size];
+    mask::apply(&mut payload, KEY, 1);
+    payload
+}
+
+#[library_benchmark(setup = masked_once)]
+#[bench::bytes_65536(65_536)]
+fn masking(mut payload: Vec<u8>) -> Vec<u8> {
+    mask::apply(black_box(&mut payload), KEY, 1);
+    payload
+}
+
+fn validated_once(unit: &str) -> String {
+    let text = unit.repeat(65_536 / unit.len());
+    let verdict = Utf8Validator::default().feed(text.as_bytes());
+    verdict.expect("the text is UTF-8");
+    text
+}
+
+#[library_benchmark(setup = validated_once)]
+#[bench::multibyte_65536("Ѐ€")]
+fn utf8(text: String) -> String {
+    let mut validator = Utf8Validator::default();
+    let _ = black_box(validator.feed(black_box(text.as_bytes())));
+    text
+}
+
+struct Outgoing {
+    sender: Sender,
+    payload: Vec<u8>,
+    out: Vec<u8>,
+}
+
+impl Outgoing {
+    fn new(size: usize) -> Self {
+        Self {
+            sender: Sender::default(),
+            payload: vec![b'x'; size],
+            out: Vec::with_capacity(size + 10),
+        }
+    }
+}
+
+#[library_benchmark(setup = Outgoing::new)]
+#[bench::text_20(20)]
+#[bench::text_1024(1024)]
+fn encode(mut outgoing: Outgoing) -> Outgoing {
+    let Outgoing {
+        sender,
+        payload,
+        out,
+    } = &mut outgoing;
+    let size = sender.message(OpCode::Text, black_box(payload), 1024, out);
+    let _ = black_box(size);
+    outgoing
+}
+
+fn text(size: usize) -> String {
+    "x".repeat(size)
+}
+
+#[library_benchmark(setup = text)]
+#[bench::text_1024(1024)]
+fn prepare(text: String) -> (String, Prepared) {
+    let prepared = Prepared::utf8(black_box(&text));
+    (text, prepared)
+}
+
+/// What a browser sends.
+const BROWSER: &str = "GET /chat?room=7 HTTP/1.1\r\n\
+    Host: server.example.com:9001\r\n\
+    Connection: Upgrade\r\n\
+    Pragma: no-cache\r\n\
+    Cache-Control: no-cache\r\n\
+    User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Safari/537.36\r\n\
+    Upgrade: websocket\r\n\
+    Origin: http://server.example.com\r\n\
+    Sec-WebSocket-Version: 13\r\n\
+    Accept-Encoding: gzip, deflate, br\r\n\
+    Accept-Language: en-GB,en;q=0.9\r\n\
+    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+    Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n\r\n";
+
+/// No upgrade.
+const PLAIN: &str = "GET / HTTP/1.1\r\nHost: h\r\n\r\n";
+
+/// The fewest headers that will do.
+const MINIMAL: &str = "GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
+    Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+    Sec-WebSocket-Version: 13\r\n\r\n";
+
+/// Appends the answer to `request`.
+fn answer(request: &str, out: &mut Vec<u8>) {
+    let parsed = Parser::new(&Limits::default()).parse(black_box(request.as_bytes()));
+    let Ok(Some((request, _))) = parsed else {
+        panic!("the request is whole")
+    };
+    match request.accept_key() {
+        Ok(accept) => Upgrade::new(request, accept).encode(out),
+        Err(error) => Refusal::from(error).encode(out),
+    }
+}
+
+fn answered_once(request: &'static str) -> (&'static str, Vec<u8>) {
+    let mut out = Vec::with_capacity(1024);
+    answer(request, &mut out);
+    out.clear();
+    (request, out)
+}
+
+fn is_answered((request, out): (&str, Vec<u8>)) {
+    let status: &[u8] = if request == BROWSER { b"101" } else { b"4" };
+    assert!(out["HTTP/1.1 ".len()..].starts_with(status), "{request}");
+}
+
+#[library_benchmark(setup = answered_once, teardown = is_answered)]
+#[bench::accept(BROWSER)]
+#[bench::refuse(PLAIN)]
+fn handshake((request, mut out): (&'static str, Vec<u8>)) -> (&'static str, Vec<u8>) {
+    answer(request, &mut out);
+    (request, out)
+}
+
+/// A server on loopback, and its clients on the same thread.
+struct Loopback {
+    server: Server,
+    clients: Vec<TcpStream>,
+    /// What each client sends.
+    request: Vec<u8>,
+    /// What each client is sent.
+    reply: Vec<u8>,
+}
+
+impl Loopback {
+    fn new(connections: usize, request: Vec<u8>, reply: Vec<u8>) -> Self {
+        let listener = socket();
+        listener
+            .bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())
+            .and_then(|()| listener.listen(16))
+            .expect("a port is free");
+        // Deadlines are on, and none comes while it is counted.
+        let hour = Duration::from_secs(3600);
+        let mut server = Server::builder()
+            .listener(listener.into())
+            .handshake_timeout(hour)
+            .silence_max(hour)
+            .on(Utf8, |conn, text| conn.send_utf8(text))
+            .on(Binary, |conn, data| conn.send_binary(data))
+            .build()
+            .expect("the settings are good");
+        let addr = server.local_addr().expect("the server listens");
+        let clients = (1..=connections)
+            .map(|count| {
+                let client = socket();
+                client.connect(&addr.into()).expect("the server listens");
+                let mut client = TcpStream::from(client);
+                client.set_nodelay(true).expect("the socket is open");
+                client
+                    .write_all(MINIMAL.as_bytes())
+                    .expect("the socket has room");
+                while server.hub().len() < count {
+                    turn(&mut server, PATIENCE);
+                }
+                client.read_exact(&mut [0; 129]).expect("a 101 is sent");
+                client
+            })
+            .collect();
+        let mut loopback = Self {
+            server,
+            clients,
+            request,
+            reply,
+        };
+        // The kernel's windows and the server's buffers grow to what they will be.
+        for _ in 0..4 {
+            loopback.send();
+            loopback.receive();
+        }
+        loopback
+    }
+
+    /// All clients send, and their bytes arrive.
+    fn send(&mut self) {
+        for client in &mut self.clients {
+            client
+                .write_all(&self.request)
+                .expect("the socket has room");
+        }
+        thread::sleep(SETTLE);
+    }
+
+    /// The clients read their replies, in as many turns as it takes.
+    fn receive(&mut self) {
+        let mut bytes = vec![0; self.reply.len()];
+        for client in &mut self.clients {
+            client.set_nonblocking(true).expect("the socket is open");
+            let mut got = 0;
+            while got < bytes.len() {
+                match client.read(&mut bytes[got..]) {
+                    Ok(0) => panic!("the server closed"),
+                    Ok(size) => got += size,
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                        turn(&mut self.server, PATIENCE);
+                    }
+                    Err(error) => panic!("{error}"),
+                }
+            }
+            assert!(bytes == self.reply, "another reply was due");
+            client.set_nonblocking(false).expect("the socket is open");
+        }
+    }
+}
+
+fn turn(server: &mut Server, timeout: Duration) {
+    server.turn(Some(timeout)).expect("the event queue works");
+}
+
+/// A socket with room for all that a case sends.
+fn socket() -> Socket {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("descriptors are left");
+    socket
+        .set_recv_buffer_size(1 << 20)
+        .and_then(|()| socket.set_send_buffer_size(1 << 20))
+        .expect("the kernel takes what it allows");
+    socket
+}
+
+/// Within this time what one end of a loopback connection sends has reached the other, and the
+/// server's clock has gone on.
+const SETTLE: Duration = Duration::from_millis(50);
+
+/// How long a turn outside of the measured part waits.
+const PATIENCE: Duration = Duration::from_millis(10);
+
+/// Connections that each have sent `count` messages of `size` bytes.
+fn sent(connections: usize, size: usize, count: usize) -> Loopback {
+    let mut reply = Vec::new();
+    let sent = Sender::default().message(OpCode::Text, &vec![b'x'; size], size, &mut reply);
+    sent.expect("the size is allowed");
+    let request = whole(OpCode::Text, size).repeat(count);
+    let mut loopback = Loopback::new(connections, request, reply.repeat(count));
+    loopback.send();
+    loopback
+}
+
+/// One turn was enough: all replies are under way.
+fn is_echoed(loopback: Loopback) {
+    let mut bytes = vec![0; loopback.reply.len()];
+    for mut client in loopback.clients {
+        client
+            .set_read_timeout(Some(Duration::from_secs(5)))
+            .expect("the socket is open");
+        client.read_exact(&mut bytes).expect("one turn was enough");
+        assert!(bytes == loopback.reply, "another reply was due");
+    }
+}
+
+#[library_benchmark(setup = sent, teardown = is_echoed)]
+#[bench::conn_1_text_20(1, 20, 1)]
+#[bench::conn_1_text_1024(1, 1024, 1)]
+#[bench::conn_1_text_65536(1, 65_536, 1)]
+#[bench::conn_64_text_20(64, 20, 1)]
+#[bench::conn_64_text_16_x_32(64, 32, 16)]
+fn echo_turn(mut loopback: Loopback) -> Loopback {
+    turn(&mut loopback.server, Duration::ZERO);
+    loopback
+}
+
+/// Connections that were sent a message of `size` bytes, and get another.
+fn listening(connections: usize, size: usize) -> (Loopback, String) {
+    let mut loopback = sent(connections, size, 1);
+    loopback.receive();
+    let text = text(size);
+    broadcast(&mut loopback.server, &text);
+    loopback.receive();
+    thread::sleep(SETTLE);
+    (loopback, text)
+}
+
+fn broadcast(server: &mut Server, text: &str) {
+    let reached = server.hub().broadcast_utf8(text);
+    reached.expect("the size is allowed");
+    turn(server, Duration::ZERO);
+}
+
+#[library_benchmark(setup = listening, teardown = is_echoed)]
+#[bench::conn_1000_text_20(1000, 20)]
+fn broadcast_turn((mut loopback, text): (Loopback, String)) -> Loopback {
+    broadcast(&mut loopback.server, black_box(&text));
+    loopback
+}
+
+library_benchmark_group!(
+    name = counts,
+    benchmarks = [
+        decode,
+        masking,
+        utf8,
+        encode,
+        prepare,
+        handshake,
+        echo_turn,
+        broadcast_turn
+    ]
+);
+
+main!(library_benchmark_groups = counts);
