@@ -72,6 +72,8 @@ pub(crate) struct Config {
     pub(crate) turn_messages: usize,
     /// Most connections accepted from one listener in a turn.
     pub(crate) turn_accepts: usize,
+    /// How long the loop spins after each event before it sleeps. Zero is off.
+    pub(crate) busy_poll: Duration,
     /// The size of the one read buffer that all connections share, in bytes.
     pub(crate) read_buffer: usize,
     /// Length of the kernel's queue of connections not yet accepted.
@@ -110,6 +112,7 @@ impl Default for Config {
             turn_accepts: 64,
             read_buffer: 512 << 10,
             backlog: 4096,
+            busy_poll: Duration::ZERO,
             keep_requests: false,
             nodelay: true,
             subprotocols: Vec::new(),

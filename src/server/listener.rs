@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpListener as StdTcpListener};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use mio::net::{TcpListener, UnixListener};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Type};
@@ -122,6 +123,15 @@ impl Listener {
     /// Returns the address that is listened on; `None` for a Unix socket.
     pub(super) fn local_addr(&self) -> Option<SocketAddr> {
         match &self.socket {
+    /// Has the kernel look for packets itself instead of waiting for an interrupt, for so long;
+    /// accepted sockets inherit it. A Unix socket has none.
+    pub(super) fn busy_poll(&self, time: Duration) -> io::Result<()> {
+        match &self.socket {
+            ListenSocket::Tcp(socket) => busy_poll(&SockRef::from(socket), time),
+            ListenSocket::Unix(..) => Ok(()),
+        }
+    }
+
             ListenSocket::Tcp(socket) => socket.local_addr().ok(),
             ListenSocket::Unix(..) => None,
         }
@@ -195,6 +205,19 @@ impl Drop for Listener {
 
 /// What tells a file from another of the same name: its device and inode.
 type FileId = (u64, u64);
+
+/// Sets SO_BUSY_POLL, an `int` of microseconds.
+#[cfg(target_os = "linux")]
+fn busy_poll(socket: &SockRef<'_>, time: Duration) -> io::Result<()> {
+    // Less than a microsecond is one: zero is off.
+    let micros = time.as_micros().clamp(1, i32::MAX as u128) as u32;
+    socket.set_busy_poll(micros)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn busy_poll(_: &SockRef<'_>, _: Duration) -> io::Result<()> {
+    Ok(())
+}
 
 fn file_id(path: &Path) -> io::Result<FileId> {
     std::fs::symlink_metadata(path).map(|file| (file.dev(), file.ino()))
