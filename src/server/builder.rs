@@ -282,6 +282,22 @@ impl Builder {
         self
     }
 
+    /// Sets whether other sockets that allow it as well may listen on the same TCP addresses
+    /// (SO_REUSEPORT), those of the same user only. Default false: an address in use is an error,
+    /// and that is how a server which was started twice is noticed.
+    ///
+    /// It is for several servers over one address, one for each thread: Linux spreads the clients
+    /// over them by a hash of both addresses (socket(7)), evenly when there are many, whatever
+    /// each server has to do. Other systems may give all to one. A client that one of them has
+    /// not accepted when it ends is reset.
+    ///
+    /// For what the builder binds; a socket given to [`listener`](Self::listener) and Unix sockets
+    /// are not concerned. Where the system has no such option, [`build`](Self::build) fails.
+    pub fn reuse_port(mut self, reuse: bool) -> Self {
+        self.config.reuse_port = reuse;
+        self
+    }
+
     /// Sets whether Nagle's algorithm is off (TCP_NODELAY). Default true: replies never wait.
     pub fn nodelay(mut self, nodelay: bool) -> Self {
         self.config.nodelay = nodelay;
@@ -321,6 +337,13 @@ impl Builder {
                     source,
                 })?;
         }
+        if !config.busy_poll.is_zero()
+            && let Some(error) = listeners
+                .iter()
+                .find_map(|listener| listener.busy_poll(config.busy_poll).err())
+        {
+            log::debug!("busy_poll goes on without SO_BUSY_POLL: {error}");
+        }
         Server::new(config, handlers, listeners)
     }
 
@@ -337,13 +360,6 @@ impl Builder {
 }
 
 impl fmt::Debug for Builder {
-        if !config.busy_poll.is_zero()
-            && let Some(error) = listeners
-                .iter()
-                .find_map(|listener| listener.busy_poll(config.busy_poll).err())
-        {
-            log::debug!("busy_poll goes on without SO_BUSY_POLL: {error}");
-        }
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Builder")
             .field("config", &self.config)

@@ -50,6 +50,9 @@ impl Listener {
         let socket = socket2::Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
         // A restarted server gets its port back from connections in TIME_WAIT.
         socket.set_reuse_address(true)?;
+        if config.reuse_port {
+            reuse_port(&socket)?;
+        }
         socket.bind(&addr.into())?;
         socket.listen(config.backlog)?;
         Self::adopt(socket.into(), tls, config)
@@ -120,9 +123,6 @@ impl Listener {
         }
     }
 
-    /// Returns the address that is listened on; `None` for a Unix socket.
-    pub(super) fn local_addr(&self) -> Option<SocketAddr> {
-        match &self.socket {
     /// Has the kernel look for packets itself instead of waiting for an interrupt, for so long;
     /// accepted sockets inherit it. A Unix socket has none.
     pub(super) fn busy_poll(&self, time: Duration) -> io::Result<()> {
@@ -132,6 +132,9 @@ impl Listener {
         }
     }
 
+    /// Returns the address that is listened on; `None` for a Unix socket.
+    pub(super) fn local_addr(&self) -> Option<SocketAddr> {
+        match &self.socket {
             ListenSocket::Tcp(socket) => socket.local_addr().ok(),
             ListenSocket::Unix(..) => None,
         }
@@ -203,8 +206,16 @@ impl Drop for Listener {
     }
 }
 
-/// What tells a file from another of the same name: its device and inode.
-type FileId = (u64, u64);
+/// Lets other sockets listen on the same address.
+#[cfg(not(any(target_os = "solaris", target_os = "illumos", target_os = "cygwin")))]
+fn reuse_port(socket: &socket2::Socket) -> io::Result<()> {
+    socket.set_reuse_port(true)
+}
+
+#[cfg(any(target_os = "solaris", target_os = "illumos", target_os = "cygwin"))]
+fn reuse_port(_: &socket2::Socket) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
 
 /// Sets SO_BUSY_POLL, an `int` of microseconds.
 #[cfg(target_os = "linux")]
@@ -218,6 +229,9 @@ fn busy_poll(socket: &SockRef<'_>, time: Duration) -> io::Result<()> {
 fn busy_poll(_: &SockRef<'_>, _: Duration) -> io::Result<()> {
     Ok(())
 }
+
+/// What tells a file from another of the same name: its device and inode.
+type FileId = (u64, u64);
 
 fn file_id(path: &Path) -> io::Result<FileId> {
     std::fs::symlink_metadata(path).map(|file| (file.dev(), file.ino()))
