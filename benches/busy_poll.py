@@ -39,6 +39,7 @@ def measure(micros, client, seconds):
         "throughput": run["throughput"],
         "cpu": run["cpu"] * run["throughput"] / 1e9,
         "steal": run["steal"],
+        "wait": run["wait"],
         "unanswered": run.get("unanswered", 0),
     }
 
@@ -70,7 +71,9 @@ def main():
     rows = [[server, f"{median(IDLE, server, 'cpu'):.2%}"] for server in SERVERS]
     table(["no messages", "CPU"], rows)
     timed = [run for (client, _), each in runs.items() if client != IDLE for run in each]
-    print(f"Taken by the hypervisor: {max(run['steal'] for run in timed):.1%} of a core at most.")
+    steal, wait = (max(run[name] for run in timed) for name in ["steal", "wait"])
+    print(f"Taken by the hypervisor: {steal:.1%} of a core at most; by other processes, while the")
+    print(f"server was ready: {wait:.1%}. Much of either spoils the figures.")
     unanswered = sum(run["unanswered"] for run in timed)
     if unanswered:
         print(f"{unanswered} messages were not answered: the server could not keep the rate.")
