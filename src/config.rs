@@ -72,10 +72,14 @@ pub(crate) struct Config {
     pub(crate) turn_messages: usize,
     /// Most connections accepted from one listener in a turn.
     pub(crate) turn_accepts: usize,
+    /// How long the loop spins after each event before it sleeps. Zero is off.
+    pub(crate) busy_poll: Duration,
     /// The size of the one read buffer that all connections share, in bytes.
     pub(crate) read_buffer: usize,
     /// Length of the kernel's queue of connections not yet accepted.
     pub(crate) backlog: i32,
+    /// Whether other sockets may listen on the same TCP addresses (SO_REUSEPORT).
+    pub(crate) reuse_port: bool,
     /// Whether requests are kept with their headers after `Ready`.
     pub(crate) keep_requests: bool,
     /// Whether Nagle's algorithm is off (TCP_NODELAY).
@@ -108,8 +112,10 @@ impl Default for Config {
             turn_bytes: 1 << 20,
             turn_messages: 1 << 10,
             turn_accepts: 64,
+            busy_poll: Duration::ZERO,
             read_buffer: 512 << 10,
             backlog: 4096,
+            reuse_port: false,
             keep_requests: false,
             nodelay: true,
             subprotocols: Vec::new(),

@@ -10,6 +10,9 @@ pub struct Stats {
     pub accept_pauses: u64,
     /// Times that accepting paused because descriptors or memory ran out.
     pub accept_failures: u64,
+    /// Times that the kernel was asked for events: one for each turn of the loop, and more where it
+    /// spins (see [`Builder::busy_poll`](crate::Builder::busy_poll)).
+    pub polls: u64,
     /// Ticks that fell due and were not delivered, because the loop was busy.
     pub missed_ticks: u64,
     /// Pongs that were not sent to peers that do not read.

@@ -8,8 +8,9 @@
 
 mod support;
 
+use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -233,6 +234,52 @@ fn tick_tells_the_time_and_answers() {
             }
         }
     }
+}
+
+#[test]
+fn multicore_reaches_everybody_over_all_loops() {
+    let mut example = Example::start("multicore", &["127.0.0.1:0", "2"]);
+    let mut stdin = example.child.stdin.take().unwrap();
+    let (mut clients, mut loops) = (Vec::new(), HashSet::new());
+    while loops.len() < 2 {
+        assert!(clients.len() < 1000, "{loops:?}");
+        let mut client = example.ready();
+        let greeting = String::from_utf8(client.read_frame().payload).unwrap();
+        let number = greeting.strip_prefix("you are served by loop ").unwrap();
+        assert!(["1", "2"].contains(&number), "{number}");
+        loops.insert(number.to_owned());
+        clients.push(client);
+    }
+    clients[0].send_text("hello");
+    for client in &mut clients {
+        client.expect_text("hello");
+    }
+    stdin.write_all(b"good evening\n").unwrap();
+    for client in &mut clients {
+        client.expect_text("good evening");
+    }
+    stdin.write_all(b"\n").unwrap();
+    for client in &mut clients {
+        client.expect_close(1001);
+        client.send_close(1001, "");
+        client.expect_eof();
+    }
+    drop(clients);
+    assert!(example.child.wait().unwrap().success());
+}
+
+#[test]
+fn multicore_tells_why_it_cannot_listen() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let output = Command::new(binary("multicore"))
+        .args([&address, "3"])
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert!(!output.status.success());
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains(&address), "{said}");
 }
 
 #[cfg(feature = "tls")]

@@ -242,6 +242,32 @@ impl Builder {
         self
     }
 
+    /// Sets how long the loop spins before it sleeps: after each event (bytes, a connection, a call
+    /// of a [`Handle`](crate::Handle)) it asks the kernel for the next without waiting, again and
+    /// again, for up to this long. What comes meanwhile is not delayed by putting the thread to
+    /// sleep and waking it up, which costs some microseconds, and far more where the processor
+    /// changes to a state that saves power. Default zero: off.
+    ///
+    /// The time counts from when the event has been dealt with; ticks and deadlines are met as
+    /// without it, and do not begin it. **It burns a core**: all of it if events come more often than
+    /// this, else up to this long for each. Choose a little more than the time between two events that
+    /// belong together, 50 us for instance, and give the thread a core of its own: one that spins
+    /// while its client waits for the same core is slower than one that sleeps. There is no upper
+    /// limit; an hour is to say never to sleep.
+    ///
+    /// On Linux the TCP listeners, and with them the connections that they accept, are also given
+    /// SO_BUSY_POLL of as many microseconds (socket(7)): the kernel may then ask a network device for
+    /// packets instead of waiting for its interrupt, if the driver can; in epoll(7) only where
+    /// `net.core.busy_poll` is set too. It takes CAP_NET_ADMIN; without, the refusal is logged (at
+    /// level debug) and all else works.
+    ///
+    /// A program that waits in a poll of its own and then calls [`Server::turn`] with a time-out of
+    /// zero sees nothing of this but the option.
+    pub fn busy_poll(mut self, time: Duration) -> Self {
+        self.config.busy_poll = time;
+        self
+    }
+
     /// Sets the size of the read buffer, in bytes; there is one for all connections. Default
     /// 524,288; at least 32,768.
     pub fn read_buffer(mut self, bytes: usize) -> Self {
@@ -253,6 +279,22 @@ impl Builder {
     /// 4,096; the kernel has a limit of its own (`net.core.somaxconn`).
     pub fn listen_backlog(mut self, connections: u32) -> Self {
         self.config.backlog = i32::try_from(connections).unwrap_or(i32::MAX);
+        self
+    }
+
+    /// Sets whether other sockets that allow it as well may listen on the same TCP addresses
+    /// (SO_REUSEPORT), those of the same user only. Default false: an address in use is an error,
+    /// and that is how a server which was started twice is noticed.
+    ///
+    /// It is for several servers over one address, one for each thread: Linux spreads the clients
+    /// over them by a hash of both addresses (socket(7)), evenly when there are many, whatever
+    /// each server has to do. Other systems may give all to one. A client that one of them has
+    /// not accepted when it ends is reset.
+    ///
+    /// For what the builder binds; a socket given to [`listener`](Self::listener) and Unix sockets
+    /// are not concerned. Where the system has no such option, [`build`](Self::build) fails.
+    pub fn reuse_port(mut self, reuse: bool) -> Self {
+        self.config.reuse_port = reuse;
         self
     }
 
@@ -294,6 +336,13 @@ impl Builder {
                     address: name,
                     source,
                 })?;
+        }
+        if !config.busy_poll.is_zero()
+            && let Some(error) = listeners
+                .iter()
+                .find_map(|listener| listener.busy_poll(config.busy_poll).err())
+        {
+            log::debug!("busy_poll goes on without SO_BUSY_POLL: {error}");
         }
         Server::new(config, handlers, listeners)
     }

@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpListener as StdTcpListener};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use mio::net::{TcpListener, UnixListener};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Type};
@@ -49,6 +50,9 @@ impl Listener {
         let socket = socket2::Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
         // A restarted server gets its port back from connections in TIME_WAIT.
         socket.set_reuse_address(true)?;
+        if config.reuse_port {
+            reuse_port(&socket)?;
+        }
         socket.bind(&addr.into())?;
         socket.listen(config.backlog)?;
         Self::adopt(socket.into(), tls, config)
@@ -116,6 +120,15 @@ impl Listener {
             ListenSocket::Unix(socket, ..) => {
                 registry.register(socket, token, mio::Interest::READABLE)
             }
+        }
+    }
+
+    /// Has the kernel look for packets itself instead of waiting for an interrupt, for so long;
+    /// accepted sockets inherit it. A Unix socket has none.
+    pub(super) fn busy_poll(&self, time: Duration) -> io::Result<()> {
+        match &self.socket {
+            ListenSocket::Tcp(socket) => busy_poll(&SockRef::from(socket), time),
+            ListenSocket::Unix(..) => Ok(()),
         }
     }
 
@@ -191,6 +204,30 @@ impl Drop for Listener {
             let _ = std::fs::remove_file(path);
         }
     }
+}
+
+/// Lets other sockets listen on the same address.
+#[cfg(not(any(target_os = "solaris", target_os = "illumos", target_os = "cygwin")))]
+fn reuse_port(socket: &socket2::Socket) -> io::Result<()> {
+    socket.set_reuse_port(true)
+}
+
+#[cfg(any(target_os = "solaris", target_os = "illumos", target_os = "cygwin"))]
+fn reuse_port(_: &socket2::Socket) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Sets SO_BUSY_POLL, an `int` of microseconds.
+#[cfg(target_os = "linux")]
+fn busy_poll(socket: &SockRef<'_>, time: Duration) -> io::Result<()> {
+    // Less than a microsecond is one: zero is off.
+    let micros = time.as_micros().clamp(1, i32::MAX as u128) as u32;
+    socket.set_busy_poll(micros)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn busy_poll(_: &SockRef<'_>, _: Duration) -> io::Result<()> {
+    Ok(())
 }
 
 /// What tells a file from another of the same name: its device and inode.

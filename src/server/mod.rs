@@ -5,6 +5,7 @@ mod listener;
 mod reactor;
 mod stage;
 mod timers;
+mod waiting;
 
 use std::fmt;
 use std::io;
@@ -22,6 +23,7 @@ pub use builder::Builder;
 use self::listener::{Accepting, Listener};
 use self::reactor::{News, Reactor, connection_tag};
 use self::stage::emit_hub;
+use self::waiting::{Queue, Waiting};
 use crate::config::Config;
 use crate::connection::{Command, Core, Handle, Hub};
 use crate::error::{BuildError, Result};
@@ -37,6 +39,7 @@ pub struct Server {
     reactor: Reactor,
     poll: Poll,
     events: Events,
+    waiting: Waiting,
     listeners: Vec<Listener>,
     /// `None` when the server has stopped: who calls then is told so.
     commands: Option<mpsc::Receiver<Command>>,
@@ -76,10 +79,12 @@ impl Server {
             .map_err(BuildError::EventLoop)?;
         let (handle, commands) = Handle::new(Arc::new(LoopWaker(waker)).into());
         let epoch = Instant::now();
+        let waiting = Waiting::new(config.busy_poll);
         Ok(Self {
             reactor: Reactor::new(Core::new(config, handle), handlers, epoch),
             poll,
             events: Events::with_capacity(EVENTS),
+            waiting,
             listeners,
             commands: Some(commands),
             state: State::Built,
@@ -102,7 +107,8 @@ impl Server {
     }
 
     /// Takes one turn of the event loop: waits for events for as long as `timeout` at most
-    /// (`None`: until something happens), delivers them, and sends what they caused.
+    /// (`None`: until something happens), delivers them, and sends what they caused. With a
+    /// time-out of zero it does not wait, and does not spin either (see [`Builder::busy_poll`]).
     ///
     /// Returns `false` when the server was shut down and all connections are gone.
     ///
@@ -121,10 +127,11 @@ impl Server {
             (Some(own), Some(given)) => Some(own.min(given)),
             (own, given) => own.or(given),
         };
-        match self.poll.poll(&mut self.events, timeout) {
-            Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error.into()),
-            _ => {}
-        }
+        let mut queue = EventQueue {
+            poll: &mut self.poll,
+            events: &mut self.events,
+        };
+        self.reactor.core.stats.polls += self.waiting.wait(&mut queue, now, timeout)?;
         self.advance(Instant::now());
         Ok(self.state != State::Stopped)
     }
@@ -176,7 +183,8 @@ impl Server {
     /// or tick, not at all if work is left; `None` for ever.
     ///
     /// For a program that waits in a poll of its own (see [`AsRawFd`](Self::as_raw_fd)) and has to
-    /// call [`turn`](Self::turn) by then.
+    /// call [`turn`](Self::turn) by then. [`Builder::busy_poll`] does not matter here: whether to
+    /// spin is up to whoever waits.
     pub fn wait(&self, now: Instant) -> Option<Duration> {
         // What was asked for between two turns, or in `Start`.
         let core = &self.reactor.core;
@@ -411,6 +419,26 @@ impl Source {
             usize::MAX => Self::Waker,
             bits => Self::Listener(bits & !LISTENERS),
         }
+    }
+}
+
+/// The kernel's event queue, and the list that it fills.
+struct EventQueue<'s> {
+    poll: &'s mut Poll,
+    events: &'s mut Events,
+}
+
+impl Queue for EventQueue<'_> {
+    fn poll(&mut self, timeout: Option<Duration>) -> io::Result<bool> {
+        match self.poll.poll(self.events, timeout) {
+            // By a signal; the list is empty.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(false),
+            polled => polled.map(|()| !self.events.is_empty()),
+        }
+    }
+
+    fn now(&self) -> Instant {
+        Instant::now()
     }
 }
 

@@ -3,6 +3,7 @@
 //! ```text
 //! server-NAME --listen ADDRESS [--mode echo|broadcast] [--tls CERT.pem KEY.pem]
 //!     [--read-buffer BYTES] [--max-message BYTES] [--deflate shared|dedicated] [--batched]
+//!     [--busy-poll MICROSECONDS] [--loops N]
 //! ```
 //!
 //! A server prints `listening ADDRESS` once it accepts connections, and serves until it is killed.
@@ -12,9 +13,11 @@ use std::env;
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process;
 use std::str::FromStr;
+use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 
@@ -39,6 +42,10 @@ pub struct Options {
     pub deflate: Option<Deflate>,
     /// Whether the application flushes only when no further message is ready.
     pub batched: bool,
+    /// How long a loop spins before it sleeps. Default zero.
+    pub busy_poll: Duration,
+    /// How many event loops share the address, each on a thread of its own. Default 1.
+    pub loops: usize,
 }
 
 /// How messages are compressed.
@@ -59,8 +66,12 @@ pub enum Skill {
     Batched,
     /// `--mode broadcast`
     Broadcast,
+    /// `--busy-poll`
+    BusyPoll,
     /// `--deflate`
     Deflate,
+    /// `--loops`
+    Loops,
     /// `--tls`
     Tls,
 }
@@ -73,7 +84,9 @@ impl Options {
         let asked = [
             (Skill::Batched, "--batched", options.batched),
             (Skill::Broadcast, "--mode broadcast", options.broadcast),
+            (Skill::BusyPoll, "--busy-poll", !options.busy_poll.is_zero()),
             (Skill::Deflate, "--deflate", options.deflate.is_some()),
+            (Skill::Loops, "--loops", options.loops != 1),
             (Skill::Tls, "--tls", options.tls.is_some()),
         ];
         for (skill, name, asked) in asked {
@@ -101,6 +114,8 @@ impl Options {
             max_message: 64 << 20,
             deflate: None,
             batched: false,
+            busy_poll: Duration::ZERO,
+            loops: 1,
         };
         while let Some(name) = args.next() {
             let mut value = || args.next().ok_or_else(|| format!("{name} needs a value"));
@@ -124,6 +139,12 @@ impl Options {
                     })
                 }
                 "--batched" => options.batched = true,
+                "--busy-poll" => {
+                    options.busy_poll = Duration::from_micros(number(&name, &value()?)?)
+                }
+                "--loops" => {
+                    options.loops = number::<NonZeroUsize>(&name, &value()?)?.get();
+                }
                 _ => return Err(format!("unknown option {name}")),
             }
         }
@@ -184,7 +205,7 @@ mod tests {
     fn every_option_is_read() {
         let options = parse(
             "--listen 127.0.0.1:0 --mode broadcast --tls cert.pem key.pem --read-buffer 65536 \
-             --max-message 1048576 --deflate shared --batched",
+             --max-message 1048576 --deflate shared --batched --busy-poll 50 --loops 2",
         )
         .unwrap();
         assert_eq!(options.listen, SocketAddr::from(([127, 0, 0, 1], 0)));
@@ -193,6 +214,8 @@ mod tests {
         assert_eq!(options.read_buffer, Some(65_536));
         assert_eq!(options.max_message, 1_048_576);
         assert_eq!(options.deflate, Some(Deflate::Shared));
+        assert_eq!(options.busy_poll, Duration::from_micros(50));
+        assert_eq!(options.loops, 2);
     }
 
     #[test]
@@ -204,6 +227,7 @@ mod tests {
             "--listen 127.0.0.1:0 --mode whisper",
             "--listen 127.0.0.1:0 --deflate never",
             "--listen 127.0.0.1:0 --tls cert.pem",
+            "--listen 127.0.0.1:0 --loops 0",
             "--listen 127.0.0.1:0 --loud",
         ] {
             parse(line).expect_err(line);

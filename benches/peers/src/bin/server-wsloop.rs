@@ -1,5 +1,7 @@
 //! The server of this workspace, as its README teaches it.
 
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
 use wsloop::event::{Binary, Utf8};
@@ -7,8 +9,31 @@ use wsloop::{Builder, Server};
 use wsloop_peers::server::{Options, Skill, announce, refuse};
 
 fn main() -> wsloop::Result<()> {
-    let options = Options::of(&[Skill::Broadcast, Skill::Tls]);
-    let mut builder = listener(&options)
+    let mut options = Options::of(&[Skill::Broadcast, Skill::BusyPoll, Skill::Loops, Skill::Tls]);
+    let mut first = build(&options)?;
+    // With port 0 the kernel picked one.
+    options.listen = first.local_addr().unwrap_or(options.listen);
+    for _ in 1..options.loops {
+        let options = options.clone();
+        let (built, listens) = mpsc::channel();
+        thread::spawn(move || {
+            let mut server = build(&options)?;
+            let _ = built.send(());
+            server.start()
+        });
+        if listens.recv().is_err() {
+            refuse("a further loop cannot listen");
+        }
+    }
+    announce(options.listen).unwrap_or_else(|error| refuse(error));
+    first.start()
+}
+
+/// The server of one loop.
+fn build(options: &Options) -> wsloop::Result<Server> {
+    let mut builder = listener(options)
+        .reuse_port(options.loops > 1)
+        .busy_poll(options.busy_poll)
         .max_recv_size(options.max_message)
         .max_send_size(options.max_message)
         .max_backlog(options.max_message.saturating_mul(2))
@@ -25,9 +50,7 @@ fn main() -> wsloop::Result<()> {
             .on(Utf8, |conn, text| conn.send_utf8(text))
             .on(Binary, |conn, data| conn.send_binary(data))
     };
-    let mut server = builder.build()?;
-    announce(server.local_addr().unwrap_or(options.listen)).unwrap_or_else(|error| refuse(error));
-    server.start()
+    builder.build()
 }
 
 /// A builder that listens, for TLS if that is asked for.

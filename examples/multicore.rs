@@ -1,0 +1,118 @@
+//! One event loop for each core, over one address. What anybody says is told to everybody, whatever
+//! loop serves them.
+//!
+//! ```text
+//! cargo run --release --example multicore [ADDRESS] [LOOPS]
+//! ```
+//!
+//! The address is `127.0.0.1:9005` unless given, and there are as many loops as cores. To try it, open
+//! the consoles of several browser tabs:
+//!
+//! ```text
+//! ws = new WebSocket("ws://127.0.0.1:9005/")
+//! ws.onmessage = event => console.log(event.data)
+//! ws.send("hello")
+//! ```
+//!
+//! A line on standard input is told to everybody as well; an empty one ends all loops.
+//!
+//! Each thread builds the same server, and the kernel spreads the clients over them. Loops share
+//! nothing, so no handler waits for another core; what one loop has to tell the others goes through
+//! their [`Handle`]s.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::{env, io, thread};
+
+use wsloop::event::{Ready, Utf8};
+use wsloop::{Handle, Server};
+
+/// The handles of all loops. Each loop has them, under `shared`.
+#[derive(Default)]
+struct Loops(Vec<Handle>);
+
+impl Loops {
+    /// Tells everybody. A loop that has ended has no clients, which is no error.
+    fn tell(&self, text: &str) {
+        for handle in &self.0 {
+            let _ = handle.broadcast_utf8(text);
+        }
+    }
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    env_logger::init();
+    let mut args = env::args().skip(1);
+    let address = args.next().unwrap_or_else(|| "127.0.0.1:9005".into());
+    let count = match args.next() {
+        Some(number) => number.parse()?,
+        None => thread::available_parallelism()?.get(),
+    };
+    let mut addr = address.to_socket_addrs()?.next().ok_or("no address")?;
+
+    let (mut loops, mut starts, mut threads) = (Loops::default(), Vec::new(), Vec::new());
+    for number in 1..=count {
+        let (built, builds) = mpsc::channel();
+        let (start, started) = mpsc::channel();
+        let thread = thread::spawn(move || serve(number, addr, &built, &started));
+        let Ok((bound, handle)) = builds.recv() else {
+            // It could not be built. The others end, as nobody will tell them to start.
+            return Ok(thread.join().map_err(|_| "a panic")??);
+        };
+        // With port 0 the kernel picks one for the first, and the others share it.
+        addr = bound;
+        loops.0.push(handle);
+        starts.push(start);
+        threads.push(thread);
+    }
+    for start in starts {
+        start.send(loops.0.clone())?;
+    }
+    eprintln!("listening on {addr}");
+
+    for line in io::stdin().lines() {
+        let line = line?;
+        if line.is_empty() {
+            for handle in &loops.0 {
+                handle.shutdown()?;
+            }
+            break;
+        }
+        loops.tell(&line);
+    }
+    // Standard input may be at its end, as it is for a service; the loops go on.
+    for thread in threads {
+        thread.join().map_err(|_| "a panic")??;
+    }
+    Ok(())
+}
+
+/// Builds a server and runs it, once the handles of all have come.
+fn serve(
+    number: usize,
+    addr: SocketAddr,
+    built: &Sender<(SocketAddr, Handle)>,
+    start: &Receiver<Vec<Handle>>,
+) -> wsloop::Result<()> {
+    let mut server = build(number, addr)?;
+    let bound = server.local_addr().unwrap_or(addr);
+    let _ = built.send((bound, server.handle()));
+    let Ok(handles) = start.recv() else {
+        return Ok(()); // another one could not be built
+    };
+    server.hub().shared::<Loops>().0 = handles;
+    server.start()
+}
+
+/// The program of every loop.
+fn build(number: usize, addr: SocketAddr) -> wsloop::Result<Server> {
+    Server::builder()
+        .listen(addr)
+        .reuse_port(true)
+        .max_recv_size(1000)
+        .on(Ready, move |conn, ()| {
+            conn.send_utf8(&format!("you are served by loop {number}"))
+        })
+        .on(Utf8, |conn, text| conn.shared::<Loops>().tell(text))
+        .build()
+}
