@@ -103,8 +103,42 @@ fn once(setup: &Setup, case: &Case, load: &str, peer: &Peer, effort: Effort) -> 
     Ok(Run::Done(Box::new(Round { measure, companion })))
 }
 
-/// One load on a fresh server; the inner error says that it is not supported.
+/// So much of a second may have been the hypervisor's in a run that counts.
+const STEAL: f64 = 0.03;
+/// How often a run is tried for that; then the one with the least counts.
+const TRIES: usize = 3;
+
+/// One load on a fresh server, again if the hypervisor took too much of it; the inner error says
+/// that it is not supported.
 fn fresh(
+    setup: &Setup,
+    case: &Case,
+    load: &str,
+    peer: &Peer,
+    effort: Effort,
+) -> Result<Result<Measure, String>> {
+    let stolen = |measure: &Measure| measure.steal.unwrap_or(0.0);
+    let mut best: Option<Measure> = None;
+    for _ in 0..TRIES {
+        let measure = match attempt(setup, case, load, peer, effort)? {
+            Ok(measure) => measure,
+            Err(why) => return Ok(Err(why)),
+        };
+        let least = best
+            .as_ref()
+            .is_none_or(|best| stolen(&measure) < stolen(best));
+        if least {
+            best = Some(measure);
+        }
+        if effort.smoke || best.as_ref().is_some_and(|best| stolen(best) <= STEAL) {
+            break;
+        }
+    }
+    best.map(Ok).context("there was no run")
+}
+
+/// One load on a fresh server; the inner error says that it is not supported.
+fn attempt(
     setup: &Setup,
     case: &Case,
     load: &str,
