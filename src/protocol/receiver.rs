@@ -179,7 +179,11 @@ impl Decoder {
                 let size = partial.assembly.len();
                 if partial.delivered == partial.kind {
                     let large = size >= Assembly::LANDING_MIN;
-                    self.large = u32::try_from(size).ok().filter(|_| large).unwrap_or(0);
+                    self.large = if large {
+                        size.min(EXPECTED_MAX) as u32
+                    } else {
+                        0
+                    };
                 }
                 partial.message()
             }
@@ -337,6 +341,10 @@ impl Decoder {
         buffer
     }
 }
+
+/// The largest buffer that is made ready for a message that is expected, in bytes. A larger message
+/// grows out of it.
+const EXPECTED_MAX: usize = 2 << 20;
 
 /// What one call of `step` came to.
 enum Step<'b> {
