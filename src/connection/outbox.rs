@@ -1,5 +1,6 @@
 //! What the kernel has not taken yet.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::sync::Arc;
@@ -11,7 +12,24 @@ pub(super) struct Outbox {
     /// Bytes of the first segment that the kernel took.
     sent: usize,
     len: usize,
+    /// An empty segment, for the next bytes of our own.
+    spare: Vec<u8>,
 }
+
+/// Queues that are empty again.
+#[expect(clippy::vec_box, reason = "they come from boxes and go to boxes")]
+struct Spare(Vec<Box<Outbox>>);
+
+thread_local! {
+    /// A broadcast needs a queue for each of its receivers, and all of them again in the next turn.
+    static SPARE: RefCell<Spare> = const { RefCell::new(Spare(Vec::new())) };
+}
+
+/// Most queues that are kept.
+const SPARE_MAX: usize = 1024;
+
+/// Largest segment that is kept with a queue, in bytes.
+const SPARE_SEGMENT_MAX: usize = 4 << 10;
 
 #[derive(Debug)]
 enum Segment {
@@ -23,6 +41,24 @@ enum Segment {
 impl Outbox {
     /// Most slices that one write is given.
     pub(super) const SLICES: usize = 16;
+
+    /// Returns an empty queue, one that was used before if there is one.
+    pub(super) fn fresh() -> Box<Self> {
+        let spare = SPARE.with_borrow_mut(|spare| spare.0.pop());
+        spare.unwrap_or_default()
+    }
+
+    /// Forgets what is queued, and keeps the queue for the next that needs one.
+    pub(super) fn recycle(mut self: Box<Self>) {
+        self.segments.clear();
+        self.segments.shrink_to(Self::SLICES);
+        (self.sent, self.len) = (0, 0);
+        SPARE.with_borrow_mut(|spare| {
+            if spare.0.len() < SPARE_MAX {
+                spare.0.push(self);
+            }
+        });
+    }
 
     /// Bytes queued.
     pub(super) fn len(&self) -> usize {
@@ -37,7 +73,7 @@ impl Outbox {
         {
             last.extend_from_slice(bytes);
         } else if !bytes.is_empty() {
-            let mut segment = Vec::with_capacity(bytes.len().max(SEGMENT_MIN));
+            let mut segment = std::mem::take(&mut self.spare);
             segment.extend_from_slice(bytes);
             self.segments.push_back(Segment::Own(segment));
         }
@@ -74,7 +110,12 @@ impl Outbox {
             }
             size -= left;
             self.sent = 0;
-            self.segments.pop_front();
+            if let Some(Segment::Own(mut bytes)) = self.segments.pop_front()
+                && bytes.capacity() <= SPARE_SEGMENT_MAX
+            {
+                bytes.clear();
+                self.spare = bytes;
+            }
         }
     }
 }
@@ -87,9 +128,6 @@ impl Segment {
         }
     }
 }
-
-/// Room of a segment from the start, in bytes: short messages mostly come in company.
-const SEGMENT_MIN: usize = 1 << 10;
 
 /// Largest segment that messages are joined in, in bytes.
 const SEGMENT_MAX: usize = 64 << 10;
@@ -109,6 +147,23 @@ mod tests {
             .iter()
             .flat_map(|slice| slice.iter().copied())
             .collect()
+    }
+
+    #[test]
+    fn a_queue_that_was_used_is_as_good_as_new() {
+        let mut outbox = Outbox::fresh();
+        outbox.push(b"left over");
+        outbox.push_shared(&vec![7; 10_000].into());
+        outbox.consume(4);
+        outbox.recycle();
+        let mut outbox = Outbox::fresh();
+        assert_eq!((outbox.len(), first_write(&outbox)), (0, Vec::new()));
+        outbox.push(b"new");
+        assert_eq!(first_write(&outbox), b"new");
+        outbox.consume(3);
+        assert!(outbox.spare.capacity() >= 3 && outbox.spare.is_empty());
+        outbox.push(b"again");
+        assert_eq!(first_write(&outbox), b"again");
     }
 
     proptest! {

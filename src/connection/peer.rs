@@ -279,12 +279,14 @@ impl Peer {
 
     fn outbox_mut(&mut self) -> &mut Outbox {
         self.marks.set(Marks::QUEUED);
-        self.outbox.get_or_insert_default()
+        self.outbox.get_or_insert_with(Outbox::fresh)
     }
 
     fn drop_outbox(&mut self) {
         self.marks.take(Marks::QUEUED);
-        self.outbox = None;
+        if let Some(outbox) = self.outbox.take() {
+            outbox.recycle();
+        }
     }
 
     /// Returns whether the connection is open, without TLS, and nothing waits to be sent, told or
