@@ -10,12 +10,15 @@
     reason = "what the macros of gungraun make"
 )]
 
+mod common;
+
 use std::hint::black_box;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::thread;
 use std::time::Duration;
 
+use common::BROWSER;
 use gungraun::prelude::*;
 use socket2::{Domain, Socket, Type};
 use wsloop::event::{Binary, Utf8};
@@ -167,21 +170,6 @@ fn prepare(text: String) -> (String, Prepared) {
     let prepared = Prepared::utf8(black_box(&text));
     (text, prepared)
 }
-
-/// What a browser sends.
-const BROWSER: &str = "GET /chat?room=7 HTTP/1.1\r\n\
-    Host: server.example.com:9001\r\n\
-    Connection: Upgrade\r\n\
-    Pragma: no-cache\r\n\
-    Cache-Control: no-cache\r\n\
-    User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Safari/537.36\r\n\
-    Upgrade: websocket\r\n\
-    Origin: http://server.example.com\r\n\
-    Sec-WebSocket-Version: 13\r\n\
-    Accept-Encoding: gzip, deflate, br\r\n\
-    Accept-Language: en-GB,en;q=0.9\r\n\
-    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
-    Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n\r\n";
 
 /// No upgrade.
 const PLAIN: &str = "GET / HTTP/1.1\r\nHost: h\r\n\r\n";

@@ -116,7 +116,7 @@ impl Decoder {
 
     /// Takes what was read where a large message was expected: its header, as long as a large
     /// message's is, and behind it `size` bytes in `body`. Returns whether it was one; if not,
-    /// nothing was taken, and none is expected any more.
+    /// nothing was taken. Either way none is expected until the next one was.
     pub(crate) fn adopt(
         &mut self,
         head: &[u8; Header::MAX_SIZE],
@@ -124,24 +124,22 @@ impl Decoder {
         size: usize,
         bounds: Bounds,
     ) -> bool {
-        let fits = match Header::parse(head, 0) {
-            Ok(Some((header, Header::MAX_SIZE))) => {
-                let data = matches!(header.opcode, OpCode::Text | OpCode::Binary);
-                let possible = data && header.len >= size as u64;
-                possible && self.check(&header, bounds).is_ok()
-            }
-            _ => false,
+        self.expect_none();
+        let Ok(Some((header, Header::MAX_SIZE))) = Header::parse(head, 0) else {
+            return false;
         };
-        if !fits || !Assembly::is_in_proportion(body.len(), size) {
-            self.large = 0;
+        let data = matches!(header.opcode, OpCode::Text | OpCode::Binary);
+        if !data
+            || header.len < size as u64
+            || self.check(&header, bounds).is_err()
+            || !Assembly::is_in_proportion(body.len(), size)
+        {
             return false;
         }
-        if let Ok(Some((header, _))) = Header::parse(head, 0) {
-            let partial = self.partial.get_or_insert_default();
-            partial.begin(&header);
-            partial.assembly = Assembly::over(std::mem::take(body));
-            self.landed(size);
-        }
+        let partial = self.partial.get_or_insert_default();
+        partial.begin(&header);
+        partial.assembly = Assembly::over(std::mem::take(body));
+        self.landed(size);
         true
     }
 
