@@ -6,11 +6,19 @@
 
 const { createServer } = require('node:http');
 const { parseArgs } = require('node:util');
-const { WebSocket, WebSocketServer } = require('ws');
 
 function refuse(problem) {
   process.stderr.write(`${problem}\n`);
   process.exit(64);
+}
+
+function library() {
+  try {
+    return require('ws');
+  } catch (error) {
+    if (error.code !== 'MODULE_NOT_FOUND') throw error;
+    return refuse('ws is not installed: npm install');
+  }
 }
 
 function options() {
@@ -28,6 +36,7 @@ function options() {
   }
 }
 
+const { WebSocket, WebSocketServer } = library();
 const { listen, mode, deflate, 'max-message': maxMessage } = options();
 const [, host, port] = /^(.+):(\d+)$/.exec(listen ?? '') ?? refuse('--listen ADDRESS is missing');
 if (mode !== 'echo' && mode !== 'broadcast') refuse(`unknown mode ${mode}`);
