@@ -277,7 +277,7 @@ impl Core {
             return false;
         };
         let done = self.out.is_empty() || peer.write_usual(self.out.as_slice());
-        self.out.clear();
+        self.out.empty();
         done
     }
 

@@ -76,9 +76,15 @@ impl Gather {
         self.len = end;
     }
 
+    /// Forgets what was pushed.
     #[inline(always)]
-    pub(super) fn clear(&mut self) {
+    pub(super) fn empty(&mut self) {
         self.len = 0;
+    }
+
+    /// Forgets what was pushed, and gives back the memory if that was much.
+    pub(super) fn clear(&mut self) {
+        self.empty();
         // A large HTTP answer grew it; the next one is short again.
         if self.bytes.len() > 2 * MAX {
             self.bytes = vec![0; MAX];

@@ -127,7 +127,6 @@ impl Reactor {
         let left = self.core.config.turn_messages;
         let max = peer.max_recv_size();
         let (message, at) = match take_short(&self.buffer, 0, end, max, &mut self.pad) {
-            _ if left == 0 => return self.serve_rest(slot, Usual { at: 0, end, left }),
             Some(short) => (short, SHORT_HEAD + short.len()),
             None => match take_medium(&mut self.buffer[..end], max) {
                 Some(Some(medium)) => (medium, MEDIUM_HEAD + medium.len()),
@@ -135,27 +134,25 @@ impl Reactor {
                 None => return self.serve_rest(slot, Usual { at: 0, end, left }),
             },
         };
-        let usual = Usual {
-            at,
-            end,
-            left: left - 1,
-        };
-        self.usual = usual;
+        self.usual.at = at;
+        self.usual.end = end;
+        // A turn's share is one at least: see `Builder::build`.
+        self.usual.left = left.saturating_sub(1);
         let conn = &mut Connection::new(&mut self.core, slot);
         let done = match message {
             Short::Text(payload) => text.as_mut().map(|handler| handler(conn, payload)),
             Short::Binary(payload) => binary.as_mut().map(|handler| handler(conn, payload)),
         };
         if let Some(Err(error)) = done {
-            return self.broken(Broken::Handler(error), usual);
+            return self.broken(Broken::Handler(error), self.usual);
         }
         if at < end {
-            return self.serve_run(slot, usual);
+            return self.serve_run(slot, self.usual);
         }
         if self.core.release_usual(slot) {
             self.core.current = NOBODY;
         } else {
-            self.serve_rest(slot, usual);
+            self.serve_rest(slot, self.usual);
         }
     }
 
