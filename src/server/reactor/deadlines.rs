@@ -31,7 +31,7 @@ impl Reactor {
         let Some(link) = self.links.get_mut(slot) else {
             return;
         };
-        link.due = 0;
+        let due = std::mem::take(&mut link.due);
         let deadline = self.deadline(slot);
         let Some(link) = self.links.get_mut(slot) else {
             return;
@@ -40,7 +40,6 @@ impl Reactor {
             return self.schedule(slot, deadline);
         }
         let (phase, heard, now) = (link.phase, link.stamp, self.now);
-        let silent = Duration::from_millis(now - heard);
         let asked = link.has_begun();
         let Some(mut stage) = self.stage(slot) else {
             return;
@@ -50,18 +49,22 @@ impl Reactor {
             Phase::Opening if asked => stage.refuse(HandshakeError::TimedOut, None),
             Phase::Opening => stage.cut(Cause::Handshake(HandshakeError::TimedOut)),
             Phase::Open => {
-                let config = &stage.core.config;
-                if config.idle_after().is_some_and(|idle| silent >= idle) {
+                let (silence, idle) = (
+                    stage.core.config.silence_max,
+                    stage.core.config.idle_after(),
+                );
+                let end = idle.map_or(u64::MAX, |idle| heard.saturating_add(millis(idle)));
+                // If this comes up so late that the ping was due, the loop stalled: that is not the
+                // peer's silence, which is asked first.
+                let was_asked = silence.is_zero() || due >= end;
+                if now >= end && was_asked {
                     stage.core.close(slot, CloseCode::GOING_AWAY, Cause::Silent);
-                } else if !config.silence_max.is_zero() {
+                } else if !silence.is_zero() {
                     // A peer whose backlog is full is not pinged, but given up in time.
                     let _ = stage.core.send(slot, OpCode::Ping, b"");
-                    let config = &stage.core.config;
-                    let next = now.saturating_add(millis(config.silence_max / 2).max(1));
-                    let idle = config
-                        .idle_after()
-                        .map(|idle| heard.saturating_add(millis(idle)));
-                    self.schedule(slot, Some(idle.map_or(next, |idle| next.min(idle))));
+                    let next = now.saturating_add(millis(silence / 2).max(1));
+                    let next = if end > now { next.min(end) } else { next };
+                    self.schedule(slot, Some(next));
                 }
             }
             Phase::Closing | Phase::Draining => stage.cut(Cause::Cut),

@@ -63,6 +63,39 @@ fn a_silent_peer_is_pinged_then_closed_then_cut() {
 }
 
 #[test]
+fn a_stall_of_the_loop_is_not_the_peers_silence() {
+    let mut world = World::new(Config::default());
+    let (quiet, gone) = (world.ready(), world.ready());
+    // A handler blocks, or the machine sleeps.
+    world.at += 3_600_000;
+    world.pass(0);
+    assert_eq!(
+        (quiet.take(), gone.take()),
+        (b"\x89\x00".to_vec(), b"\x89\x00".to_vec())
+    );
+    world.pass(9_000);
+    world.send(&quiet, &frame(0x8a, b""));
+    world.pass(2_000);
+    assert_eq!(quiet.take(), b"");
+    assert_eq!(gone.take(), b"\x88\x02\x03\xe9");
+    world.pass(18_100);
+    assert_eq!(quiet.take(), b"\x89\x00");
+}
+
+#[test]
+fn without_pings_silence_ends_in_time_after_a_stall() {
+    let mut world = World::new(Config {
+        silence_max: Duration::ZERO,
+        idle_timeout: Some(Duration::from_secs(30)),
+        ..Config::default()
+    });
+    let client = world.ready();
+    world.at += 3_600_000;
+    world.pass(0);
+    assert_eq!(client.take(), b"\x88\x02\x03\xe9");
+}
+
+#[test]
 fn any_byte_puts_the_silence_off() {
     let mut world = World::new(Config::default());
     let client = world.ready();
