@@ -1,0 +1,391 @@
+//! The examples do what they say. Each is started on a port of the kernel's choice, talked to, and
+//! killed.
+//!
+//! `cargo test` builds the examples before it runs this. So does `cargo test --examples --test
+//! examples`, which runs this alone; without `--examples` it takes what was built before.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::collections::HashSet;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::Instant;
+
+use crate::support;
+use crate::support::{Client, PATIENCE};
+
+/// An example that runs; it is killed when this is dropped.
+struct Example {
+    child: Child,
+    /// What it says after `listening on`.
+    place: String,
+    /// The lines of its standard error; they are read until it ends, so that it never blocks.
+    errors: Receiver<String>,
+}
+
+impl Example {
+    fn start(name: &str, args: &[&str]) -> Self {
+        let binary = binary(name);
+        let mut child = Command::new(&binary)
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| {
+                let path = binary.display();
+                panic!("{path}: {error}; `cargo build --examples` builds it")
+            });
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let (sender, errors) = mpsc::channel();
+        thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                let _ = sender.send(line);
+            }
+        });
+        let mut example = Self {
+            child,
+            place: String::new(),
+            errors,
+        };
+        example.place = example.listening();
+        example
+    }
+
+    fn listening(&self) -> String {
+        let mut said = Vec::new();
+        while let Ok(line) = self.errors.recv_timeout(PATIENCE) {
+            if let Some(place) = line.strip_prefix("listening on ") {
+                return place.to_owned();
+            }
+            said.push(line);
+        }
+        panic!("the example does not listen, unless it is an old build; it said {said:?}")
+    }
+
+    fn addr(&self) -> SocketAddr {
+        self.place.parse().unwrap()
+    }
+
+    fn ready(&self) -> Client {
+        let mut client = Client::connect(self.addr());
+        client.upgrade();
+        client
+    }
+
+    /// A client whose request has this target and these header lines; the answer's status.
+    fn request(&self, target: &str, headers: &str) -> (Client, u16) {
+        let request = support::REQUEST
+            .replace("/chat?room=7", target)
+            .replace("\r\n\r\n", &format!("\r\n{headers}\r\n"));
+        let mut client = Client::connect(self.addr());
+        let status = client.request(request).status;
+        (client, status)
+    }
+}
+
+impl Drop for Example {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Where cargo puts an example: beside the directory of this test.
+fn binary(name: &str) -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let profile = test.ancestors().nth(2).unwrap();
+    profile.join("examples").join(name)
+}
+
+fn expect_echo<S: Read + Write>(client: &mut Client<S>) {
+    client.send_text("Grüße");
+    client.expect_text("Grüße");
+    client.send_frame(0x82, [0, 255, 7]);
+    client.expect_frame(0x82, [0, 255, 7]);
+    client.send_close(4000, "bye");
+    assert_eq!(client.expect_close(4000), "bye");
+}
+
+#[test]
+fn echo_over_tcp() {
+    let example = Example::start("echo", &["127.0.0.1:0"]);
+    let mut client = example.ready();
+    expect_echo(&mut client);
+    client.expect_eof();
+}
+
+#[test]
+fn echo_over_a_unix_socket() {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("echo.sock");
+    let place = format!("unix:{}", path.display());
+    let example = Example::start("echo", &[&place]);
+    assert_eq!(example.place, place);
+    let stream = UnixStream::connect(&path).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut client = Client::over(stream);
+    client.upgrade();
+    expect_echo(&mut client);
+    let _ = std::fs::remove_file(&path);
+}
+
+#[test]
+fn chat_keeps_rooms_apart() {
+    let example = Example::start("chat", &["127.0.0.1:0"]);
+    let enter = |target| {
+        let (client, status) = example.request(target, "");
+        assert_eq!(status, 101);
+        client
+    };
+    let mut ada = enter("/garden?nick=ada");
+    ada.expect_text("* ada is here");
+    let mut bob = enter("/garden?x=y&nick=bob");
+    ada.expect_text("* bob is here");
+    bob.expect_text("* bob is here");
+    let mut eve = enter("/?nick=eve");
+    eve.expect_text("* eve is here");
+
+    bob.send_text("hello ada");
+    ada.expect_text("bob: hello ada");
+    bob.expect_text("bob: hello ada");
+    eve.send_text("anybody?");
+    eve.expect_text("eve: anybody?");
+    bob.send_close(1000, "");
+    ada.expect_text("* bob has left");
+    ada.send_text("alone");
+    ada.expect_text("ada: alone");
+
+    // eve heard nothing of all that, and in the room `lobby` is joined by a guest without a name.
+    let mut guest = enter("/lobby");
+    let frame = eve.read_frame();
+    let notice = String::from_utf8(frame.payload).unwrap();
+    assert!(
+        notice.starts_with("* guest") && notice.ends_with(" is here"),
+        "{notice}"
+    );
+    guest.expect_text(&notice);
+}
+
+#[test]
+fn chat_has_bounds() {
+    let example = Example::start("chat", &["127.0.0.1:0"]);
+    let long = "x".repeat(31);
+    for target in [
+        "/two/parts".to_owned(),
+        "/sp%20ce".to_owned(),
+        format!("/{long}"),
+        "/garden?nick=".to_owned(),
+        format!("/garden?nick={long}"),
+    ] {
+        assert_eq!(example.request(&target, "").1, 404, "{target}");
+    }
+    // Those who were refused were never there.
+    let (mut ada, _) = example.request("/garden?nick=ada", "");
+    ada.expect_text("* ada is here");
+    ada.send_text(&"x".repeat(2001));
+    ada.expect_close(1009);
+}
+
+#[test]
+fn chat_checks_the_origin() {
+    let example = Example::start("chat", &["127.0.0.1:0", "https://friend.example"]);
+    for (origin, status) in [
+        ("http://example.com", 101), // the host of the request
+        ("https://friend.example", 101),
+        ("https://example.com", 403),
+        ("http://example.com:8080", 403),
+        ("http://example.com.evil.example", 403),
+        ("http://evil.example", 403),
+        ("http://friend.example", 403),
+        ("null", 403),
+    ] {
+        let header = format!("Origin: {origin}\r\n");
+        assert_eq!(example.request("/", &header).1, status, "{origin}");
+    }
+}
+
+#[test]
+fn tick_tells_the_time_and_answers() {
+    let example = Example::start("tick", &["127.0.0.1:0"]);
+    let mut client = example.ready();
+    client.send_text("why?");
+    let (mut clocks, mut answers) = (0, 0);
+    let deadline = Instant::now() + PATIENCE;
+    while clocks < 2 || answers < 1 {
+        assert!(
+            Instant::now() < deadline,
+            "{clocks} clocks, {answers} answers"
+        );
+        let text = String::from_utf8(client.read_frame().payload).unwrap();
+        match text.strip_suffix(" UTC") {
+            Some(time) => {
+                assert_eq!(time.split(':').map(str::len).collect::<Vec<_>>(), [2, 2, 2]);
+                clocks += 1;
+            }
+            None => {
+                assert_eq!(text, "about \"why?\" I know nothing");
+                answers += 1;
+            }
+        }
+    }
+}
+
+#[test]
+fn multicore_reaches_everybody_over_all_loops() {
+    let mut example = Example::start("multicore", &["127.0.0.1:0", "2"]);
+    let mut stdin = example.child.stdin.take().unwrap();
+    let (mut clients, mut loops) = (Vec::new(), HashSet::new());
+    while loops.len() < 2 {
+        assert!(clients.len() < 1000, "{loops:?}");
+        let mut client = example.ready();
+        let greeting = String::from_utf8(client.read_frame().payload).unwrap();
+        let number = greeting.strip_prefix("you are served by loop ").unwrap();
+        assert!(["1", "2"].contains(&number), "{number}");
+        loops.insert(number.to_owned());
+        clients.push(client);
+    }
+    clients[0].send_text("hello");
+    for client in &mut clients {
+        client.expect_text("hello");
+    }
+    stdin.write_all(b"good evening\n").unwrap();
+    for client in &mut clients {
+        client.expect_text("good evening");
+    }
+    stdin.write_all(b"\n").unwrap();
+    for client in &mut clients {
+        client.expect_close(1001);
+        client.send_close(1001, "");
+        client.expect_eof();
+    }
+    drop(clients);
+    assert!(example.child.wait().unwrap().success());
+}
+
+#[test]
+fn multicore_tells_why_it_cannot_listen() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let output = Command::new(binary("multicore"))
+        .args([&address, "3"])
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert!(!output.status.success());
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains(&address), "{said}");
+}
+
+#[cfg(feature = "tls")]
+#[test]
+fn tls_shows_its_certificate_and_echoes() {
+    use rustls::pki_types::pem::PemObject;
+    use rustls::pki_types::{CertificateDer, ServerName};
+    use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+
+    let mut example = Example::start("tls", &["127.0.0.1:0"]);
+    let mut pem = String::new();
+    let stdout = BufReader::new(example.child.stdout.take().unwrap());
+    for line in stdout.lines() {
+        pem.push_str(&line.unwrap());
+        pem.push('\n');
+        if pem.ends_with("-----END CERTIFICATE-----\n") {
+            break;
+        }
+    }
+    let mut roots = RootCertStore::empty();
+    roots
+        .add(CertificateDer::from_pem_slice(pem.as_bytes()).unwrap())
+        .unwrap();
+    let config = ClientConfig::builder()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = ServerName::try_from("localhost").unwrap();
+    let session = ClientConnection::new(config.into(), name).unwrap();
+    let socket = Client::connect(example.addr()).stream;
+    let mut client = Client::over(StreamOwned::new(session, socket));
+    client.upgrade();
+    expect_echo(&mut client);
+}
+
+#[test]
+fn porting_echo() {
+    let example = Example::start("porting", &["echo", "127.0.0.1:0"]);
+    example.ready().expect_alive();
+}
+
+#[test]
+fn porting_broadcast() {
+    let example = Example::start("porting", &["broadcast", "127.0.0.1:0"]);
+    let (mut ada, mut bob) = (example.ready(), example.ready());
+    bob.send_text("one");
+    bob.send_text("two");
+    ada.send_text("three");
+    for client in [&mut ada, &mut bob] {
+        let (mut texts, mut ticks) = (Vec::new(), 0);
+        while texts.len() < 3 || ticks < 1 {
+            let text = String::from_utf8(client.read_frame().payload).unwrap();
+            match text.starts_with("tick ") {
+                true => ticks += 1,
+                false => texts.push(text),
+            }
+        }
+        texts.sort();
+        assert_eq!(texts, ["1: one", "1: three", "2: two"]);
+    }
+}
+
+#[test]
+fn porting_full() {
+    let mut example = Example::start("porting", &["full", "127.0.0.1:0"]);
+    assert_eq!(example.request("/", "").1, 403);
+    let origin = "Origin: http://example.com\r\n";
+    let (mut ada, status) = example.request("/", origin);
+    assert_eq!(status, 101);
+    ada.expect_text("hello 127.0.0.1");
+    ada.send_frame(0x8a, "a pong that nobody asked for");
+    ada.send_frame(0x82, [1, 2, 3]);
+    ada.expect_frame(0x82, [1, 2, 3]);
+    ada.send_text("quit");
+    assert_eq!(ada.expect_close(4000), "as you wish");
+    ada.send_close(4000, "as you wish");
+    ada.expect_eof();
+    drop(ada);
+
+    let (mut bob, _) = example.request("/", origin);
+    bob.expect_text("hello 127.0.0.1");
+    example
+        .child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(b"end\n")
+        .unwrap();
+    bob.expect_text("good bye");
+    bob.expect_close(1001);
+    bob.send_close(1001, "");
+    bob.expect_eof();
+    drop(bob);
+    let mut said = String::new();
+    let mut stdout = example.child.stdout.take().unwrap();
+    stdout.read_to_string(&mut said).unwrap();
+    assert!(example.child.wait().unwrap().success());
+    let said: Vec<&str> = said
+        .lines()
+        .map(|line| line.split_once(' ').unwrap().1)
+        .collect();
+    assert_eq!(
+        said,
+        [
+            "has left: no close frame",
+            "is alive",
+            "has left: 4000",
+            "has left: 1001"
+        ]
+    );
+}

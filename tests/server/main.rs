@@ -1,0 +1,53 @@
+//! A server on its own thread, and clients of every kind, right and wrong, over real sockets.
+//!
+//! One program, so that it is built and linked once. What counts allocations or takes all
+//! descriptors has a process of its own beside it.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod broadcast;
+mod build_errors;
+mod busy_poll;
+mod close_handshake;
+mod connection_phases;
+mod cut_at_once;
+mod disconnect_by_the_server;
+mod drain;
+mod echo;
+mod error_before_disconnect;
+mod examples;
+mod failing_handlers;
+mod fairness;
+mod foreign_poll;
+mod half_close;
+mod handlers_never_nest;
+mod handlers_of_one_connection;
+mod handshake_forms;
+mod handshake_refusals;
+mod handshake_timeout;
+mod http_error;
+mod large_messages;
+mod listeners;
+mod max_connections;
+mod multicore;
+mod one_disconnect_per_connect;
+mod order_of_events;
+mod other_threads;
+mod own_loop;
+mod protocol_errors;
+mod request_details;
+mod request_smuggling;
+mod response_splitting;
+mod sending;
+mod shutdown;
+mod silence;
+mod slow_consumer;
+mod start_tick_shutdown;
+mod subprotocols;
+mod tls;
+mod tungstenite_client;
+mod typed_data;
+mod utf8_at_every_cut;
+mod vetoes;
+mod what_handlers_return;

@@ -1,0 +1,179 @@
+//! Nothing that a handler is given by a client and passes on can break an answer apart: it is
+//! refused where it is passed on, and nothing of it is sent.
+
+use crate::support;
+use crate::support::{REQUEST, Running};
+use wsloop::event::{Connect, Handshake, Origin};
+use wsloop::handshake::Refusal;
+use wsloop::{Connection, SendError};
+
+/// Values that would end a line, or a head, or confuse who reads them.
+const BREAKING: [&str; 10] = [
+    "a\r\nX-Evil: b",
+    "a\nX-Evil: b",
+    "a\rX-Evil: b",
+    "a\r\n\r\nHTTP/1.1 200 OK",
+    "\r\n",
+    "\n",
+    "a\0b",
+    "a\x0bb",
+    "a\x7fb",
+    "a\x1b[2J",
+];
+
+/// Names that are none, or that only the handshake itself may write.
+const NO_NAMES: [&str; 16] = [
+    "",
+    " ",
+    "X Y",
+    "X:",
+    "X\r\nX-Evil",
+    "X-Evil: b\r\nX",
+    "X\0",
+    "Ü",
+    "Upgrade",
+    "connection",
+    "Content-Length",
+    "TRANSFER-ENCODING",
+    "Sec-WebSocket-Accept",
+    "sec-websocket-protocol",
+    "Sec-WebSocket-Extensions",
+    "Sec-WebSocket-Version",
+];
+
+#[test]
+fn headers_of_the_101() {
+    let server = Running::start(|builder| {
+        support::echo(builder).on(Handshake, |_, upgrade| {
+            for value in BREAKING {
+                assert_eq!(upgrade.header("X-Good", value), Err(SendError::BadResponse));
+            }
+            for name in NO_NAMES {
+                assert_eq!(
+                    upgrade.header(name, "b"),
+                    Err(SendError::BadResponse),
+                    "{name:?}"
+                );
+            }
+            upgrade.header("X-Good", "a \t b, ü")?;
+            upgrade.header("Set-Cookie", "a=b; Path=/")?;
+            upgrade.header("Set-Cookie", "c=d")?;
+            Ok::<_, SendError>(true)
+        })
+    });
+    let mut client = server.client();
+    let response = client.request(REQUEST);
+    assert_eq!(response.status, 101);
+    let headers: Vec<_> = response
+        .headers
+        .iter()
+        .map(|(name, value)| (&**name, &**value))
+        .collect();
+    assert_eq!(
+        headers,
+        [
+            ("upgrade", "websocket"),
+            ("connection", "Upgrade"),
+            ("sec-websocket-accept", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="),
+            ("x-good", "a \t b, ü"),
+            ("set-cookie", "a=b; Path=/"),
+            ("set-cookie", "c=d"),
+        ]
+    );
+    client.expect_alive();
+}
+
+#[test]
+fn subprotocols() {
+    let server = Running::start(|builder| {
+        support::echo(builder).on(Handshake, |_, upgrade| {
+            for name in BREAKING {
+                assert_eq!(upgrade.set_subprotocol(name), Err(SendError::BadResponse));
+            }
+            for name in [
+                "",
+                "not offered",
+                "chat, superchat",
+                "chat,superchat",
+                "CHAT",
+                "chat ",
+            ] {
+                assert_eq!(upgrade.set_subprotocol(name), Err(SendError::BadResponse));
+            }
+            assert_eq!(upgrade.subprotocol(), None);
+        })
+    });
+    let offer = REQUEST.replace("Host:", "Sec-WebSocket-Protocol: chat, superchat\r\nHost:");
+    let mut client = server.client();
+    let response = client.request(offer);
+    assert_eq!(response.status, 101);
+    assert_eq!(response.header("sec-websocket-protocol"), None);
+    client.expect_alive();
+}
+
+#[test]
+fn refusals_of_the_upgrade() {
+    let server = Running::start(|builder| {
+        builder.on(Handshake, |_, upgrade| {
+            for refusal in malformed() {
+                assert_eq!(upgrade.refuse(refusal), Err(SendError::BadResponse));
+            }
+            assert!(upgrade.refusal().is_none());
+            upgrade.header("X-Not-Sent", "it is no 101")?;
+            upgrade.refuse(
+                Refusal::new(403)
+                    .header("X-Good", "a b")
+                    .body("\r\nX-Body: it is one"),
+            )
+        })
+    });
+    let mut client = server.client();
+    let response = client.request(REQUEST);
+    assert_eq!(response.status, 403);
+    assert_eq!(response.header("x-good"), Some("a b"));
+    assert_eq!(response.header("x-evil"), None);
+    assert_eq!(response.header("x-not-sent"), None);
+    assert_eq!(response.body, b"\r\nX-Body: it is one");
+    client.expect_eof();
+}
+
+#[test]
+fn http_errors_in_every_handler_of_the_handshake() {
+    for place in 0..3 {
+        let server = Running::start(move |builder| match place {
+            0 => builder.on(Connect, |conn, ()| try_malformed(conn)),
+            1 => builder.on(Origin, |conn, _| try_malformed(conn)),
+            _ => builder.on(Handshake, |conn, _| try_malformed(conn)),
+        });
+        let mut client = server.client();
+        let response = client.request(REQUEST);
+        // None of the malformed ones was taken for an answer.
+        assert_eq!(response.status, 101);
+        let names: Vec<&str> = response.headers.iter().map(|(name, _)| &**name).collect();
+        assert_eq!(names, ["upgrade", "connection", "sec-websocket-accept"]);
+    }
+}
+
+fn try_malformed(conn: &mut Connection<'_>) {
+    for refusal in malformed() {
+        assert_eq!(conn.http_error(refusal), Err(SendError::BadResponse));
+    }
+}
+
+/// Answers that cannot be given.
+fn malformed() -> Vec<Refusal> {
+    let mut all = Vec::new();
+    for text in BREAKING {
+        all.push(Refusal::new(403).reason(text));
+        all.push(Refusal::new(403).header("X-Good", text));
+        // One that was malformed cannot be mended.
+        all.push(Refusal::new(403).reason(text).reason("good"));
+    }
+    for name in NO_NAMES {
+        all.push(Refusal::new(403).header(name, "b"));
+    }
+    for status in [0, 99, 100, 101, 200, 204, 299, 304, 600, 999, 65_535] {
+        all.push(Refusal::new(status));
+    }
+    all
+}
