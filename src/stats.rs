@@ -6,6 +6,14 @@
 pub struct Stats {
     /// Connections accepted.
     pub accepted: u64,
+    /// Messages delivered, text and binary.
+    pub messages_in: u64,
+    /// Messages sent, text and binary; one for each receiver of a broadcast.
+    pub messages_out: u64,
+    /// Bytes received, without what TLS adds: requests and frames with their headers.
+    pub bytes_in: u64,
+    /// Bytes sent, without what TLS adds. They count when they are queued.
+    pub bytes_out: u64,
     /// Times that accepting paused because `max_connections` was reached.
     pub accept_pauses: u64,
     /// Times that accepting paused because descriptors or memory ran out.

@@ -88,9 +88,10 @@ impl Core {
         if self.current == slot
             && let Some(peer) = self.peers.get(slot)
             && peer.is_quiet()
-            && payload.len() <= peer.max_send_size
+            && payload.len() <= peer.usual_send_size()
             && let Some(size) = self.out.push_frame(opcode, payload)
         {
+            self.count_out(!opcode.is_control(), size);
             return Ok(size);
         }
         self.send_any(slot, opcode, payload)
@@ -111,14 +112,16 @@ impl Core {
         }
         let head = peer
             .sender
-            .head(opcode, payload.len(), peer.max_send_size)?;
+            .head(opcode, payload.len(), peer.max_send_size())?;
         let size = head.len() + payload.len();
         if self.reply(slot, &head, payload) {
+            self.count_out(!opcode.is_control(), size);
             return Ok(size);
         }
         if !self.admit(slot, size, opcode.is_control())? {
             return Ok(0);
         }
+        self.count_out(!opcode.is_control(), size);
         if let Some(peer) = self.peers.get_mut(slot) {
             peer.enqueue(&head);
             peer.enqueue(payload);
@@ -139,7 +142,7 @@ impl Core {
         if peer.phase != Phase::Open {
             return Err(unsendable(peer.phase));
         }
-        let (size, limit) = (prepared.size(), peer.max_send_size);
+        let (size, limit) = (prepared.size(), peer.max_send_size());
         if size > limit {
             return Err(SendError::TooBig { size, limit });
         }
@@ -150,14 +153,17 @@ impl Core {
             if !peer.dirty {
                 self.mark(slot);
             }
+            self.count_out(true, size);
             return Ok(size);
         }
         if self.reply(slot, &[], prepared.frame()) {
+            self.count_out(true, size);
             return Ok(size);
         }
         if !self.admit(slot, size, false)? {
             return Ok(0);
         }
+        self.count_out(true, size);
         if let Some(peer) = self.peers.get_mut(slot) {
             peer.enqueue_shared(prepared.frame());
         }
@@ -245,11 +251,19 @@ impl Core {
         Ok(())
     }
 
+    /// Counts what is sent.
+    #[inline(always)]
+    fn count_out(&mut self, is_message: bool, size: usize) {
+        self.stats.messages_out += u64::from(is_message);
+        self.stats.bytes_out += size as u64;
+    }
+
     /// Queues bytes behind everything that was sent to the connection, whatever is queued.
     pub(crate) fn append(&mut self, slot: usize, bytes: &[u8]) {
         let Some(peer) = self.peers.get_mut(slot) else {
             return;
         };
+        self.stats.bytes_out += bytes.len() as u64;
         if self.current == slot && !peer.is_queued() {
             self.out.push(bytes);
         } else {

@@ -250,7 +250,7 @@ impl<'s> Connection<'s> {
     /// else's is the same.
     #[doc(alias = "metadata")]
     pub fn data<T: Default + 'static>(&mut self) -> &mut T {
-        self.peer_mut().data.get_or_insert_default().get()
+        self.peer_mut().extras_mut().data.get()
     }
 
     /// Returns the server's one value of type `T`, made by `T::default()` on first use.
@@ -329,13 +329,13 @@ impl<'s> Connection<'s> {
 
     /// Returns the size of the largest message that can be sent, in bytes.
     pub fn max_send_size(&self) -> usize {
-        self.peer().max_send_size
+        self.peer().max_send_size()
     }
 
     /// Sets the size of the largest message that can be sent, in bytes. Default as the server's.
     /// `usize::MAX` means none.
     pub fn set_max_send_size(&mut self, size: usize) {
-        self.peer_mut().max_send_size = size;
+        self.peer_mut().set_max_send_size(size);
     }
 
     /// Returns the bytes that were sent to the peer before and that the kernel has not taken. What

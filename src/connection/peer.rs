@@ -60,43 +60,52 @@ pub(crate) struct Peer {
     outbox: Option<Box<Outbox>>,
     passing: Option<Box<Passing>>,
     pub(super) max_recv_size: usize,
-    pub(super) max_send_size: usize,
+    max_send_size: usize,
+    /// Larger messages are out of the usual.
+    usual_send_size: usize,
     pub(super) names: Names,
     pub(super) addr: Addr,
-    pub(super) data: Option<Box<Data>>,
+    extras: Option<Box<Extras>>,
 }
 
-/// What is out of the usual, in one byte: the usual is told at a glance.
+/// What only some connections have.
+#[derive(Default)]
+pub(crate) struct Extras {
+    /// The application's own values.
+    pub(super) data: Data,
+}
+
+/// What is out of the usual, in one word: the usual is told at a glance.
 #[derive(Clone, Copy)]
-struct Marks(u8);
+struct Marks(u16);
 
 impl Marks {
     /// `shutdown` was called: no frame, no drain.
-    const CUT: u8 = 1;
+    const CUT: u16 = 1;
     /// The kernel did not take everything; a `Drain` is due when it has.
-    const BLOCKED: u8 = 2;
+    const BLOCKED: u16 = 2;
     /// The kernel took more after it had been full: the peer reads.
-    const PROGRESS: u8 = 4;
+    const PROGRESS: u16 = 4;
     /// The slow-consumer policy closed it, and `Error` has not told so yet.
-    const TOO_SLOW: u8 = 8;
+    const TOO_SLOW: u16 = 8;
     /// There is an outbox.
-    const QUEUED: u8 = 16;
+    const QUEUED: u16 = 16;
     /// There is more in `passing` than the request.
-    const PASSING: u8 = 32;
+    const PASSING: u16 = 32;
     /// The phase is another than `Open`.
-    const NOT_OPEN: u8 = 64;
+    const NOT_OPEN: u16 = 64;
     /// There is TLS, which may hold something back.
-    const SECURE: u8 = 128;
+    const SECURE: u16 = 128;
 
-    fn has(self, mark: u8) -> bool {
+    fn has(self, mark: u16) -> bool {
         self.0 & mark != 0
     }
 
-    fn set(&mut self, mark: u8) {
+    fn set(&mut self, mark: u16) {
         self.0 |= mark;
     }
 
-    fn take(&mut self, mark: u8) -> bool {
+    fn take(&mut self, mark: u16) -> bool {
         let had = self.has(mark);
         self.0 &= !mark;
         had
@@ -141,9 +150,10 @@ impl Peer {
             passing: None,
             max_recv_size: limits.max_recv_size,
             max_send_size: limits.max_send_size,
+            usual_send_size: limits.max_send_size,
             names: Names::default(),
             addr: addr.into(),
-            data: None,
+            extras: None,
         }
     }
 
@@ -230,6 +240,26 @@ impl Peer {
 
     pub(crate) fn max_recv_size(&self) -> usize {
         self.max_recv_size
+    }
+
+    pub(super) fn max_send_size(&self) -> usize {
+        self.max_send_size
+    }
+
+    pub(super) fn set_max_send_size(&mut self, size: usize) {
+        self.max_send_size = size;
+        self.usual_send_size = size;
+    }
+
+    /// Returns the size up to which a message goes the usual way.
+    #[inline(always)]
+    pub(super) fn usual_send_size(&self) -> usize {
+        self.usual_send_size
+    }
+
+    /// Returns the place for what only some connections have.
+    pub(super) fn extras_mut(&mut self) -> &mut Extras {
+        self.extras.get_or_insert_default()
     }
 
     /// Bytes that the kernel has not taken.

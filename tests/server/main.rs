@@ -11,6 +11,7 @@ mod build_errors;
 mod busy_poll;
 mod close_handshake;
 mod connection_phases;
+mod counters;
 mod cut_at_once;
 mod disconnect_by_the_server;
 mod drain;

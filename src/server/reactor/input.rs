@@ -227,6 +227,7 @@ impl Reactor {
         link.flags.set_if(Flags::FULL, !received.drained);
         if received.bytes > 0 {
             link.hear(self.now);
+            self.core.stats.bytes_in += received.bytes as u64;
         }
         share.bytes = share.bytes.saturating_sub(received.bytes.max(1));
         if received.bytes > 0 {
@@ -361,8 +362,14 @@ impl Reactor {
                     return stage.peer_close(frame);
                 }
                 _ if !open => {}
-                Message::Text(text) => _ = stage.emit::<Utf8>(text),
-                Message::Binary(bytes) => _ = stage.emit::<Binary>(bytes),
+                Message::Text(text) => {
+                    stage.core.stats.messages_in += 1;
+                    stage.emit::<Utf8>(text);
+                }
+                Message::Binary(bytes) => {
+                    stage.core.stats.messages_in += 1;
+                    stage.emit::<Binary>(bytes);
+                }
                 Message::Pong(payload) => _ = stage.emit::<Pong>(payload),
                 // RFC 6455, 5.5.2: "Upon receipt of a Ping frame, an endpoint MUST send a Pong
                 // frame in response, unless it already received a Close frame."

@@ -123,6 +123,7 @@ impl Reactor {
         link.flags.clear(Flags::READABLE);
         link.stamp = self.now;
         self.core.current = slot;
+        self.core.stats.bytes_in += end as u64;
         let (text, binary) = handlers_of(&mut self.handlers, &mut link.own);
         let left = self.core.config.turn_messages;
         let max = peer.max_recv_size();
@@ -138,6 +139,7 @@ impl Reactor {
         self.usual.end = end;
         // A turn's share is one at least: see `Builder::build`.
         self.usual.left = left.saturating_sub(1);
+        self.core.stats.messages_in += 1;
         let conn = &mut Connection::new(&mut self.core, slot);
         let done = match message {
             Short::Text(payload) => text.as_mut().map(|handler| handler(conn, payload)),
@@ -209,6 +211,7 @@ impl Reactor {
                         rest = next;
                         at += SHORT_HEAD + len;
                         self.usual.at = at;
+                        self.core.stats.messages_in += 1;
                         let conn = &mut Connection::new(&mut self.core, slot);
                         if let Err(error) = handler(conn, payload) {
                             return Err((Broken::Handler(error), self.usual));
@@ -230,6 +233,7 @@ impl Reactor {
             left -= 1;
             at += MEDIUM_HEAD + message.len();
             self.usual = Usual { at, end, left };
+            self.core.stats.messages_in += 1;
             let conn = &mut Connection::new(&mut self.core, slot);
             let done = match message {
                 Short::Text(payload) => text.as_mut().map(|handler| handler(conn, payload)),
