@@ -84,6 +84,9 @@ pub(crate) struct Config {
     pub(crate) keep_requests: bool,
     /// Whether Nagle's algorithm is off (TCP_NODELAY).
     pub(crate) nodelay: bool,
+    /// permessage-deflate, if it is on.
+    #[cfg(feature = "deflate")]
+    pub(crate) deflate: Option<crate::protocol::deflate::DeflateConfig>,
     /// The subprotocols that the server speaks, the one it likes best first.
     pub(crate) subprotocols: Vec<String>,
 }
@@ -118,6 +121,8 @@ impl Default for Config {
             reuse_port: false,
             keep_requests: false,
             nodelay: true,
+            #[cfg(feature = "deflate")]
+            deflate: None,
             subprotocols: Vec::new(),
         }
     }

@@ -84,6 +84,8 @@ pub enum ProtocolError {
     BadCloseCode(u16),
     /// A Close frame's body is one byte long, too short for a code (RFC 6455, 5.5.1).
     BadCloseLength,
+    /// A compressed message is none (RFC 7692, 7.2.2).
+    BadDeflate,
     /// A text message or a close reason is not UTF-8 (RFC 6455, 8.1).
     BadUtf8,
     /// A new data frame came before the last fragment of the message before it (RFC 6455, 5.4).
@@ -109,6 +111,11 @@ pub enum ProtocolError {
     ReservedBits(u8),
     /// A frame has an opcode that no one defines (RFC 6455, 5.2).
     ReservedOpCode(u8),
+    /// A message expands to more than `max_ratio` times its compressed size (RFC 7692, 8).
+    RatioTooHigh {
+        /// The limit.
+        limit: usize,
+    },
     /// A message has more frames than `max_fragments`.
     TooManyFragments {
         /// The limit, in frames.
@@ -125,10 +132,11 @@ impl ProtocolError {
     pub const fn close_code(&self) -> CloseCode {
         match self {
             Self::BadUtf8 => CloseCode::INVALID_PAYLOAD,
-            Self::MessageTooBig { .. } => CloseCode::MESSAGE_TOO_BIG,
+            Self::MessageTooBig { .. } | Self::RatioTooHigh { .. } => CloseCode::MESSAGE_TOO_BIG,
             Self::TooManyFragments { .. } => CloseCode::POLICY_VIOLATION,
             Self::BadCloseCode(_)
             | Self::BadCloseLength
+            | Self::BadDeflate
             | Self::ContinuationExpected
             | Self::ContinuationUnexpected
             | Self::ControlFragmented
@@ -147,6 +155,7 @@ impl fmt::Display for ProtocolError {
         match self {
             Self::BadCloseCode(code) => write!(f, "close code {code} must not be sent"),
             Self::BadCloseLength => f.write_str("close frame with a body of one byte"),
+            Self::BadDeflate => f.write_str("malformed compressed message"),
             Self::BadUtf8 => f.write_str("text is not utf-8"),
             Self::ContinuationExpected => f.write_str("new message inside a fragmented one"),
             Self::ContinuationUnexpected => f.write_str("continuation of no message"),
@@ -162,6 +171,9 @@ impl fmt::Display for ProtocolError {
             }
             Self::ReservedBits(bits) => write!(f, "reserved bits {bits:#05b} are set"),
             Self::ReservedOpCode(code) => write!(f, "reserved opcode {code:#x}"),
+            Self::RatioTooHigh { limit } => {
+                write!(f, "compressed message expands beyond max_ratio of {limit}")
+            }
             Self::TooManyFragments { limit } => {
                 write!(f, "message has more frames than max_fragments of {limit}")
             }

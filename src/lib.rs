@@ -59,6 +59,7 @@
 //!
 //! # Features
 //!
+//! * `deflate` (default): permessage-deflate (RFC 7692), with `Builder::deflate`.
 //! * `tls` (default): TLS listeners by rustls, with `Builder::listen_tls`.
 //!
 //! # Platforms
@@ -81,7 +82,9 @@ pub use error::{
     BuildError, Error, Fault, HandlerError, HandshakeError, PemProblem, ProtocolError, Result,
     SendError,
 };
-pub use protocol::{CloseCode, CloseFrame, OpCode, Prepared};
+#[cfg(feature = "deflate")]
+pub use protocol::deflate::DeflateConfig;
+pub use protocol::{CloseCode, CloseFrame, Compress, OpCode, Prepared};
 /// The version of rustls that [`Builder::listen_tls`] takes its configuration from.
 #[cfg(feature = "tls")]
 pub use rustls;

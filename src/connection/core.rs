@@ -2,6 +2,8 @@
 
 use slab::Slab;
 
+#[cfg(feature = "deflate")]
+use super::compression::Compression;
 use super::data::Data;
 use super::gather::{Gather, WRITE_THROUGH};
 use super::handle::Handle;
@@ -9,7 +11,7 @@ use super::peer::{Ending, Peer, Phase};
 use crate::config::{Config, SlowConsumer};
 use crate::error::SendError;
 use crate::event::Cause;
-use crate::protocol::{CloseCode, CloseFrame, FrameHead, OpCode, Prepared};
+use crate::protocol::{CloseCode, CloseFrame, Compress, FrameHead, OpCode, Prepared};
 use crate::stats::Stats;
 
 /// Everything that a handler can reach. Only the reactor adds and removes peers.
@@ -20,6 +22,10 @@ pub(crate) struct Core {
     pub(crate) current: usize,
     /// What `current` was sent and the kernel was not offered yet.
     pub(crate) out: Gather,
+    #[cfg(feature = "deflate")]
+    pub(crate) compression: Compression,
+    /// Where compressed messages are expanded.
+    pub(crate) room: Vec<u8>,
     /// Connections to look at before the turn ends.
     pub(crate) dirty: Vec<usize>,
     /// Connections whose opening handshake is done and that are not closing.
@@ -36,6 +42,9 @@ impl Core {
         Self {
             // What the kernel does not take then counts as backlog.
             out: Gather::new(config.limits.max_backlog / 2),
+            #[cfg(feature = "deflate")]
+            compression: Compression::new(config.deflate.clone()),
+            room: Vec::new(),
             config,
             peers: Slab::new(),
             current: NOBODY,
@@ -94,15 +103,16 @@ impl Core {
             self.count_out(!opcode.is_control(), size);
             return Ok(size);
         }
-        self.send_any(slot, opcode, payload)
+        self.send_any(slot, opcode, payload, Compress::Auto)
     }
 
     #[inline(never)]
-    fn send_any(
+    pub(super) fn send_any(
         &mut self,
         slot: usize,
         opcode: OpCode,
         payload: &[u8],
+        compress: Compress,
     ) -> Result<usize, SendError> {
         let Some(peer) = self.peers.get_mut(slot) else {
             return Err(SendError::Gone);
@@ -113,20 +123,38 @@ impl Core {
         let head = peer
             .sender
             .head(opcode, payload.len(), peer.max_send_size())?;
-        let size = head.len() + payload.len();
-        if self.reply(slot, &head, payload) {
-            self.count_out(!opcode.is_control(), size);
-            return Ok(size);
+        let Some(deflated) = self.deflate(slot, opcode, payload, compress) else {
+            return self.send_frame(slot, opcode, &head, payload);
+        };
+        let head = FrameHead::new(opcode, deflated.len()).compressed();
+        let sent = self.send_frame(slot, opcode, &head, &deflated);
+        if !matches!(sent, Ok(size) if size > 0) {
+            self.forget_deflated(slot);
         }
-        if !self.admit(slot, size, opcode.is_control())? {
-            return Ok(0);
+        self.recycle_deflated(deflated);
+        sent
+    }
+
+    /// Sends a frame to a connection that is open, or queues it.
+    fn send_frame(
+        &mut self,
+        slot: usize,
+        opcode: OpCode,
+        head: &FrameHead,
+        payload: &[u8],
+    ) -> Result<usize, SendError> {
+        let size = head.len() + payload.len();
+        if !self.reply(slot, head, payload) {
+            if !self.admit(slot, size, opcode.is_control())? {
+                return Ok(0);
+            }
+            if let Some(peer) = self.peers.get_mut(slot) {
+                peer.enqueue(head);
+                peer.enqueue(payload);
+            }
+            self.mark(slot);
         }
         self.count_out(!opcode.is_control(), size);
-        if let Some(peer) = self.peers.get_mut(slot) {
-            peer.enqueue(&head);
-            peer.enqueue(payload);
-        }
-        self.mark(slot);
         Ok(size)
     }
 
@@ -146,28 +174,31 @@ impl Core {
         if size > limit {
             return Err(SendError::TooBig { size, limit });
         }
-        let size = prepared.frame().len();
+        let deflating = peer.is_deflating();
+        let frame = match deflating {
+            true => self.deflate_prepared(slot, prepared),
+            false => prepared.frame(),
+        };
+        let Some(peer) = self.peers.get_mut(slot) else {
+            return Err(SendError::Gone);
+        };
+        let size = frame.len();
         // The usual receiver of a broadcast: another connection, whose backlog `admit` would allow.
         if self.current != slot && peer.backlog() <= self.config.limits.max_backlog / 2 {
-            peer.enqueue_shared(prepared.frame());
+            peer.enqueue_shared(frame);
             if !peer.dirty {
                 self.mark(slot);
             }
-            self.count_out(true, size);
-            return Ok(size);
-        }
-        if self.reply(slot, &[], prepared.frame()) {
-            self.count_out(true, size);
-            return Ok(size);
-        }
-        if !self.admit(slot, size, false)? {
-            return Ok(0);
+        } else if !self.reply(slot, &[], frame) {
+            if !self.admit(slot, size, false)? {
+                return Ok(0);
+            }
+            if let Some(peer) = self.peers.get_mut(slot) {
+                peer.enqueue_shared(frame);
+            }
+            self.mark(slot);
         }
         self.count_out(true, size);
-        if let Some(peer) = self.peers.get_mut(slot) {
-            peer.enqueue_shared(prepared.frame());
-        }
-        self.mark(slot);
         Ok(size)
     }
 

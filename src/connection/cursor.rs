@@ -13,7 +13,7 @@ use super::peer::{Ending, Peer, Phase};
 use crate::error::SendError;
 use crate::event::{Cause, ConnectionEvent, Outcome};
 use crate::handshake::{Refusal, Request};
-use crate::protocol::{CloseCode, CloseFrame, OpCode, Prepared};
+use crate::protocol::{CloseCode, CloseFrame, Compress, OpCode, Prepared};
 
 /// The number of a connection: unique in the process and never used again, so one that is kept
 /// beyond its connection's life is harmless.
@@ -133,6 +133,28 @@ impl<'s> Connection<'s> {
                 Ok(payload.len() + 2)
             }
             OpCode::Continuation => Err(SendError::BadFrame),
+        }
+    }
+
+    /// Sends a text or binary message, compressed or not, whatever its size and kind.
+    ///
+    /// Where permessage-deflate was not agreed on, nothing is compressed.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send), but control frames are refused with [`SendError::BadFrame`].
+    pub fn send_with(
+        &mut self,
+        opcode: OpCode,
+        payload: &[u8],
+        compress: Compress,
+    ) -> Result<usize, SendError> {
+        match opcode {
+            OpCode::Text if simdutf8::basic::from_utf8(payload).is_err() => Err(SendError::BadUtf8),
+            OpCode::Text | OpCode::Binary => {
+                self.core.send_any(self.slot, opcode, payload, compress)
+            }
+            _ => Err(SendError::BadFrame),
         }
     }
 
@@ -304,6 +326,20 @@ impl<'s> Connection<'s> {
     /// Returns the subprotocol that was agreed on, from `Ready` on.
     pub fn subprotocol(&self) -> Option<&str> {
         self.peer().names.subprotocol()
+    }
+
+    /// Returns what was agreed on about compression, from `Ready` on; `None` for none.
+    #[cfg(feature = "deflate")]
+    #[doc(alias = "is_deflate_active")]
+    #[doc(alias = "effective_deflate_config")]
+    pub fn deflate(&self) -> Option<&crate::protocol::deflate::Agreement> {
+        self.peer().agreed()
+    }
+
+    /// Returns whether a message of this kind and size, in bytes, would be compressed.
+    #[cfg(feature = "deflate")]
+    pub fn should_deflate(&self, opcode: OpCode, size: usize) -> bool {
+        self.peer().is_deflating() && self.core.should_deflate(opcode, size, Compress::Auto)
     }
 
     /// Returns whether the TLS handshake is still to be done.

@@ -3,6 +3,11 @@
 //! Handlers write to memory: the reactor sends it after the handler returned. The one exception is
 //! a payload so large that a copy would cost more than a system call (decision 4).
 
+#[cfg(feature = "deflate")]
+mod compression;
+#[cfg(not(feature = "deflate"))]
+#[path = "no_compression.rs"]
+mod compression;
 mod core;
 mod cursor;
 mod data;

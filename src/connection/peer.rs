@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
+#[cfg(feature = "deflate")]
+use super::compression::Deflate;
 use super::data::Data;
 use super::names::{Addr, Names};
 use super::outbox::Outbox;
@@ -56,6 +58,8 @@ pub(crate) struct Peer {
     pub(crate) phase: Phase,
     /// In `dirty` of the core, to be looked at before the turn ends.
     pub(super) dirty: bool,
+    /// Compression was agreed on.
+    deflating: bool,
     marks: Marks,
     outbox: Option<Box<Outbox>>,
     passing: Option<Box<Passing>>,
@@ -73,6 +77,11 @@ pub(crate) struct Peer {
 pub(crate) struct Extras {
     /// The application's own values.
     pub(super) data: Data,
+    /// Set if compression was agreed on.
+    #[cfg(feature = "deflate")]
+    pub(super) deflate: Option<Deflate>,
+    /// Larger messages may be compressed.
+    plain_max: Option<usize>,
 }
 
 /// What is out of the usual, in one word: the usual is told at a glance.
@@ -145,6 +154,7 @@ impl Peer {
             sender: Sender::default(),
             phase: Phase::Opening,
             dirty: false,
+            deflating: false,
             marks: Marks(Marks::NOT_OPEN | secure),
             outbox: None,
             passing: None,
@@ -248,13 +258,33 @@ impl Peer {
 
     pub(super) fn set_max_send_size(&mut self, size: usize) {
         self.max_send_size = size;
-        self.usual_send_size = size;
+        let extras = self.extras.as_deref();
+        let plain = extras.and_then(|extras| extras.plain_max);
+        self.usual_send_size = plain.map_or(size, |plain| plain.min(size));
     }
 
     /// Returns the size up to which a message goes the usual way.
     #[inline(always)]
     pub(super) fn usual_send_size(&self) -> usize {
         self.usual_send_size
+    }
+
+    /// Returns whether compression was agreed on.
+    pub(crate) fn is_deflating(&self) -> bool {
+        self.deflating
+    }
+
+    /// Notes that compression was agreed on: messages from `threshold` on are out of the usual.
+    #[cfg(feature = "deflate")]
+    pub(super) fn deflates(&mut self, threshold: usize) {
+        self.deflating = true;
+        self.extras_mut().plain_max = Some(threshold.saturating_sub(1));
+        self.set_max_send_size(self.max_send_size);
+    }
+
+    #[cfg(feature = "deflate")]
+    pub(super) fn extras(&self) -> Option<&Extras> {
+        self.extras.as_deref()
     }
 
     /// Returns the place for what only some connections have.

@@ -20,6 +20,7 @@ pub struct Handlers {
     pub(super) disconnect: Option<Handler<Disconnect>>,
     pub(super) drain: Option<Handler<Drain>>,
     pub(super) error: Option<Handler<Error>>,
+    pub(super) fragment: Option<Handler<Fragment>>,
     pub(super) handshake: Option<Handler<Handshake>>,
     pub(super) origin: Option<Handler<Origin>>,
     pub(super) peer_close: Option<Handler<PeerClose>>,
@@ -63,6 +64,7 @@ impl Handlers {
         replace(&mut self.disconnect, newer.disconnect);
         replace(&mut self.drain, newer.drain);
         replace(&mut self.error, newer.error);
+        replace(&mut self.fragment, newer.fragment);
         replace(&mut self.handshake, newer.handshake);
         replace(&mut self.origin, newer.origin);
         replace(&mut self.peer_close, newer.peer_close);

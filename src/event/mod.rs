@@ -25,7 +25,7 @@ pub use payload::{Accepted, Cause, Disconnected, Ticks};
 use crate::connection::{Connection, Hub};
 use crate::error::Fault;
 use crate::handshake::Upgrade;
-use crate::protocol::CloseFrame;
+use crate::protocol::{CloseFrame, Piece};
 
 /// Something that happens, and that one handler can be registered for.
 pub trait Event: Sized + 'static {
@@ -86,6 +86,14 @@ events! {
     Drain in drain: (Connection, ()) -> ();
     /// Something went wrong with the connection; its `Disconnect` follows.
     Error in error: (Connection, &'p Fault) -> ();
+    /// The next bytes of a message that came in several frames or is larger than `max_recv_size`.
+    ///
+    /// With a handler for it such messages are not collected but handed out as they come, and
+    /// neither `max_recv_size` nor `max_fragments` bounds them; a message in one frame of at most
+    /// `max_recv_size` still comes whole, as `Utf8` or `Binary`. Pieces of text are checked
+    /// together; one may end within a character. Control frames come in between. What is
+    /// compressed is collected and comes whole.
+    Fragment in fragment: (Connection, Piece<'p>) -> ();
     /// The request is a good one and its origin allowed: the place to look at it, to add headers
     /// and cookies, to pick a subprotocol, or to refuse with any HTTP answer. A refusal without
     /// one answers 403.
@@ -117,6 +125,7 @@ impl ConnectionEvent for Connect {}
 impl ConnectionEvent for Disconnect {}
 impl ConnectionEvent for Drain {}
 impl ConnectionEvent for Error {}
+impl ConnectionEvent for Fragment {}
 impl ConnectionEvent for Handshake {}
 impl ConnectionEvent for Origin {}
 impl ConnectionEvent for PeerClose {}

@@ -76,6 +76,8 @@ pub use key::AcceptKey;
 pub use parser::Parser;
 pub use refusal::Refusal;
 pub use request::Request;
+#[cfg(feature = "deflate")]
+pub(crate) use tokens::is_tchar;
 pub(crate) use tokens::is_token;
 pub use upgrade::Upgrade;
 

@@ -1,7 +1,7 @@
 //! The grammar of HTTP header values: tokens, and lists of them (RFC 7230, 3.2.6 and 7).
 
 /// Returns whether `byte` may stand in a token.
-pub(super) const fn is_tchar(byte: u8) -> bool {
+pub(crate) const fn is_tchar(byte: u8) -> bool {
     // RFC 7230, 3.2.6: "any VCHAR, except delimiters"
     byte.is_ascii_alphanumeric()
         || matches!(byte, b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+')

@@ -7,6 +7,8 @@ use super::key::AcceptKey;
 use super::refusal::Refusal;
 use super::request::Request;
 use crate::SendError;
+#[cfg(feature = "deflate")]
+use crate::protocol::deflate::Agreement;
 
 /// An upgrade in the making: the request, and what the server will answer.
 ///
@@ -18,6 +20,8 @@ pub struct Upgrade {
     accept: AcceptKey,
     /// Always one that the client offers.
     subprotocol: Option<Box<str>>,
+    #[cfg(feature = "deflate")]
+    deflate: Option<Agreement>,
     fields: Fields,
     /// Always well-formed.
     refusal: Option<Refusal>,
@@ -30,6 +34,8 @@ impl Upgrade {
             request: request.into(),
             accept,
             subprotocol: None,
+            #[cfg(feature = "deflate")]
+            deflate: None,
             fields: Fields::default(),
             refusal: None,
         }
@@ -77,6 +83,21 @@ impl Upgrade {
         Ok(())
     }
 
+    /// Returns what is agreed on about compression (RFC 7692, 7.1); `None` for none.
+    #[cfg(feature = "deflate")]
+    pub fn deflate(&self) -> Option<&Agreement> {
+        self.deflate.as_ref()
+    }
+
+    /// Sets what is agreed on about compression: what
+    /// [`DeflateConfig::negotiate`](crate::DeflateConfig::negotiate) returned for this request, or
+    /// `None` for a connection without it.
+    #[cfg(feature = "deflate")]
+    #[doc(alias = "no_deflate")]
+    pub fn set_deflate(&mut self, agreed: Option<Agreement>) {
+        self.deflate = agreed;
+    }
+
     /// Appends a header to the 101; the same name may come several times.
     ///
     /// # Errors
@@ -118,6 +139,12 @@ impl Upgrade {
         if let Some(name) = &self.subprotocol {
             out.extend_from_slice(b"Sec-WebSocket-Protocol: ");
             out.extend_from_slice(name.as_bytes());
+            out.extend_from_slice(b"\r\n");
+        }
+        #[cfg(feature = "deflate")]
+        if let Some(agreed) = &self.deflate {
+            out.extend_from_slice(b"Sec-WebSocket-Extensions: ");
+            out.extend_from_slice(agreed.to_string().as_bytes());
             out.extend_from_slice(b"\r\n");
         }
         self.fields.encode(out);

@@ -28,9 +28,12 @@
 
 mod assembly;
 mod close;
+#[cfg(feature = "deflate")]
+pub mod deflate;
 mod frame;
 pub mod mask;
 mod pool;
+mod prepared;
 mod receiver;
 mod sender;
 mod short;
@@ -39,9 +42,10 @@ mod utf8;
 pub use close::{CloseCode, CloseFrame};
 pub use frame::{Header, OpCode};
 pub(crate) use pool::Pool;
+pub use prepared::{Compress, Prepared};
 pub(crate) use receiver::{Bounds, Decoder};
-pub use receiver::{Message, Receiver};
-pub use sender::{FrameHead, Prepared, Sender};
+pub use receiver::{Message, Piece, Receiver};
+pub use sender::{FrameHead, Sender};
 pub(crate) use short::{
     Batch, HEAD as SHORT_HEAD, MEDIUM_HEAD, Pad, Short, Shorts, take as take_short, take_medium,
 };

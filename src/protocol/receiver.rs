@@ -1,7 +1,10 @@
 //! Frames to messages (RFC 6455, 5.4 to 5.6): fragments, limits, control frames in between.
 
+mod partial;
+
+use self::partial::{Partial, Progress, message, split};
 use super::assembly::Assembly;
-use super::{CloseFrame, Header, OpCode, Pool, Utf8Validator, mask};
+use super::{CloseFrame, Header, OpCode, Pool, mask};
 use crate::config::Limits;
 use crate::error::ProtocolError;
 
@@ -13,12 +16,34 @@ pub enum Message<'p> {
     Binary(&'p [u8]),
     /// A Close frame: the last message, whatever follows.
     Close(CloseFrame<'p>),
+    /// A text or binary message as it was compressed (RFC 7692, 6.2), to be expanded and, if it is
+    /// text, to be validated. Only where [`Receiver::allow_compressed`] allows it.
+    Compressed(OpCode, &'p [u8]),
+    /// A part of a message that is too large to be handed out whole, or that comes in several
+    /// frames. Only where [`Receiver::allow_pieces`] asks for it.
+    Piece(Piece<'p>),
     /// A Ping, to be answered with a Pong of the same payload (RFC 6455, 5.5.3).
     Ping(&'p [u8]),
     /// A Pong.
     Pong(&'p [u8]),
     /// A text message.
     Text(&'p str),
+}
+
+/// The next bytes of a message that is handed out as it comes.
+///
+/// How a message is cut depends on its frames and on the network; put together, it is the same.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Piece<'p> {
+    /// What the message is: [`OpCode::Text`] or [`OpCode::Binary`].
+    pub opcode: OpCode,
+    /// The bytes. Those of a text are valid UTF-8 when put together; a character may be cut.
+    pub payload: &'p [u8],
+    /// Whether the message begins here.
+    pub first: bool,
+    /// Whether the message ends here.
+    pub last: bool,
 }
 
 /// Turns the bytes of a client into messages.
@@ -41,6 +66,8 @@ impl Receiver {
             bounds: Bounds {
                 max_recv_size: limits.max_recv_size,
                 max_fragments: limits.max_fragments,
+                compressed: false,
+                pieces: false,
             },
             decoder: Decoder::default(),
         }
@@ -49,6 +76,19 @@ impl Receiver {
     /// Sets the size of the largest message, in bytes, from the next frame header on.
     pub fn set_max_recv_size(&mut self, size: usize) {
         self.bounds.max_recv_size = size;
+    }
+
+    /// Allows compressed messages, or forbids them, which is the default: whether
+    /// permessage-deflate was agreed on (RFC 7692, 6).
+    pub fn allow_compressed(&mut self, allow: bool) {
+        self.bounds.compressed = allow;
+    }
+
+    /// Asks for messages in pieces where they come in several frames or are larger than
+    /// `max_recv_size`, which does not bound these; nor does `max_fragments`. Compressed messages
+    /// come whole nevertheless. Default `false`.
+    pub fn allow_pieces(&mut self, allow: bool) {
+        self.bounds.pieces = allow;
     }
 
     /// Returns the next message, and shortens `input` by the bytes that went into it.
@@ -93,7 +133,38 @@ pub(crate) struct Bounds {
     pub(crate) max_recv_size: usize,
     /// Most frames of one message.
     pub(crate) max_fragments: usize,
+    /// Whether messages may be compressed.
+    pub(crate) compressed: bool,
+    /// Whether large and fragmented messages are handed out in pieces.
+    pub(crate) pieces: bool,
 }
+
+impl Bounds {
+    /// The reserved bits that may be set in a frame.
+    fn reserved_bits(&self) -> u8 {
+        if self.compressed { RSV1 } else { 0 }
+    }
+
+    /// Whether the message that begins with this header is handed out in pieces.
+    fn cuts(&self, header: &Header) -> bool {
+        let plain = !header.opcode.is_control() && header.rsv == 0;
+        self.pieces && plain && (!header.fin || header.len > self.max_recv_size as u64)
+    }
+
+    /// The size of the largest message as it comes over the wire.
+    fn max_size(&self, compressed: bool) -> usize {
+        if compressed {
+            // RFC 1951, 3.2.6: the fixed codes have nine bits for some bytes.
+            let more = self.max_recv_size / 8 + 64;
+            self.max_recv_size.saturating_add(more)
+        } else {
+            self.max_recv_size
+        }
+    }
+}
+
+/// The reserved bit that marks a compressed message (RFC 7692, 6), as in [`Header::rsv`].
+const RSV1: u8 = 0b100;
 
 /// What a [`Receiver`] remembers from one input to the next: it is small, for its owner may have
 /// very many and keep the limits elsewhere. Its methods are the receiver's.
@@ -137,7 +208,7 @@ impl Decoder {
             return false;
         }
         let partial = self.partial.get_or_insert_default();
-        partial.begin(&header);
+        partial.begin(&header, false);
         partial.assembly = Assembly::over(std::mem::take(body));
         self.landed(size);
         true
@@ -176,7 +247,7 @@ impl Decoder {
                 };
                 let size = partial.assembly.len();
                 if partial.delivered == partial.kind {
-                    let large = size >= Assembly::LANDING_MIN;
+                    let large = size >= Assembly::LANDING_MIN && !partial.compressed;
                     self.large = if large {
                         size.min(EXPECTED_MAX) as u32
                     } else {
@@ -205,7 +276,8 @@ impl Decoder {
         let partial = self.partial.as_deref_mut()?;
         let frame = partial.frame.as_ref()?;
         let large = frame.remaining >= Assembly::LANDING_MIN as u64;
-        (large && !frame.opcode.is_control()).then(|| partial.assembly.landing(frame.remaining))
+        (large && !frame.opcode.is_control() && !partial.in_pieces)
+            .then(|| partial.assembly.landing(frame.remaining))
     }
 
     pub(crate) fn landed(&mut self, size: usize) {
@@ -248,31 +320,46 @@ impl Decoder {
                     Progress::Starved => return Ok(Step::Starved),
                     Progress::FrameEnd => {}
                     Progress::MessageEnd => return Ok(Step::Kept),
+                    Progress::Piece(piece) => {
+                        if piece.last {
+                            self.partial = None;
+                        }
+                        return Ok(Step::Whole(Message::Piece(piece)));
+                    }
                 }
             }
-            let Some(header) = self.header(input)? else {
+            let Some(header) = self.header(input, bounds.reserved_bits())? else {
                 return Ok(Step::Starved);
             };
             self.check(&header, bounds)?;
             let unfragmented = header.fin && header.opcode != OpCode::Continuation;
-            if unfragmented && let Some(payload) = split(input, header.len) {
+            if unfragmented
+                && !bounds.cuts(&header)
+                && let Some(payload) = split(input, header.len)
+            {
                 mask::apply(payload, header.mask.unwrap_or_default(), 0);
                 if !header.opcode.is_control() {
                     self.large = 0;
                 }
-                return message(header.opcode, payload).map(Step::Whole);
+                let compressed = header.rsv != 0;
+                return message(header.opcode, compressed, payload).map(Step::Whole);
             }
-            self.partial.get_or_insert_default().begin(&header);
+            let partial = self.partial.get_or_insert_default();
+            partial.begin(&header, bounds.cuts(&header));
         }
     }
 
     /// Parses the next header; what is cut by the end of `input` is kept.
-    fn header(&mut self, input: &mut &mut [u8]) -> Result<Option<Header>, ProtocolError> {
+    fn header(
+        &mut self,
+        input: &mut &mut [u8],
+        reserved_bits: u8,
+    ) -> Result<Option<Header>, ProtocolError> {
         let stashed = self
             .partial
             .as_deref()
             .is_some_and(|partial| partial.head_len > 0);
-        if !stashed && let Some((header, size)) = Header::parse(input, 0)? {
+        if !stashed && let Some((header, size)) = Header::parse(input, reserved_bits)? {
             *input = &mut std::mem::take(input)[size..];
             return Ok(Some(header));
         }
@@ -283,7 +370,7 @@ impl Decoder {
             let len = usize::from(partial.head_len);
             partial.head[len] = byte;
             partial.head_len += 1;
-            if let Some((header, _)) = Header::parse(&partial.head[..=len], 0)? {
+            if let Some((header, _)) = Header::parse(&partial.head[..=len], reserved_bits)? {
                 partial.head_len = 0;
                 return Ok(Some(header));
             }
@@ -308,8 +395,16 @@ impl Decoder {
             (false, Some(_)) => return Err(ProtocolError::ContinuationExpected),
             (true, None) => return Err(ProtocolError::ContinuationUnexpected),
         };
+        // RFC 7692, 6: the bit is set "only on the first fragment" of a compressed message.
+        if under_way.is_some() && header.rsv != 0 {
+            return Err(ProtocolError::ReservedBits(header.rsv));
+        }
+        if under_way.map_or_else(|| bounds.cuts(header), |partial| partial.in_pieces) {
+            return Ok(());
+        }
+        let compressed = under_way.map_or(header.rsv != 0, |partial| partial.compressed);
         let size = before.saturating_add(header.len);
-        if size > bounds.max_recv_size as u64 {
+        if size > bounds.max_size(compressed) as u64 {
             return Err(ProtocolError::MessageTooBig {
                 size,
                 limit: bounds.max_recv_size,
@@ -352,157 +447,6 @@ enum Step<'b> {
     Kept,
     /// The input is used up.
     Starved,
-}
-
-enum Progress {
-    Starved,
-    FrameEnd,
-    MessageEnd,
-}
-
-/// Everything that is kept of frames and messages that the input's end cut.
-#[derive(Debug, Default)]
-struct Partial {
-    /// The beginning of a header.
-    head: [u8; Header::MAX_SIZE],
-    head_len: u8,
-    /// The frame whose payload is arriving.
-    frame: Option<Frame>,
-    /// The payload of a control frame, at most 125 bytes.
-    control: Vec<u8>,
-    /// The message whose fragments are arriving.
-    kind: Option<OpCode>,
-    fragments: usize,
-    assembly: Assembly,
-    /// Set while the message is text.
-    text: Option<Utf8Validator>,
-    /// How many bytes of the text were checked. What lands is checked when its frame is whole, or
-    /// with the message, so that it is not read twice.
-    checked: usize,
-    /// What was handed out, and may be freed now.
-    delivered: Option<OpCode>,
-}
-
-impl Partial {
-    /// Starts a frame whose payload did not lie whole in the input, or is a fragment.
-    fn begin(&mut self, header: &Header) {
-        self.frame = Some(Frame {
-            opcode: header.opcode,
-            fin: header.fin,
-            key: header.mask.unwrap_or_default(),
-            offset: 0,
-            remaining: header.len,
-        });
-        match header.opcode {
-            OpCode::Close | OpCode::Ping | OpCode::Pong => return,
-            OpCode::Continuation => {}
-            OpCode::Text | OpCode::Binary => {
-                self.kind = Some(header.opcode);
-                self.fragments = 0;
-                self.text = (header.opcode == OpCode::Text).then(Utf8Validator::default);
-                self.checked = 0;
-            }
-        }
-        self.fragments += 1;
-    }
-
-    /// Takes the frame's payload from `input`.
-    fn advance(&mut self, input: &mut &mut [u8]) -> Result<Progress, ProtocolError> {
-        let Some(frame) = &mut self.frame else {
-            return Ok(Progress::FrameEnd);
-        };
-        let take = frame.remaining.min(input.len() as u64);
-        if let Some(chunk) = split(input, take) {
-            let remaining = frame.remaining;
-            frame.unmask(chunk);
-            if frame.opcode.is_control() {
-                self.control.extend_from_slice(chunk);
-            } else {
-                let before = self.assembly.len();
-                if let Some(text) = &mut self.text
-                    && self.checked == before
-                {
-                    text.feed(chunk)?;
-                    self.checked += chunk.len();
-                }
-                self.assembly.push(chunk, remaining);
-            }
-        }
-        if frame.remaining > 0 {
-            return Ok(Progress::Starved);
-        }
-        let (opcode, fin) = (frame.opcode, frame.fin);
-        self.frame = None;
-        if opcode.is_control() {
-            self.delivered = Some(opcode);
-            return Ok(Progress::MessageEnd);
-        }
-        if !fin {
-            let text = self.assembly.as_slice();
-            if let Some(validator) = &mut self.text
-                && let Some(landed) = text.get(self.checked..)
-            {
-                self.checked = text.len();
-                validator.feed(landed)?;
-            }
-            return Ok(Progress::FrameEnd);
-        }
-        // A message of text is checked once more, for a `str` is made of it.
-        self.delivered = self.kind;
-        Ok(Progress::MessageEnd)
-    }
-
-    /// Returns what `delivered` names.
-    fn message(&self) -> Result<Message<'_>, ProtocolError> {
-        match self.delivered {
-            Some(opcode) if opcode.is_control() => message(opcode, &self.control),
-            Some(OpCode::Text) => message(OpCode::Text, self.assembly.as_slice()),
-            _ => message(OpCode::Binary, self.assembly.as_slice()),
-        }
-    }
-}
-
-/// A frame whose payload is arriving.
-#[derive(Debug)]
-struct Frame {
-    opcode: OpCode,
-    fin: bool,
-    key: [u8; 4],
-    /// Bytes of payload already unmasked, modulo four.
-    offset: u8,
-    remaining: u64,
-}
-
-impl Frame {
-    /// Unmasks the next bytes of the payload.
-    fn unmask(&mut self, bytes: &mut [u8]) {
-        mask::apply(bytes, self.key, usize::from(self.offset));
-        self.offset = (usize::from(self.offset).wrapping_add(bytes.len()) % 4) as u8;
-        self.remaining = self.remaining.saturating_sub(bytes.len() as u64);
-    }
-}
-
-/// Splits `len` bytes off the front of `input`, if it holds as many.
-fn split<'b>(input: &mut &'b mut [u8], len: u64) -> Option<&'b mut [u8]> {
-    let len = usize::try_from(len)
-        .ok()
-        .filter(|len| *len <= input.len())?;
-    let (front, rest) = std::mem::take(input).split_at_mut(len);
-    *input = rest;
-    Some(front)
-}
-
-/// Makes a message of a whole payload, unmasked.
-fn message(opcode: OpCode, payload: &[u8]) -> Result<Message<'_>, ProtocolError> {
-    match opcode {
-        OpCode::Text => simdutf8::basic::from_utf8(payload)
-            .map(Message::Text)
-            .map_err(|_| ProtocolError::BadUtf8),
-        OpCode::Binary | OpCode::Continuation => Ok(Message::Binary(payload)),
-        OpCode::Ping => Ok(Message::Ping(payload)),
-        OpCode::Pong => Ok(Message::Pong(payload)),
-        OpCode::Close => CloseFrame::parse(payload).map(Message::Close),
-    }
 }
 
 #[cfg(test)]

@@ -1,8 +1,6 @@
 //! Messages to frames, and the closing state (RFC 6455, 5.6, 5.5.1 and 7.1.2).
 
-use std::fmt;
 use std::ops::Deref;
-use std::sync::Arc;
 
 use super::{CloseCode, CloseFrame, OpCode};
 use crate::error::SendError;
@@ -46,6 +44,13 @@ impl FrameHead {
     /// Returns the first byte of the header of a whole message or control frame.
     pub(crate) const fn first(opcode: OpCode) -> u8 {
         0x80 | opcode.bits()
+    }
+
+    /// Marks the message as compressed (RFC 7692, 6: RSV1).
+    #[must_use]
+    pub fn compressed(mut self) -> Self {
+        self.bytes[0] |= 0x40;
+        self
     }
 }
 
@@ -143,51 +148,6 @@ impl Sender {
     }
 }
 
-/// A message framed once, to be sent to many; clones share its bytes.
-#[derive(Clone)]
-pub struct Prepared {
-    frame: Arc<[u8]>,
-    size: usize,
-}
-
-impl Prepared {
-    /// Frames a text message.
-    pub fn utf8(text: &str) -> Self {
-        Self::new(OpCode::Text, text.as_bytes())
-    }
-
-    /// Frames a binary message.
-    pub fn binary(bytes: &[u8]) -> Self {
-        Self::new(OpCode::Binary, bytes)
-    }
-
-    /// Returns the payload's size, in bytes.
-    pub fn size(&self) -> usize {
-        self.size
-    }
-
-    /// Returns the frame as it goes over the wire.
-    pub fn frame(&self) -> &Arc<[u8]> {
-        &self.frame
-    }
-
-    fn new(opcode: OpCode, payload: &[u8]) -> Self {
-        let head = FrameHead::new(opcode, payload.len());
-        Self {
-            frame: [&head, payload].concat().into(),
-            size: payload.len(),
-        }
-    }
-}
-
-impl fmt::Debug for Prepared {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Prepared")
-            .field("size", &self.size)
-            .finish_non_exhaustive()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -254,13 +214,5 @@ mod tests {
             Ok(2)
         );
         assert_eq!(out, b"\x88\x00");
-    }
-
-    #[test]
-    fn prepared_messages_are_frames() {
-        let prepared = Prepared::utf8("hi");
-        assert_eq!(&prepared.frame()[..], b"\x81\x02hi");
-        assert_eq!(prepared.size(), 2);
-        assert_eq!(&Prepared::binary(&[1]).frame()[..], b"\x82\x01\x01");
     }
 }

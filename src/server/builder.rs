@@ -220,6 +220,16 @@ impl Builder {
         self
     }
 
+    /// Agrees on permessage-deflate (RFC 7692) with clients that offer it. Default: no compression.
+    ///
+    /// Messages are expanded under `max_recv_size`, and `max_send_size` counts what they are before
+    /// they are compressed. The `Handshake` handler can keep single connections from it.
+    #[cfg(feature = "deflate")]
+    pub fn deflate(mut self, config: crate::DeflateConfig) -> Self {
+        self.config.deflate = Some(config);
+        self
+    }
+
     /// Sets the subprotocols that the server speaks, the one it likes best first. The first that
     /// the client offers is agreed on, unless the `Handshake` handler picks another. Default none.
     pub fn subprotocols<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
@@ -402,6 +412,10 @@ impl Place {
 
 /// Checks what no single setting can tell.
 fn check(config: &Config) -> Result<()> {
+    #[cfg(feature = "deflate")]
+    if let Some(fault) = config.deflate.as_ref().and_then(|deflate| deflate.fault()) {
+        return Err(BuildError::Conflict(fault).into());
+    }
     let wrong = if config.read_buffer < READ_BUFFER_MIN {
         "read_buffer is less than 32,768 bytes"
     } else if config.turn_bytes == 0 || config.turn_messages == 0 || config.turn_accepts == 0 {

@@ -6,11 +6,11 @@ use std::rc::Rc;
 use crate::connection::{Connection, Core, Ending, Phase};
 use crate::error::{Fault, HandlerError, HandshakeError, ProtocolError};
 use crate::event::{
-    Cause, ConnectionEvent, Disconnect, Disconnected, Error, Event, Handlers, Handshake, Origin,
-    PeerClose, Ready, Verdict,
+    Binary, Cause, ConnectionEvent, Disconnect, Disconnected, Error, Event, Fragment, Handlers,
+    Handshake, Origin, PeerClose, Ready, Utf8, Verdict,
 };
 use crate::handshake::{Refusal, Request, Upgrade};
-use crate::protocol::{CloseCode, CloseFrame};
+use crate::protocol::{CloseCode, CloseFrame, OpCode};
 
 /// One connection, its handlers and the server's: three disjoint borrows, so that a payload may
 /// lie in the connection's receiver while a handler runs.
@@ -41,12 +41,8 @@ impl Stage<'_> {
         &mut self,
         payload: E::Payload<'_>,
     ) -> Option<Result<E::Output, HandlerError>> {
-        if let Some(newer) = self.core.peers.get_mut(self.slot)?.take_registered() {
-            let own = self.own.get_or_insert_default();
-            let replace = AssertUnwindSafe(|| own.adopt(*newer));
-            if let Err(panic) = catch_unwind(replace) {
-                return Some(Err(HandlerError::from_panic(&*panic)));
-            }
+        if let Err(error) = self.adopt_registered() {
+            return Some(Err(error));
         }
         let own = self
             .own
@@ -61,6 +57,17 @@ impl Stage<'_> {
         // reachable from a handler but through methods that do not panic midway.
         let result = catch_unwind(AssertUnwindSafe(|| handler(&mut conn, payload)));
         Some(result.unwrap_or_else(|panic| Err(HandlerError::from_panic(&*panic))))
+    }
+
+    /// Moves the handlers that were set since the last event into place.
+    fn adopt_registered(&mut self) -> Result<(), HandlerError> {
+        let peer = self.core.peers.get_mut(self.slot);
+        let Some(newer) = peer.and_then(|peer| peer.take_registered()) else {
+            return Ok(());
+        };
+        let own = self.own.get_or_insert_default();
+        let replace = AssertUnwindSafe(|| own.adopt(*newer));
+        catch_unwind(replace).map_err(|panic| HandlerError::from_panic(&*panic))
     }
 
     /// A handler's error is the Perl ancestors' `die`: it ends its connection, never the server.
@@ -210,6 +217,34 @@ impl Stage<'_> {
         drop_caught(self.own.take());
     }
 
+    /// Expands a compressed message and delivers it.
+    pub(super) fn expanded(
+        &mut self,
+        opcode: OpCode,
+        payload: &[u8],
+        room: &mut Vec<u8>,
+    ) -> Result<(), ProtocolError> {
+        let message = self.core.inflate(self.slot, payload, room)?;
+        self.core.stats.messages_in += 1;
+        if opcode == OpCode::Text {
+            let text = simdutf8::basic::from_utf8(message).map_err(|_| ProtocolError::BadUtf8)?;
+            self.emit::<Utf8>(text);
+        } else {
+            self.emit::<Binary>(message);
+        }
+        Ok(())
+    }
+
+    /// Returns whether someone wants large and fragmented messages in pieces.
+    pub(super) fn takes_pieces(&mut self) -> bool {
+        if let Err(error) = self.adopt_registered() {
+            self.handler_failed(error);
+        }
+        let own = self.own.as_deref_mut();
+        own.is_some_and(|own| Fragment::slot(own).is_some())
+            || Fragment::slot(self.handlers).is_some()
+    }
+
     /// Sends a Close frame, unless one was sent.
     fn close(&mut self, code: CloseCode, reason: &str) {
         let peer = self.core.peers.get(self.slot);
@@ -240,6 +275,11 @@ impl Stage<'_> {
             return self.refuse(HandshakeError::OriginRefused, None);
         }
         upgrade.choose_subprotocol(&self.core.config.subprotocols);
+        #[cfg(feature = "deflate")]
+        match self.core.compression.negotiate(&request) {
+            Ok(agreed) => upgrade.set_deflate(agreed),
+            Err(error) => return self.refuse(error, None),
+        }
         let verdict = self.emit::<Handshake>(&mut upgrade);
         if self.is_ending() {
             return;
@@ -259,6 +299,15 @@ impl Stage<'_> {
             (self.core.peers.get_mut(self.slot), upgrade.subprotocol())
         {
             peer.set_subprotocol(name);
+        }
+        #[cfg(feature = "deflate")]
+        if let Some(agreed) = upgrade.deflate() {
+            let Core {
+                peers, compression, ..
+            } = &mut *self.core;
+            if let Some(peer) = peers.get_mut(self.slot) {
+                peer.set_deflate(*agreed, compression);
+            }
         }
         drop(upgrade);
         self.emit::<Ready>(());

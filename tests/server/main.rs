@@ -13,6 +13,8 @@ mod close_handshake;
 mod connection_phases;
 mod counters;
 mod cut_at_once;
+#[cfg(feature = "deflate")]
+mod deflate;
 mod disconnect_by_the_server;
 mod drain;
 mod echo;
@@ -21,6 +23,7 @@ mod examples;
 mod failing_handlers;
 mod fairness;
 mod foreign_poll;
+mod fragments;
 mod half_close;
 mod handlers_never_nest;
 mod handlers_of_one_connection;

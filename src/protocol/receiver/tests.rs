@@ -333,6 +333,8 @@ fn a_large_message_is_expected_after_a_large_one() {
     let bounds = Bounds {
         max_recv_size: 1 << 20,
         max_fragments: 10,
+        compressed: false,
+        pieces: false,
     };
     let mut pool = Pool::default();
     let mut decoder = Decoder::default();

@@ -8,7 +8,7 @@ use super::usual::Usual;
 use super::{Reactor, is_stalled};
 use crate::connection::{NOBODY, Peer, Phase};
 use crate::error::SendError;
-use crate::event::{Binary, Ping, Pong, Utf8, Verdict};
+use crate::event::{Binary, Fragment, Ping, Pong, Utf8, Verdict};
 use crate::handshake;
 use crate::protocol::{Bounds, Header, Message, OpCode};
 use crate::server::stage::Stage;
@@ -143,6 +143,8 @@ impl Reactor {
         let bounds = Bounds {
             max_recv_size: peer.max_recv_size(),
             max_fragments: self.core.config.limits.max_fragments,
+            compressed: false,
+            pieces: false,
         };
         let most = self.buffer.len();
         let mut body = self.pool.take(size);
@@ -349,6 +351,8 @@ impl Reactor {
             let bounds = Bounds {
                 max_recv_size: peer.max_recv_size(),
                 max_fragments: stage.core.config.limits.max_fragments,
+                compressed: peer.is_deflating(),
+                pieces: stage.takes_pieces(),
             };
             let message = match decoder.next(input, bounds) {
                 Ok(Some(message)) => message,
@@ -362,6 +366,20 @@ impl Reactor {
                     return stage.peer_close(frame);
                 }
                 _ if !open => {}
+                Message::Compressed(opcode, payload) => {
+                    let mut room = std::mem::take(&mut stage.core.room);
+                    let result = stage.expanded(opcode, payload, &mut room);
+                    if room.len() <= ROOM_MAX {
+                        stage.core.room = room;
+                    }
+                    if let Err(error) = result {
+                        return stage.fail(error);
+                    }
+                }
+                Message::Piece(piece) => {
+                    stage.core.stats.messages_in += u64::from(piece.last);
+                    stage.emit::<Fragment>(piece);
+                }
                 Message::Text(text) => {
                     stage.core.stats.messages_in += 1;
                     stage.emit::<Utf8>(text);
@@ -389,3 +407,6 @@ impl Reactor {
         }
     }
 }
+
+/// How much memory for what expands is kept from one message to the next, in bytes.
+const ROOM_MAX: usize = 1 << 20;

@@ -1,0 +1,47 @@
+//! permessage-deflate (RFC 7692) without I/O: what is agreed on, and both directions of it.
+//!
+//! A [`DeflateConfig`] answers a client's offers by an [`Agreement`]. A [`Deflater`] compresses
+//! messages, an [`Inflater`] expands them; neither knows frames: a compressed message is sent with
+//! RSV1 set on its first frame, and a [`Receiver`](super::Receiver) that
+//! [allows it](super::Receiver::allow_compressed) hands compressed messages out as
+//! [`Message::Compressed`](super::Message::Compressed).
+//!
+//! ```
+//! use wsloop::protocol::deflate::{DeflateConfig, Deflater, Inflater};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let offers = [&b"permessage-deflate; client_max_window_bits"[..]];
+//! let agreed = DeflateConfig::default().negotiate(offers)?.expect("the offer is a good one");
+//! assert_eq!(agreed.to_string(), "permessage-deflate; server_no_context_takeover");
+//!
+//! let text = "the same again and again, ".repeat(40);
+//! let mut compressed = Vec::new();
+//! let mut deflater = Deflater::new(1, agreed.server_max_window_bits());
+//! assert!(deflater.message(text.as_bytes(), false, &mut compressed));
+//! assert!(compressed.len() < 60);
+//!
+//! let (mut inflater, mut room) = (Inflater::new(), Vec::new());
+//! let message = inflater.message(&compressed, true, 64 << 10, usize::MAX, &mut room)?;
+//! assert_eq!(message, text.as_bytes());
+//! # Ok(())
+//! # }
+//! ```
+
+mod config;
+mod deflater;
+mod inflater;
+mod offer;
+
+pub use config::{Agreement, DeflateConfig};
+pub use deflater::Deflater;
+pub use inflater::Inflater;
+
+/// What every compressed message ends in, and what is left out of it on the wire (RFC 7692, 7.2.1).
+const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
+
+/// The smallest and the largest window, as powers of two. RFC 7692 has 8 as well, but zlib has no
+/// such window for what it compresses.
+pub(crate) const WINDOW_BITS: std::ops::RangeInclusive<u8> = 9..=15;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,197 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::error::ProtocolError;
+
+/// Expands as a peer that keeps what came before, without limits.
+fn expand(inflater: &mut Inflater, bytes: &[u8]) -> Result<Vec<u8>, ProtocolError> {
+    let mut room = Vec::new();
+    inflater
+        .message(bytes, true, 1 << 30, usize::MAX, &mut room)
+        .map(<[u8]>::to_vec)
+}
+
+fn compress(deflater: &mut Deflater, takeover: bool, payload: &[u8]) -> Vec<u8> {
+    let mut out = b"before".to_vec();
+    assert!(deflater.message(payload, takeover, &mut out));
+    assert_eq!(&out[..6], b"before");
+    out.split_off(6)
+}
+
+/// RFC 7692, 7.2.3.
+#[test]
+fn the_examples_of_the_rfc_are_expanded() {
+    let examples: [&[&[u8]]; 6] = [
+        &[b"\xf2\x48\xcd\xc9\xc9\x07\x00"],
+        // Two messages that share a window.
+        &[b"\xf2\x48\xcd\xc9\xc9\x07\x00", b"\xf2\x00\x11\x00\x00"],
+        &[
+            b"\xf2\x48\xcd\xc9\xc9\x07\x00",
+            b"\xf2\x48\xcd\xc9\xc9\x07\x00",
+        ],
+        // A block that is not compressed, one that says it is the last, and two blocks.
+        &[b"\x00\x05\x00\xfa\xff\x48\x65\x6c\x6c\x6f\x00"],
+        &[b"\xf3\x48\xcd\xc9\xc9\x07\x00\x00"],
+        &[b"\xf2\x48\x05\x00\x00\x00\xff\xff\xca\xc9\xc9\x07\x00"],
+    ];
+    for example in examples {
+        let mut inflater = Inflater::new();
+        for message in example {
+            assert_eq!(
+                expand(&mut inflater, message).unwrap(),
+                b"Hello",
+                "{example:x?}"
+            );
+        }
+    }
+    assert_eq!(expand(&mut Inflater::new(), b"\x00"), Ok(Vec::new()));
+}
+
+#[test]
+fn the_example_of_the_rfc_is_made() {
+    let mut deflater = Deflater::new(6, 15);
+    assert_eq!(
+        compress(&mut deflater, true, b"Hello"),
+        b"\xf2\x48\xcd\xc9\xc9\x07\x00"
+    );
+    assert_eq!(
+        compress(&mut deflater, true, b"Hello"),
+        b"\xf2\x00\x11\x00\x00"
+    );
+    assert_eq!(
+        compress(&mut deflater, false, b"Hello"),
+        b"\xf2\x48\xcd\xc9\xc9\x07\x00"
+    );
+    assert_eq!(compress(&mut deflater, false, b""), b"\0");
+    assert_eq!(compress(&mut deflater, true, b""), b"\0");
+    deflater.forget();
+    assert_eq!(
+        compress(&mut deflater, true, b"Hello"),
+        b"\xf2\x48\xcd\xc9\xc9\x07\x00"
+    );
+}
+
+#[test]
+fn a_block_that_is_the_last_may_be_followed_by_others() {
+    let mut inflater = Inflater::new();
+    let last = b"\xf3\x48\xcd\xc9\xc9\x07\x00";
+    let bytes = [&last[..], last, b"\xf2\x48\xcd\xc9\xc9\x07\x00"].concat();
+    assert_eq!(expand(&mut inflater, &bytes).unwrap(), b"HelloHelloHello");
+}
+
+#[test]
+fn a_bomb_costs_its_limit_at_most() {
+    // CVE-2018-1000518 and its kind: a thousand to one.
+    let mut deflater = Deflater::new(9, 15);
+    let bomb = compress(&mut deflater, false, &vec![0; 64 << 20]);
+    assert!(bomb.len() < 70_000, "{}", bomb.len());
+    for limit in [0, 1, 4095, 4096, 65_536, 1 << 20] {
+        let mut room = Vec::new();
+        let error = Inflater::new()
+            .message(&bomb, true, limit, usize::MAX, &mut room)
+            .expect_err("too big");
+        let size = limit as u64 + 1;
+        assert_eq!(error, ProtocolError::MessageTooBig { size, limit });
+        assert!(room.capacity() <= limit + 1, "{}", room.capacity());
+    }
+}
+
+#[test]
+fn the_limit_is_exact_and_the_room_is_used_again() {
+    let mut deflater = Deflater::new(1, 15);
+    let mut inflater = Inflater::new();
+    let mut room = vec![0xee; 100_000];
+    for size in [
+        0, 1, 4095, 4096, 4097, 65_535, 65_536, 65_537, 99_999, 100_000, 100_001,
+    ] {
+        let bytes = compress(&mut deflater, false, &vec![7; size]);
+        let whole = inflater.message(&bytes, false, size, usize::MAX, &mut room);
+        assert!(whole.is_ok_and(|whole| *whole == vec![7; size]), "{size}");
+        if size > 0 {
+            let error = inflater.message(&bytes, false, size - 1, usize::MAX, &mut room);
+            assert!(error.is_err(), "{size}");
+        }
+    }
+}
+
+#[test]
+fn ratios_are_held_to_above_what_is_always_allowed() {
+    let mut deflater = Deflater::new(6, 15);
+    let mut room = Vec::new();
+    let zeros = compress(&mut deflater, false, &vec![0; 65_536]);
+    let mut expand = |bytes: &[u8], ratio| {
+        let result = Inflater::new()
+            .message(bytes, true, usize::MAX, ratio, &mut room)
+            .map(<[u8]>::len);
+        (result, room.capacity())
+    };
+    assert_eq!(expand(&zeros, 1).0, Ok(65_536));
+    let zeros = compress(&mut deflater, false, &vec![0; 10 << 20]);
+    let (result, memory) = expand(&zeros, 100);
+    assert_eq!(result, Err(ProtocolError::RatioTooHigh { limit: 100 }));
+    assert!(memory <= 100 * zeros.len() + 1);
+    assert_eq!(expand(&zeros, 1100).0, Ok(10 << 20));
+}
+
+#[test]
+fn bad_streams_are_refused() {
+    for bad in [
+        &b"\x07"[..],                        // a block of the reserved type
+        b"\x00\x05\x00\xfb\xff\x48",         // a stored block with a wrong length
+        b"\xf2\x00\x11\x00\x00",             // a reference to nothing
+        b"\x04\x00\xff\xff\xff\xff\xff\xff", // impossible code lengths
+    ] {
+        assert_eq!(
+            expand(&mut Inflater::new(), bad),
+            Err(ProtocolError::BadDeflate),
+            "{bad:x?}"
+        );
+    }
+}
+
+/// Texts with much that comes again.
+fn messages() -> impl Strategy<Value = Vec<Vec<u8>>> {
+    let word = prop::sample::select(vec![
+        "{\"id\":",
+        "\"name\":",
+        "harbour",
+        ",",
+        "17",
+        "\u{e9}t\u{e9}",
+        "\n",
+    ]);
+    let text = prop::collection::vec(word, 0..600).prop_map(|words| words.concat().into_bytes());
+    let noise = prop::collection::vec(any::<u8>(), 0..3000);
+    prop::collection::vec(prop_oneof![text, noise], 1..8)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn what_is_compressed_is_expanded(
+        messages in messages(), level in 0u32..=9, bits in 9u8..=15, takeover in any::<bool>()
+    ) {
+        let mut deflater = Deflater::new(level, bits);
+        let (mut inflater, mut room) = (Inflater::new(), Vec::new());
+        for message in messages {
+            let bytes = compress(&mut deflater, takeover, &message);
+            prop_assert!(bytes.len() <= message.len() + message.len() / 8 + 64);
+            let whole = inflater.message(&bytes, takeover, message.len(), usize::MAX, &mut room);
+            prop_assert_eq!(whole.unwrap(), message);
+        }
+    }
+
+    #[test]
+    fn any_bytes_are_taken(
+        bytes in prop::collection::vec(any::<u8>(), 0..2000), more in prop::collection::vec(any::<u8>(), 0..50)
+    ) {
+        let (mut inflater, mut room) = (Inflater::new(), Vec::new());
+        for bytes in [bytes, more] {
+            if let Ok(message) = inflater.message(&bytes, true, 10_000, 50, &mut room) {
+                prop_assert!(message.len() <= 10_000);
+            }
+            prop_assert!(room.capacity() <= 10_001);
+        }
+    }
+}

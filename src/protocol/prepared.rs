@@ -1,0 +1,151 @@
+//! Messages that are framed once for many receivers.
+
+use std::fmt;
+use std::sync::Arc;
+#[cfg(feature = "deflate")]
+use std::sync::OnceLock;
+
+use super::{FrameHead, OpCode};
+
+/// Whether a message is compressed, where permessage-deflate was agreed on; elsewhere it never is.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Compress {
+    /// As the server's `DeflateConfig` says, by the message's kind and size.
+    #[default]
+    Auto,
+    /// In any case.
+    Yes,
+    /// In no case.
+    No,
+}
+
+/// A message framed once, to be sent to many; clones share its bytes.
+///
+/// It is compressed once as well, for each size of window among those whom it is sent to.
+#[derive(Clone)]
+pub struct Prepared {
+    frame: Arc<[u8]>,
+    size: usize,
+    opcode: OpCode,
+    compress: Compress,
+    /// The frame with the message compressed, by bits of window from 9 on; the plain frame where
+    /// that is not larger.
+    #[cfg(feature = "deflate")]
+    deflated: Arc<[OnceLock<Arc<[u8]>>; 7]>,
+}
+
+impl Prepared {
+    /// Frames a text message.
+    pub fn utf8(text: &str) -> Self {
+        Self::new(OpCode::Text, text.as_bytes())
+    }
+
+    /// Frames a binary message.
+    pub fn binary(bytes: &[u8]) -> Self {
+        Self::new(OpCode::Binary, bytes)
+    }
+
+    /// Sets whether it is compressed. Default [`Compress::Auto`].
+    #[must_use]
+    pub fn compress(mut self, compress: Compress) -> Self {
+        self.compress = compress;
+        self
+    }
+
+    /// Returns the payload's size, in bytes.
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
+    /// Returns the frame as it goes over the wire, not compressed.
+    pub fn frame(&self) -> &Arc<[u8]> {
+        &self.frame
+    }
+
+    fn new(opcode: OpCode, payload: &[u8]) -> Self {
+        let head = FrameHead::new(opcode, payload.len());
+        Self {
+            frame: [&head, payload].concat().into(),
+            size: payload.len(),
+            opcode,
+            compress: Compress::Auto,
+            #[cfg(feature = "deflate")]
+            deflated: Arc::default(),
+        }
+    }
+}
+
+#[cfg(feature = "deflate")]
+impl Prepared {
+    pub(crate) fn opcode(&self) -> OpCode {
+        self.opcode
+    }
+
+    pub(crate) fn choice(&self) -> Compress {
+        self.compress
+    }
+
+    /// Returns the frame compressed for a window of `bits`; `deflate` compresses a payload if no one
+    /// asked before. The plain frame where that is not larger.
+    pub(crate) fn deflated(
+        &self,
+        bits: u8,
+        deflate: impl FnOnce(&[u8]) -> Option<Vec<u8>>,
+    ) -> &Arc<[u8]> {
+        let at = usize::from(bits.clamp(9, 15) - 9);
+        self.deflated[at].get_or_init(|| {
+            let payload = self.frame.get(self.frame.len() - self.size..);
+            match deflate(payload.unwrap_or_default()) {
+                Some(bytes) if bytes.len() < self.size => {
+                    let head = FrameHead::new(self.opcode, bytes.len()).compressed();
+                    [&head, &bytes[..]].concat().into()
+                }
+                _ => self.frame.clone(),
+            }
+        })
+    }
+}
+
+impl fmt::Debug for Prepared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Prepared")
+            .field("opcode", &self.opcode)
+            .field("size", &self.size)
+            .field("compress", &self.compress)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prepared_messages_are_frames() {
+        let prepared = Prepared::utf8("hi");
+        assert_eq!(&prepared.frame()[..], b"\x81\x02hi");
+        assert_eq!(prepared.size(), 2);
+        assert_eq!(&Prepared::binary(&[1]).frame()[..], b"\x82\x01\x01");
+    }
+
+    #[test]
+    #[cfg(feature = "deflate")]
+    fn compression_is_done_once_for_each_window() {
+        let prepared = Prepared::utf8(&"a".repeat(200));
+        let mut calls = 0;
+        for bits in [15, 15, 9, 15] {
+            let clone = prepared.clone();
+            let frame = clone.deflated(bits, |payload| {
+                calls += 1;
+                Some(vec![bits, payload.len() as u8])
+            });
+            assert_eq!(frame[..], [0xc1, 2, bits, 200]);
+        }
+        assert_eq!(calls, 2);
+        let frame = prepared.deflated(10, |_| Some(vec![0; 200]));
+        assert_eq!(frame[..4], [0x81, 126, 0, 200], "nothing is won");
+        let frame = prepared.deflated(11, |_| None);
+        assert_eq!(frame[0], 0x81);
+    }
+}

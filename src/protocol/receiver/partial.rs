@@ -1,0 +1,213 @@
+//! What is kept of frames and messages that the input's end cut.
+
+use super::super::assembly::Assembly;
+use super::super::{CloseFrame, Header, OpCode, Utf8Validator, mask};
+use super::{Message, Piece};
+use crate::error::ProtocolError;
+
+pub(super) enum Progress<'b> {
+    Starved,
+    FrameEnd,
+    MessageEnd,
+    /// A part of a message that is handed out in pieces.
+    Piece(Piece<'b>),
+}
+
+/// Everything that is kept of frames and messages that the input's end cut.
+#[derive(Debug, Default)]
+pub(super) struct Partial {
+    /// The beginning of a header.
+    pub(super) head: [u8; Header::MAX_SIZE],
+    pub(super) head_len: u8,
+    /// The frame whose payload is arriving.
+    pub(super) frame: Option<Frame>,
+    /// The payload of a control frame, at most 125 bytes.
+    pub(super) control: Vec<u8>,
+    /// The message whose fragments are arriving.
+    pub(super) kind: Option<OpCode>,
+    pub(super) fragments: usize,
+    pub(super) assembly: Assembly,
+    /// The message is compressed.
+    pub(super) compressed: bool,
+    /// The message is handed out in pieces.
+    pub(super) in_pieces: bool,
+    /// A piece of it was.
+    begun: bool,
+    /// Set while the message is text that is not compressed.
+    pub(super) text: Option<Utf8Validator>,
+    /// How many bytes of the text were checked. What lands is checked when its frame is whole, or
+    /// with the message, so that it is not read twice.
+    pub(super) checked: usize,
+    /// What was handed out, and may be freed now.
+    pub(super) delivered: Option<OpCode>,
+}
+
+impl Partial {
+    /// Starts a frame whose payload did not lie whole in the input, or is a fragment.
+    pub(super) fn begin(&mut self, header: &Header, in_pieces: bool) {
+        self.frame = Some(Frame {
+            opcode: header.opcode,
+            fin: header.fin,
+            key: header.mask.unwrap_or_default(),
+            offset: 0,
+            remaining: header.len,
+        });
+        match header.opcode {
+            OpCode::Close | OpCode::Ping | OpCode::Pong => return,
+            OpCode::Continuation => {}
+            OpCode::Text | OpCode::Binary => {
+                self.kind = Some(header.opcode);
+                self.fragments = 0;
+                self.compressed = header.rsv != 0;
+                self.in_pieces = in_pieces;
+                let text = header.opcode == OpCode::Text && !self.compressed;
+                self.text = text.then(Utf8Validator::default);
+                self.checked = 0;
+            }
+        }
+        self.fragments += 1;
+    }
+
+    /// Takes the frame's payload from `input`.
+    pub(super) fn advance<'b>(
+        &mut self,
+        input: &mut &'b mut [u8],
+    ) -> Result<Progress<'b>, ProtocolError> {
+        let Some(frame) = &mut self.frame else {
+            return Ok(Progress::FrameEnd);
+        };
+        let take = frame.remaining.min(input.len() as u64);
+        if self.in_pieces && !frame.opcode.is_control() {
+            let chunk = split(input, take).unwrap_or_default();
+            frame.unmask(chunk);
+            return self.piece(chunk);
+        }
+        if let Some(chunk) = split(input, take) {
+            let remaining = frame.remaining;
+            frame.unmask(chunk);
+            if frame.opcode.is_control() {
+                self.control.extend_from_slice(chunk);
+            } else {
+                let before = self.assembly.len();
+                if let Some(text) = &mut self.text
+                    && self.checked == before
+                {
+                    text.feed(chunk)?;
+                    self.checked += chunk.len();
+                }
+                self.assembly.push(chunk, remaining);
+            }
+        }
+        if frame.remaining > 0 {
+            return Ok(Progress::Starved);
+        }
+        let (opcode, fin) = (frame.opcode, frame.fin);
+        self.frame = None;
+        if opcode.is_control() {
+            self.delivered = Some(opcode);
+            return Ok(Progress::MessageEnd);
+        }
+        if !fin {
+            let text = self.assembly.as_slice();
+            if let Some(validator) = &mut self.text
+                && let Some(landed) = text.get(self.checked..)
+            {
+                self.checked = text.len();
+                validator.feed(landed)?;
+            }
+            return Ok(Progress::FrameEnd);
+        }
+        // A message of text is checked once more, for a `str` is made of it.
+        self.delivered = self.kind;
+        Ok(Progress::MessageEnd)
+    }
+
+    /// Hands the next bytes of the payload out, unless there are none.
+    fn piece<'b>(&mut self, payload: &'b [u8]) -> Result<Progress<'b>, ProtocolError> {
+        let (Some(frame), Some(opcode)) = (&self.frame, self.kind) else {
+            return Ok(Progress::FrameEnd);
+        };
+        let (ended, last) = (frame.remaining == 0, frame.remaining == 0 && frame.fin);
+        if ended {
+            self.frame = None;
+        }
+        if payload.is_empty() && !last {
+            return Ok(if ended {
+                Progress::FrameEnd
+            } else {
+                Progress::Starved
+            });
+        }
+        if let Some(text) = &mut self.text {
+            text.feed(payload)?;
+            if last {
+                text.finish()?;
+            }
+        }
+        Ok(Progress::Piece(Piece {
+            opcode,
+            payload,
+            first: !std::mem::replace(&mut self.begun, true),
+            last,
+        }))
+    }
+
+    /// Returns what `delivered` names.
+    pub(super) fn message(&self) -> Result<Message<'_>, ProtocolError> {
+        match self.delivered {
+            Some(opcode) if opcode.is_control() => message(opcode, false, &self.control),
+            Some(OpCode::Text) => message(OpCode::Text, self.compressed, self.assembly.as_slice()),
+            _ => message(OpCode::Binary, self.compressed, self.assembly.as_slice()),
+        }
+    }
+}
+
+/// A frame whose payload is arriving.
+#[derive(Debug)]
+pub(super) struct Frame {
+    pub(super) opcode: OpCode,
+    pub(super) fin: bool,
+    key: [u8; 4],
+    /// Bytes of payload already unmasked, modulo four.
+    offset: u8,
+    pub(super) remaining: u64,
+}
+
+impl Frame {
+    /// Unmasks the next bytes of the payload.
+    pub(super) fn unmask(&mut self, bytes: &mut [u8]) {
+        mask::apply(bytes, self.key, usize::from(self.offset));
+        self.offset = (usize::from(self.offset).wrapping_add(bytes.len()) % 4) as u8;
+        self.remaining = self.remaining.saturating_sub(bytes.len() as u64);
+    }
+}
+
+/// Splits `len` bytes off the front of `input`, if it holds as many.
+pub(super) fn split<'b>(input: &mut &'b mut [u8], len: u64) -> Option<&'b mut [u8]> {
+    let len = usize::try_from(len)
+        .ok()
+        .filter(|len| *len <= input.len())?;
+    let (front, rest) = std::mem::take(input).split_at_mut(len);
+    *input = rest;
+    Some(front)
+}
+
+/// Makes a message of a whole payload, unmasked.
+pub(super) fn message(
+    opcode: OpCode,
+    compressed: bool,
+    payload: &[u8],
+) -> Result<Message<'_>, ProtocolError> {
+    if compressed {
+        return Ok(Message::Compressed(opcode, payload));
+    }
+    match opcode {
+        OpCode::Text => simdutf8::basic::from_utf8(payload)
+            .map(Message::Text)
+            .map_err(|_| ProtocolError::BadUtf8),
+        OpCode::Binary | OpCode::Continuation => Ok(Message::Binary(payload)),
+        OpCode::Ping => Ok(Message::Ping(payload)),
+        OpCode::Pong => Ok(Message::Pong(payload)),
+        OpCode::Close => CloseFrame::parse(payload).map(Message::Close),
+    }
+}
