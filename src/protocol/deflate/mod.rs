@@ -27,8 +27,10 @@
 //! # }
 //! ```
 
+mod alone;
 mod config;
 mod deflater;
+mod huffman;
 mod inflater;
 mod offer;
 
