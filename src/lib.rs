@@ -91,7 +91,7 @@ pub use rustls;
 pub use server::{Builder, Server};
 pub use stats::Stats;
 #[cfg(feature = "tls")]
-pub use transport::config_from_pem;
+pub use transport::{Certificates, ClientCertificates, config_from_pem};
 
 /// The README's examples are tests, too.
 #[cfg(doctest)]

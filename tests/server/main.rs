@@ -9,6 +9,8 @@ mod support;
 mod broadcast;
 mod build_errors;
 mod busy_poll;
+mod certificates;
+mod client_certificates;
 mod close_handshake;
 mod connection_phases;
 mod counters;
