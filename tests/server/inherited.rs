@@ -21,6 +21,7 @@ use wsloop::{Place, Server};
 const PLACES: &str = "WSLOOP_TEST_PLACES";
 
 /// The directory with the certificate that it shows, if it is to speak TLS.
+#[cfg(feature = "tls")]
 const CERTIFICATE: &str = "WSLOOP_TEST_CERTIFICATE";
 
 /// What the other process does: it serves, and tells on its standard error where, or why not.
