@@ -53,9 +53,10 @@ pub(super) fn take(name: Option<&str>) -> io::Result<Vec<Inherited>> {
         .collect();
     if wanted.is_empty() {
         let left: Vec<&str> = names.iter().flatten().map(String::as_str).collect();
-        return Err(none(format_args!(
-            "none is left of that name, but of these: {left:?}"
-        )));
+        return Err(match left.is_empty() {
+            true => none("all are taken already"),
+            false => none(format_args!("none has that name, but there are {left:?}")),
+        });
     }
     wanted
         .into_iter()

@@ -68,7 +68,8 @@ impl Place {
     /// the process that they are for in `LISTEN_PID`. Without names all are called `unknown`.
     ///
     /// TCP or Unix, each has to be a stream socket that listens. A socket can be taken once in a
-    /// process, whichever server takes it; the file of a Unix socket stays.
+    /// process, whichever server takes it, and even if it is not built then; the file of a Unix
+    /// socket stays.
     ///
     /// Where `LISTEN_PID` is missing, as with tools that start the process through another, it is
     /// not asked for. [`build`](crate::Builder::build) takes `LISTEN_FDS` and `LISTEN_PID` out of

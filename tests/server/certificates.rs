@@ -5,18 +5,19 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::support;
 use crate::support::temp::TempDir;
-use crate::support::tls::{TlsStream, client, dial};
-use crate::support::{Client, REQUEST, Running};
-use rustls::ClientConfig;
+use crate::support::tls::{TlsStream, client, dial, session};
+use crate::support::{Client, PATIENCE, REQUEST, Running};
 use rustls::client::Resumption;
 use rustls::pki_types::CertificateDer;
+use rustls::{ClientConfig, StreamOwned};
 use wsloop::event::*;
-use wsloop::{BuildError, Certificates, PemProblem};
+use wsloop::{BuildError, Certificates, PemProblem, Place, Server};
 
 /// A certificate in files.
 struct Issued {
@@ -81,9 +82,7 @@ fn refused(config: &Arc<ClientConfig>, name: &str, addr: SocketAddr) -> String {
 
 fn serve(certificates: &Certificates) -> Running {
     let tls = certificates.config();
-    Running::start_on(move || {
-        support::echo(wsloop::Server::builder().listen_tls("127.0.0.1:0", tls))
-    })
+    Running::start_on(move || support::echo(Server::builder().listen_tls("127.0.0.1:0", tls)))
 }
 
 #[test]
@@ -276,7 +275,7 @@ fn handlers_know_the_name_that_was_asked_for() {
     let (sender, log) = support::log();
     let server = Running::start_on(move || {
         let later = sender.clone();
-        wsloop::Server::builder()
+        Server::builder()
             .listen_tls("127.0.0.1:0", tls)
             .listen("127.0.0.1:0")
             .on(Connect, move |conn, ()| {
@@ -294,6 +293,38 @@ fn handlers_know_the_name_that_was_asked_for() {
     let mut plain = Client::connect(server.addrs[1]);
     assert_eq!(plain.request(REQUEST).status, 101);
     log.expect(&["None", "None"]);
+}
+
+#[test]
+fn over_a_unix_socket() {
+    let dir = TempDir::new();
+    let path = dir.path("socket");
+    let issued = issue(&dir, "one", &["localhost"]);
+    let certificates = Certificates::from_pem(&issued.chain, &issued.key).unwrap();
+    let place = Place::unix(&path).mode(0o600).tls(certificates.config());
+    let server = Running::start_on(move || support::echo(Server::builder().listener(place)));
+    let socket = UnixStream::connect(&path).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let session = session(&trusting(&[&issued]), "localhost");
+    let mut client = Client::over(StreamOwned::new(session, socket));
+    client.upgrade();
+    client.expect_alive();
+    drop(client);
+    server.stop();
+}
+
+#[test]
+fn a_server_tells_where_it_speaks_tls() {
+    let dir = TempDir::new();
+    let issued = issue(&dir, "one", &["localhost"]);
+    let certificates = Certificates::from_pem(&issued.chain, &issued.key).unwrap();
+    let server = Server::builder()
+        .listen("127.0.0.1:0")
+        .listen_tls("127.0.0.1:0", certificates.config())
+        .build()
+        .unwrap();
+    let secure: Vec<_> = server.listeners().map(|one| one.is_ssl()).collect();
+    assert_eq!(secure, [false, true]);
 }
 
 #[test]

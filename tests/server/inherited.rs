@@ -142,9 +142,7 @@ fn all_of_them_tcp_and_unix() {
     process.expect(&format!("listening on {addr}"));
     process.expect(&format!("listening on unix:{}", path.display()));
     process.expect("left in the environment: [false, false]");
-    process.expect(
-        "again: cannot listen on inherited sockets: none is left of that name, but of these: []",
-    );
+    process.expect("again: cannot listen on inherited sockets: all are taken already");
     expect_echo(early);
     expect_echo(Client::connect(addr));
     let stream = UnixStream::connect(&path).unwrap();
@@ -181,8 +179,9 @@ fn those_of_one_name_leave_the_others() {
 #[test]
 fn a_name_that_is_not_there_or_taken() {
     let vars = [("LISTEN_FDS", "1"), ("LISTEN_FDNAMES", "web")];
-    Process::start("chat", vec![tcp().0], &vars).expect_refusal(r#"but of these: ["web"]"#);
-    Process::start("web,web", vec![tcp().0], &vars).expect_refusal("none is left of that name");
+    Process::start("chat", vec![tcp().0], &vars)
+        .expect_refusal(r#"none has that name, but there are ["web"]"#);
+    Process::start("web,web", vec![tcp().0], &vars).expect_refusal("taken already");
     // Without names all are called so.
     let unnamed = [("LISTEN_FDS", "1")];
     Process::start("web", vec![tcp().0], &unnamed).expect_refusal(r#"["unknown"]"#);
