@@ -14,7 +14,7 @@ mod common;
 
 use std::hint::black_box;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
 
@@ -231,7 +231,7 @@ impl Loopback {
         // Deadlines are on, and none comes while it is counted.
         let hour = Duration::from_secs(3600);
         let mut server = Server::builder()
-            .listener(listener.into())
+            .listener(TcpListener::from(listener))
             .handshake_timeout(hour)
             .silence_max(hour)
             .on(Utf8, |conn, text| conn.send_utf8(text))

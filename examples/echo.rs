@@ -4,8 +4,9 @@
 //! cargo run --release --example echo [ADDRESS]
 //! ```
 //!
-//! The address is `127.0.0.1:9001` unless given; `unix:PATH` listens on a Unix socket. To try it,
-//! open the console of a browser:
+//! The address is `127.0.0.1:9001` unless given; `unix:PATH` listens on a Unix socket, and
+//! `inherited` on what systemd hands over (`systemd-socket-activate -l 9001 .../echo inherited`). To
+//! try it, open the console of a browser:
 //!
 //! ```text
 //! ws = new WebSocket("ws://127.0.0.1:9001/")
@@ -28,6 +29,7 @@ fn main() -> wsloop::Result<()> {
         .unwrap_or_else(|| "127.0.0.1:9001".into());
     let builder = match address.strip_prefix("unix:") {
         Some(path) => Server::builder().listen_unix(path),
+        None if address == "inherited" => Server::builder().listen_inherited(),
         None => Server::builder().listen(address.as_str()),
     };
     let mut server = builder
@@ -39,7 +41,8 @@ fn main() -> wsloop::Result<()> {
         .on(Binary, |conn, data| conn.send_binary(data))
         .build()?;
     // With port 0 the kernel picked one.
-    let bound = server.local_addr().map(|addr| addr.to_string());
-    eprintln!("listening on {}", bound.unwrap_or(address));
+    for listener in server.listeners() {
+        eprintln!("listening on {listener}");
+    }
     server.start()
 }

@@ -87,8 +87,21 @@ pub(crate) struct Config {
     /// permessage-deflate, if it is on.
     #[cfg(feature = "deflate")]
     pub(crate) deflate: Option<crate::protocol::deflate::DeflateConfig>,
+    /// The time without traffic after which the kernel probes the peer (SO_KEEPALIVE). Zero is off.
+    pub(crate) keepalive: Duration,
+    /// How much the kernel holds for a connection.
+    pub(crate) buffers: Buffers,
     /// The subprotocols that the server speaks, the one it likes best first.
     pub(crate) subprotocols: Vec<String>,
+}
+
+/// The sizes of a socket's buffers in the kernel, in bytes. Zero leaves it to the system.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Buffers {
+    /// SO_RCVBUF.
+    pub(crate) recv: usize,
+    /// SO_SNDBUF.
+    pub(crate) send: usize,
 }
 
 impl Config {
@@ -123,6 +136,8 @@ impl Default for Config {
             nodelay: true,
             #[cfg(feature = "deflate")]
             deflate: None,
+            keepalive: Duration::ZERO,
+            buffers: Buffers::default(),
             subprotocols: Vec::new(),
         }
     }

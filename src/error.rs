@@ -411,7 +411,7 @@ pub enum BuildError {
     NoListener,
     /// A file with a certificate chain or a private key cannot be used.
     Pem {
-        /// The file, as given to `config_from_pem`.
+        /// The file, as it was given.
         path: PathBuf,
         /// What is wrong with it.
         problem: PemProblem,
@@ -458,6 +458,8 @@ pub enum PemProblem {
     Unreadable(io::Error),
     /// The PEM is in order, but TLS cannot use what it holds.
     Unusable(Box<dyn std::error::Error + Send + Sync>),
+    /// The certificate is not for the name that it was given for, or that is no name.
+    WrongName,
 }
 
 impl fmt::Display for PemProblem {
@@ -470,6 +472,7 @@ impl fmt::Display for PemProblem {
             Self::NoKey => f.write_str("no private key in the file"),
             Self::Unreadable(error) => write!(f, "cannot read the file: {error}"),
             Self::Unusable(error) => write!(f, "not usable for tls: {error}"),
+            Self::WrongName => f.write_str("the certificate is not for that name"),
         }
     }
 }
@@ -479,7 +482,11 @@ impl std::error::Error for PemProblem {
         match self {
             Self::Malformed(source) | Self::Unusable(source) => Some(&**source),
             Self::Unreadable(source) => Some(source),
-            Self::EncryptedKey | Self::Mismatch | Self::NoCertificate | Self::NoKey => None,
+            Self::EncryptedKey
+            | Self::Mismatch
+            | Self::NoCertificate
+            | Self::NoKey
+            | Self::WrongName => None,
         }
     }
 }

@@ -88,10 +88,10 @@ pub use protocol::{CloseCode, CloseFrame, Compress, OpCode, Prepared};
 /// The version of rustls that [`Builder::listen_tls`] takes its configuration from.
 #[cfg(feature = "tls")]
 pub use rustls;
-pub use server::{Builder, Server};
+pub use server::{Builder, Listening, Place, Server};
 pub use stats::Stats;
 #[cfg(feature = "tls")]
-pub use transport::config_from_pem;
+pub use transport::{Certificates, ClientCertificates, config_from_pem};
 
 /// The README's examples are tests, too.
 #[cfg(doctest)]

@@ -352,6 +352,20 @@ impl<'s> Connection<'s> {
         self.peer().transport.is_secure()
     }
 
+    /// Returns the certificates that the peer showed in the TLS handshake, its own first, each as
+    /// DER (X.509); none if it showed none or was not asked, see `ClientCertificates`. They were
+    /// found good when it came. Known from the `Origin` event on.
+    pub fn peer_certificates(&self) -> impl Iterator<Item = &[u8]> {
+        self.peer().transport.peer_certificates()
+    }
+
+    /// Returns the name that the peer asked for in the TLS handshake (SNI, RFC 6066, 3), in lower
+    /// case, and so the one whose certificate it was shown. The `Host` header may say another.
+    /// Known from the `Origin` event on; `None` without TLS, and for a client that does not say.
+    pub fn server_name(&self) -> Option<&str> {
+        self.peer().transport.server_name()
+    }
+
     /// Returns the size of the largest message accepted, in bytes.
     pub fn max_recv_size(&self) -> usize {
         self.peer().max_recv_size

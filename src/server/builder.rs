@@ -1,17 +1,17 @@
 //! The builder: every setting of a server.
 
+mod sockets;
+
 use std::fmt;
-use std::io;
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
-use std::path::{Path, PathBuf};
+use std::net::ToSocketAddrs;
+use std::path::Path;
 use std::time::Duration;
 
 use super::Server;
-use super::listener::Listener;
+use super::place::Place;
 use crate::config::{Config, SlowConsumer};
 use crate::error::{BuildError, Result};
 use crate::event::{Event, Handlers, Outcome};
-use crate::transport::TlsConfig;
 
 /// The settings of a server: where it listens, what it allows, and its handlers.
 ///
@@ -21,60 +21,50 @@ use crate::transport::TlsConfig;
 pub struct Builder {
     config: Config,
     handlers: Handlers,
-    listen: Vec<Listen>,
-}
-
-/// A place to listen on, as the builder was given it.
-struct Listen {
-    /// How it was named, for errors.
-    name: String,
-    place: Place,
-    tls: Option<TlsConfig>,
-}
-
-enum Place {
-    Addrs(io::Result<Vec<SocketAddr>>),
-    Path(PathBuf),
-    Socket(TcpListener),
+    places: Vec<Place>,
 }
 
 impl Builder {
     /// Listens on a TCP address, IPv4 or IPv6: `"127.0.0.1:8080"`, `"[::1]:8080"`,
-    /// `("0.0.0.0", 8080)`, a [`SocketAddr`]. Port 0 lets the kernel pick one. May be called
-    /// several times; a name with several addresses is listened on at each that this machine has.
+    /// `("0.0.0.0", 8080)`, a [`SocketAddr`](std::net::SocketAddr). Port 0 lets the kernel pick one.
+    /// May be called several times; a name with several addresses is listened on at each that this
+    /// machine has.
     pub fn listen(self, addr: impl ToSocketAddrs + fmt::Debug) -> Self {
-        self.listen_at(addr, None)
+        self.listener(Place::tcp(addr))
     }
 
     /// Listens on a TCP address for TLS.
     ///
-    /// [`config_from_pem`](crate::config_from_pem) makes a configuration from files.
+    /// [`config_from_pem`](crate::config_from_pem) makes a configuration from files, and
+    /// [`Certificates`](crate::Certificates) makes one whose certificates can be replaced.
     #[cfg(feature = "tls")]
     pub fn listen_tls(
         self,
         addr: impl ToSocketAddrs + fmt::Debug,
         tls: std::sync::Arc<rustls::ServerConfig>,
     ) -> Self {
-        self.listen_at(addr, Some(tls))
+        self.listener(Place::tcp(addr).tls(tls))
     }
 
     /// Listens on a Unix socket. A socket that a dead server left there is replaced; the file is
     /// removed when the listener closes.
     pub fn listen_unix(self, path: impl AsRef<Path>) -> Self {
-        let path = path.as_ref();
-        self.add(
-            path.display().to_string(),
-            Place::Path(path.to_owned()),
-            None,
-        )
+        self.listener(Place::unix(path))
     }
 
-    /// Listens on a socket that listens already. It is made non-blocking.
-    pub fn listener(self, listener: TcpListener) -> Self {
-        let name = listener
-            .local_addr()
-            .map_or_else(|_| "socket".into(), |addr| addr.to_string());
-        self.add(name, Place::Socket(listener), None)
+    /// Listens on all sockets that the process was started with, by systemd for instance, and that
+    /// no one has taken yet; see [`Place::inherited`], which takes them by name.
+    pub fn listen_inherited(self) -> Self {
+        self.listener(Place::all_inherited())
+    }
+
+    /// Listens at a [`Place`], which the methods above are short for: a socket that listens already
+    /// (a [`TcpListener`](std::net::TcpListener) or
+    /// [`UnixListener`](std::os::unix::net::UnixListener), which is made non-blocking), or an
+    /// address or a path with settings of its own.
+    pub fn listener(mut self, place: impl Into<Place>) -> Self {
+        self.places.push(place.into());
+        self
     }
 
     /// Registers the server's handler for an event; a second one replaces the first. A handler
@@ -285,35 +275,6 @@ impl Builder {
         self
     }
 
-    /// Sets the length of the kernel's queue of connections that wait to be accepted. Default
-    /// 4,096; the kernel has a limit of its own (`net.core.somaxconn`).
-    pub fn listen_backlog(mut self, connections: u32) -> Self {
-        self.config.backlog = i32::try_from(connections).unwrap_or(i32::MAX);
-        self
-    }
-
-    /// Sets whether other sockets that allow it as well may listen on the same TCP addresses
-    /// (SO_REUSEPORT), those of the same user only. Default false: an address in use is an error,
-    /// and that is how a server which was started twice is noticed.
-    ///
-    /// It is for several servers over one address, one for each thread: Linux spreads the clients
-    /// over them by a hash of both addresses (socket(7)), evenly when there are many, whatever
-    /// each server has to do. Other systems may give all to one. A client that one of them has
-    /// not accepted when it ends is reset.
-    ///
-    /// For what the builder binds; a socket given to [`listener`](Self::listener) and Unix sockets
-    /// are not concerned. Where the system has no such option, [`build`](Self::build) fails.
-    pub fn reuse_port(mut self, reuse: bool) -> Self {
-        self.config.reuse_port = reuse;
-        self
-    }
-
-    /// Sets whether Nagle's algorithm is off (TCP_NODELAY). Default true: replies never wait.
-    pub fn nodelay(mut self, nodelay: bool) -> Self {
-        self.config.nodelay = nodelay;
-        self
-    }
-
     /// Sets whether each connection keeps its request, with all headers, for as long as it lives.
     /// Default false: it is dropped after `Ready`, and `origin`, `request_uri` and `subprotocol`
     /// are what remains. A browser's request is about 2 KiB of memory.
@@ -332,20 +293,15 @@ impl Builder {
         let Self {
             config,
             handlers,
-            listen,
+            places,
         } = self;
         check(&config)?;
-        if listen.is_empty() {
+        if places.is_empty() {
             return Err(BuildError::NoListener.into());
         }
         let mut listeners = Vec::new();
-        for Listen { name, place, tls } in listen {
-            place
-                .open(&config, tls, &mut listeners)
-                .map_err(|source| BuildError::Listen {
-                    address: name,
-                    source,
-                })?;
+        for place in places {
+            place.open(&config, &mut listeners)?;
         }
         if !config.busy_poll.is_zero()
             && let Some(error) = listeners
@@ -356,17 +312,6 @@ impl Builder {
         }
         Server::new(config, handlers, listeners)
     }
-
-    fn listen_at(self, addr: impl ToSocketAddrs + fmt::Debug, tls: Option<TlsConfig>) -> Self {
-        let addrs = addr.to_socket_addrs().map(Iterator::collect);
-        let name = format!("{addr:?}").trim_matches('"').to_owned();
-        self.add(name, Place::Addrs(addrs), tls)
-    }
-
-    fn add(mut self, name: String, place: Place, tls: Option<TlsConfig>) -> Self {
-        self.listen.push(Listen { name, place, tls });
-        self
-    }
 }
 
 impl fmt::Debug for Builder {
@@ -374,39 +319,6 @@ impl fmt::Debug for Builder {
         f.debug_struct("Builder")
             .field("config", &self.config)
             .finish_non_exhaustive()
-    }
-}
-
-impl Place {
-    /// Opens the listeners of one place.
-    fn open(
-        self,
-        config: &Config,
-        tls: Option<TlsConfig>,
-        listeners: &mut Vec<Listener>,
-    ) -> io::Result<()> {
-        match self {
-            Self::Socket(socket) => listeners.push(Listener::adopt(socket, tls, config)?),
-            Self::Path(path) => listeners.push(Listener::bind_unix(&path, tls, config)?),
-            Self::Addrs(addrs) => {
-                let before = listeners.len();
-                let mut failed = io::Error::from(io::ErrorKind::AddrNotAvailable);
-                for addr in addrs? {
-                    match Listener::bind_tcp(addr, tls.clone(), config) {
-                        Ok(listener) => listeners.push(listener),
-                        // A name may stand for an address that this machine lacks, such as ::1.
-                        Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {
-                            failed = error;
-                        }
-                        Err(error) => return Err(error),
-                    }
-                }
-                if listeners.len() == before {
-                    return Err(failed);
-                }
-            }
-        }
-        Ok(())
     }
 }
 

@@ -1,16 +1,18 @@
 //! Listening sockets, and what happens when descriptors run out.
 
+use std::fs::{self, Permissions};
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdTcpListener};
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mio::net::{TcpListener, UnixListener};
-use socket2::{Domain, Protocol, SockAddr, SockRef, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, TcpKeepalive, Type};
 
-use crate::config::Config;
+use crate::config::{Buffers, Config};
 use crate::transport::{Socket, TlsConfig, Transport};
 
 /// A listening socket.
@@ -27,8 +29,15 @@ pub(super) struct Listener {
 
 enum ListenSocket {
     Tcp(TcpListener),
-    /// The path is removed when the listener closes, if the file is still this one.
-    Unix(UnixListener, PathBuf, FileId),
+    Unix {
+        socket: UnixListener,
+        path: Option<PathBuf>,
+        /// What was bound here. It is removed when the listener closes, if the file is still this
+        /// one.
+        file: Option<FileId>,
+        /// Accepted sockets do not inherit them.
+        buffers: Buffers,
+    },
 }
 
 /// What accepting came to.
@@ -43,6 +52,7 @@ pub(super) enum Accepting {
 impl Listener {
     pub(super) fn bind_tcp(
         addr: SocketAddr,
+        only_v6: Option<bool>,
         tls: Option<TlsConfig>,
         config: &Config,
     ) -> io::Result<Self> {
@@ -50,23 +60,41 @@ impl Listener {
         let socket = socket2::Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
         // A restarted server gets its port back from connections in TIME_WAIT.
         socket.set_reuse_address(true)?;
+        if let Some(only) = only_v6.filter(|_| addr.is_ipv6()) {
+            socket.set_only_v6(only)?;
+        }
         if config.reuse_port {
             reuse_port(&socket)?;
         }
+        // tcp(7): "the socket buffer size must be set prior to the listen(2) or connect(2) calls in
+        // order to have it take effect", since the window's scale follows from it.
+        set_buffers(&SockRef::from(&socket), config.buffers)?;
         socket.bind(&addr.into())?;
         socket.listen(config.backlog)?;
-        Self::adopt(socket.into(), tls, config)
+        Self::tcp(socket.into(), tls, config)
     }
 
     /// Takes a socket that listens already.
-    pub(super) fn adopt(
+    pub(super) fn adopt_tcp(
         listener: StdTcpListener,
         tls: Option<TlsConfig>,
         config: &Config,
     ) -> io::Result<Self> {
+        check_listening(&SockRef::from(&listener))?;
+        set_buffers(&SockRef::from(&listener), config.buffers)?;
+        Self::tcp(listener, tls, config)
+    }
+
+    fn tcp(listener: StdTcpListener, tls: Option<TlsConfig>, config: &Config) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
-        // Accepted sockets inherit it, which saves a system call for each.
-        SockRef::from(&listener).set_tcp_nodelay(config.nodelay)?;
+        // Accepted sockets inherit these, which saves a system call for each.
+        let socket = SockRef::from(&listener);
+        socket.set_tcp_nodelay(config.nodelay)?;
+        if !config.keepalive.is_zero() {
+            // The kernel counts in whole seconds, and Linux up to 32,767.
+            let time = config.keepalive.clamp(KEEPALIVE_MIN, KEEPALIVE_MAX);
+            socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(time))?;
+        }
         Ok(Self::new(
             ListenSocket::Tcp(TcpListener::from_std(listener)),
             tls,
@@ -75,27 +103,58 @@ impl Listener {
 
     pub(super) fn bind_unix(
         path: &Path,
+        mode: Option<u32>,
         tls: Option<TlsConfig>,
         config: &Config,
     ) -> io::Result<Self> {
         // A socket that nobody listens on was left behind by a server that died. Connecting to
         // any other file is refused as well.
-        if std::fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket()) {
+        if fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket()) {
             let probe = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
             probe.set_nonblocking(true)?;
             let refused = probe.connect(&SockAddr::unix(path)?);
             if refused.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
-                std::fs::remove_file(path)?;
+                fs::remove_file(path)?;
             }
         }
         let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
-        socket.bind(&SockAddr::unix(path)?)?;
-        socket.listen(config.backlog)?;
         socket.set_nonblocking(true)?;
-        let listener = UnixListener::from_std(OwnedFd::from(socket).into());
-        let id = file_id(path).unwrap_or_default();
+        socket.bind(&SockAddr::unix(path)?)?;
+        // From here on the file is removed when something fails.
+        let listener = Self::new(
+            ListenSocket::Unix {
+                socket: UnixListener::from_std(OwnedFd::from(socket).into()),
+                path: Some(path.to_owned()),
+                file: file_id(path).ok(),
+                buffers: config.buffers,
+            },
+            tls,
+        );
+        // Before the socket listens: until then connecting is refused (connect(2)), so nobody comes
+        // in by what the umask allowed.
+        if let Some(mode) = mode {
+            fs::set_permissions(path, Permissions::from_mode(mode))?;
+        }
+        SockRef::from(&listener.socket()).listen(config.backlog)?;
+        Ok(listener)
+    }
+
+    /// Takes a Unix socket that listens already. Its file is left to whoever made it.
+    pub(super) fn adopt_unix(
+        listener: StdUnixListener,
+        tls: Option<TlsConfig>,
+        config: &Config,
+    ) -> io::Result<Self> {
+        check_listening(&SockRef::from(&listener))?;
+        listener.set_nonblocking(true)?;
+        let addr = listener.local_addr()?;
         Ok(Self::new(
-            ListenSocket::Unix(listener, path.to_owned(), id),
+            ListenSocket::Unix {
+                socket: UnixListener::from_std(listener),
+                path: addr.as_pathname().map(Path::to_owned),
+                file: None,
+                buffers: config.buffers,
+            },
             tls,
         ))
     }
@@ -117,7 +176,7 @@ impl Listener {
     ) -> io::Result<()> {
         match &mut self.socket {
             ListenSocket::Tcp(socket) => registry.register(socket, token, mio::Interest::READABLE),
-            ListenSocket::Unix(socket, ..) => {
+            ListenSocket::Unix { socket, .. } => {
                 registry.register(socket, token, mio::Interest::READABLE)
             }
         }
@@ -128,7 +187,7 @@ impl Listener {
     pub(super) fn busy_poll(&self, time: Duration) -> io::Result<()> {
         match &self.socket {
             ListenSocket::Tcp(socket) => busy_poll(&SockRef::from(socket), time),
-            ListenSocket::Unix(..) => Ok(()),
+            ListenSocket::Unix { .. } => Ok(()),
         }
     }
 
@@ -136,7 +195,26 @@ impl Listener {
     pub(super) fn local_addr(&self) -> Option<SocketAddr> {
         match &self.socket {
             ListenSocket::Tcp(socket) => socket.local_addr().ok(),
-            ListenSocket::Unix(..) => None,
+            ListenSocket::Unix { .. } => None,
+        }
+    }
+
+    /// Returns the path that is listened on; `None` for TCP, and for a Unix socket without one.
+    pub(super) fn path(&self) -> Option<&Path> {
+        match &self.socket {
+            ListenSocket::Tcp(_) => None,
+            ListenSocket::Unix { path, .. } => path.as_deref(),
+        }
+    }
+
+    pub(super) fn is_secure(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    pub(super) fn socket(&self) -> BorrowedFd<'_> {
+        match &self.socket {
+            ListenSocket::Tcp(socket) => socket.as_fd(),
+            ListenSocket::Unix { socket, .. } => socket.as_fd(),
         }
     }
 
@@ -147,9 +225,14 @@ impl Listener {
                 ListenSocket::Tcp(socket) => socket
                     .accept()
                     .map(|(socket, addr)| (Socket::Tcp(socket), Some(addr))),
-                ListenSocket::Unix(socket, ..) => socket
-                    .accept()
-                    .map(|(socket, _)| (Socket::Unix(socket), None)),
+                ListenSocket::Unix {
+                    socket, buffers, ..
+                } => socket.accept().map(|(socket, _)| {
+                    if let Err(error) = set_buffers(&SockRef::from(&socket), *buffers) {
+                        log::debug!("a connection keeps the system's buffer sizes: {error}");
+                    }
+                    (Socket::Unix(socket), None)
+                }),
             };
             let error = match result {
                 Ok((socket, addr)) => {
@@ -197,11 +280,12 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        if let ListenSocket::Unix(_, path, id) = &self.socket
-            && file_id(path).is_ok_and(|now| now == *id)
+        if let ListenSocket::Unix { path, file, .. } = &self.socket
+            && let (Some(path), Some(file)) = (path, file)
+            && file_id(path).is_ok_and(|now| now == *file)
         {
             // Whoever listens there next makes it anew.
-            let _ = std::fs::remove_file(path);
+            let _ = fs::remove_file(path);
         }
     }
 }
@@ -230,13 +314,47 @@ fn busy_poll(_: &SockRef<'_>, _: Duration) -> io::Result<()> {
     Ok(())
 }
 
+/// Sets how much the kernel holds for a connection each way, as far as that is wanted.
+fn set_buffers(socket: &SockRef<'_>, buffers: Buffers) -> io::Result<()> {
+    // The kernel's number is an `int`.
+    let most = |bytes: usize| bytes.min(i32::MAX as usize);
+    if buffers.recv > 0 {
+        socket.set_recv_buffer_size(most(buffers.recv))?;
+    }
+    if buffers.send > 0 {
+        socket.set_send_buffer_size(most(buffers.send))?;
+    }
+    Ok(())
+}
+
+/// Tells a socket that only looks like a listener: accepting from it would fail forever.
+#[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
+fn check_listening(socket: &SockRef<'_>) -> io::Result<()> {
+    match socket.is_listener()? {
+        true => Ok(()),
+        false => Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "the socket does not listen",
+        )),
+    }
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
+fn check_listening(_: &SockRef<'_>) -> io::Result<()> {
+    Ok(())
+}
+
 /// What tells a file from another of the same name: its device and inode.
 type FileId = (u64, u64);
 
 fn file_id(path: &Path) -> io::Result<FileId> {
-    std::fs::symlink_metadata(path).map(|file| (file.dev(), file.ino()))
+    fs::symlink_metadata(path).map(|file| (file.dev(), file.ino()))
 }
 
 /// The first and the longest pause, in milliseconds.
 const PAUSE_MIN: u64 = 50;
 const PAUSE_MAX: u64 = 1000;
+
+/// What the kernel takes for the time before the first keep-alive probe.
+const KEEPALIVE_MIN: Duration = Duration::from_secs(1);
+const KEEPALIVE_MAX: Duration = Duration::from_secs(32_767);

@@ -1,7 +1,10 @@
 //! The server: listeners, the poll loop, ticks, other threads, shutdown.
 
 mod builder;
+mod inherited;
 mod listener;
+mod listening;
+mod place;
 mod reactor;
 mod stage;
 mod timers;
@@ -19,6 +22,8 @@ use std::time::{Duration, Instant};
 use mio::{Events, Poll, Token};
 
 pub use builder::Builder;
+pub use listening::Listening;
+pub use place::Place;
 
 use self::listener::{Accepting, Listener};
 use self::reactor::{News, Reactor, connection_tag};
@@ -159,6 +164,12 @@ impl Server {
             .iter()
             .filter_map(Listener::local_addr)
             .collect()
+    }
+
+    /// Returns all listeners, in the order they were given: TCP addresses and Unix sockets. None
+    /// are left when the server goes down.
+    pub fn listeners(&self) -> impl ExactSizeIterator<Item = Listening<'_>> {
+        self.listeners.iter().map(Listening)
     }
 
     /// Returns what the server has counted.

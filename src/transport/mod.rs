@@ -6,6 +6,8 @@
 mod socket;
 
 #[cfg(feature = "tls")]
+mod certificates;
+#[cfg(feature = "tls")]
 mod pem;
 #[cfg(feature = "tls")]
 mod tls;
@@ -16,6 +18,8 @@ mod tls;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::os::fd::BorrowedFd;
 
+#[cfg(feature = "tls")]
+pub use certificates::{Certificates, ClientCertificates};
 #[cfg(feature = "tls")]
 pub use pem::config_from_pem;
 pub(crate) use socket::Socket;
@@ -181,6 +185,25 @@ impl Transport {
         match self {
             Self::Plain(_) => false,
             Self::Secure(_, session) => session.is_handshaking(),
+        }
+    }
+
+    /// Returns the certificates that the peer showed, its own first, as DER; none before the TLS
+    /// handshake is done.
+    pub(crate) fn peer_certificates(&self) -> impl Iterator<Item = &[u8]> {
+        self.session().into_iter().flat_map(Tls::peer_certificates)
+    }
+
+    /// Returns the name that the peer asked for (SNI), if it did.
+    pub(crate) fn server_name(&self) -> Option<&str> {
+        self.session()?.server_name()
+    }
+
+    /// Returns the TLS session once it is up.
+    fn session(&self) -> Option<&Tls> {
+        match self {
+            Self::Secure(_, session) if !session.is_handshaking() => Some(session),
+            _ => None,
         }
     }
 

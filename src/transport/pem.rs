@@ -4,10 +4,12 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{ServerConfig, WantsServerCert};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{ConfigBuilder, WantsVerifier};
 
 use crate::error::{BuildError, PemProblem};
 
@@ -17,8 +19,10 @@ use crate::error::{BuildError, PemProblem};
 /// encrypted, and may stand in the same file. Sections of other kinds are skipped.
 ///
 /// The configuration has rustls' safe defaults (TLS 1.3 and 1.2, aws-lc-rs), asks for no client
-/// certificate and offers the protocol `http/1.1` (RFC 7301). What else a server may need is a
-/// change to a clone of it, or a [`ServerConfig`] built by hand.
+/// certificate and offers the protocol `http/1.1` (RFC 7301).
+/// [`Certificates`](crate::Certificates) does more: several of them, by name, which can be replaced,
+/// and certificates of the clients. What else a server may need is a change to a clone of the
+/// configuration, or a [`ServerConfig`] built by hand.
 ///
 /// # Errors
 ///
@@ -37,25 +41,51 @@ pub fn config_from_pem(
     certificates: impl AsRef<Path>,
     key: impl AsRef<Path>,
 ) -> Result<Arc<ServerConfig>, BuildError> {
-    let (chain_path, key_path) = (certificates.as_ref(), key.as_ref());
-    let chain = read_chain(chain_path).map_err(|problem| at(chain_path, problem))?;
-    let key = read_key(key_path).map_err(|problem| at(key_path, problem))?;
+    let certificate = certified_key(certificates.as_ref(), key.as_ref())?;
+    let config = defaults()
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(certificate)));
+    Ok(Arc::new(with_alpn(config)))
+}
 
+/// A configuration that lacks only the certificates.
+pub(super) type WantsCertificate = ConfigBuilder<ServerConfig, WantsServerCert>;
+
+/// Begins a configuration with the versions and algorithms that rustls deems safe.
+pub(super) fn defaults() -> ConfigBuilder<ServerConfig, WantsVerifier> {
     // Named here, so that what another crate installs for the whole process changes nothing.
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let mut config = ServerConfig::builder_with_provider(provider)
+    ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
-        .map(|builder| builder.with_no_client_auth())
-        .and_then(|builder| builder.with_single_cert(chain, key))
-        .map_err(|error| match error {
-            rustls::Error::InconsistentKeys(_) => at(key_path, PemProblem::Mismatch),
-            rustls::Error::InvalidCertificate(_) => at(chain_path, unusable(error)),
-            _ => at(key_path, unusable(error)),
-        })?;
+        .expect("the provider has suites for both versions")
+}
+
+/// Offers the protocol that carries WebSocket's opening handshake.
+pub(super) fn with_alpn(mut config: ServerConfig) -> ServerConfig {
     // RFC 7301, 3.2: a server that shares no protocol with what the client offers must refuse it.
     // Browsers offer `http/1.1` for a WebSocket; a client that offers nothing is served as well.
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
+    config
+}
+
+/// Reads a certificate chain and its key, and holds them against each other.
+pub(super) fn certified_key(
+    chain_path: &Path,
+    key_path: &Path,
+) -> Result<CertifiedKey, BuildError> {
+    let chain = chain(chain_path)?;
+    let key = read_key(key_path).map_err(|problem| at(key_path, problem))?;
+    CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider()).map_err(
+        |error| match error {
+            rustls::Error::InconsistentKeys(_) => at(key_path, PemProblem::Mismatch),
+            rustls::Error::InvalidCertificate(_) => at(chain_path, unusable(error)),
+            _ => at(key_path, unusable(error)),
+        },
+    )
+}
+
+/// Reads the certificates of a file, one at least.
+pub(super) fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, BuildError> {
+    read_chain(path).map_err(|problem| at(path, problem))
 }
 
 fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, PemProblem> {
@@ -88,7 +118,7 @@ fn contains(text: &[u8], phrase: &[u8]) -> bool {
     text.windows(phrase.len()).any(|window| window == phrase)
 }
 
-fn at(path: &Path, problem: PemProblem) -> BuildError {
+pub(super) fn at(path: &Path, problem: PemProblem) -> BuildError {
     BuildError::Pem {
         path: path.to_owned(),
         problem,
@@ -99,7 +129,7 @@ fn malformed(error: pem::Error) -> PemProblem {
     PemProblem::Malformed(Box::new(error))
 }
 
-fn unusable(error: rustls::Error) -> PemProblem {
+pub(super) fn unusable(error: rustls::Error) -> PemProblem {
     PemProblem::Unusable(Box::new(error))
 }
 

@@ -56,6 +56,17 @@ impl Tls {
         self.session.is_handshaking()
     }
 
+    /// Returns the certificates that the client showed and that were found good, its own first.
+    pub(super) fn peer_certificates(&self) -> impl Iterator<Item = &[u8]> {
+        let chain = self.session.peer_certificates().unwrap_or_default();
+        chain.iter().map(|certificate| &**certificate)
+    }
+
+    /// Returns the name that the client asked for (RFC 6066, 3), in lower case.
+    pub(super) fn server_name(&self) -> Option<&str> {
+        self.session.server_name()
+    }
+
     /// Receives ciphertext once, through `scratch`, and decrypts it to `plain`. Neither may be
     /// empty. Handshake answers and alerts that this causes are sent on the way.
     ///

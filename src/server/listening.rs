@@ -1,0 +1,57 @@
+//! What a program may know of the listeners.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::os::fd::BorrowedFd;
+use std::path::Path;
+
+use super::listener::Listener;
+
+/// A listener of a server, from [`Server::listeners`](crate::Server::listeners). It is shown as
+/// `127.0.0.1:8080` or `unix:/run/chat/socket`.
+#[derive(Clone, Copy)]
+pub struct Listening<'s>(pub(super) &'s Listener);
+
+impl<'s> Listening<'s> {
+    /// Returns the TCP address, with the port that the kernel picked; `None` for a Unix socket.
+    pub fn addr(&self) -> Option<SocketAddr> {
+        self.0.local_addr()
+    }
+
+    /// Returns the path of a Unix socket, as it was bound; `None` for TCP, and for a socket that
+    /// was handed over and has none.
+    pub fn path(&self) -> Option<&'s Path> {
+        self.0.path()
+    }
+
+    /// Returns whether clients have to speak TLS there.
+    pub fn is_ssl(&self) -> bool {
+        self.0.is_secure()
+    }
+
+    /// Returns the socket, to set options of, to ask, or to hand over to a successor. Accepting
+    /// from it would take clients away from the server.
+    pub fn socket(&self) -> BorrowedFd<'s> {
+        self.0.socket()
+    }
+}
+
+impl fmt::Display for Listening<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.addr(), self.path()) {
+            (Some(addr), _) => addr.fmt(f),
+            (None, Some(path)) => write!(f, "unix:{}", path.display()),
+            (None, None) => f.write_str("unix:"),
+        }
+    }
+}
+
+impl fmt::Debug for Listening<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Listening")
+            .field("addr", &self.addr())
+            .field("path", &self.path())
+            .field("ssl", &self.is_ssl())
+            .finish_non_exhaustive()
+    }
+}

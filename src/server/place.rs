@@ -1,0 +1,213 @@
+//! Places to listen on, as the builder is given them.
+
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+
+use super::inherited::{self, Inherited};
+use super::listener::Listener;
+use crate::config::Config;
+use crate::error::BuildError;
+use crate::transport::TlsConfig;
+
+/// A place to listen on, for [`Builder::listener`](crate::Builder::listener): an address or a path
+/// that is bound here, a socket that listens already, or sockets that the process was started with.
+///
+/// ```
+/// use std::os::unix::net::UnixListener;
+/// use wsloop::{Place, Server};
+///
+/// # fn sockets(ready: UnixListener) {
+/// let builder = Server::builder()
+///     .listener(Place::tcp("[::]:8080").only_v6(true))
+///     .listener(Place::unix("/run/chat/socket").mode(0o660))
+///     .listener(Place::inherited("chat"))
+///     .listener(ready);
+/// # }
+/// ```
+#[must_use]
+pub struct Place {
+    /// How it was named, for errors.
+    name: String,
+    kind: Kind,
+    tls: Option<TlsConfig>,
+    /// The permissions of a Unix socket's file.
+    mode: Option<u32>,
+    only_v6: Option<bool>,
+}
+
+enum Kind {
+    Addrs(io::Result<Vec<SocketAddr>>),
+    Path(PathBuf),
+    Tcp(TcpListener),
+    Unix(UnixListener),
+    /// Those of this name, or all that are left.
+    Inherited(Option<String>),
+}
+
+impl Place {
+    /// A TCP address, IPv4 or IPv6, as [`Builder::listen`](crate::Builder::listen) takes it.
+    pub fn tcp(addr: impl ToSocketAddrs + fmt::Debug) -> Self {
+        let addrs = addr.to_socket_addrs().map(Iterator::collect);
+        let name = format!("{addr:?}").trim_matches('"').to_owned();
+        Self::new(name, Kind::Addrs(addrs))
+    }
+
+    /// A Unix socket. A socket that a dead server left there is replaced; the file is removed when
+    /// the listener closes.
+    pub fn unix(path: impl AsRef<Path>) -> Self {
+        let path = path.as_ref();
+        Self::new(path.display().to_string(), Kind::Path(path.to_owned()))
+    }
+
+    /// The sockets of this name that the process was started with, by systemd or whoever else
+    /// speaks its protocol (sd_listen_fds(3)): descriptors from 3 on, with their number in
+    /// `LISTEN_FDS`, their names in `LISTEN_FDNAMES` (`FileDescriptorName=` of a socket unit), and
+    /// the process that they are for in `LISTEN_PID`. Without names all are called `unknown`.
+    ///
+    /// TCP or Unix, each has to be a stream socket that listens. A socket can be taken once in a
+    /// process, whichever server takes it, and even if it is not built then; the file of a Unix
+    /// socket stays.
+    ///
+    /// Where `LISTEN_PID` is missing, as with tools that start the process through another, it is
+    /// not asked for. [`build`](crate::Builder::build) takes `LISTEN_FDS` and `LISTEN_PID` out of
+    /// the environment, so that no child takes the sockets for its own; so let it come before the
+    /// start of a thread whose C code reads the environment (see [`std::env::remove_var`]).
+    pub fn inherited(name: impl Into<String>) -> Self {
+        let name = name.into();
+        Self::new(
+            format!("inherited sockets named {name:?}"),
+            Kind::Inherited(Some(name)),
+        )
+    }
+
+    /// All sockets that the process was started with and that no one has taken yet; see
+    /// [`inherited`](Self::inherited). Give this place last if there are others by name.
+    pub fn all_inherited() -> Self {
+        Self::new("inherited sockets".into(), Kind::Inherited(None))
+    }
+
+    /// Speaks TLS there. Default without.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, tls: std::sync::Arc<rustls::ServerConfig>) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
+    /// Sets the permissions of the Unix socket's file, `0o660` for instance: who may write to it
+    /// may connect. They are in force before anybody can. Default as the umask has it.
+    pub fn mode(mut self, mode: u32) -> Self {
+        self.mode = Some(mode);
+        self
+    }
+
+    /// Sets whether IPv4 clients are kept from an IPv6 address (IPV6_V6ONLY), so that `[::]` and
+    /// `0.0.0.0` can be listened on side by side. Default as the system has it: on Linux `[::]`
+    /// takes both, unless `net.ipv6.bindv6only` is set. IPv4 addresses are not concerned.
+    pub fn only_v6(mut self, only: bool) -> Self {
+        self.only_v6 = Some(only);
+        self
+    }
+
+    fn new(name: String, kind: Kind) -> Self {
+        Self {
+            name,
+            kind,
+            tls: None,
+            mode: None,
+            only_v6: None,
+        }
+    }
+
+    /// Opens the listeners of the place.
+    pub(super) fn open(
+        self,
+        config: &Config,
+        listeners: &mut Vec<Listener>,
+    ) -> Result<(), BuildError> {
+        if self.mode.is_some() && !matches!(self.kind, Kind::Path(_)) {
+            return Err(BuildError::Conflict(
+                "mode is set where no Unix socket is bound",
+            ));
+        }
+        if self.only_v6.is_some() && !matches!(self.kind, Kind::Addrs(_)) {
+            return Err(BuildError::Conflict(
+                "only_v6 is set where no TCP address is bound",
+            ));
+        }
+        let address = self.name.clone();
+        self.listen(config, listeners)
+            .map_err(|source| BuildError::Listen { address, source })
+    }
+
+    fn listen(self, config: &Config, listeners: &mut Vec<Listener>) -> io::Result<()> {
+        let tls = self.tls;
+        match self.kind {
+            Kind::Tcp(socket) => listeners.push(Listener::adopt_tcp(socket, tls, config)?),
+            Kind::Unix(socket) => listeners.push(Listener::adopt_unix(socket, tls, config)?),
+            Kind::Path(path) => {
+                listeners.push(Listener::bind_unix(&path, self.mode, tls, config)?);
+            }
+            Kind::Inherited(name) => {
+                for socket in inherited::take(name.as_deref())? {
+                    let tls = tls.clone();
+                    listeners.push(match socket {
+                        Inherited::Tcp(socket) => Listener::adopt_tcp(socket, tls, config)?,
+                        Inherited::Unix(socket) => Listener::adopt_unix(socket, tls, config)?,
+                    });
+                }
+            }
+            Kind::Addrs(addrs) => {
+                let before = listeners.len();
+                let mut failed = io::Error::from(io::ErrorKind::AddrNotAvailable);
+                for addr in addrs? {
+                    match Listener::bind_tcp(addr, self.only_v6, tls.clone(), config) {
+                        Ok(listener) => listeners.push(listener),
+                        // A name may stand for an address that this machine lacks, such as ::1.
+                        Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {
+                            failed = error;
+                        }
+                        Err(error) => return Err(error),
+                    }
+                }
+                if listeners.len() == before {
+                    return Err(failed);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A socket that listens already. It is made non-blocking.
+impl From<TcpListener> for Place {
+    fn from(listener: TcpListener) -> Self {
+        let name = listener
+            .local_addr()
+            .map_or_else(|_| "socket".into(), |addr| addr.to_string());
+        Self::new(name, Kind::Tcp(listener))
+    }
+}
+
+/// A Unix socket that listens already. It is made non-blocking; its file stays when it closes.
+impl From<UnixListener> for Place {
+    fn from(listener: UnixListener) -> Self {
+        let addr = listener.local_addr().ok();
+        let path = addr.as_ref().and_then(|addr| addr.as_pathname());
+        let name = path.map_or_else(|| "Unix socket".into(), |path| path.display().to_string());
+        Self::new(name, Kind::Unix(listener))
+    }
+}
+
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Place")
+            .field("name", &self.name)
+            .field("tls", &self.tls.is_some())
+            .field("mode", &self.mode)
+            .field("only_v6", &self.only_v6)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,230 @@
+//! Sockets that a process is started with are listened on, in a process that is (sd_listen_fds(3)).
+//!
+//! The process is this program again, started by a shell that puts the sockets where they belong
+//! and knows the process's number.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::env;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::process::{Child, ChildStderr, Command, Stdio};
+
+use crate::support;
+use crate::support::temp::TempDir;
+use crate::support::{Client, PATIENCE};
+use wsloop::{Place, Server};
+
+/// Where the other process is told to listen: names with commas between, `*` for all.
+const PLACES: &str = "WSLOOP_TEST_PLACES";
+
+/// The directory with the certificate that it shows, if it is to speak TLS.
+#[cfg(feature = "tls")]
+const CERTIFICATE: &str = "WSLOOP_TEST_CERTIFICATE";
+
+/// What the other process does: it serves, and tells on its standard error where, or why not.
+#[test]
+#[ignore = "it is the process that the others start"]
+fn the_process() {
+    let Ok(places) = env::var(PLACES) else {
+        return;
+    };
+    let builder = places.split(',').fold(Server::builder(), |builder, name| {
+        builder.listener(tls(match name {
+            "*" => Place::all_inherited(),
+            name => Place::inherited(name),
+        }))
+    });
+    let mut server = match support::echo(builder).build() {
+        Ok(server) => server,
+        Err(error) => return eprintln!("refused: {error}"),
+    };
+    for listener in server.listeners() {
+        eprintln!("listening on {listener}");
+    }
+    let left = ["LISTEN_FDS", "LISTEN_PID"].map(|name| env::var_os(name).is_some());
+    eprintln!("left in the environment: {left:?}");
+    match Server::builder().listen_inherited().build() {
+        Ok(other) => eprintln!("again: listening on {}", other.listeners().next().unwrap()),
+        Err(error) => eprintln!("again: {error}"),
+    }
+    server.start().unwrap();
+}
+
+#[cfg(feature = "tls")]
+fn tls(place: Place) -> Place {
+    let Some(dir) = env::var_os(CERTIFICATE) else {
+        return place;
+    };
+    let file = |name| std::path::Path::new(&dir).join(name);
+    place.tls(wsloop::config_from_pem(file("chain.pem"), file("key.pem")).unwrap())
+}
+
+#[cfg(not(feature = "tls"))]
+fn tls(place: Place) -> Place {
+    place
+}
+
+/// The other process; it is killed when this is dropped.
+struct Process {
+    child: Child,
+    said: BufReader<ChildStderr>,
+}
+
+impl Process {
+    /// Starts it with the sockets as descriptors 3 and 4, and these variables.
+    fn start(places: &str, sockets: Vec<OwnedFd>, vars: &[(&str, &str)]) -> Self {
+        const SCRIPT: &str =
+            r#"export LISTEN_PID=${AS:-$$}; exec "$0" "$@" 3<&0 4>&1 </dev/null >/dev/null"#;
+        let mut sockets = sockets.into_iter().map(Stdio::from);
+        let mut child = Command::new("sh")
+            .args(["-c", SCRIPT])
+            .arg(env::current_exe().unwrap())
+            .args(["--exact", "inherited::the_process"])
+            .args(["--ignored", "--nocapture"])
+            .env(PLACES, places)
+            .envs(vars.iter().copied())
+            .stdin(sockets.next().unwrap_or_else(Stdio::null))
+            .stdout(sockets.next().unwrap_or_else(Stdio::null))
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let said = BufReader::new(child.stderr.take().unwrap());
+        Self { child, said }
+    }
+
+    #[track_caller]
+    fn expect(&mut self, line: &str) {
+        let mut said = String::new();
+        self.said.read_line(&mut said).unwrap();
+        assert_eq!(said.trim_end(), line);
+    }
+
+    /// Expects it to refuse, for a reason with these words.
+    #[track_caller]
+    fn expect_refusal(mut self, named: &str) {
+        let mut said = String::new();
+        self.said.read_to_string(&mut said).unwrap();
+        assert!(said.starts_with("refused: "), "{said}");
+        assert!(said.contains(named), "{said}");
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn tcp() -> (OwnedFd, std::net::SocketAddr) {
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = socket.local_addr().unwrap();
+    (socket.into(), addr)
+}
+
+fn expect_echo<S: Read + Write>(mut client: Client<S>) {
+    client.upgrade();
+    client.expect_alive();
+}
+
+#[test]
+fn all_of_them_tcp_and_unix() {
+    let dir = TempDir::new();
+    let path = dir.path("socket");
+    let (socket, addr) = tcp();
+    let unix = UnixListener::bind(&path).unwrap();
+    // Who comes before the process is served, too.
+    let early = Client::connect(addr);
+    let mut process = Process::start("*", vec![socket, unix.into()], &[("LISTEN_FDS", "2")]);
+    process.expect(&format!("listening on {addr}"));
+    process.expect(&format!("listening on unix:{}", path.display()));
+    process.expect("left in the environment: [false, false]");
+    process.expect("again: cannot listen on inherited sockets: all are taken already");
+    expect_echo(early);
+    expect_echo(Client::connect(addr));
+    let stream = UnixStream::connect(&path).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    expect_echo(Client::over(stream));
+    drop(process);
+    // It belongs to whoever made it.
+    assert!(path.exists());
+}
+
+#[test]
+fn by_name_in_the_order_of_the_places() {
+    let ((one, first), (other, second)) = (tcp(), tcp());
+    let vars = [("LISTEN_FDS", "2"), ("LISTEN_FDNAMES", "web:admin")];
+    let mut process = Process::start("admin,*", vec![one, other], &vars);
+    process.expect(&format!("listening on {second}"));
+    process.expect(&format!("listening on {first}"));
+    expect_echo(Client::connect(first));
+    expect_echo(Client::connect(second));
+}
+
+#[test]
+fn those_of_one_name_leave_the_others() {
+    let ((one, first), (other, second)) = (tcp(), tcp());
+    let vars = [("LISTEN_FDS", "2"), ("LISTEN_FDNAMES", "web:admin")];
+    let mut process = Process::start("web", vec![one, other], &vars);
+    process.expect(&format!("listening on {first}"));
+    process.expect("left in the environment: [false, false]");
+    // Another server takes the rest.
+    process.expect(&format!("again: listening on {second}"));
+    expect_echo(Client::connect(first));
+}
+
+#[test]
+fn a_name_that_is_not_there_or_taken() {
+    let vars = [("LISTEN_FDS", "1"), ("LISTEN_FDNAMES", "web")];
+    Process::start("chat", vec![tcp().0], &vars)
+        .expect_refusal(r#"none has that name, but there are ["web"]"#);
+    Process::start("web,web", vec![tcp().0], &vars).expect_refusal("taken already");
+    // Without names all are called so.
+    let unnamed = [("LISTEN_FDS", "1")];
+    Process::start("web", vec![tcp().0], &unnamed).expect_refusal(r#"["unknown"]"#);
+    let mut process = Process::start("unknown", vec![tcp().0], &unnamed);
+    let mut said = String::new();
+    process.said.read_line(&mut said).unwrap();
+    assert!(said.starts_with("listening on 127.0.0.1:"), "{said}");
+}
+
+#[test]
+fn none_or_those_of_another_process() {
+    Process::start("*", vec![tcp().0], &[]).expect_refusal("LISTEN_FDS is not set");
+    let another = [("LISTEN_FDS", "1"), ("AS", "1")];
+    Process::start("*", vec![tcp().0], &another).expect_refusal("LISTEN_PID is 1, and this");
+}
+
+#[test]
+fn what_does_not_listen_is_refused() {
+    let vars = [("LISTEN_FDS", "1"), ("LISTEN_FDNAMES", "web")];
+    let datagrams = UdpSocket::bind("127.0.0.1:0").unwrap();
+    Process::start("*", vec![datagrams.into()], &vars)
+        .expect_refusal(r#"socket 0, named "web", is no TCP or Unix stream socket"#);
+    // A connection, as inetd hands one over.
+    let (_socket, addr) = tcp();
+    let connected = TcpStream::connect(addr).unwrap();
+    Process::start("*", vec![connected.into()], &vars).expect_refusal("does not listen");
+    let (one, _other) = UnixStream::pair().unwrap();
+    Process::start("*", vec![one.into()], &vars).expect_refusal("does not listen");
+    // Descriptor 3 is no socket, and 5 is closed.
+    Process::start("*", vec![], &vars).expect_refusal("is no TCP or Unix stream socket");
+    let sockets = vec![tcp().0, tcp().0];
+    Process::start("*", sockets, &[("LISTEN_FDS", "3")]).expect_refusal("socket 2, named");
+}
+
+#[test]
+#[cfg(feature = "tls")]
+fn with_tls() {
+    let dir = TempDir::new();
+    let identity = support::tls::Identity::in_files(&dir);
+    let (socket, addr) = tcp();
+    let path = dir.path("");
+    let vars = [("LISTEN_FDS", "1"), (CERTIFICATE, path.to_str().unwrap())];
+    let mut process = Process::start("unknown", vec![socket], &vars);
+    process.expect(&format!("listening on {addr}"));
+    expect_echo(identity.connect(addr));
+}
