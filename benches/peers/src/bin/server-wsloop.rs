@@ -5,11 +5,17 @@ use std::thread;
 use std::time::Duration;
 
 use wsloop::event::{Binary, Utf8};
-use wsloop::{Builder, Server};
-use wsloop_peers::server::{Options, Skill, announce, refuse};
+use wsloop::{Builder, DeflateConfig, Server};
+use wsloop_peers::server::{Deflate, Options, Skill, announce, refuse};
 
 fn main() -> wsloop::Result<()> {
-    let mut options = Options::of(&[Skill::Broadcast, Skill::BusyPoll, Skill::Loops, Skill::Tls]);
+    let mut options = Options::of(&[
+        Skill::Broadcast,
+        Skill::BusyPoll,
+        Skill::Deflate,
+        Skill::Loops,
+        Skill::Tls,
+    ]);
     let mut first = build(&options)?;
     // With port 0 the kernel picked one.
     options.listen = first.local_addr().unwrap_or(options.listen);
@@ -40,6 +46,14 @@ fn build(options: &Options) -> wsloop::Result<Server> {
         .silence_max(Duration::ZERO);
     if let Some(bytes) = options.read_buffer {
         builder = builder.read_buffer(bytes);
+    }
+    if let Some(deflate) = options.deflate {
+        let config = match deflate {
+            Deflate::Dedicated => DeflateConfig::dedicated(),
+            _ => DeflateConfig::shared(),
+        };
+        // The others compress whatever its size.
+        builder = builder.deflate(config.threshold(0));
     }
     builder = if options.broadcast {
         builder

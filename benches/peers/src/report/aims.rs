@@ -1,6 +1,6 @@
 //! What wsloop aims for, case by case.
 
-use super::peers::{RAW, UWS, WSLOOP};
+use super::peers::{RAW, UWS, WSLOOP, YAWC};
 use super::results::{ByCase, Results, Timed};
 use super::spread::{self, Value, cpu, figure, ratio};
 
@@ -11,6 +11,8 @@ enum Gauge {
     Raw,
     /// CPU time, in terms of that of uWebSockets.
     Uws,
+    /// CPU time, in terms of that of yawc, where uWebSockets keeps less context than it is told to.
+    Yawc,
     /// CPU time, in terms of that of the best peer there is.
     Best,
     /// CPU time, in terms of that without the silent connections.
@@ -21,6 +23,8 @@ enum Gauge {
     P99,
     /// Resident bytes of a connection.
     Bytes,
+    /// Compressed bytes for each byte of a reply.
+    ReplySize,
     /// Instructions in user space for each message.
     Instructions,
     /// System calls for each message.
@@ -62,7 +66,7 @@ impl Outcome {
 
 /// How many digits of a figure are shown and count, behind the point.
 pub(super) fn digits(at_most: f64) -> i32 {
-    if at_most < 0.5 { 4 } else { 2 }
+    if at_most < 0.2 { 4 } else { 2 }
 }
 
 const fn aim(case: &'static str, gauge: Gauge, at_most: f64) -> Aim {
@@ -94,6 +98,11 @@ const AIMS: &[Aim] = &[
     aim("tls-16k-text", Gauge::Uws, 0.54),
     aim("broadcast-64-depth-1", Gauge::Uws, 1.00),
     aim("broadcast-64-depth-16", Gauge::Uws, 1.00),
+    aim("deflate-1k-shared", Gauge::Uws, 0.90),
+    aim("deflate-1k-shared", Gauge::ReplySize, 0.37),
+    aim("deflate-1k-dedicated", Gauge::Yawc, 0.90),
+    aim("deflate-1k-dedicated", Gauge::ReplySize, 0.23),
+    aim("idle-deflate-dedicated", Gauge::Bytes, 300_000.0),
     aim("echo-20-text", Gauge::Instructions, 450.0),
     aim("echo-20-text", Gauge::Calls, 2.1),
     aim("echo-125-binary", Gauge::Instructions, 450.0),
@@ -131,6 +140,7 @@ impl Aim {
         let (aim, measured) = match self.gauge {
             Gauge::Raw => (format!("CPU <= {limit:.2} raw"), to(RAW)),
             Gauge::Uws => (format!("CPU <= {limit:.2} uWebSockets"), to(UWS)),
+            Gauge::Yawc => (format!("CPU <= {limit:.2} yawc"), to(YAWC)),
             Gauge::Best => {
                 let best = best_peer(timed, self.case);
                 let aim = format!("CPU <= {limit:.2} best peer");
@@ -152,6 +162,10 @@ impl Aim {
             Gauge::Bytes => (
                 format!("<= {limit} B"),
                 of(WSLOOP, spread::memory).map(|s| s.median),
+            ),
+            Gauge::ReplySize => (
+                format!("reply <= {limit:.2} of plain"),
+                of(WSLOOP, spread::reply_ratio).map(|s| s.median),
             ),
             Gauge::Instructions => (
                 format!("<= {limit} instructions"),

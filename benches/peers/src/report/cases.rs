@@ -297,6 +297,28 @@ pub(super) const CASES: &[Case] = &[
             "--spin --size 1024 --kind json --deflate dedicated",
         ),
     ),
+    figure(
+        Figure::Memory,
+        against_uws(
+            Ask::DeflateShared,
+            echo(
+                "idle-deflate-shared",
+                "Memory of 5,000 idle connections with compression, no context kept",
+                "--mode idle --connections 5000 --size 1024 --kind json --deflate shared",
+            ),
+        ),
+    ),
+    figure(
+        Figure::Memory,
+        against_uws(
+            Ask::DeflateDedicated,
+            echo(
+                "idle-deflate-dedicated",
+                "Memory of 1,000 idle connections with compression, context kept",
+                "--mode idle --connections 1000 --size 1024 --kind json --deflate dedicated",
+            ),
+        ),
+    ),
 ];
 
 /// Finds a case by its name.

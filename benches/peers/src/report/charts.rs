@@ -244,7 +244,11 @@ fn latency(results: &Results, file: &Path) -> Result<bool> {
 /// A bar for each peer, from left to right, on a logarithmic scale; TLS below.
 fn idle(results: &Results, file: &Path) -> Result<bool> {
     let mut bars = Vec::new();
-    for (case, suffix) in [("idle-plain", ""), ("idle-tls", ", TLS")] {
+    for (case, suffix) in [
+        ("idle-plain", ""),
+        ("idle-deflate-shared", ", compression"),
+        ("idle-tls", ", TLS"),
+    ] {
         debug_assert!(cases::find(case).is_some());
         for peer in present(|peer| peer != RAW) {
             if let Some(spread) = figure(&results.timed, case, peer.id, memory) {

@@ -40,6 +40,8 @@ pub(super) enum Variant {
 pub(super) const RAW: &str = "raw";
 /// uWebSockets, to which they are compared where a bare echo says nothing.
 pub(super) const UWS: &str = "uws";
+/// The one that compresses best in the least time, where context is kept.
+pub(super) const YAWC: &str = "yawc";
 /// The server that this is all about.
 pub(super) const WSLOOP: &str = "wsloop";
 
@@ -64,7 +66,7 @@ pub(super) const PEERS: &[Peer] = &[
     ),
     rust("sockudo-ws"),
     batched("sockudo-ws-batched", "sockudo-ws, batched", "sockudo-ws"),
-    rust("yawc"),
+    rust(YAWC),
     batched("yawc-batched", "yawc, batched", "yawc"),
     script("node", "node, ws", Runner::Node),
     script("perl", "Perl, Net::WebSocket::Server", Runner::Perl),
