@@ -107,7 +107,7 @@ fn by_name_by_wildcard_and_for_all_others() {
     assert_eq!(shown("localhost"), all.der);
     // A client that asks for no name.
     assert_eq!(shown("127.0.0.1"), all.der);
-    // A wildcard stands for one label, neither none nor two: the client does not like the default.
+    // What the default is not for, the client refuses.
     for name in ["example.com", "a.b.example.com"] {
         let error = refused(&config, name, server.addr);
         assert!(error.contains("not valid for name"), "{error}");
@@ -121,9 +121,10 @@ fn by_name_by_wildcard_and_for_all_others() {
 fn without_a_default_other_names_are_refused() {
     let dir = TempDir::new();
     let chat = issue(&dir, "chat", &["chat.example.com", "127.0.0.1"]);
+    let wild = issue(&dir, "wild", &["*.game.example.com"]);
     let certificates = Certificates::new();
     let server = serve(&certificates);
-    let config = trusting(&[&chat]);
+    let config = trusting(&[&chat, &wild]);
     let refused = |name| {
         let error = refused(&config, name, server.addr);
         assert!(error.contains("AccessDenied"), "{error}");
@@ -135,6 +136,13 @@ fn without_a_default_other_names_are_refused() {
     connect(&config, "chat.example.com", server.addr).expect_alive();
     refused("game.example.com");
     refused("127.0.0.1");
+    // A wildcard stands for one label, neither none nor two.
+    certificates
+        .set_pem("*.game.example.com", &wild.chain, &wild.key)
+        .unwrap();
+    connect(&config, "a.game.example.com", server.addr).expect_alive();
+    refused("game.example.com");
+    refused("a.b.game.example.com");
 }
 
 #[test]

@@ -106,7 +106,7 @@ impl Process {
     #[track_caller]
     fn expect_refusal(mut self, named: &str) {
         let mut said = String::new();
-        self.said.read_to_string(&mut said).unwrap();
+        self.said.read_line(&mut said).unwrap();
         assert!(said.starts_with("refused: "), "{said}");
         assert!(said.contains(named), "{said}");
     }
