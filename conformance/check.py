@@ -99,7 +99,7 @@ def run_with_own_server(cases):
     address = f"127.0.0.1:{free_port()}"
     with open(SERVER_LOG, "wb") as log:
         server = subprocess.Popen(
-            [target / "release/examples/echo", address],
+            [target / "release/examples/echo", address, "dedicated"],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

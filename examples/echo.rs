@@ -1,10 +1,11 @@
 //! Sends every message back to where it came from.
 //!
 //! ```text
-//! cargo run --release --example echo [ADDRESS]
+//! cargo run --release --example echo [ADDRESS [shared|dedicated]]
 //! ```
 //!
-//! The address is `127.0.0.1:9001` unless given; `unix:PATH` listens on a Unix socket, and
+//! Clients that offer compression have it: by default text from 1,410 bytes on, by one compressor for
+//! all; with `dedicated` everything, by one for each. The address is `127.0.0.1:9001` unless given; `unix:PATH` listens on a Unix socket, and
 //! `inherited` on what systemd hands over (`systemd-socket-activate -l 9001 .../echo inherited`). To
 //! try it, open the console of a browser:
 //!
@@ -19,6 +20,8 @@
 
 use std::time::Duration;
 
+#[cfg(feature = "deflate")]
+use wsloop::DeflateConfig;
 use wsloop::Server;
 use wsloop::event::{Binary, Utf8};
 
@@ -32,6 +35,13 @@ fn main() -> wsloop::Result<()> {
         None if address == "inherited" => Server::builder().listen_inherited(),
         None => Server::builder().listen(address.as_str()),
     };
+    #[cfg(feature = "deflate")]
+    let builder = builder.deflate(match std::env::args().nth(2).as_deref() {
+        Some("dedicated") => DeflateConfig::dedicated()
+            .threshold(0)
+            .compress_binary(true),
+        _ => DeflateConfig::shared(),
+    });
     let mut server = builder
         .max_recv_size(16 << 20)
         .max_send_size(16 << 20)
