@@ -58,12 +58,16 @@ pub(crate) struct Config {
     pub(crate) max_connections: usize,
     /// From the accepted socket to the end of the opening handshake, TLS included; absolute.
     pub(crate) handshake_timeout: Duration,
-    /// A peer silent for longer is pinged; checked every half of it. Zero is off.
+    /// A peer silent for longer is pinged. Zero is off.
     pub(crate) silence_max: Duration,
+    /// A peer that stays silent is pinged again after this. `None` is half of `silence_max`.
+    pub(crate) silence_checkinterval: Option<Duration>,
     /// A peer silent for longer is closed with 1001. `None` is twice `silence_max`; zero is off.
     pub(crate) idle_timeout: Option<Duration>,
     /// How long the closing handshake may take, and the drain after it.
     pub(crate) close_timeout: Duration,
+    /// An older connection is closed with 1001. `None` is off.
+    pub(crate) max_lifetime: Option<Duration>,
     /// Time between two `Tick` events. Zero is off.
     pub(crate) tick_period: Duration,
     /// Most bytes read from one connection in a turn before the others have theirs.
@@ -80,6 +84,8 @@ pub(crate) struct Config {
     pub(crate) backlog: i32,
     /// Whether other sockets may listen on the same TCP addresses (SO_REUSEPORT).
     pub(crate) reuse_port: bool,
+    /// Whether messages and bytes are counted for each connection.
+    pub(crate) connection_stats: bool,
     /// Whether requests are kept with their headers after `Ready`.
     pub(crate) keep_requests: bool,
     /// Whether Nagle's algorithm is off (TCP_NODELAY).
@@ -105,6 +111,13 @@ pub(crate) struct Buffers {
 }
 
 impl Config {
+    /// Returns the time between two pings of a peer that stays silent; a millisecond at least.
+    pub(crate) fn ping_again(&self) -> Duration {
+        self.silence_checkinterval
+            .unwrap_or(self.silence_max / 2)
+            .max(Duration::from_millis(1))
+    }
+
     /// Returns the silence after which a peer is given up, if that is on.
     pub(crate) fn idle_after(&self) -> Option<Duration> {
         let idle = self
@@ -122,8 +135,10 @@ impl Default for Config {
             max_connections: usize::MAX,
             handshake_timeout: Duration::from_secs(10),
             silence_max: Duration::from_secs(20),
+            silence_checkinterval: None,
             idle_timeout: None,
             close_timeout: Duration::from_secs(5),
+            max_lifetime: None,
             tick_period: Duration::ZERO,
             turn_bytes: 1 << 20,
             turn_messages: 1 << 10,
@@ -132,6 +147,7 @@ impl Default for Config {
             read_buffer: 512 << 10,
             backlog: 4096,
             reuse_port: false,
+            connection_stats: false,
             keep_requests: false,
             nodelay: true,
             #[cfg(feature = "deflate")]

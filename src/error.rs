@@ -416,6 +416,8 @@ pub enum BuildError {
         /// What is wrong with it.
         problem: PemProblem,
     },
+    /// A source that was given to the builder cannot be watched.
+    Watch(io::Error),
 }
 
 impl fmt::Display for BuildError {
@@ -426,6 +428,7 @@ impl fmt::Display for BuildError {
             Self::Listen { address, source } => write!(f, "cannot listen on {address}: {source}"),
             Self::NoListener => f.write_str("no listener: call listen, or one of its kind"),
             Self::Pem { path, problem } => write!(f, "{}: {problem}", path.display()),
+            Self::Watch(error) => write!(f, "cannot watch a source: {error}"),
         }
     }
 }
@@ -433,7 +436,9 @@ impl fmt::Display for BuildError {
 impl std::error::Error for BuildError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::EventLoop(source) | Self::Listen { source, .. } => Some(source),
+            Self::EventLoop(source) | Self::Listen { source, .. } | Self::Watch(source) => {
+                Some(source)
+            }
             Self::Pem { problem, .. } => problem.source(),
             Self::Conflict(_) | Self::NoListener => None,
         }

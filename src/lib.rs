@@ -77,11 +77,15 @@ mod stats;
 mod transport;
 
 pub use config::{Limits, SlowConsumer};
-pub use connection::{Connection, ConnectionId, Handle, Hub};
+pub use connection::{
+    Connection, ConnectionId, Descriptor, Handle, Hub, TimerId, WatchId, Watched,
+};
 pub use error::{
     BuildError, Error, Fault, HandlerError, HandshakeError, PemProblem, ProtocolError, Result,
     SendError,
 };
+/// The version of mio whose sources [`Hub::watch`] takes.
+pub use mio;
 #[cfg(feature = "deflate")]
 pub use protocol::deflate::DeflateConfig;
 pub use protocol::{CloseCode, CloseFrame, Compress, OpCode, Prepared};
@@ -89,7 +93,7 @@ pub use protocol::{CloseCode, CloseFrame, Compress, OpCode, Prepared};
 #[cfg(feature = "tls")]
 pub use rustls;
 pub use server::{Builder, Listening, Place, Server};
-pub use stats::Stats;
+pub use stats::{ConnectionStats, Rates, Stats};
 #[cfg(feature = "tls")]
 pub use transport::{Certificates, ClientCertificates, config_from_pem};
 

@@ -1,9 +1,14 @@
-//! Counters of the server.
+//! Counters of the server and of single connections, and rates.
+
+use std::time::Duration;
 
 /// What the server has counted since it was built.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Stats {
+    /// How long it has counted: from when it was built to the beginning of the turn of the loop in
+    /// which this was read.
+    pub time: Duration,
     /// Connections accepted.
     pub accepted: u64,
     /// Messages delivered, text and binary.
@@ -25,4 +30,145 @@ pub struct Stats {
     pub missed_ticks: u64,
     /// Pongs that were not sent to peers that do not read.
     pub dropped_pongs: u64,
+}
+
+impl Stats {
+    /// Returns what was counted since `earlier`, which was read from the same server before.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use wsloop::{Server, Stats, event::Tick};
+    ///
+    /// let mut last = Stats::default();
+    /// let builder = Server::builder()
+    ///     .tick_period(Duration::from_secs(10))
+    ///     .on(Tick, move |hub, _| {
+    ///         let stats = hub.stats();
+    ///         let rates = stats.since(&last).rates();
+    ///         println!("{:.0} messages per second", rates.messages_in);
+    ///         last = stats;
+    ///     });
+    /// ```
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let mut since = *self;
+        since.time = self.time.saturating_sub(earlier.time);
+        for (count, before) in [
+            (&mut since.accepted, earlier.accepted),
+            (&mut since.messages_in, earlier.messages_in),
+            (&mut since.messages_out, earlier.messages_out),
+            (&mut since.bytes_in, earlier.bytes_in),
+            (&mut since.bytes_out, earlier.bytes_out),
+            (&mut since.accept_pauses, earlier.accept_pauses),
+            (&mut since.accept_failures, earlier.accept_failures),
+            (&mut since.polls, earlier.polls),
+            (&mut since.missed_ticks, earlier.missed_ticks),
+            (&mut since.dropped_pongs, earlier.dropped_pongs),
+        ] {
+            *count = count.saturating_sub(before);
+        }
+        since
+    }
+
+    /// Returns how much that was per second, over the time that it was counted in.
+    pub fn rates(&self) -> Rates {
+        self.normalized(self.time)
+    }
+
+    /// Returns how much that was per second, if it was counted in `time`; nothing if that is zero.
+    pub fn normalized(&self, time: Duration) -> Rates {
+        let seconds = time.as_secs_f64();
+        let rate = |count: u64| {
+            if seconds > 0.0 {
+                count as f64 / seconds
+            } else {
+                0.0
+            }
+        };
+        Rates {
+            accepted: rate(self.accepted),
+            messages_in: rate(self.messages_in),
+            messages_out: rate(self.messages_out),
+            bytes_in: rate(self.bytes_in),
+            bytes_out: rate(self.bytes_out),
+        }
+    }
+}
+
+/// What was counted, per second.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Rates {
+    /// Connections accepted per second.
+    pub accepted: f64,
+    /// Messages delivered per second.
+    pub messages_in: f64,
+    /// Messages sent per second.
+    pub messages_out: f64,
+    /// Bytes received per second.
+    pub bytes_in: f64,
+    /// Bytes sent per second.
+    pub bytes_out: f64,
+}
+
+/// What was counted of one connection, with
+/// [`Builder::connection_stats`](crate::Builder::connection_stats).
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct ConnectionStats {
+    /// How old the connection is: from when it was accepted to the beginning of the turn of the
+    /// loop in which this was read.
+    pub age: Duration,
+    /// Messages delivered, with the one whose handler runs.
+    pub messages_in: u64,
+    /// Messages sent.
+    pub messages_out: u64,
+    /// Bytes received, without what TLS adds: the request and frames with their headers.
+    pub bytes_in: u64,
+    /// Bytes sent, without what TLS adds: the answer and frames with their headers. They count when
+    /// they are queued.
+    pub bytes_out: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_are_over_the_time_between_two_readings() {
+        let earlier = Stats {
+            time: Duration::from_secs(10),
+            accepted: 5,
+            messages_in: 100,
+            bytes_out: 1000,
+            ..Stats::default()
+        };
+        let later = Stats {
+            time: Duration::from_millis(12_500),
+            accepted: 10,
+            messages_in: 101,
+            bytes_out: 1000,
+            polls: 7,
+            ..Stats::default()
+        };
+        let since = later.since(&earlier);
+        let expected = Stats {
+            time: Duration::from_millis(2_500),
+            accepted: 5,
+            messages_in: 1,
+            polls: 7,
+            ..Stats::default()
+        };
+        assert_eq!(since, expected);
+        let rates = Rates {
+            accepted: 2.0,
+            messages_in: 0.4,
+            ..Rates::default()
+        };
+        assert_eq!(since.rates(), rates);
+        assert_eq!(since.normalized(Duration::from_secs(5)).accepted, 1.0);
+        assert_eq!(since.normalized(Duration::ZERO), Rates::default());
+        // In the wrong order it is nothing.
+        assert_eq!(earlier.since(&later).rates(), Rates::default());
+    }
 }

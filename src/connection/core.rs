@@ -1,5 +1,8 @@
 //! Everything that a handler can reach, of all connections.
 
+use std::net::SocketAddr;
+use std::time::Duration;
+
 use slab::Slab;
 
 #[cfg(feature = "deflate")]
@@ -8,6 +11,8 @@ use super::data::Data;
 use super::gather::{Gather, WRITE_THROUGH};
 use super::handle::Handle;
 use super::peer::{Ending, Peer, Phase};
+use super::timers::Timers;
+use super::watch::Watches;
 use crate::config::{Config, SlowConsumer};
 use crate::error::SendError;
 use crate::event::Cause;
@@ -30,11 +35,32 @@ pub(crate) struct Core {
     pub(crate) dirty: Vec<usize>,
     /// Connections whose opening handshake is done and that are not closing.
     pub(crate) ready: usize,
-    /// `shutdown` was called; the reactor has not acted on it yet.
-    pub(crate) shutdown: bool,
+    /// What the server is to do at the end of the turn.
+    pub(crate) orders: Vec<Order>,
+    /// The TCP addresses that are listened on; the server keeps them up to date.
+    pub(crate) local_addrs: Vec<SocketAddr>,
     pub(crate) handle: Handle,
+    /// When this turn of the loop began, from the reactor's epoch.
+    pub(crate) now: Duration,
+    pub(crate) timers: Timers,
+    pub(crate) watches: Watches,
     pub(super) shared: Data,
     pub(crate) stats: Stats,
+    /// As it was when `fetch_stats` was called last.
+    pub(super) fetched: Stats,
+}
+
+/// What only the server itself can do: handlers ask for it, and it is done when they have returned.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Order {
+    /// Look anew at the deadlines of all connections: a setting has changed.
+    Rearm,
+    StartListening,
+    /// Go down; every client is closed with this code.
+    Stop(CloseCode),
+    StopListening,
+    /// Count ticks anew: `tick_period` has changed.
+    Tick,
 }
 
 impl Core {
@@ -50,10 +76,15 @@ impl Core {
             current: NOBODY,
             dirty: Vec::new(),
             ready: 0,
-            shutdown: false,
+            orders: Vec::new(),
+            local_addrs: Vec::new(),
             handle,
+            now: Duration::ZERO,
+            timers: Timers::default(),
+            watches: Watches::default(),
             shared: Data::default(),
             stats: Stats::default(),
+            fetched: Stats::default(),
         }
     }
 
@@ -154,7 +185,7 @@ impl Core {
             }
             self.mark(slot);
         }
-        self.count_out(!opcode.is_control(), size);
+        self.count_all(slot, !opcode.is_control(), size);
         Ok(size)
     }
 
@@ -186,10 +217,14 @@ impl Core {
         // The usual receiver of a broadcast: another connection, whose backlog `admit` would allow.
         if self.current != slot && peer.backlog() <= self.config.limits.max_backlog / 2 {
             peer.enqueue_shared(frame);
+            peer.count_out(true, size);
             if !peer.dirty {
                 self.mark(slot);
             }
-        } else if !self.reply(slot, &[], frame) {
+            self.count_out(true, size);
+            return Ok(size);
+        }
+        if !self.reply(slot, &[], frame) {
             if !self.admit(slot, size, false)? {
                 return Ok(0);
             }
@@ -198,7 +233,7 @@ impl Core {
             }
             self.mark(slot);
         }
-        self.count_out(true, size);
+        self.count_all(slot, true, size);
         Ok(size)
     }
 
@@ -282,6 +317,30 @@ impl Core {
         Ok(())
     }
 
+    /// Returns what was counted up to this turn.
+    pub(crate) fn stats(&self) -> Stats {
+        Stats {
+            time: self.now,
+            ..self.stats
+        }
+    }
+
+    /// Counts a message that came out of the usual way, for the connection as well.
+    pub(crate) fn count_in(&mut self, slot: usize) {
+        self.stats.messages_in += 1;
+        if let Some(counts) = self.peers.get_mut(slot).and_then(Peer::counts) {
+            counts.messages_in += 1;
+        }
+    }
+
+    /// Counts what is sent out of the usual way, for the connection as well.
+    fn count_all(&mut self, slot: usize, is_message: bool, size: usize) {
+        self.count_out(is_message, size);
+        if let Some(peer) = self.peers.get_mut(slot) {
+            peer.count_out(is_message, size);
+        }
+    }
+
     /// Counts what is sent.
     #[inline(always)]
     fn count_out(&mut self, is_message: bool, size: usize) {
@@ -295,6 +354,7 @@ impl Core {
             return;
         };
         self.stats.bytes_out += bytes.len() as u64;
+        peer.count_out(false, bytes.len());
         if self.current == slot && !peer.is_queued() {
             self.out.push(bytes);
         } else {
@@ -363,14 +423,6 @@ impl Core {
             }
         }
         Err(full)
-    }
-
-    /// Returns the slots of the connections that can be sent to.
-    pub(crate) fn ready_slots(&self) -> impl Iterator<Item = usize> + '_ {
-        self.peers
-            .iter()
-            .filter(|(_, peer)| peer.phase == Phase::Open)
-            .map(|(slot, _)| slot)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::BorrowedFd;
 
 use http::Uri;
@@ -14,6 +14,7 @@ use crate::error::SendError;
 use crate::event::{Cause, ConnectionEvent, Outcome};
 use crate::handshake::{Refusal, Request};
 use crate::protocol::{CloseCode, CloseFrame, Compress, OpCode, Prepared};
+use crate::stats::ConnectionStats;
 
 /// The number of a connection: unique in the process and never used again, so one that is kept
 /// beyond its connection's life is harmless.
@@ -76,8 +77,8 @@ impl fmt::Display for ConnectionId {
 /// are offered to the kernel at once. What is sent to others leaves at the end of the turn. The
 /// order is kept.
 pub struct Connection<'s> {
-    core: &'s mut Core,
-    slot: usize,
+    pub(super) core: &'s mut Core,
+    pub(super) slot: usize,
 }
 
 impl<'s> Connection<'s> {
@@ -251,7 +252,18 @@ impl<'s> Connection<'s> {
         _event: E,
         handler: impl for<'t, 'p> FnMut(&mut Connection<'t>, E::Payload<'p>) -> R + 'static,
     ) {
-        self.peer_mut().register().set::<E, R>(handler);
+        self.peer_mut().register().set_in_adopter::<E, R>(handler);
+    }
+
+    /// Adds a handler of this connection alone: it is called after those that the connection has of
+    /// its own, as with [`Builder::add_on`](crate::Builder::add_on), from the next event on. The
+    /// first one takes the place of the server's, as with [`on`](Self::on).
+    pub fn add_on<E: ConnectionEvent, R: Outcome<E::Output>>(
+        &mut self,
+        _event: E,
+        handler: impl for<'t, 'p> FnMut(&mut Connection<'t>, E::Payload<'p>) -> R + 'static,
+    ) {
+        self.peer_mut().register().add_to_adopter::<E, R>(handler);
     }
 
     /// Returns the connection's number.
@@ -342,6 +354,26 @@ impl<'s> Connection<'s> {
         self.peer().is_deflating() && self.core.should_deflate(opcode, size, Compress::Auto)
     }
 
+    /// Returns whether the opening handshake is under way.
+    pub fn connecting(&self) -> bool {
+        self.peer().phase == Phase::Opening
+    }
+
+    /// Returns the peer's address; `None` for a Unix socket. Known until the end.
+    pub fn peer_addr(&self) -> Option<SocketAddr> {
+        let (ip, port) = (self.ip()?, self.port()?);
+        Some(SocketAddr::new(ip, port))
+    }
+
+    /// Returns the address that the peer connected to; `None` for a Unix socket.
+    ///
+    /// # Errors
+    ///
+    /// As `getsockname`.
+    pub fn local_addr(&self) -> io::Result<Option<SocketAddr>> {
+        self.peer().transport.socket().local_addr()
+    }
+
     /// Returns whether the TLS handshake is still to be done.
     pub fn needs_ssl(&self) -> bool {
         self.peer().transport.needs_ssl()
@@ -394,6 +426,12 @@ impl<'s> Connection<'s> {
         self.peer().backlog()
     }
 
+    /// Returns what was counted of the connection and how old it is; `None` without
+    /// [`Builder::connection_stats`](crate::Builder::connection_stats).
+    pub fn stats(&self) -> Option<ConnectionStats> {
+        self.peer().stats(self.core.now)
+    }
+
     /// Returns whether Nagle's algorithm is off (TCP_NODELAY); always so for a Unix socket.
     ///
     /// # Errors
@@ -416,6 +454,10 @@ impl<'s> Connection<'s> {
     /// break the connection.
     pub fn socket(&self) -> Option<BorrowedFd<'_>> {
         self.peer().transport.fd()
+    }
+
+    pub(super) fn phase(&self) -> Phase {
+        self.peer().phase
     }
 
     fn peer(&self) -> &Peer {

@@ -46,7 +46,7 @@ pub(crate) enum Command {
     Disconnect(ConnectionId, CloseCode, Box<str>),
     Run(Box<dyn FnOnce(&mut Hub<'_>) + Send>),
     Send(ConnectionId, Prepared),
-    Shutdown,
+    Stop(CloseCode),
 }
 
 impl Handle {
@@ -126,7 +126,64 @@ impl Handle {
     ///
     /// [`SendError::Gone`] if the server is gone.
     pub fn shutdown(&self) -> Result<(), SendError> {
-        self.command(Command::Shutdown)
+        self.command(Command::Stop(CloseCode::GOING_AWAY))
+    }
+
+    /// Ends the server with a close code other than 1001, as [`Hub::stop`].
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::BadCloseCode`] for a code that must not be sent, [`SendError::Gone`] if the
+    /// server is gone.
+    pub fn stop(&self, code: impl Into<CloseCode>) -> Result<(), SendError> {
+        let code = code.into();
+        if !code.is_sendable() {
+            return Err(SendError::BadCloseCode(code.as_u16()));
+        }
+        self.command(Command::Stop(code))
+    }
+
+    /// Closes the listeners and keeps the connections, as [`Hub::stop_listening`].
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Gone`] if the server is gone.
+    pub fn stop_listening(&self) -> Result<(), SendError> {
+        self.run(|hub| hub.stop_listening())
+    }
+
+    /// Listens again, as [`Hub::start_listening`].
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Gone`] if the server is gone.
+    pub fn start_listening(&self) -> Result<(), SendError> {
+        self.run(|hub| hub.start_listening())
+    }
+
+    /// Runs a closure on the event loop, as [`run`](Self::run), and returns where its answer will
+    /// come. If the closure panics or the server ends before, there is none, and receiving fails.
+    ///
+    /// Not to be waited for on the loop's own thread.
+    ///
+    /// ```
+    /// # fn clients(handle: &wsloop::Handle) -> Result<usize, Box<dyn std::error::Error>> {
+    /// let ids = handle.ask(|hub| hub.ids())?.recv()?;
+    /// # Ok(ids.len())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Gone`] if the server is gone; the closure is dropped.
+    pub fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&mut Hub<'_>) -> T + Send + 'static,
+    ) -> Result<mpsc::Receiver<T>, SendError> {
+        let (sender, answer) = mpsc::channel();
+        // Who asked may have gone on without the answer.
+        self.run(move |hub| _ = sender.send(question(hub)))?;
+        Ok(answer)
     }
 
     /// Called by the loop before it reads commands: from now on a new one wakes it again.

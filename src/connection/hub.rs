@@ -1,18 +1,19 @@
 //! The cursor over the whole server.
 
 use std::fmt;
+use std::net::SocketAddr;
 
-use super::core::Core;
+use super::core::{Core, Order};
 use super::cursor::{Connection, ConnectionId};
 use super::handle::Handle;
 use super::peer::Phase;
 use crate::error::SendError;
-use crate::protocol::Prepared;
+use crate::protocol::{CloseCode, Prepared};
 use crate::stats::Stats;
 
 /// The server as handlers reach it, for the time of one call.
 pub struct Hub<'s> {
-    core: &'s mut Core,
+    pub(super) core: &'s mut Core,
 }
 
 impl<'s> Hub<'s> {
@@ -28,27 +29,50 @@ impl<'s> Hub<'s> {
             .then(|| Connection::new(self.core, slot))
     }
 
-    /// Returns the numbers of the connections that are ready, in no order.
+    /// Returns the numbers of the connections that are ready.
+    ///
+    /// The order is that of their places in memory, where a new connection takes any that is free:
+    /// neither by age nor by number, but the same as long as nobody comes or goes. `for_each` and
+    /// broadcasts have the same.
     #[doc(alias = "connections")]
     pub fn ids(&self) -> Vec<ConnectionId> {
-        let serial = |slot: usize| self.core.peers.get(slot).map_or(0, |peer| peer.serial);
-        let id = |slot| ConnectionId {
-            serial: serial(slot),
-            slot: slot as u32,
-        };
-        self.core.ready_slots().map(id).collect()
+        self.ids_of(|phase| phase == Phase::Open)
     }
 
-    /// Calls `action` with each connection that is ready, in no order.
+    /// Returns the numbers of all connections that had their `Connect` and not yet their
+    /// `Disconnect`: with [`ids`](Self::ids) those whose opening handshake is under way, and those
+    /// that are closing.
+    pub fn all_ids(&self) -> Vec<ConnectionId> {
+        self.ids_of(|phase| phase < Phase::Draining)
+    }
+
+    fn ids_of(&self, wanted: impl Fn(Phase) -> bool) -> Vec<ConnectionId> {
+        let peers = self.core.peers.iter();
+        peers
+            .filter(|(_, peer)| wanted(peer.phase))
+            .map(|(slot, peer)| ConnectionId {
+                serial: peer.serial,
+                slot: slot as u32,
+            })
+            .collect()
+    }
+
+    /// Calls `action` with each connection that is ready, in the order of [`ids`](Self::ids).
     #[doc(alias = "connections")]
     pub fn for_each(&mut self, mut action: impl FnMut(&mut Connection<'_>)) {
+        // Handlers can end connections, but not make new ones: there are never more than now.
+        let mut left = self.core.ready;
         for slot in 0..self.core.peers.capacity() {
+            if left == 0 {
+                return;
+            }
             if self
                 .core
                 .peers
                 .get(slot)
                 .is_some_and(|peer| peer.phase == Phase::Open)
             {
+                left -= 1;
                 action(&mut Connection::new(self.core, slot));
             }
         }
@@ -112,7 +136,47 @@ impl<'s> Hub<'s> {
     /// sent a Close frame with 1001. [`Server::start`](crate::Server::start) returns when all are
     /// gone, or after `close_timeout`.
     pub fn shutdown(&mut self) {
-        self.core.shutdown = true;
+        self.core.orders.push(Order::Stop(CloseCode::GOING_AWAY));
+    }
+
+    /// Ends the server as [`shutdown`](Self::shutdown) does, with another code for its clients,
+    /// such as 1012 for a restart (RFC 6455, 7.4). Once the server goes down, the code stays.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::BadCloseCode`] for a code that must not be sent; then nothing was done.
+    pub fn stop(&mut self, code: impl Into<CloseCode>) -> Result<(), SendError> {
+        let code = code.into();
+        if !code.is_sendable() {
+            return Err(SendError::BadCloseCode(code.as_u16()));
+        }
+        self.core.orders.push(Order::Stop(code));
+        Ok(())
+    }
+
+    /// Closes the listeners, when the handlers of this turn have returned; connections are kept. New clients are
+    /// refused by the kernel, and those that it has not handed over yet are reset. A socket that
+    /// was given to the builder or inherited is not closed, only not accepted from: its clients
+    /// wait. The server goes on without connections, too.
+    pub fn stop_listening(&mut self) {
+        self.core.orders.push(Order::StopListening);
+    }
+
+    /// Listens again on the addresses of before [`stop_listening`](Self::stop_listening), when the
+    /// handlers of this turn have returned. If one cannot be had any more, none is listened on,
+    /// which is logged; [`Server::start_listening`](crate::Server::start_listening) tells.
+    pub fn start_listening(&mut self) {
+        self.core.orders.push(Order::StartListening);
+    }
+
+    /// Returns the first TCP address that is listened on, with the port that the kernel picked.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        self.core.local_addrs.first().copied()
+    }
+
+    /// Returns all TCP addresses that are listened on, in the order they were given.
+    pub fn local_addrs(&self) -> &[SocketAddr] {
+        &self.core.local_addrs
     }
 
     /// Returns a handle that other threads can use.
@@ -122,7 +186,21 @@ impl<'s> Hub<'s> {
 
     /// Returns what the server has counted.
     pub fn stats(&self) -> Stats {
-        self.core.stats
+        self.core.stats()
+    }
+
+    /// Returns what the server has counted since this was called last, or since it was built. There
+    /// is one such count for all who ask; [`Stats::since`] lets everybody have their own.
+    ///
+    /// ```
+    /// # fn tick(hub: &mut wsloop::Hub<'_>) {
+    /// let rates = hub.fetch_stats().rates();
+    /// # }
+    /// ```
+    pub fn fetch_stats(&mut self) -> Stats {
+        let stats = self.core.stats();
+        let last = std::mem::replace(&mut self.core.fetched, stats);
+        stats.since(&last)
     }
 
     fn check_size(&self, size: usize) -> Result<(), SendError> {

@@ -9,6 +9,7 @@ mod compression;
 #[path = "no_compression.rs"]
 mod compression;
 mod core;
+mod counts;
 mod cursor;
 mod data;
 mod gather;
@@ -17,10 +18,17 @@ mod hub;
 mod names;
 mod outbox;
 mod peer;
+mod settings;
+mod timers;
+mod watch;
 
-pub(crate) use self::core::{Core, NOBODY};
+pub(crate) use self::core::{Core, NOBODY, Order};
 pub use cursor::{Connection, ConnectionId};
 pub(crate) use handle::Command;
 pub use handle::Handle;
 pub use hub::Hub;
 pub(crate) use peer::{Ending, Peer, Phase};
+pub(crate) use timers::Action;
+pub use timers::TimerId;
+pub use watch::{Descriptor, WatchId, Watched};
+pub(crate) use watch::{Readiness, Registrar, Watcher, watcher};

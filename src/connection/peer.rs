@@ -4,6 +4,7 @@ use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 #[cfg(feature = "deflate")]
 use super::compression::Deflate;
@@ -14,6 +15,7 @@ use crate::config::Limits;
 use crate::event::{Cause, Handlers};
 use crate::handshake::{Refusal, Request};
 use crate::protocol::{CloseCode, Sender};
+use crate::stats::ConnectionStats;
 use crate::transport::Transport;
 
 /// Where a connection stands; it only ever goes down this list.
@@ -60,7 +62,7 @@ pub(crate) struct Peer {
     pub(super) dirty: bool,
     /// Compression was agreed on.
     deflating: bool,
-    marks: Marks,
+    pub(super) marks: Marks,
     outbox: Option<Box<Outbox>>,
     passing: Option<Box<Passing>>,
     pub(super) max_recv_size: usize,
@@ -69,7 +71,7 @@ pub(crate) struct Peer {
     usual_send_size: usize,
     pub(super) names: Names,
     pub(super) addr: Addr,
-    extras: Option<Box<Extras>>,
+    pub(super) extras: Option<Box<Extras>>,
 }
 
 /// What only some connections have.
@@ -82,11 +84,13 @@ pub(crate) struct Extras {
     pub(super) deflate: Option<Deflate>,
     /// Larger messages may be compressed.
     plain_max: Option<usize>,
+    /// What is counted, and when that began, from the reactor's epoch. With `Marks::COUNTED`.
+    pub(super) counts: Option<Box<(ConnectionStats, Duration)>>,
 }
 
 /// What is out of the usual, in one word: the usual is told at a glance.
 #[derive(Clone, Copy)]
-struct Marks(u16);
+pub(super) struct Marks(u16);
 
 impl Marks {
     /// `shutdown` was called: no frame, no drain.
@@ -105,12 +109,14 @@ impl Marks {
     const NOT_OPEN: u16 = 64;
     /// There is TLS, which may hold something back.
     const SECURE: u16 = 128;
+    /// Its messages and bytes are counted.
+    pub(super) const COUNTED: u16 = 1 << 15;
 
-    fn has(self, mark: u16) -> bool {
+    pub(super) fn has(self, mark: u16) -> bool {
         self.0 & mark != 0
     }
 
-    fn set(&mut self, mark: u16) {
+    pub(super) fn set(&mut self, mark: u16) {
         self.0 |= mark;
     }
 
@@ -349,8 +355,8 @@ impl Peer {
         }
     }
 
-    /// Returns whether the connection is open, without TLS, and nothing waits to be sent, told or
-    /// done.
+    /// Returns whether the connection is open, without TLS, not counted, and nothing waits to be
+    /// sent, told or done.
     #[inline(always)]
     pub(crate) fn is_quiet(&self) -> bool {
         debug_assert_eq!(self.marks.has(Marks::QUEUED), self.outbox.is_some());

@@ -11,6 +11,9 @@ pub(crate) type Handler<E> = Box<
     ) -> Result<<E as Event>::Output, HandlerError>,
 >;
 
+/// What is to be done with a table of handlers.
+type Change = Box<dyn FnOnce(&mut Handlers)>;
+
 /// The handlers of a server, or those that a connection has of its own.
 #[derive(Default)]
 pub struct Handlers {
@@ -31,6 +34,8 @@ pub struct Handlers {
     pub(super) start: Option<Handler<Start>>,
     pub(super) tick: Option<Handler<Tick>>,
     pub(super) utf8: Option<Handler<Utf8>>,
+    /// What is to be done with the table that adopts this one, in order: see `add_to_adopter`.
+    added: Vec<Change>,
 }
 
 impl Handlers {
@@ -44,6 +49,47 @@ impl Handlers {
         }));
     }
 
+    /// Registers one more handler, to be called after those that are there. The first refusal
+    /// counts, and an error ends it: then the others are not called.
+    pub(crate) fn add<E: Event, R: Outcome<E::Output>>(
+        &mut self,
+        mut handler: impl for<'t, 'p> FnMut(&mut E::Target<'t>, E::Payload<'p>) -> R + 'static,
+    ) {
+        let Some(mut first) = E::slot(self).take() else {
+            return self.set::<E, R>(handler);
+        };
+        *E::slot(self) = Some(Box::new(move |target, mut payload| {
+            let answer = first(target, E::lend(&mut payload))?;
+            if answer.is_refusal() {
+                return Ok(answer);
+            }
+            handler(target, payload).into_outcome()
+        }));
+    }
+
+    /// Has the table that adopts this one [`set`](Self::set) a handler.
+    pub(crate) fn set_in_adopter<E: Event, R: Outcome<E::Output>>(
+        &mut self,
+        handler: impl for<'t, 'p> FnMut(&mut E::Target<'t>, E::Payload<'p>) -> R + 'static,
+    ) {
+        if self.added.is_empty() {
+            self.set::<E, R>(handler);
+        } else {
+            // In place of those that were added before.
+            self.added
+                .push(Box::new(move |adopter| adopter.set::<E, R>(handler)));
+        }
+    }
+
+    /// Has the table that adopts this one [`add`](Self::add) a handler.
+    pub(crate) fn add_to_adopter<E: Event, R: Outcome<E::Output>>(
+        &mut self,
+        handler: impl for<'t, 'p> FnMut(&mut E::Target<'t>, E::Payload<'p>) -> R + 'static,
+    ) {
+        self.added
+            .push(Box::new(move |adopter| adopter.add::<E, R>(handler)));
+    }
+
     /// Returns the handlers of the two kinds of message.
     #[inline(always)]
     pub(crate) fn messages(
@@ -52,7 +98,7 @@ impl Handlers {
         (&mut self.utf8, &mut self.binary)
     }
 
-    /// Overwrites each slot that `newer` fills.
+    /// Overwrites each slot that `newer` fills, and adds what it adds.
     pub(crate) fn adopt(&mut self, newer: Self) {
         fn replace<T>(slot: &mut Option<T>, newer: Option<T>) {
             if newer.is_some() {
@@ -72,6 +118,9 @@ impl Handlers {
         replace(&mut self.pong, newer.pong);
         replace(&mut self.ready, newer.ready);
         replace(&mut self.utf8, newer.utf8);
+        for add in newer.added {
+            add(self);
+        }
     }
 }
 

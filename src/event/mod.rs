@@ -19,7 +19,7 @@ mod payload;
 
 pub(crate) use handlers::Handler;
 pub use handlers::Handlers;
-pub use outcome::{Outcome, Verdict};
+pub use outcome::{Answer, Outcome, Verdict};
 pub use payload::{Accepted, Cause, Disconnected, Ticks};
 
 use crate::connection::{Connection, Hub};
@@ -34,10 +34,14 @@ pub trait Event: Sized + 'static {
     /// What happened.
     type Payload<'p>;
     /// What the handler answers.
-    type Output;
+    type Output: Answer;
 
     #[doc(hidden)]
     fn slot(handlers: &mut Handlers) -> &mut Option<Handler<Self>>;
+
+    /// Lends the payload to one of several handlers.
+    #[doc(hidden)]
+    fn lend<'a, 'p: 'a>(payload: &'a mut Self::Payload<'p>) -> Self::Payload<'a>;
 }
 
 /// An event of one connection, which can be set on the connection as well as on the server.
@@ -47,9 +51,19 @@ pub trait Event: Sized + 'static {
 )]
 pub trait ConnectionEvent: for<'t> Event<Target<'t> = Connection<'t>> {}
 
+/// Lends a payload: a reborrow where it is exclusive, else a copy.
+macro_rules! lend {
+    ($payload:ident, & $p:lifetime mut $type:ty) => {
+        &mut **$payload
+    };
+    ($payload:ident, $($type:tt)+) => {
+        *$payload
+    };
+}
+
 macro_rules! events {
     ($($(#[$docs:meta])* $name:ident in $slot:ident:
-        ($target:ident, $payload:ty) -> $output:ty;)*) => {
+        ($target:ident, $($payload:tt)+) -> $output:ty;)*) => {
         $(
             $(#[$docs])*
             #[expect(clippy::exhaustive_structs, reason = "a name")]
@@ -58,11 +72,15 @@ macro_rules! events {
 
             impl Event for $name {
                 type Target<'t> = $target<'t>;
-                type Payload<'p> = $payload;
+                type Payload<'p> = $($payload)+;
                 type Output = $output;
 
                 fn slot(handlers: &mut Handlers) -> &mut Option<Handler<Self>> {
                     &mut handlers.$slot
+                }
+
+                fn lend<'a, 'p: 'a>(payload: &'a mut Self::Payload<'p>) -> Self::Payload<'a> {
+                    lend!(payload, $($payload)+)
                 }
             }
         )*

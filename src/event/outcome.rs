@@ -27,6 +27,24 @@ impl From<()> for Verdict {
     }
 }
 
+/// What a handler answers, as far as other handlers of the same event depend on it.
+pub trait Answer {
+    /// Returns whether the handlers after this one are not asked any more.
+    fn is_refusal(&self) -> bool;
+}
+
+impl Answer for () {
+    fn is_refusal(&self) -> bool {
+        false
+    }
+}
+
+impl Answer for Verdict {
+    fn is_refusal(&self) -> bool {
+        *self == Self::Refuse
+    }
+}
+
 /// What a handler may return where `O` is wanted: `O` itself or a `Result`; for a [`Verdict`] also
 /// `bool`, where `false` refuses, and `()`, which accepts.
 #[diagnostic::on_unimplemented(

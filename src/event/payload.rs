@@ -55,6 +55,9 @@ pub enum Cause {
     Handshake(HandshakeError),
     /// The network failed.
     Io,
+    /// The connection was older than [`max_lifetime`](crate::Builder::max_lifetime), or than it
+    /// was allowed to become by [`set_lifetime`](crate::Connection::set_lifetime).
+    Lifetime,
     /// [`Connection::disconnect`](crate::Connection::disconnect) was called.
     Local,
     /// The peer sent a Close frame.
@@ -77,6 +80,7 @@ impl fmt::Display for Cause {
             Self::Handler => f.write_str("a handler failed"),
             Self::Handshake(error) => error.fmt(f),
             Self::Io => f.write_str("network error"),
+            Self::Lifetime => f.write_str("older than max_lifetime"),
             Self::Local => f.write_str("closed here"),
             Self::Peer => f.write_str("closed by the peer"),
             Self::Protocol(error) => error.fmt(f),
@@ -87,13 +91,13 @@ impl fmt::Display for Cause {
     }
 }
 
-/// A tick, and the ticks that were missed before it.
+/// A tick, or a firing of an interval, and those that were missed before it.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug)]
 pub struct Ticks {
     /// When this turn of the loop began.
     pub now: Instant,
-    /// How many ticks fell due since the last one and were not delivered, because the loop was
-    /// busy for longer than `tick_period`.
+    /// How many fell due since the last one and were not delivered, because the loop was busy for
+    /// longer than the time between two.
     pub missed: u64,
 }

@@ -7,9 +7,12 @@ use std::net::ToSocketAddrs;
 use std::path::Path;
 use std::time::Duration;
 
+use mio::Interest;
+
 use super::Server;
 use super::place::Place;
 use crate::config::{Config, SlowConsumer};
+use crate::connection::Watcher;
 use crate::error::{BuildError, Result};
 use crate::event::{Event, Handlers, Outcome};
 
@@ -22,6 +25,7 @@ pub struct Builder {
     config: Config,
     handlers: Handlers,
     places: Vec<Place>,
+    pub(super) watches: Vec<(Interest, Box<dyn Watcher>)>,
 }
 
 impl Builder {
@@ -115,6 +119,28 @@ impl Builder {
         self
     }
 
+    /// Adds a handler for an event: it is called after those that are registered already, in the
+    /// order they were. If one answers with a refusal, that counts, and the others are not called;
+    /// an error ends it in the same way. [`on`](Self::on) replaces all of them.
+    ///
+    /// ```
+    /// use wsloop::{Server, event::{Connect, Utf8}};
+    ///
+    /// let builder = Server::builder()
+    ///     .add_on(Connect, |conn, ()| conn.ip().is_none_or(|ip| ip.is_loopback()))
+    ///     .add_on(Connect, |conn, ()| println!("{} is let in", conn.id()))
+    ///     .add_on(Utf8, |conn, text| println!("{}: {text}", conn.id()))
+    ///     .add_on(Utf8, |conn, text| conn.send_utf8(text));
+    /// ```
+    pub fn add_on<E: Event, R: Outcome<E::Output>>(
+        mut self,
+        _event: E,
+        handler: impl for<'t, 'p> FnMut(&mut E::Target<'t>, E::Payload<'p>) -> R + 'static,
+    ) -> Self {
+        self.handlers.add::<E, R>(handler);
+        self
+    }
+
     /// Sets the size of the largest message accepted, in bytes over all of its fragments; a larger
     /// one is failed with 1009 at its frame header. Default 65,536. A peer can make the server hold
     /// that much for each connection; `usize::MAX` means none.
@@ -182,10 +208,17 @@ impl Builder {
         self
     }
 
-    /// Sets the silence after which a peer is pinged, and again after every further half of it.
-    /// Default 20 s; zero is off.
+    /// Sets the silence after which a peer is pinged, and again after every further half of it (see
+    /// [`silence_checkinterval`](Self::silence_checkinterval)). Default 20 s; zero is off.
     pub fn silence_max(mut self, silence: Duration) -> Self {
         self.config.silence_max = silence;
+        self
+    }
+
+    /// Sets the time after which a peer that stays silent is pinged again. Default half of
+    /// `silence_max`.
+    pub fn silence_checkinterval(mut self, interval: Duration) -> Self {
+        self.config.silence_checkinterval = Some(interval);
         self
     }
 
@@ -200,6 +233,15 @@ impl Builder {
     /// to read what is queued for it and to end its side. Then the connection is cut. Default 5 s.
     pub fn close_timeout(mut self, timeout: Duration) -> Self {
         self.config.close_timeout = timeout;
+        self
+    }
+
+    /// Sets how old a connection may become, from accept; an older one is closed with 1001, and its
+    /// `Disconnect` tells [`Cause::Lifetime`](crate::event::Cause::Lifetime). In its opening
+    /// handshake it is answered with 503. Default none. Costs about 200 bytes for each connection.
+    /// [`Connection::set_lifetime`](crate::Connection::set_lifetime) sets it for one.
+    pub fn max_lifetime(mut self, age: Duration) -> Self {
+        self.config.max_lifetime = Some(age);
         self
     }
 
@@ -275,6 +317,14 @@ impl Builder {
         self
     }
 
+    /// Sets whether messages and bytes are counted for each connection, for
+    /// [`Connection::stats`](crate::Connection::stats). Default false. Counting costs about 100
+    /// bytes for each connection, and some of the speed of short messages.
+    pub fn connection_stats(mut self, count: bool) -> Self {
+        self.config.connection_stats = count;
+        self
+    }
+
     /// Sets whether each connection keeps its request, with all headers, for as long as it lives.
     /// Default false: it is dropped after `Ready`, and `origin`, `request_uri` and `subprotocol`
     /// are what remains. A browser's request is about 2 KiB of memory.
@@ -294,6 +344,7 @@ impl Builder {
             config,
             handlers,
             places,
+            watches,
         } = self;
         check(&config)?;
         if places.is_empty() {
@@ -310,7 +361,7 @@ impl Builder {
         {
             log::debug!("busy_poll goes on without SO_BUSY_POLL: {error}");
         }
-        Server::new(config, handlers, listeners)
+        Server::new(config, handlers, listeners, watches)
     }
 }
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 use mio::net::{TcpListener, UnixListener};
 use socket2::{Domain, Protocol, SockAddr, SockRef, TcpKeepalive, Type};
 
+use super::orders::Closed;
 use crate::config::{Buffers, Config};
 use crate::transport::{Socket, TlsConfig, Transport};
 
@@ -19,6 +20,8 @@ use crate::transport::{Socket, TlsConfig, Transport};
 pub(super) struct Listener {
     socket: ListenSocket,
     tls: Option<TlsConfig>,
+    /// It was not bound here: others may have it as well.
+    given: bool,
     /// The last accept did not say that the kernel's queue is empty.
     pub(super) pending: bool,
     /// Accepting is paused until then, in milliseconds of the reactor.
@@ -82,7 +85,9 @@ impl Listener {
     ) -> io::Result<Self> {
         check_listening(&SockRef::from(&listener))?;
         set_buffers(&SockRef::from(&listener), config.buffers)?;
-        Self::tcp(listener, tls, config)
+        let mut listener = Self::tcp(listener, tls, config)?;
+        listener.given = true;
+        Ok(listener)
     }
 
     fn tcp(listener: StdTcpListener, tls: Option<TlsConfig>, config: &Config) -> io::Result<Self> {
@@ -148,7 +153,7 @@ impl Listener {
         check_listening(&SockRef::from(&listener))?;
         listener.set_nonblocking(true)?;
         let addr = listener.local_addr()?;
-        Ok(Self::new(
+        let mut listener = Self::new(
             ListenSocket::Unix {
                 socket: UnixListener::from_std(listener),
                 path: addr.as_pathname().map(Path::to_owned),
@@ -156,16 +161,50 @@ impl Listener {
                 buffers: config.buffers,
             },
             tls,
-        ))
+        );
+        listener.given = true;
+        Ok(listener)
     }
 
     fn new(socket: ListenSocket, tls: Option<TlsConfig>) -> Self {
         Self {
             socket,
             tls,
+            given: false,
             pending: true,
             retry_at: None,
             pause: PAUSE_MIN,
+        }
+    }
+
+    /// Stops listening; returns how to go on. What was bound here is closed; another socket is only
+    /// not accepted from, since whoever has it besides would keep its address taken.
+    pub(super) fn close(mut self, registry: &mio::Registry) -> Option<Closed> {
+        if self.given {
+            let deregistered = match &mut self.socket {
+                ListenSocket::Tcp(socket) => registry.deregister(socket),
+                ListenSocket::Unix { socket, .. } => registry.deregister(socket),
+            };
+            if let Err(error) = deregistered {
+                log::debug!("a listener cannot be deregistered: {error}");
+            }
+            // Who came meanwhile is accepted when it goes on.
+            self.pending = true;
+            self.retry_at = None;
+            return Some(Closed::Given(self));
+        }
+        let tls = self.tls.clone();
+        match &self.socket {
+            ListenSocket::Tcp(socket) => {
+                let addr = socket.local_addr().ok()?;
+                let only_v6 = SockRef::from(socket).only_v6().ok();
+                Some(Closed::Tcp(addr, only_v6.filter(|_| addr.is_ipv6()), tls))
+            }
+            ListenSocket::Unix { path, .. } => {
+                let path = path.clone()?;
+                let mode = fs::symlink_metadata(&path).map(|file| file.mode() & 0o777);
+                Some(Closed::Unix(path, mode.ok(), tls))
+            }
         }
     }
 

@@ -4,11 +4,13 @@ mod builder;
 mod inherited;
 mod listener;
 mod listening;
+mod orders;
 mod place;
 mod reactor;
 mod stage;
 mod timers;
 mod waiting;
+mod watching;
 
 use std::fmt;
 use std::io;
@@ -19,20 +21,22 @@ use std::sync::mpsc::{self, TryRecvError};
 use std::task::Wake;
 use std::time::{Duration, Instant};
 
-use mio::{Events, Poll, Token};
+use mio::{Events, Interest, Poll, Token};
 
 pub use builder::Builder;
 pub use listening::Listening;
 pub use place::Place;
 
 use self::listener::{Accepting, Listener};
+use self::orders::Closed;
 use self::reactor::{News, Reactor, connection_tag};
 use self::stage::emit_hub;
 use self::waiting::{Queue, Waiting};
+use self::watching::EventRegistrar;
 use crate::config::Config;
-use crate::connection::{Command, Core, Handle, Hub};
+use crate::connection::{Command, Core, Handle, Hub, Readiness, Watcher};
 use crate::error::{BuildError, Result};
-use crate::event::{Handlers, Shutdown, Start, Tick, Ticks};
+use crate::event::{Handlers, Start};
 use crate::stats::Stats;
 
 /// A WebSocket server: one event loop, on the thread that runs it.
@@ -46,6 +50,10 @@ pub struct Server {
     events: Events,
     waiting: Waiting,
     listeners: Vec<Listener>,
+    /// Those that `stop_listening` has closed.
+    closed: Vec<Closed>,
+    /// Watched sources that are ready, by key; empty between two turns.
+    ready: Vec<(usize, Readiness)>,
     /// `None` when the server has stopped: who calls then is told so.
     commands: Option<mpsc::Receiver<Command>>,
     state: State,
@@ -73,7 +81,12 @@ impl Server {
         Builder::default()
     }
 
-    fn new(config: Config, handlers: Handlers, mut listeners: Vec<Listener>) -> Result<Self> {
+    fn new(
+        config: Config,
+        handlers: Handlers,
+        mut listeners: Vec<Listener>,
+        watches: Vec<(Interest, Box<dyn Watcher>)>,
+    ) -> Result<Self> {
         let poll = Poll::new().map_err(BuildError::EventLoop)?;
         for (index, listener) in listeners.iter_mut().enumerate() {
             listener
@@ -85,19 +98,31 @@ impl Server {
         let (handle, commands) = Handle::new(Arc::new(LoopWaker(waker)).into());
         let epoch = Instant::now();
         let waiting = Waiting::new(config.busy_poll);
-        Ok(Self {
-            reactor: Reactor::new(Core::new(config, handle), handlers, epoch),
+        let mut core = Core::new(config, handle);
+        let registrar = EventRegistrar::new(poll.registry()).map_err(BuildError::EventLoop)?;
+        core.watches.set_registrar(Box::new(registrar));
+        for (interest, watcher) in watches {
+            core.watches
+                .add(interest, watcher)
+                .map_err(BuildError::Watch)?;
+        }
+        let mut server = Self {
+            reactor: Reactor::new(core, handlers, epoch),
             poll,
             events: Events::with_capacity(EVENTS),
             waiting,
             listeners,
+            closed: Vec::new(),
+            ready: Vec::new(),
             commands: Some(commands),
             state: State::Built,
             next_tick: None,
             epoch,
             full: false,
             full_lists: 0,
-        })
+        };
+        server.addresses();
+        Ok(server)
     }
 
     /// Runs the event loop until the server was shut down and its connections are gone, or
@@ -149,6 +174,8 @@ impl Server {
     /// Returns the server as handlers reach it, for a program between two turns of the loop. What
     /// is sent leaves with the next turn.
     pub fn hub(&mut self) -> Hub<'_> {
+        // Timers that are set count from here.
+        self.reactor.set_now(Instant::now());
         Hub::new(&mut self.reactor.core)
     }
 
@@ -174,7 +201,7 @@ impl Server {
 
     /// Returns what the server has counted.
     pub fn stats(&self) -> Stats {
-        self.reactor.core.stats
+        self.reactor.core.stats()
     }
 
     fn begin(&mut self) {
@@ -199,7 +226,7 @@ impl Server {
     pub fn wait(&self, now: Instant) -> Option<Duration> {
         // What was asked for between two turns, or in `Start`.
         let core = &self.reactor.core;
-        if !core.dirty.is_empty() || (core.shutdown && self.state == State::Running) {
+        if !core.dirty.is_empty() || !core.orders.is_empty() {
             return Some(Duration::ZERO);
         }
         let accept = self.accepts_at();
@@ -222,7 +249,7 @@ impl Server {
         let mut woken = false;
         let mut events = 0;
         self.reactor.begin_turn();
-        let listeners = &mut self.listeners;
+        let (listeners, ready) = (&mut self.listeners, &mut self.ready);
         self.reactor
             .take_news(self.events.iter().filter_map(|event| {
                 events += 1;
@@ -237,6 +264,10 @@ impl Server {
                         });
                     }
                     Source::Waker => woken = true,
+                    Source::Watch(key) => {
+                        woken = true;
+                        ready.push((key, watching::readiness(event)));
+                    }
                     Source::Listener(index) => {
                         if let Some(listener) = listeners.get_mut(index) {
                             listener.pending = true;
@@ -248,7 +279,8 @@ impl Server {
         self.reactor.serve_waiting();
         self.accept(millis);
         if woken {
-            self.run_commands();
+            self.serve_watches();
+            self.run_commands(now);
         }
         // A list that came back full may have left out those who were heard of in time.
         self.full_lists = if events < EVENTS {
@@ -265,15 +297,16 @@ impl Server {
     }
 
     /// Carries out what other threads asked for.
-    fn run_commands(&mut self) {
+    fn run_commands(&mut self, now: Instant) {
         self.reactor.core.handle.acknowledge();
-        let Some(commands) = &self.commands else {
-            return;
-        };
         for _ in 0..COMMANDS {
-            match commands.try_recv() {
-                Ok(command) => self.reactor.command(command),
-                Err(TryRecvError::Empty | TryRecvError::Disconnected) => return,
+            match self.commands.as_ref().map(mpsc::Receiver::try_recv) {
+                Some(Ok(command)) => self.reactor.command(command),
+                Some(Err(TryRecvError::Empty | TryRecvError::Disconnected)) | None => return,
+            }
+            // What one command orders is done before the next.
+            if !self.reactor.core.orders.is_empty() {
+                self.carry_out(now);
             }
         }
         // There may be more: the rest waits for the next turn.
@@ -339,47 +372,6 @@ impl Server {
             }
         }
     }
-
-    fn tick(&mut self, now: Instant) {
-        let Some(due) = self.next_tick.filter(|due| *due <= now) else {
-            return;
-        };
-        let period = self.reactor.core.config.tick_period;
-        // Ancestors fired missed ticks back to back; here they are counted (decision 8).
-        let missed = ((now - due).as_nanos() / period.as_nanos()) as u64;
-        let passed = period.saturating_mul(u32::try_from(missed).unwrap_or(u32::MAX));
-        self.next_tick = due
-            .checked_add(passed)
-            .and_then(|due| due.checked_add(period));
-        let Reactor { core, handlers, .. } = &mut self.reactor;
-        core.stats.missed_ticks += missed;
-        emit_hub::<Tick>(core, handlers, Ticks { now, missed });
-    }
-
-    /// Goes down, step by step, once that was asked for.
-    fn stop(&mut self, now: Instant) {
-        if self.state == State::Running && self.reactor.core.shutdown {
-            let Reactor { core, handlers, .. } = &mut self.reactor;
-            emit_hub::<Shutdown>(core, handlers, ());
-            self.listeners.clear();
-            self.next_tick = None;
-            let deadline = now.checked_add(self.reactor.core.config.close_timeout);
-            self.state = State::Stopping(deadline);
-            self.reactor.close_all();
-            self.reactor.end_turn();
-        }
-        if let State::Stopping(deadline) = self.state {
-            if deadline.is_some_and(|deadline| now >= deadline) {
-                self.reactor.cut_all();
-            }
-            if self.reactor.core.peers.is_empty() {
-                self.state = State::Stopped;
-                self.commands = None;
-            }
-        }
-        let connections = self.reactor.core.peers.len();
-        self.full &= connections >= self.reactor.core.config.max_connections;
-    }
 }
 
 impl AsRawFd for Server {
@@ -413,6 +405,8 @@ enum Source {
     Connection(usize),
     Listener(usize),
     Waker,
+    /// A watched source, by its key.
+    Watch(usize),
 }
 
 impl Source {
@@ -420,6 +414,7 @@ impl Source {
         Token(match self {
             Self::Waker => usize::MAX,
             Self::Listener(index) => LISTENERS | index,
+            Self::Watch(key) => LISTENERS | WATCHES | key,
             Self::Connection(tag) => *tag,
         })
     }
@@ -428,6 +423,7 @@ impl Source {
         match token.0 {
             tag if tag & LISTENERS == 0 => Self::Connection(tag),
             usize::MAX => Self::Waker,
+            bits if bits & WATCHES != 0 => Self::Watch(bits & !(LISTENERS | WATCHES)),
             bits => Self::Listener(bits & !LISTENERS),
         }
     }
@@ -455,6 +451,9 @@ impl Queue for EventQueue<'_> {
 
 /// The top bit, which no connection's tag has.
 const LISTENERS: usize = 1 << (usize::BITS - 1);
+
+/// The next bit, which only watched sources have besides. The one below it is clear.
+const WATCHES: usize = 1 << (usize::BITS - 2);
 
 /// Wakes the loop from another thread.
 struct LoopWaker(mio::Waker);

@@ -3,11 +3,13 @@
 //! This half of the server knows neither the event queue nor the clock: readiness and time come in
 //! as arguments, bytes through `transport`. A simulated network drives the same code as the real one.
 
+mod alarms;
 mod commands;
 mod deadlines;
 mod input;
 mod link;
 mod usual;
+mod watches;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -83,17 +85,19 @@ impl Reactor {
 
     /// Sets the time of the turn, in milliseconds since the epoch.
     pub(super) fn set_now(&mut self, now: Instant) -> u64 {
-        self.now = now.saturating_duration_since(self.epoch).as_millis() as u64;
+        self.core.now = now.saturating_duration_since(self.epoch);
+        self.now = self.core.now.as_millis() as u64;
         self.now
     }
 
     /// Returns when something is due, in milliseconds since the epoch; 0 if connections wait.
     pub(super) fn next_deadline(&self) -> Option<u64> {
-        if self.waiting.is_empty() {
-            self.wheel.next()
-        } else {
-            Some(0)
+        if !self.waiting.is_empty() {
+            return Some(0);
         }
+        let deadline = self.wheel.next().unwrap_or(u64::MAX);
+        let next = deadline.min(self.core.timers.next());
+        (next < u64::MAX).then_some(next)
     }
 
     /// Takes in a connection; returns its key and its number. Its events begin with `welcome`.
@@ -110,10 +114,11 @@ impl Reactor {
         let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
         let limits = &self.core.config.limits;
         let slot = self.links.insert(Link::new(self.now));
-        let same = self
-            .core
-            .peers
-            .insert(Peer::new(serial, transport, addr, limits));
+        let mut peer = Peer::new(serial, transport, addr, limits);
+        if self.core.config.connection_stats {
+            peer.count(self.core.now);
+        }
+        let same = self.core.peers.insert(peer);
         debug_assert_eq!(slot, same, "the two slabs have the same keys");
         self.core.stats.accepted += 1;
         (slot, serial)
@@ -125,11 +130,28 @@ impl Reactor {
             self.links.try_remove(slot),
             self.core.peers.try_remove(slot),
         ));
+        let (left, room) = (self.links.len(), self.links.capacity());
+        // At the powers of two, so that it costs next to nothing for each.
+        if room > SHRINK_MIN && left <= room / 4 && (left.is_power_of_two() || left == 0) {
+            self.shrink();
+        }
+    }
+
+    /// Gives back the room of connections that are gone, as far as it lies behind those that are
+    /// there: broadcasts look at all places.
+    #[cold]
+    fn shrink(&mut self) {
+        self.links.shrink_to_fit();
+        self.core.peers.shrink_to_fit();
     }
 
     /// Delivers the first event of a connection.
     pub(super) fn welcome(&mut self, slot: usize) {
         self.arm(slot);
+        if let Some(lifetime) = self.core.config.max_lifetime {
+            let due = self.core.now.saturating_add(lifetime);
+            self.core.timers.set_lifetime(slot, Some(due));
+        }
         self.core.current = slot;
         let verdict = self
             .stage(slot)
@@ -339,6 +361,9 @@ impl Reactor {
 pub(super) fn connection_tag(slot: usize, serial: u64) -> usize {
     ((serial << 32) as usize & (usize::MAX >> 1)) | slot
 }
+
+/// So much room is always kept, in connections.
+const SHRINK_MIN: usize = 1024;
 
 /// The slot's bits of a tag.
 const SLOTS: usize = if usize::BITS > 32 {

@@ -215,6 +215,7 @@ impl Stage<'_> {
         }
         // Its closures may hold what the application wants freed.
         drop_caught(self.own.take());
+        drop_caught(self.core.timers.remove_of(self.slot));
     }
 
     /// Expands a compressed message and delivers it.

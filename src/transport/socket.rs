@@ -1,7 +1,7 @@
 //! The sockets themselves.
 
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use mio::net::{TcpStream, UnixStream};
@@ -45,6 +45,14 @@ impl Socket {
         match self {
             Self::Tcp(socket) => socket.set_nodelay(nodelay),
             _ => Ok(()),
+        }
+    }
+
+    /// Returns the address that the peer connected to; a Unix socket has none.
+    pub(crate) fn local_addr(&self) -> io::Result<Option<SocketAddr>> {
+        match self {
+            Self::Tcp(socket) => socket.local_addr().map(Some),
+            _ => Ok(None),
         }
     }
 

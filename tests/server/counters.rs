@@ -1,6 +1,12 @@
 //! What the server counts.
 
-use crate::support::{REQUEST, Running, frame};
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::time::Duration;
+
+use crate::support;
+use crate::support::{PATIENCE, REQUEST, Running, frame};
+use wsloop::event::{Disconnect, Utf8};
 
 #[test]
 fn messages_and_bytes_are_counted() {
@@ -40,4 +46,118 @@ fn messages_and_bytes_are_counted() {
     assert_eq!(stats.bytes_in, sent as u64);
     let answer = stats.bytes_out - received as u64;
     assert!((100..400).contains(&answer), "the 101 has {answer} bytes");
+}
+
+#[test]
+fn each_connection_is_counted_if_that_is_asked_for() {
+    let (sender, log) = support::log();
+    let server = Running::start(move |builder| {
+        support::echo(builder)
+            .connection_stats(true)
+            .on(Utf8, |conn, text| {
+                if text == "all" {
+                    let _ = conn.server().broadcast_utf8("to all");
+                }
+                let stats = conn.stats().unwrap();
+                conn.send_utf8(&format!("{} {}", stats.messages_in, stats.bytes_in))
+            })
+            .on(Disconnect, move |conn, _| {
+                let stats = conn.stats().unwrap();
+                let counts = (
+                    stats.messages_in,
+                    stats.messages_out,
+                    stats.bytes_in,
+                    stats.bytes_out,
+                );
+                sender.send(format!("{counts:?}"))
+            })
+    });
+    let mut client = server.client();
+    client.send_raw(REQUEST);
+    let answer = client.response();
+    assert_eq!(answer.status, 101);
+    let head = answer.status_line.len()
+        + answer
+            .headers
+            .iter()
+            .map(|(name, value)| name.len() + value.len() + 4)
+            .sum::<usize>()
+        + 4;
+    let mut other = server.ready();
+    let mut sent = REQUEST.len();
+    let mut expected = Vec::new();
+    for (count, text) in ["a", "all"].iter().enumerate() {
+        let frame = frame(0x81, text.as_bytes());
+        sent += frame.len();
+        client.send_raw(frame);
+        if *text == "all" {
+            client.expect_text("to all");
+            expected.push("to all".to_owned());
+        }
+        let answer = format!("{} {sent}", count + 1);
+        client.expect_text(&answer);
+        expected.push(answer);
+    }
+    let large = frame(0x82, &[7; 60_000]);
+    sent += large.len();
+    client.send_raw(large);
+    client.read_frame();
+    let ping = frame(0x89, b"ping");
+    sent += ping.len();
+    client.send_raw(ping);
+    client.expect_frame(0x8a, "ping");
+    sent += frame(0x88, &1000u16.to_be_bytes()).len();
+    client.send_close(1000, "");
+    client.expect_close(1000);
+    client.expect_eof();
+    let texts: usize = expected.iter().map(|text| 2 + text.len()).sum();
+    let received = head + texts + 60_004 + 6 + 4;
+    assert_eq!(
+        log.next(),
+        format!("{:?}", (3, expected.len() + 1, sent, received))
+    );
+    // The other got the broadcast alone.
+    other.expect_text("to all");
+    other.send_close(1000, "");
+    other.expect_close(1000);
+    let sent = REQUEST.len() + 8;
+    assert_eq!(log.next(), format!("{:?}", (0, 1, sent, head + 8 + 4)));
+    let stats = server.stop();
+    assert_eq!((stats.messages_in, stats.messages_out), (3, 5));
+}
+
+#[test]
+fn without_it_there_are_none() {
+    let server = Running::start(|builder| {
+        builder.on(Utf8, |conn, _| {
+            assert_eq!(conn.stats(), None);
+            conn.send_utf8("none")
+        })
+    });
+    let mut client = server.ready();
+    client.send_text("?");
+    client.expect_text("none");
+}
+
+#[test]
+fn what_was_counted_is_fetched_once() {
+    let server = Running::echo();
+    let mut client = server.ready();
+    client.expect_alive();
+    let fetch = || {
+        let answer = server.handle.ask(|hub| (hub.fetch_stats(), hub.stats()));
+        answer.unwrap().recv_timeout(PATIENCE).unwrap()
+    };
+    let (first, all) = fetch();
+    assert_eq!(first, all);
+    assert!(all.messages_in > 0 && all.accepted == 1 && all.time > Duration::ZERO);
+    let (second, still) = fetch();
+    assert_eq!((second.messages_in, second.accepted), (0, 0));
+    assert_eq!(second.time, still.time - all.time);
+    client.send_text("hello");
+    client.expect_text("hello");
+    let (third, _) = fetch();
+    assert_eq!((third.messages_in, third.messages_out), (1, 1));
+    assert_eq!((third.bytes_in, third.bytes_out), (11, 7));
+    assert!(third.rates().bytes_in > third.rates().bytes_out);
 }

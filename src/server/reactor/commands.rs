@@ -3,13 +3,13 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::Reactor;
-use crate::connection::{Command, Hub, Phase};
+use crate::connection::{Command, Hub, Order, Phase};
 use crate::error::{HandlerError, SendError};
 use crate::event::Cause;
 use crate::protocol::CloseCode;
 
 impl Reactor {
-    /// Carries out what another thread asked for, all but `Shutdown`.
+    /// Carries out what another thread asked for, and leaves for the server what only that can do.
     pub(in crate::server) fn command(&mut self, command: Command) {
         let core = &mut self.core;
         match command {
@@ -45,12 +45,12 @@ impl Reactor {
                     log::debug!("connection {id}: close of another thread: {error}");
                 }
             }
-            Command::Shutdown => core.shutdown = true,
+            Command::Stop(code) => core.orders.push(Order::Stop(code)),
         }
     }
 
     /// Tells every client that the server goes down.
-    pub(in crate::server) fn close_all(&mut self) {
+    pub(in crate::server) fn close_all(&mut self, code: CloseCode) {
         for slot in 0..self.core.peers.capacity() {
             let Some(peer) = self.core.peers.get_mut(slot) else {
                 continue;
@@ -59,8 +59,7 @@ impl Reactor {
                 peer.refuse(503);
                 self.core.mark(slot);
             } else {
-                self.core
-                    .close(slot, CloseCode::GOING_AWAY, Cause::Shutdown);
+                self.core.close(slot, code, Cause::Shutdown);
             }
         }
     }

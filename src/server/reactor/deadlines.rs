@@ -10,7 +10,7 @@ use crate::event::Cause;
 use crate::protocol::{CloseCode, OpCode};
 
 impl Reactor {
-    /// Looks at the connections whose deadline has come up.
+    /// Looks at the connections whose deadline has come up, and calls the timers that are due.
     pub(in crate::server) fn expire(&mut self) {
         let mut expired = std::mem::take(&mut self.expired);
         self.wheel.expire(self.now, &mut expired);
@@ -25,6 +25,9 @@ impl Reactor {
             }
         }
         self.expired = expired;
+        if self.core.timers.next() <= self.now {
+            self.fire_timers();
+        }
     }
 
     fn check_deadline(&mut self, slot: usize) {
@@ -62,7 +65,8 @@ impl Reactor {
                 } else if !silence.is_zero() {
                     // A peer whose backlog is full is not pinged, but given up in time.
                     let _ = stage.core.send(slot, OpCode::Ping, b"");
-                    let next = now.saturating_add(millis(silence / 2).max(1));
+                    let again = self.core.config.ping_again();
+                    let next = now.saturating_add(millis(again));
                     let next = if end > now { next.min(end) } else { next };
                     self.schedule(slot, Some(next));
                 }
@@ -87,6 +91,13 @@ impl Reactor {
             }
             Phase::Closing | Phase::Draining => Some(after(link.stamp, config.close_timeout)),
             Phase::Gone => None,
+        }
+    }
+
+    /// Sees to it that no connection is looked at too late after a deadline was brought forward.
+    pub(in crate::server) fn rearm(&mut self) {
+        for slot in 0..self.links.capacity() {
+            self.arm(slot);
         }
     }
 

@@ -230,6 +230,9 @@ impl Reactor {
         if received.bytes > 0 {
             link.hear(self.now);
             self.core.stats.bytes_in += received.bytes as u64;
+            if let Some(counts) = self.core.peers.get_mut(slot).and_then(Peer::counts) {
+                counts.bytes_in += received.bytes as u64;
+            }
         }
         share.bytes = share.bytes.saturating_sub(received.bytes.max(1));
         if received.bytes > 0 {
@@ -381,11 +384,11 @@ impl Reactor {
                     stage.emit::<Fragment>(piece);
                 }
                 Message::Text(text) => {
-                    stage.core.stats.messages_in += 1;
+                    stage.core.count_in(slot);
                     stage.emit::<Utf8>(text);
                 }
                 Message::Binary(bytes) => {
-                    stage.core.stats.messages_in += 1;
+                    stage.core.count_in(slot);
                     stage.emit::<Binary>(bytes);
                 }
                 Message::Pong(payload) => _ = stage.emit::<Pong>(payload),

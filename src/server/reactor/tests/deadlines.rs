@@ -243,3 +243,58 @@ fn a_slow_reader_that_reads_is_no_silent_one() {
     }
     assert_eq!(world.take_log(), [""; 0]);
 }
+
+#[test]
+fn the_silence_can_be_set_while_it_runs() {
+    let mut world = World::new(Config::default());
+    let client = world.ready();
+    world.pass(5_000);
+    let mut hub = Hub::new(&mut world.reactor.core);
+    assert_eq!(hub.silence_checkinterval(), Duration::from_secs(10));
+    assert_eq!(hub.idle_timeout(), Duration::from_secs(40));
+    hub.set_silence_max(Duration::from_secs(8));
+    hub.set_silence_checkinterval(Duration::from_secs(1));
+    assert_eq!(hub.silence_max(), Duration::from_secs(8));
+    assert_eq!(hub.silence_checkinterval(), Duration::from_secs(1));
+    assert_eq!(hub.idle_timeout(), Duration::from_secs(16));
+    // What the server does with the order.
+    world.reactor.rearm();
+    world.pass(2_999);
+    assert_eq!(client.take(), b"");
+    world.pass(17);
+    assert_eq!(client.take(), b"\x89\x00");
+    world.pass(1_017);
+    assert_eq!(client.take(), b"\x89\x00", "again after a second");
+    // Longer again: the pings that are due too early are put off, the end as well.
+    let mut hub = Hub::new(&mut world.reactor.core);
+    hub.set_silence_max(Duration::ZERO);
+    hub.set_idle_timeout(Duration::from_secs(30));
+    world.reactor.rearm();
+    world.pass(20_000);
+    assert_eq!(client.take(), b"");
+    world.pass(1_000);
+    assert_eq!(client.take(), b"\x88\x02\x03\xe9");
+}
+
+#[test]
+fn after_a_peak_the_room_is_given_back() {
+    let mut world = World::new(Config::default());
+    let first = world.ready();
+    let many: Vec<_> = (0..4999).map(|_| world.connect()).collect();
+    assert!(world.reactor.core.peers.capacity() >= 5000);
+    for client in &many {
+        client.line.0.borrow_mut().peer_fin = true;
+        world.news(client, true, true);
+    }
+    assert!(!world.is_empty());
+    let room = world.reactor.core.peers.capacity();
+    assert!(room <= 1024, "{room}");
+    // Places are taken again, the same on both sides.
+    let next = world.ready();
+    let ids = Hub::new(&mut world.reactor.core).ids();
+    assert_eq!(ids.len(), 2);
+    for client in [first, next] {
+        world.send(&client, &frame(0x8a, b""));
+        assert_eq!(world.take_log().last().map(String::as_str), Some("pong"));
+    }
+}

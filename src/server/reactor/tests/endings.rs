@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::event::Ping;
+use crate::protocol::CloseCode;
 
 #[test]
 fn a_reset_is_one_error_and_one_disconnect() {
@@ -139,7 +140,7 @@ fn everyone_is_told_when_the_server_goes_down() {
     let ready = world.ready();
     let opening = world.connect();
     world.take_log();
-    world.reactor.close_all();
+    world.reactor.close_all(CloseCode::GOING_AWAY);
     world.turn();
     assert_eq!(ready.take(), b"\x88\x02\x03\xe9");
     assert!(opening.take().starts_with(b"HTTP/1.1 503 "));

@@ -1,5 +1,6 @@
 //! The reactor over simulated sockets and a clock that the test turns.
 
+mod alarms;
 mod deadlines;
 mod endings;
 mod flow;

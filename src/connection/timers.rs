@@ -1,0 +1,416 @@
+//! Timers and intervals of the application, and the lifetimes of connections.
+//!
+//! Only what was set is here: a server without timers has an empty tree and one comparison for it in
+//! a turn of the loop. Unlike the deadlines in the reactor's wheel they are exact to a millisecond.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::time::Duration;
+
+use super::cursor::Connection;
+use super::hub::Hub;
+use super::peer::Phase;
+use crate::error::HandlerError;
+use crate::event::{Outcome, Ticks};
+
+/// The number of a timer or an interval, never used again by its server: one that is kept beyond
+/// its timer's life is harmless.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct TimerId(u64);
+
+impl fmt::Display for TimerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+type HubAction = Box<dyn for<'t> FnMut(&mut Hub<'t>, Ticks) -> Result<(), HandlerError>>;
+type ConnectionAction =
+    Box<dyn for<'t> FnMut(&mut Connection<'t>, Ticks) -> Result<(), HandlerError>>;
+
+/// What is done when a timer is due.
+pub(crate) enum Action {
+    Connection(usize, ConnectionAction),
+    Hub(HubAction),
+    /// The connection in this slot is older than it may become.
+    Lifetime(usize),
+}
+
+impl Action {
+    /// The slot of the connection that the timer dies with.
+    fn owner(&self) -> Option<usize> {
+        match self {
+            Self::Connection(slot, _) | Self::Lifetime(slot) => Some(*slot),
+            Self::Hub(_) => None,
+        }
+    }
+}
+
+struct Timer {
+    due: Duration,
+    /// Between two firings; `None` if there is one only.
+    every: Option<Duration>,
+    owner: Option<usize>,
+    is_lifetime: bool,
+    /// `None` while it runs.
+    action: Option<Action>,
+}
+
+/// The timers of a server. Times are from the reactor's epoch.
+pub(crate) struct Timers {
+    timers: BTreeMap<TimerId, Timer>,
+    /// In the order of firing: by time, then by creation.
+    queue: BTreeSet<(Duration, TimerId)>,
+    /// Those of connections, by slot.
+    owned: BTreeSet<(usize, TimerId)>,
+    last: u64,
+    /// Nothing is due before, in milliseconds; `u64::MAX` if there is nothing.
+    next: u64,
+}
+
+impl Default for Timers {
+    fn default() -> Self {
+        Self {
+            timers: BTreeMap::new(),
+            queue: BTreeSet::new(),
+            owned: BTreeSet::new(),
+            last: 0,
+            next: u64::MAX,
+        }
+    }
+}
+
+impl Timers {
+    /// When to look again, in milliseconds; `u64::MAX` is never.
+    pub(crate) fn next(&self) -> u64 {
+        self.next
+    }
+
+    fn number(&mut self) -> TimerId {
+        self.last += 1;
+        TimerId(self.last)
+    }
+
+    fn add(&mut self, due: Duration, every: Option<Duration>, action: Action) -> TimerId {
+        let id = self.number();
+        let owner = action.owner();
+        if let Some(slot) = owner {
+            self.owned.insert((slot, id));
+        }
+        self.queue.insert((due, id));
+        let timer = Timer {
+            due,
+            every,
+            owner,
+            is_lifetime: matches!(action, Action::Lifetime(_)),
+            action: Some(action),
+        };
+        self.timers.insert(id, timer);
+        self.refresh();
+        id
+    }
+
+    /// Has the connection in `slot` end at `due`, or live for ever.
+    pub(crate) fn set_lifetime(&mut self, slot: usize, due: Option<Duration>) {
+        let old = self
+            .of(slot)
+            .into_iter()
+            .find(|id| self.timers.get(id).is_some_and(|timer| timer.is_lifetime));
+        if let Some(old) = old {
+            self.remove(old);
+        }
+        if let Some(due) = due {
+            self.add(due, None, Action::Lifetime(slot));
+        }
+    }
+
+    /// Removes a timer; returns whether there was one, and its action unless it is running.
+    fn remove(&mut self, id: TimerId) -> Option<Option<Action>> {
+        let timer = self.timers.remove(&id)?;
+        self.queue.remove(&(timer.due, id));
+        if let Some(slot) = timer.owner {
+            self.owned.remove(&(slot, id));
+        }
+        self.refresh();
+        Some(timer.action)
+    }
+
+    /// Removes the timers of a connection that is over.
+    pub(crate) fn remove_of(&mut self, slot: usize) -> Vec<Action> {
+        if self.owned.is_empty() {
+            return Vec::new();
+        }
+        let ids = self.of(slot);
+        ids.into_iter()
+            .filter_map(|id| self.remove(id).flatten())
+            .collect()
+    }
+
+    fn of(&self, slot: usize) -> Vec<TimerId> {
+        self.owned
+            .range((slot, TimerId(0))..=(slot, TimerId(u64::MAX)))
+            .map(|(_, id)| *id)
+            .collect()
+    }
+
+    /// Returns the timers that are due at `now`, in the order of firing.
+    pub(crate) fn due(&self, now: Duration) -> Vec<TimerId> {
+        self.queue
+            .range(..=(now, TimerId(u64::MAX)))
+            .map(|(_, id)| *id)
+            .collect()
+    }
+
+    /// Begins the firing of a timer that is due; `None` if it was cleared meanwhile. Returns what
+    /// is to be done, and how many firings were missed.
+    pub(crate) fn begin(&mut self, id: TimerId, now: Duration) -> Option<(Action, u64)> {
+        let timer = self.timers.get_mut(&id)?;
+        let Some(every) = timer.every else {
+            return Some((self.remove(id)??, 0));
+        };
+        let action = timer.action.take()?;
+        // As with ticks, what was missed is counted, not made up for (decision 8).
+        let missed = now.saturating_sub(timer.due).as_nanos() / every.as_nanos();
+        let missed = u64::try_from(missed).unwrap_or(u64::MAX);
+        let passed = every.saturating_mul(u32::try_from(missed).unwrap_or(u32::MAX));
+        self.queue.remove(&(timer.due, id));
+        timer.due = timer.due.saturating_add(passed).saturating_add(every);
+        self.queue.insert((timer.due, id));
+        self.refresh();
+        Some((action, missed))
+    }
+
+    /// Ends a firing: an interval waits for its next one. Returns the action if it is of no use any
+    /// more: it was the last one, it was cleared meanwhile, or it failed.
+    pub(crate) fn finish(&mut self, id: TimerId, action: Action, failed: bool) -> Option<Action> {
+        if failed {
+            self.remove(id);
+        }
+        let Some(timer) = self.timers.get_mut(&id) else {
+            return Some(action);
+        };
+        timer.action = Some(action);
+        None
+    }
+
+    fn refresh(&mut self) {
+        self.next = self.queue.first().map_or(u64::MAX, |(due, _)| {
+            u64::try_from(due.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
+        });
+    }
+}
+
+impl Hub<'_> {
+    /// Has `action` called once, `after` this time; ids tell timers apart, and
+    /// [`clear_timer`](Self::clear_timer) takes one back.
+    ///
+    /// The time counts from the beginning of the turn of the loop that is under way. A timer is
+    /// never early, and late by a millisecond at most, unless a handler keeps the loop busy. Those
+    /// that are due together are called by their time, then in the order they were set; one that is
+    /// set without a delay comes in the next turn. An error or a panic is logged.
+    ///
+    /// Timers go on while the server goes down, but do not keep it from that.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use wsloop::{Server, event::Start};
+    ///
+    /// let builder = Server::builder().on(Start, |hub, ()| {
+    ///     hub.set_timer(Duration::from_secs(3600), |hub| hub.shutdown());
+    /// });
+    /// ```
+    pub fn set_timer<R: Outcome<()>>(
+        &mut self,
+        after: Duration,
+        action: impl for<'t> FnOnce(&mut Hub<'t>) -> R + 'static,
+    ) -> TimerId {
+        let due = self.core.now.saturating_add(after);
+        let mut action = Some(action);
+        let action = Action::Hub(Box::new(move |hub, _| match action.take() {
+            Some(action) => action(hub).into_outcome(),
+            None => Ok(()),
+        }));
+        self.core.timers.add(due, None, action)
+    }
+
+    /// Has `action` called again and again, for the first time after `every`, which is a
+    /// millisecond at least. Times that a busy loop missed are not made up for: the next call tells
+    /// how many they were. The calls keep to their grid however late one is.
+    ///
+    /// An error or a panic is logged, and ends the interval. Otherwise as
+    /// [`set_timer`](Self::set_timer).
+    pub fn set_interval<R: Outcome<()>>(
+        &mut self,
+        every: Duration,
+        mut action: impl for<'t> FnMut(&mut Hub<'t>, Ticks) -> R + 'static,
+    ) -> TimerId {
+        let every = every.max(INTERVAL_MIN);
+        let due = self.core.now.saturating_add(every);
+        let action = Action::Hub(Box::new(move |hub, ticks| {
+            action(hub, ticks).into_outcome()
+        }));
+        self.core.timers.add(due, Some(every), action)
+    }
+
+    /// Takes a timer or an interval back, whoever set it; returns whether it was still to come. An
+    /// interval may clear itself.
+    pub fn clear_timer(&mut self, id: TimerId) -> bool {
+        self.core.timers.remove(id).is_some()
+    }
+}
+
+impl Connection<'_> {
+    /// Has `action` called once, `after` this time, unless the connection is over by then: it dies
+    /// with its connection, after the `Disconnect`.
+    ///
+    /// An error or a panic closes the connection with 1011, as that of any handler. Otherwise as
+    /// [`Hub::set_timer`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use wsloop::{Server, event::Ready};
+    ///
+    /// #[derive(Default)]
+    /// struct LoggedIn(bool);
+    ///
+    /// let builder = Server::builder().on(Ready, |conn, ()| {
+    ///     conn.set_timer(Duration::from_secs(10), |conn| {
+    ///         if !conn.data::<LoggedIn>().0 {
+    ///             conn.disconnect(4001, "who are you?")?;
+    ///         }
+    ///         Ok::<_, wsloop::SendError>(())
+    ///     });
+    /// });
+    /// ```
+    pub fn set_timer<R: Outcome<()>>(
+        &mut self,
+        after: Duration,
+        action: impl for<'t> FnOnce(&mut Connection<'t>) -> R + 'static,
+    ) -> TimerId {
+        let mut action = Some(action);
+        self.add_timer(after, None, move |conn, _| match action.take() {
+            Some(action) => action(conn).into_outcome(),
+            None => Ok(()),
+        })
+    }
+
+    /// Has `action` called again and again while the connection lives, as [`Hub::set_interval`]. An
+    /// error or a panic closes the connection with 1011.
+    pub fn set_interval<R: Outcome<()>>(
+        &mut self,
+        every: Duration,
+        mut action: impl for<'t> FnMut(&mut Connection<'t>, Ticks) -> R + 'static,
+    ) -> TimerId {
+        let every = every.max(INTERVAL_MIN);
+        self.add_timer(every, Some(every), move |conn, ticks| {
+            action(conn, ticks).into_outcome()
+        })
+    }
+
+    /// Takes a timer or an interval back, as [`Hub::clear_timer`].
+    pub fn clear_timer(&mut self, id: TimerId) -> bool {
+        self.core.timers.remove(id).is_some()
+    }
+
+    /// Sets how long the connection may still live, from the beginning of this turn of the loop;
+    /// `None` is for ever. Then it is closed with 1001, and its `Disconnect` tells
+    /// [`Cause::Lifetime`](crate::event::Cause::Lifetime). Default as
+    /// [`Builder::max_lifetime`](crate::Builder::max_lifetime), which counts from accept.
+    pub fn set_lifetime(&mut self, left: Option<Duration>) {
+        if self.phase() < Phase::Draining {
+            let due = left.map(|left| self.core.now.saturating_add(left));
+            self.core.timers.set_lifetime(self.slot, due);
+        }
+    }
+
+    fn add_timer(
+        &mut self,
+        after: Duration,
+        every: Option<Duration>,
+        action: impl for<'t> FnMut(&mut Connection<'t>, Ticks) -> Result<(), HandlerError> + 'static,
+    ) -> TimerId {
+        // In its `Disconnect` there is no later any more.
+        if self.phase() >= Phase::Draining {
+            return self.core.timers.number();
+        }
+        let due = self.core.now.saturating_add(after);
+        let action = Action::Connection(self.slot, Box::new(action));
+        self.core.timers.add(due, every, action)
+    }
+}
+
+/// The shortest interval: a shorter one could never be met.
+const INTERVAL_MIN: Duration = Duration::from_millis(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ms(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    fn nothing() -> Action {
+        Action::Hub(Box::new(|_, _| Ok(())))
+    }
+
+    #[test]
+    fn timers_are_due_by_time_and_then_by_creation() {
+        let mut timers = Timers::default();
+        assert_eq!(timers.next(), u64::MAX);
+        let late = timers.add(ms(30), None, nothing());
+        let first = timers.add(ms(10), None, nothing());
+        let second = timers.add(ms(10), None, nothing());
+        assert_eq!(timers.next(), 10);
+        assert_eq!(timers.due(ms(9)), []);
+        assert_eq!(timers.due(ms(10)), [first, second]);
+        assert_eq!(timers.due(ms(30)), [first, second, late]);
+        timers.remove(first);
+        timers.remove(second);
+        assert_eq!(timers.next(), 30);
+        assert!(timers.begin(late, ms(30)).is_some());
+        assert!(timers.begin(late, ms(30)).is_none(), "once");
+        assert_eq!(timers.next(), u64::MAX);
+    }
+
+    #[test]
+    fn parts_of_a_millisecond_are_waited_for() {
+        let mut timers = Timers::default();
+        timers.add(Duration::from_micros(10_001), None, nothing());
+        assert_eq!(timers.next(), 11);
+        let mut timers = Timers::default();
+        timers.add(Duration::MAX, None, nothing());
+        assert_eq!(timers.next(), u64::MAX, "never");
+    }
+
+    #[test]
+    fn an_interval_keeps_to_its_grid() {
+        let mut timers = Timers::default();
+        let id = timers.add(ms(10), Some(ms(10)), nothing());
+        for (now, missed, next) in [(10, 0, 20), (25, 0, 30), (61, 3, 70), (70, 0, 80)] {
+            let (action, late) = timers.begin(id, ms(now)).expect("due");
+            assert_eq!((late, timers.next()), (missed, next), "at {now}");
+            assert!(timers.begin(id, ms(now)).is_none(), "it runs");
+            assert!(timers.finish(id, action, false).is_none());
+        }
+        let (action, _) = timers.begin(id, ms(80)).expect("due");
+        assert!(timers.finish(id, action, true).is_some());
+        assert_eq!(timers.next(), u64::MAX);
+    }
+
+    #[test]
+    fn those_of_a_connection_go_with_it() {
+        let mut timers = Timers::default();
+        let of = |slot| Action::Connection(slot, Box::new(|_, _| Ok(())));
+        timers.add(ms(1), None, of(7));
+        let other = timers.add(ms(2), None, of(8));
+        timers.add(ms(3), Some(ms(3)), of(7));
+        timers.set_lifetime(7, Some(ms(4)));
+        timers.set_lifetime(8, Some(ms(4)));
+        timers.set_lifetime(8, Some(ms(5)));
+        timers.set_lifetime(8, None);
+        assert_eq!(timers.remove_of(7).len(), 3);
+        assert_eq!(timers.due(ms(100)), [other]);
+        assert_eq!(timers.remove_of(7).len(), 0);
+    }
+}

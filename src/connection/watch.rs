@@ -1,0 +1,428 @@
+//! Foreign sources in the server's loop: other sockets, pipes, whatever has readiness.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::marker::PhantomData;
+use std::os::fd::AsRawFd;
+
+use mio::Interest;
+use mio::event::Source;
+use mio::unix::SourceFd;
+
+use super::hub::Hub;
+use crate::error::HandlerError;
+use crate::event::Outcome;
+
+/// The number of a watched source of type `S`, never used again by its server: one that is kept
+/// beyond its watch's life is harmless.
+pub struct WatchId<S> {
+    key: usize,
+    source: PhantomData<fn() -> S>,
+}
+
+impl<S> WatchId<S> {
+    fn new(key: usize) -> Self {
+        Self {
+            key,
+            source: PhantomData,
+        }
+    }
+}
+
+// By hand, because the derived ones would ask the same of `S`.
+impl<S> Clone for WatchId<S> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<S> Copy for WatchId<S> {}
+
+impl<S> PartialEq for WatchId<S> {
+    fn eq(&self, other: &Self) -> bool {
+        self.key == other.key
+    }
+}
+
+impl<S> Eq for WatchId<S> {}
+
+impl<S> fmt::Debug for WatchId<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("WatchId").field(&self.key).finish()
+    }
+}
+
+/// A watched source that is ready.
+///
+/// A source that failed or that the other side has closed counts as ready for everything, so that
+/// whoever reads or writes finds out.
+#[non_exhaustive]
+#[derive(Debug)]
+pub struct Watched<'p, S> {
+    /// The source. It must stay the one that was given: nobody watches one that is put in its place.
+    pub source: &'p mut S,
+    /// The number of the watch, to end it.
+    pub id: WatchId<S>,
+    /// It can be read.
+    pub readable: bool,
+    /// It can be written to.
+    pub writable: bool,
+    /// The other side has closed one direction or both, or there is an error to be asked for.
+    pub hangup: bool,
+}
+
+/// What an event said of a source.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Readiness {
+    pub(crate) readable: bool,
+    pub(crate) writable: bool,
+    pub(crate) hangup: bool,
+}
+
+/// Anything with a file descriptor as a source: sockets of `std`, pipes, a child's output.
+///
+/// Regular files have no readiness; watching one is an error. What a reader has buffered already
+/// does not show: read from the descriptor itself.
+///
+/// ```no_run
+/// use std::io::{self, Read};
+/// use std::process::{Command, Stdio};
+/// use wsloop::{Descriptor, Server, event::Start};
+///
+/// let builder = Server::builder().on(Start, |hub, ()| {
+///     let child = Command::new("uptime").stdout(Stdio::piped()).spawn()?;
+///     let output = child.stdout.ok_or(io::ErrorKind::BrokenPipe)?;
+///     hub.watch_readable(Descriptor(output), |hub, watched| {
+///         let mut bytes = [0; 4096];
+///         let size = watched.source.0.read(&mut bytes)?;
+///         if size == 0 {
+///             hub.unwatch(watched.id);
+///         }
+///         hub.broadcast_binary(&bytes[..size]).map_err(io::Error::other)
+///     })
+/// });
+/// ```
+#[expect(clippy::exhaustive_structs, reason = "a wrapper")]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Descriptor<T>(pub T);
+
+impl<T: AsRawFd> Source for Descriptor<T> {
+    fn register(
+        &mut self,
+        registry: &mio::Registry,
+        token: mio::Token,
+        interests: Interest,
+    ) -> io::Result<()> {
+        SourceFd(&self.0.as_raw_fd()).register(registry, token, interests)
+    }
+
+    fn reregister(
+        &mut self,
+        registry: &mio::Registry,
+        token: mio::Token,
+        interests: Interest,
+    ) -> io::Result<()> {
+        SourceFd(&self.0.as_raw_fd()).reregister(registry, token, interests)
+    }
+
+    fn deregister(&mut self, registry: &mio::Registry) -> io::Result<()> {
+        SourceFd(&self.0.as_raw_fd()).deregister(registry)
+    }
+}
+
+/// The event queue, as far as it is needed here: the server has it.
+pub(crate) trait Registrar {
+    fn register(&self, source: &mut dyn Source, key: usize, interest: Interest) -> io::Result<()>;
+
+    /// Registers a source anew; if it is ready, an event comes again.
+    fn reregister(&self, source: &mut dyn Source, key: usize, interest: Interest)
+    -> io::Result<()>;
+
+    fn deregister(&self, source: &mut dyn Source) -> io::Result<()>;
+}
+
+/// A source of any type, and its handler.
+pub(crate) trait Watcher {
+    fn source(&mut self) -> &mut dyn Source;
+
+    fn call(
+        &mut self,
+        hub: &mut Hub<'_>,
+        key: usize,
+        readiness: Readiness,
+    ) -> Result<(), HandlerError>;
+
+    /// Returns the source: an `Option<S>`, whose value may be taken.
+    fn source_slot(&mut self) -> &mut dyn std::any::Any;
+}
+
+struct Pair<S, F> {
+    /// There until it is given back at the end.
+    source: Option<S>,
+    handler: F,
+}
+
+impl<S, F> Watcher for Pair<S, F>
+where
+    S: Source + 'static,
+    F: for<'t, 'p> FnMut(&mut Hub<'t>, Watched<'p, S>) -> Result<(), HandlerError> + 'static,
+{
+    fn source(&mut self) -> &mut dyn Source {
+        self.source.as_mut().expect("it is taken at the end only")
+    }
+
+    fn call(
+        &mut self,
+        hub: &mut Hub<'_>,
+        key: usize,
+        readiness: Readiness,
+    ) -> Result<(), HandlerError> {
+        let Readiness {
+            readable,
+            writable,
+            hangup,
+        } = readiness;
+        let watched = Watched {
+            source: self.source.as_mut().expect("it is taken at the end only"),
+            id: WatchId::new(key),
+            readable,
+            writable,
+            hangup,
+        };
+        (self.handler)(hub, watched)
+    }
+
+    fn source_slot(&mut self) -> &mut dyn std::any::Any {
+        &mut self.source
+    }
+}
+
+/// Boxes a source with its handler.
+pub(crate) fn watcher<S: Source + 'static, R: Outcome<()>>(
+    source: S,
+    mut handler: impl for<'t, 'p> FnMut(&mut Hub<'t>, Watched<'p, S>) -> R + 'static,
+) -> Box<dyn Watcher> {
+    Box::new(Pair {
+        source: Some(source),
+        handler: move |hub: &mut Hub<'_>, watched: Watched<'_, S>| {
+            handler(hub, watched).into_outcome()
+        },
+    })
+}
+
+struct Watch {
+    interest: Interest,
+    /// `None` while its handler runs.
+    watcher: Option<Box<dyn Watcher>>,
+}
+
+/// The watched sources of a server.
+#[derive(Default)]
+pub(crate) struct Watches {
+    watches: BTreeMap<usize, Watch>,
+    /// `None` only where there is no event queue.
+    registrar: Option<Box<dyn Registrar>>,
+    last: usize,
+}
+
+impl Watches {
+    /// Sets the event queue that sources are registered with.
+    pub(crate) fn set_registrar(&mut self, registrar: Box<dyn Registrar>) {
+        self.registrar = Some(registrar);
+    }
+
+    fn registrar(&self) -> io::Result<&dyn Registrar> {
+        let registrar = self.registrar.as_deref();
+        registrar.ok_or_else(|| io::ErrorKind::Unsupported.into())
+    }
+
+    /// Registers a source; returns its key.
+    pub(crate) fn add(
+        &mut self,
+        interest: Interest,
+        mut watcher: Box<dyn Watcher>,
+    ) -> io::Result<usize> {
+        let mut key = self.last;
+        loop {
+            key = (key + 1) & KEYS;
+            if !self.watches.contains_key(&key) {
+                break;
+            }
+        }
+        self.registrar()?
+            .register(watcher.source(), key, interest)?;
+        self.last = key;
+        let watch = Watch {
+            interest,
+            watcher: Some(watcher),
+        };
+        self.watches.insert(key, watch);
+        Ok(key)
+    }
+
+    /// Changes what a source is watched for; at once, or when its handler that runs has returned.
+    fn change(&mut self, key: usize, interest: Interest) -> io::Result<()> {
+        let watch = self.watches.get_mut(&key).ok_or(io::ErrorKind::NotFound)?;
+        if let Some(watcher) = watch.watcher.as_deref_mut() {
+            let registrar = self.registrar.as_deref();
+            registrar.ok_or(io::ErrorKind::Unsupported)?.reregister(
+                watcher.source(),
+                key,
+                interest,
+            )?;
+        }
+        watch.interest = interest;
+        Ok(())
+    }
+
+    /// Ends a watch; returns its source and handler, unless that runs.
+    pub(crate) fn remove(&mut self, key: usize) -> Option<Box<dyn Watcher>> {
+        let mut watcher = self.watches.remove(&key)?.watcher?;
+        self.deregister(watcher.source());
+        Some(watcher)
+    }
+
+    fn deregister(&self, source: &mut dyn Source) {
+        if let Some(registrar) = self.registrar.as_deref()
+            && let Err(error) = registrar.deregister(source)
+        {
+            log::debug!("watched source: cannot be deregistered: {error}");
+        }
+    }
+
+    /// Takes a source and its handler, for a call; `None` if it is not watched any more.
+    pub(crate) fn begin(&mut self, key: usize) -> Option<Box<dyn Watcher>> {
+        self.watches.get_mut(&key)?.watcher.take()
+    }
+
+    /// Puts them back after the call, and waits for the source again; returns them if the watch has
+    /// ended meanwhile, or if it cannot go on.
+    ///
+    /// The kernel tells edges. By registering the source anew it tells again that the source is
+    /// ready for as long as it is: the handler need not use up everything in one call.
+    pub(crate) fn finish(
+        &mut self,
+        key: usize,
+        mut watcher: Box<dyn Watcher>,
+    ) -> Option<Box<dyn Watcher>> {
+        let Some(watch) = self.watches.get_mut(&key) else {
+            self.deregister(watcher.source());
+            return Some(watcher);
+        };
+        let interest = watch.interest;
+        let again = self
+            .registrar()
+            .and_then(|registrar| registrar.reregister(watcher.source(), key, interest));
+        if let Err(error) = again {
+            log::error!("watched source: cannot be watched any more: {error}");
+            self.watches.remove(&key);
+            self.deregister(watcher.source());
+            return Some(watcher);
+        }
+        if let Some(watch) = self.watches.get_mut(&key) {
+            watch.watcher = Some(watcher);
+        }
+        None
+    }
+}
+
+impl Hub<'_> {
+    /// Watches a foreign source in the server's loop: `handler` is called whenever it can be read
+    /// or written to, as `interest` says. Any source of `mio` will do, such as a `UdpSocket` or a
+    /// pipe of `mio`, and with [`Descriptor`] anything that has a file descriptor.
+    ///
+    /// It is called once in each turn of the loop for as long as the source is ready (as with the
+    /// Perl servers, not by edges as `mio` has it): a handler may use up as much as it likes. So do
+    /// not watch for writing while there is nothing to write ([`rewatch`](Self::rewatch)), and end
+    /// the watch of a source that hung up, or the loop will spin. The source should be
+    /// non-blocking, unless one read or write for each call is enough.
+    ///
+    /// An error or a panic of the handler is logged, and ends the watch; `WouldBlock`, which may
+    /// come of a readiness that has passed, is to be dealt with. Watches go on while the server
+    /// goes down, but do not keep it from that.
+    ///
+    /// ```
+    /// use mio::net::UdpSocket;
+    /// use wsloop::{Server, event::Start};
+    ///
+    /// let builder = Server::builder().on(Start, |hub, ()| {
+    ///     let socket = UdpSocket::bind(([127, 0, 0, 1], 0).into())?;
+    ///     hub.watch_readable(socket, |hub, watched| {
+    ///         let mut datagram = [0; 1500];
+    ///         if let Ok(size) = watched.source.recv(&mut datagram) {
+    ///             let _ = hub.broadcast_binary(&datagram[..size]);
+    ///         }
+    ///     })
+    /// });
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If the kernel cannot watch the source, or does so already. The source is dropped.
+    pub fn watch<S: Source + 'static, R: Outcome<()>>(
+        &mut self,
+        source: S,
+        interest: Interest,
+        handler: impl for<'t, 'p> FnMut(&mut Hub<'t>, Watched<'p, S>) -> R + 'static,
+    ) -> io::Result<WatchId<S>> {
+        let watcher = watcher(source, handler);
+        self.core.watches.add(interest, watcher).map(WatchId::new)
+    }
+
+    /// Watches a source for reading, as [`watch`](Self::watch).
+    ///
+    /// # Errors
+    ///
+    /// As [`watch`](Self::watch).
+    pub fn watch_readable<S: Source + 'static, R: Outcome<()>>(
+        &mut self,
+        source: S,
+        handler: impl for<'t, 'p> FnMut(&mut Hub<'t>, Watched<'p, S>) -> R + 'static,
+    ) -> io::Result<WatchId<S>> {
+        self.watch(source, Interest::READABLE, handler)
+    }
+
+    /// Watches a source for writing, as [`watch`](Self::watch).
+    ///
+    /// # Errors
+    ///
+    /// As [`watch`](Self::watch).
+    pub fn watch_writable<S: Source + 'static, R: Outcome<()>>(
+        &mut self,
+        source: S,
+        handler: impl for<'t, 'p> FnMut(&mut Hub<'t>, Watched<'p, S>) -> R + 'static,
+    ) -> io::Result<WatchId<S>> {
+        self.watch(source, Interest::WRITABLE, handler)
+    }
+
+    /// Changes what a source is watched for, from the next turn of the loop on.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` if it is not watched any more, or as the kernel tells.
+    pub fn rewatch<S>(&mut self, id: WatchId<S>, interest: Interest) -> io::Result<()> {
+        self.core.watches.change(id.key, interest)
+    }
+
+    /// Ends a watch, and gives the source back; `None` if it is not watched any more. From within
+    /// its own handler, too, which holds the source: then it is dropped when that has returned.
+    pub fn unwatch<S: 'static>(&mut self, id: WatchId<S>) -> Option<S> {
+        let mut watcher = self.core.watches.remove(id.key)?;
+        let slot: &mut Option<S> = watcher.source_slot().downcast_mut()?;
+        slot.take()
+    }
+
+    /// Returns whether a source is watched.
+    pub fn is_watched<S>(&self, id: WatchId<S>) -> bool {
+        self.core.watches.watches.contains_key(&id.key)
+    }
+
+    /// Returns how many sources are watched.
+    pub fn watched(&self) -> usize {
+        self.core.watches.watches.len()
+    }
+}
+
+/// The bits of a key, few enough for the server to tell it from what else it is told of.
+const KEYS: usize = usize::MAX >> 3;
