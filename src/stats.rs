@@ -45,7 +45,7 @@ impl Stats {
     ///     .on(Tick, move |hub, _| {
     ///         let stats = hub.stats();
     ///         let rates = stats.since(&last).rates();
-    ///         println!("{:.0} messages per second", rates.messages_in);
+    ///         log::info!("{:.0} messages per second", rates.messages_in);
     ///         last = stats;
     ///     });
     /// ```

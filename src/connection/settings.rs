@@ -37,8 +37,8 @@ impl Hub<'_> {
         self.core.config.ping_again()
     }
 
-    /// Sets the time after which a peer that stays silent is pinged again. Default half of
-    /// `silence_max`. See
+    /// Sets the time after which a peer that stays silent is pinged again, from its next ping on.
+    /// Default half of `silence_max`. See
     /// [`Builder::silence_checkinterval`](crate::Builder::silence_checkinterval).
     pub fn set_silence_checkinterval(&mut self, interval: Duration) {
         self.core.config.silence_checkinterval = Some(interval);

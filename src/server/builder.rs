@@ -128,8 +128,8 @@ impl Builder {
     ///
     /// let builder = Server::builder()
     ///     .add_on(Connect, |conn, ()| conn.ip().is_none_or(|ip| ip.is_loopback()))
-    ///     .add_on(Connect, |conn, ()| println!("{} is let in", conn.id()))
-    ///     .add_on(Utf8, |conn, text| println!("{}: {text}", conn.id()))
+    ///     .add_on(Connect, |conn, ()| log::info!("{} is let in", conn.id()))
+    ///     .add_on(Utf8, |conn, text| log::info!("{}: {text}", conn.id()))
     ///     .add_on(Utf8, |conn, text| conn.send_utf8(text));
     /// ```
     pub fn add_on<E: Event, R: Outcome<E::Output>>(
