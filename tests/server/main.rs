@@ -56,6 +56,7 @@ mod slow_consumer;
 mod socket_options;
 mod start_tick_shutdown;
 mod subprotocols;
+mod timers;
 mod tls;
 mod tungstenite_client;
 mod typed_data;
