@@ -173,7 +173,7 @@ fn messages_that_stand_by_themselves_are_expanded_whatever_their_shape() {
         (0..32_768u32).map(|at| (at / 128) as u8).collect(),
     ];
     shapes.extend((1..600).map(|size| vec![b'x'; size]));
-    shapes.extend((1..40).map(|size| noise(size)));
+    shapes.extend((1..40).map(&noise));
     // Lengths and distances of every code.
     for distance in [
         1, 2, 3, 4, 5, 7, 9, 13, 24, 25, 48, 49, 700, 1025, 4097, 24_576, 24_577,
