@@ -4,11 +4,12 @@
 //! cargo run --release --example chat [ADDRESS] [ORIGIN]...
 //! ```
 //!
-//! The address is `127.0.0.1:9002` unless given. To try it, run this in two terminals, with
-//! different names:
+//! The address is `127.0.0.1:9002` unless given. To try it, open
+//! `http://127.0.0.1:9002/garden?nick=ada` in a browser, and again with another name: the page comes
+//! from here, too. Or run this in two terminals:
 //!
 //! ```text
-//! python3 -m websockets 'ws://127.0.0.1:9002/garden?nick=ada'
+//! python3 -m websockets 'ws://127.0.0.1:9002/garden?nick=bob'
 //! ```
 //!
 //! The path is the room, `lobby` if empty; `nick` is the name, `guest` and a number if not given.
@@ -18,7 +19,8 @@
 use std::collections::HashMap;
 use std::env;
 
-use wsloop::event::{Disconnect, Handshake, Origin, Ready, Utf8};
+use wsloop::event::{Disconnect, Handshake, Ready, Request, Utf8};
+use wsloop::http::Response;
 use wsloop::{Connection, ConnectionId, Prepared, Server, SlowConsumer};
 
 /// Longest name of a room or a guest, in bytes.
@@ -43,15 +45,24 @@ fn main() -> wsloop::Result<()> {
     env_logger::init();
     let mut args = env::args().skip(1);
     let address = args.next().unwrap_or_else(|| "127.0.0.1:9002".into());
-    let origins: Vec<String> = args.collect();
+    // A browser lets any page open a WebSocket to any server, with that server's cookies, and only
+    // the server can object. Clients that are no browsers send no origin.
+    let origins = ["self".into(), "none".into()].into_iter().chain(args);
     let mut server = Server::builder()
         .listen(address.as_str())
         .max_connections(GUESTS_MAX)
         .max_recv_size(TEXT_MAX)
         // Who does not read what the others say has to go.
         .slow_consumer(SlowConsumer::Close)
-        .on(Origin, move |conn, origin| {
-            is_allowed(conn, origin, &origins)
+        .origins(origins)
+        .on(Request, |conn, request| {
+            let known = guest(conn.id(), request.path(), request.query()).is_some();
+            (known && matches!(request.method().as_str(), "GET" | "HEAD")).then(|| {
+                Response::new(200)
+                    .header("Content-Type", "text/html; charset=utf-8")
+                    .header("Referrer-Policy", "no-referrer")
+                    .body(include_str!("chat.html"))
+            })
         })
         .on(Handshake, |conn, upgrade| {
             let request = upgrade.request();
@@ -83,21 +94,6 @@ fn main() -> wsloop::Result<()> {
         eprintln!("listening on {addr}");
     }
     server.start()
-}
-
-/// Whether a page of this origin may connect.
-///
-/// A browser lets any page open a WebSocket to any server, with that server's cookies, and only the
-/// server can object. An allowed origin is compared as a whole: scheme, host and port. Behind a
-/// proxy that ends TLS, give the origin that browsers see.
-fn is_allowed(conn: &Connection<'_>, origin: Option<&str>, origins: &[String]) -> bool {
-    let Some(origin) = origin else {
-        return true; // no browser
-    };
-    let host = conn.request().and_then(|request| request.host());
-    let scheme = if conn.is_ssl() { "https" } else { "http" };
-    let same = host.is_some_and(|host| origin == format!("{scheme}://{host}"));
-    same || origins.iter().any(|allowed| allowed == origin)
 }
 
 /// The guest that a request is about; `None` if it names a room or a guest that cannot be.

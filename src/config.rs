@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::handshake::Origins;
+
 /// The limits of one connection, in bytes or counts; each is checked before anything is allocated
 /// for what it limits. `usize::MAX` means none.
 #[non_exhaustive]
@@ -20,6 +22,9 @@ pub struct Limits {
     pub max_handshake_size: usize,
     /// Most header lines in a request; one more is answered with 431. Default 100.
     pub max_headers: usize,
+    /// Largest body of a plain request, in bytes; a larger one is answered with 413. Default
+    /// 65,536.
+    pub max_body_size: usize,
 }
 
 impl Default for Limits {
@@ -31,6 +36,7 @@ impl Default for Limits {
             max_backlog: 1 << 20,
             max_handshake_size: 16 << 10,
             max_headers: 100,
+            max_body_size: 64 << 10,
         }
     }
 }
@@ -58,6 +64,10 @@ pub(crate) struct Config {
     pub(crate) max_connections: usize,
     /// From the accepted socket to the end of the opening handshake, TLS included; absolute.
     pub(crate) handshake_timeout: Duration,
+    /// How long a connection may wait for its next plain request. Zero: each has one.
+    pub(crate) keep_alive_timeout: Duration,
+    /// Most plain requests that are answered on one connection.
+    pub(crate) max_requests: usize,
     /// A peer silent for longer is pinged. Zero is off.
     pub(crate) silence_max: Duration,
     /// A peer that stays silent is pinged again after this. `None` is half of `silence_max`.
@@ -97,6 +107,10 @@ pub(crate) struct Config {
     pub(crate) keepalive: Duration,
     /// How much the kernel holds for a connection.
     pub(crate) buffers: Buffers,
+    /// Which origins may connect; `None` for all.
+    pub(crate) origins: Option<Origins>,
+    /// Whether the `Handshake` handler sees bad requests, too.
+    pub(crate) bad_handshakes: bool,
     /// The subprotocols that the server speaks, the one it likes best first.
     pub(crate) subprotocols: Vec<String>,
 }
@@ -134,6 +148,8 @@ impl Default for Config {
             slow_consumer: SlowConsumer::default(),
             max_connections: usize::MAX,
             handshake_timeout: Duration::from_secs(10),
+            keep_alive_timeout: Duration::from_secs(15),
+            max_requests: 1000,
             silence_max: Duration::from_secs(20),
             silence_checkinterval: None,
             idle_timeout: None,
@@ -154,6 +170,8 @@ impl Default for Config {
             deflate: None,
             keepalive: Duration::ZERO,
             buffers: Buffers::default(),
+            origins: None,
+            bad_handshakes: false,
             subprotocols: Vec::new(),
         }
     }

@@ -184,32 +184,47 @@ impl fmt::Display for ProtocolError {
 
 impl std::error::Error for ProtocolError {}
 
-/// An opening handshake that cannot be accepted (RFC 6455, 4.2).
+/// An opening handshake that cannot be accepted (RFC 6455, 4.2), or a plain request that is
+/// malformed or too large.
 ///
 /// The request is answered with [`status`](Self::status), and the connection closes.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum HandshakeError {
+    /// It cannot be told where the body ends: more than one `Content-Length`, one beside a
+    /// `Transfer-Encoding`, or the latter in HTTP/1.0 (RFC 9112, 6.1).
+    AmbiguousLength,
+    /// A chunk of the body is malformed (RFC 9112, 7.1).
+    BadChunk,
     /// A header line is malformed: a bare CR or LF, a folded line, a byte that has no place there.
     BadHeader,
     /// `Sec-WebSocket-Key` is not the base64 of 16 bytes (RFC 6455, 4.2.1).
     BadKey,
+    /// `Content-Length` is not a number of digits alone (RFC 9110, 8.6).
+    BadLength,
     /// The request line is not one of HTTP/1.1.
     BadRequestLine,
     /// The request target cannot be used as a resource name (RFC 6455, 4.2.1).
     BadTarget,
     /// The request announces a body (`Content-Length` or `Transfer-Encoding`).
     BodyProhibited,
+    /// The body of a plain request is larger than `max_body_size`.
+    BodyTooBig {
+        /// The limit, in bytes.
+        limit: usize,
+    },
     /// `Connection` does not list `upgrade` (RFC 6455, 4.2.1).
     ConnectionNotUpgrade,
     /// A header that may come once came more often. Carries its name.
     DuplicateHeader(&'static str),
+    /// `Expect` asks for something else than `100-continue` (RFC 9110, 10.1.1).
+    Expectation,
     /// The request head is larger than `max_handshake_size`.
     HeadTooBig {
         /// The limit, in bytes.
         limit: usize,
     },
-    /// The version is not HTTP/1.1.
+    /// The version is not HTTP/1.1; for plain requests it may be HTTP/1.0.
     HttpVersion,
     /// The method is not GET (RFC 6455, 4.2.1).
     MethodNotGet,
@@ -217,7 +232,8 @@ pub enum HandshakeError {
     MissingHeader(&'static str),
     /// The request does not ask for an upgrade to `websocket`.
     NotUpgrade,
-    /// The `Origin` handler refused the request's origin (RFC 6455, 4.2.2).
+    /// The `Origin` handler, or [`Builder::origins`](crate::Builder::origins), refused the
+    /// request's origin (RFC 6455, 4.2.2).
     OriginRefused,
     /// A handler refused the request with this status.
     Refused(StatusCode),
@@ -228,6 +244,8 @@ pub enum HandshakeError {
         /// The limit, in header lines.
         limit: usize,
     },
+    /// The body has another transfer encoding than `chunked` (RFC 9112, 6.1).
+    TransferEncoding,
     /// `Sec-WebSocket-Version` is not 13 (RFC 6455, 4.2.2).
     UnsupportedVersion,
 }
@@ -236,14 +254,19 @@ impl HandshakeError {
     /// Returns the HTTP status of the answer.
     pub const fn status(&self) -> StatusCode {
         match self {
-            Self::BadHeader
+            Self::AmbiguousLength
+            | Self::BadChunk
+            | Self::BadHeader
             | Self::BadKey
+            | Self::BadLength
             | Self::BadRequestLine
             | Self::BadTarget
             | Self::BodyProhibited
             | Self::ConnectionNotUpgrade
             | Self::DuplicateHeader(_)
             | Self::MissingHeader(_) => StatusCode::BAD_REQUEST,
+            Self::BodyTooBig { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Expectation => StatusCode::EXPECTATION_FAILED,
             Self::HeadTooBig { .. } | Self::TooManyHeaders { .. } => {
                 StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
             }
@@ -253,6 +276,7 @@ impl HandshakeError {
             Self::OriginRefused => StatusCode::FORBIDDEN,
             Self::Refused(status) => *status,
             Self::TimedOut => StatusCode::REQUEST_TIMEOUT,
+            Self::TransferEncoding => StatusCode::NOT_IMPLEMENTED,
         }
     }
 }
@@ -260,13 +284,20 @@ impl HandshakeError {
 impl fmt::Display for HandshakeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::AmbiguousLength => f.write_str("length of the body is ambiguous"),
+            Self::BadChunk => f.write_str("malformed chunk in the body"),
             Self::BadHeader => f.write_str("malformed header"),
             Self::BadKey => f.write_str("sec-websocket-key is not the base64 of 16 bytes"),
+            Self::BadLength => f.write_str("content-length is not a number"),
             Self::BadRequestLine => f.write_str("malformed request line"),
             Self::BadTarget => f.write_str("malformed request target"),
             Self::BodyProhibited => f.write_str("upgrade request with a body"),
+            Self::BodyTooBig { limit } => {
+                write!(f, "body exceeds max_body_size of {limit} bytes")
+            }
             Self::ConnectionNotUpgrade => f.write_str("connection header does not list upgrade"),
             Self::DuplicateHeader(name) => write!(f, "more than one {name} header"),
+            Self::Expectation => f.write_str("expectation other than 100-continue"),
             Self::HeadTooBig { limit } => {
                 write!(
                     f,
@@ -283,6 +314,7 @@ impl fmt::Display for HandshakeError {
             Self::TooManyHeaders { limit } => {
                 write!(f, "request has more than max_headers of {limit}")
             }
+            Self::TransferEncoding => f.write_str("transfer encoding other than chunked"),
             Self::UnsupportedVersion => f.write_str("sec-websocket-version is not 13"),
         }
     }
@@ -396,6 +428,8 @@ impl std::error::Error for HandlerError {}
 #[non_exhaustive]
 #[derive(Debug)]
 pub enum BuildError {
+    /// An entry of [`Builder::origins`](crate::Builder::origins) is no origin. Carries it.
+    BadOrigin(String),
     /// Two settings contradict each other. Carries what and why.
     Conflict(&'static str),
     /// The event loop itself could not be made.
@@ -423,6 +457,7 @@ pub enum BuildError {
 impl fmt::Display for BuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::BadOrigin(entry) => write!(f, "{entry:?} is no origin"),
             Self::Conflict(what) => f.write_str(what),
             Self::EventLoop(error) => write!(f, "cannot make the event loop: {error}"),
             Self::Listen { address, source } => write!(f, "cannot listen on {address}: {source}"),
@@ -440,7 +475,7 @@ impl std::error::Error for BuildError {
                 Some(source)
             }
             Self::Pem { problem, .. } => problem.source(),
-            Self::Conflict(_) | Self::NoListener => None,
+            Self::BadOrigin(_) | Self::Conflict(_) | Self::NoListener => None,
         }
     }
 }

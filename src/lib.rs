@@ -42,11 +42,11 @@
 //! server                           listeners, poll loop, timers, other threads
 //!   event   connection             handlers and what they reach
 //!     transport                    TCP, Unix sockets, TLS
-//!       handshake   protocol       RFC 6455 without I/O
+//!       http   handshake  protocol RFC 9112 and 6455 without I/O
 //!         config   error
 //! ```
 //!
-//! [`protocol`] and [`handshake`] stand on their own: bytes in, messages out, for benchmarks,
+//! [`protocol`], [`handshake`] and [`http`] stand on their own: bytes in, messages out, for benchmarks,
 //! fuzzing and other reactors.
 //!
 //! # What is sent when
@@ -71,6 +71,7 @@ mod connection;
 mod error;
 pub mod event;
 pub mod handshake;
+pub mod http;
 pub mod protocol;
 mod server;
 mod stats;

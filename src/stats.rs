@@ -11,6 +11,8 @@ pub struct Stats {
     pub time: Duration,
     /// Connections accepted.
     pub accepted: u64,
+    /// Plain HTTP requests that were answered by the `Request` handler, or by a 404 for it.
+    pub requests: u64,
     /// Messages delivered, text and binary.
     pub messages_in: u64,
     /// Messages sent, text and binary; one for each receiver of a broadcast.

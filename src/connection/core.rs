@@ -1,7 +1,7 @@
 //! Everything that a handler can reach, of all connections.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use slab::Slab;
 
@@ -48,6 +48,8 @@ pub(crate) struct Core {
     pub(crate) stats: Stats,
     /// As it was when `fetch_stats` was called last.
     pub(super) fetched: Stats,
+    /// What day and time it is, for answers.
+    pub(crate) wall_clock: fn() -> SystemTime,
 }
 
 /// What only the server itself can do: handlers ask for it, and it is done when they have returned.
@@ -85,6 +87,7 @@ impl Core {
             shared: Data::default(),
             stats: Stats::default(),
             fetched: Stats::default(),
+            wall_clock: SystemTime::now,
         }
     }
 

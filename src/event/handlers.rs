@@ -30,6 +30,7 @@ pub struct Handlers {
     pub(super) ping: Option<Handler<Ping>>,
     pub(super) pong: Option<Handler<Pong>>,
     pub(super) ready: Option<Handler<Ready>>,
+    pub(super) request: Option<Handler<Request>>,
     pub(super) shutdown: Option<Handler<Shutdown>>,
     pub(super) start: Option<Handler<Start>>,
     pub(super) tick: Option<Handler<Tick>>,
@@ -117,6 +118,7 @@ impl Handlers {
         replace(&mut self.ping, newer.ping);
         replace(&mut self.pong, newer.pong);
         replace(&mut self.ready, newer.ready);
+        replace(&mut self.request, newer.request);
         replace(&mut self.utf8, newer.utf8);
         for add in newer.added {
             add(self);

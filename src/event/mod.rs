@@ -7,11 +7,13 @@
 //! For one connection the order is [`Accept`], [`Connect`], [`Origin`], [`Handshake`], [`Ready`],
 //! then any of [`Utf8`], [`Binary`], [`Ping`], [`Pong`] and [`Drain`], then [`PeerClose`] if the
 //! peer closed, and always [`Disconnect`]: exactly one for each `Connect`. [`Error`] comes before
-//! the `Disconnect` that it causes.
+//! the `Disconnect` that it causes. [`Request`] comes for each plain request before the upgrade, if
+//! there is one.
 //!
 //! A handler returns nothing, or a `Result` whose error is logged and closes its connection with
 //! 1011 (RFC 6455, 7.4.1), like a `die` in the Perl servers; a panic does the same. `Connect`,
-//! `Origin`, `Handshake` and `Ping` take a [`Verdict`], a `bool`, or a `Result` of one.
+//! `Origin`, `Handshake` and `Ping` take a [`Verdict`], a `bool`, or a `Result` of one. `Request`
+//! takes a [`Response`], an `Option` of one, or a `Result` of either.
 
 mod handlers;
 mod outcome;
@@ -24,7 +26,8 @@ pub use payload::{Accepted, Cause, Disconnected, Ticks};
 
 use crate::connection::{Connection, Hub};
 use crate::error::Fault;
-use crate::handshake::Upgrade;
+use crate::handshake::{self, Upgrade};
+use crate::http::Response;
 use crate::protocol::{CloseFrame, Piece};
 
 /// Something that happens, and that one handler can be registered for.
@@ -114,7 +117,8 @@ events! {
     Fragment in fragment: (Connection, Piece<'p>) -> ();
     /// The request is a good one and its origin allowed: the place to look at it, to add headers
     /// and cookies, to pick a subprotocol, or to refuse with any HTTP answer. A refusal without
-    /// one answers 403.
+    /// one answers 403. With [`Builder::bad_handshakes`](crate::Builder::bad_handshakes) it also
+    /// comes for bad requests, whose [`error`](Upgrade::error) tells what is wrong.
     Handshake in handshake: (Connection, &'p mut Upgrade) -> Verdict;
     /// The request's `Origin` (RFC 6454), `None` if it has none: only browsers send it, and they
     /// always do (RFC 6455, 10.2). A refusal answers 403.
@@ -128,6 +132,26 @@ events! {
     Pong in pong: (Connection, &'p [u8]) -> ();
     /// The opening handshake is done: the first moment to send.
     Ready in ready: (Connection, ()) -> ();
+    /// A plain HTTP request came, one that does not ask for an upgrade to `websocket`: its method,
+    /// target, headers and body (of `max_body_size` at most). The handler answers it; `None` is a
+    /// 404. A server without this handler answers plain requests with 426, 405 or 400 and closes.
+    ///
+    /// It is called for every origin: whoever lets a request change something checks
+    /// [`origin`](handshake::Request::origin) as for any other web page.
+    ///
+    /// ```
+    /// use wsloop::{Server, event::Request, http::Response};
+    ///
+    /// let builder = Server::builder().on(Request, |_, request| {
+    ///     match (request.method().as_str(), request.path()) {
+    ///         ("GET" | "HEAD", "/health") => Some(Response::new(200).body("fine")),
+    ///         // Where a WebSocket is expected: 426, with the headers that belong to it.
+    ///         (_, "/chat") => Some(Response::new(426)),
+    ///         _ => None,
+    ///     }
+    /// });
+    /// ```
+    Request in request: (Connection, &'p handshake::Request) -> Option<Response>;
     /// The server goes down; its clients can still be sent to. On the server only.
     Shutdown in shutdown: (Hub, ()) -> ();
     /// The event loop starts. On the server only.
@@ -150,4 +174,5 @@ impl ConnectionEvent for PeerClose {}
 impl ConnectionEvent for Ping {}
 impl ConnectionEvent for Pong {}
 impl ConnectionEvent for Ready {}
+impl ConnectionEvent for Request {}
 impl ConnectionEvent for Utf8 {}

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::error::HandlerError;
+use crate::http::Response;
 
 /// The answer of a handler that can refuse.
 #[expect(clippy::exhaustive_enums, reason = "yes or no")]
@@ -46,7 +47,8 @@ impl Answer for Verdict {
 }
 
 /// What a handler may return where `O` is wanted: `O` itself or a `Result`; for a [`Verdict`] also
-/// `bool`, where `false` refuses, and `()`, which accepts.
+/// `bool`, where `false` refuses, and `()`, which accepts; for the `Option` of a [`Response`] also
+/// the `Response`.
 #[diagnostic::on_unimplemented(
     message = "a handler for this event cannot return `{Self}`",
     label = "return nothing, a `Result`, or what the event asks for"
@@ -86,6 +88,19 @@ impl Outcome<Verdict> for () {
 
 impl<T: Into<Verdict>, E: fmt::Display> Outcome<Verdict> for Result<T, E> {
     fn into_outcome(self) -> Result<Verdict, HandlerError> {
+        self.map(Into::into)
+            .map_err(|error| HandlerError::new(&error))
+    }
+}
+
+impl Outcome<Option<Response>> for Response {
+    fn into_outcome(self) -> Result<Option<Response>, HandlerError> {
+        Ok(Some(self))
+    }
+}
+
+impl<T: Into<Option<Response>>, E: fmt::Display> Outcome<Option<Response>> for Result<T, E> {
+    fn into_outcome(self) -> Result<Option<Response>, HandlerError> {
         self.map(Into::into)
             .map_err(|error| HandlerError::new(&error))
     }

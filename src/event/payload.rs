@@ -45,6 +45,8 @@ impl fmt::Display for Disconnected<'_> {
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Cause {
+    /// Plain requests were answered, and no other came or was to come.
+    Answered,
     /// [`Connection::shutdown`](crate::Connection::shutdown) cut it, or a deadline did.
     Cut,
     /// The peer ended the connection without a Close frame.
@@ -75,6 +77,7 @@ pub enum Cause {
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Answered => f.write_str("plain requests answered"),
             Self::Cut => f.write_str("cut"),
             Self::Eof => f.write_str("connection ended without a close frame"),
             Self::Handler => f.write_str("a handler failed"),

@@ -1,6 +1,6 @@
 //! Whether a request is an opening handshake (RFC 6455, 4.2.1).
 
-use http::{HeaderName, HeaderValue, Method, header};
+use http::{HeaderName, HeaderValue, Method, Version, header};
 
 use super::host::is_host;
 use super::key::AcceptKey;
@@ -69,6 +69,36 @@ impl Request {
         Ok(accept)
     }
 
+    /// Returns whether the request asks for an upgrade to `websocket`, rightly or not.
+    pub(crate) fn asks_for_websocket(&self) -> bool {
+        // RFC 9110, 7.8: "A server MUST ignore an Upgrade header field that is received in an
+        // HTTP/1.0 request."
+        self.version() != Version::HTTP_10 && self.lists(header::UPGRADE, "websocket")
+    }
+
+    /// Returns whether the client would send another request behind this one (RFC 9112, 9.3).
+    pub(crate) fn keeps_alive(&self) -> bool {
+        match self.version() {
+            Version::HTTP_10 => self.lists(header::CONNECTION, "keep-alive"),
+            _ => !self.lists(header::CONNECTION, "close"),
+        }
+    }
+
+    /// Checks the target and the host of a request that is no opening handshake.
+    pub(crate) fn check_plain(&self) -> Result<(), HandshakeError> {
+        // RFC 9112, 3.2.4: "The asterisk-form of request-target is only used for a server-wide
+        // OPTIONS request".
+        let everything = self.method() == Method::OPTIONS && self.path() == "*";
+        if !everything && !self.has_resource_name() {
+            return Err(HandshakeError::BadTarget);
+        }
+        // HTTP/1.0 knew no `Host`.
+        if self.version() == Version::HTTP_10 && !self.has(header::HOST) {
+            return Ok(());
+        }
+        self.check_host()
+    }
+
     /// Returns whether the target names a resource (RFC 6455, 4.2.1, item 1).
     fn has_resource_name(&self) -> bool {
         let Some(scheme) = self.uri().scheme_str() else {
@@ -128,12 +158,12 @@ impl Request {
         }
     }
 
-    fn has(&self, name: HeaderName) -> bool {
+    pub(crate) fn has(&self, name: HeaderName) -> bool {
         self.headers().contains_key(name)
     }
 
     /// Returns whether a header's list, over all of its lines, has this token.
-    fn lists(&self, name: HeaderName, token: &str) -> bool {
+    pub(crate) fn lists(&self, name: HeaderName, token: &str) -> bool {
         self.headers()
             .get_all(name)
             .iter()

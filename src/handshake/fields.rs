@@ -1,16 +1,16 @@
 //! Header lines that a handler adds to an answer.
 
-use super::tokens::{is_text, is_token};
+use super::tokens::{is_field_text, is_token};
 use crate::SendError;
 
 /// Header lines in the form in which they are sent, each checked before it was added.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Fields(Vec<u8>);
+pub(crate) struct Fields(Vec<u8>);
 
 impl Fields {
     /// Appends a line, unless it would break the answer apart or belongs to the handshake.
-    pub(super) fn append(&mut self, name: &str, value: &str) -> Result<(), SendError> {
-        let well_formed = is_token(name.as_bytes()) && is_text(value.as_bytes());
+    pub(crate) fn append(&mut self, name: &str, value: &str) -> Result<(), SendError> {
+        let well_formed = is_token(name.as_bytes()) && is_field_text(value.as_bytes());
         if !well_formed || is_owned(name) {
             return Err(SendError::BadResponse);
         }
@@ -20,8 +20,33 @@ impl Fields {
         Ok(())
     }
 
+    /// Appends a `Set-Cookie`, of a name, a value and attributes such as `Path=/; HttpOnly`.
+    pub(crate) fn append_cookie(
+        &mut self,
+        name: &str,
+        value: &str,
+        attributes: &str,
+    ) -> Result<(), SendError> {
+        // RFC 6265, 4.1.1: cookie-pair = cookie-name "=" cookie-value, the name a token, the value
+        // "US-ASCII characters excluding CTLs, whitespace DQUOTE, comma, semicolon, and backslash",
+        // possibly in quotes.
+        let bare = value
+            .strip_prefix('"')
+            .and_then(|rest| rest.strip_suffix('"'))
+            .unwrap_or(value);
+        let octet = |byte: u8| byte.is_ascii_graphic() && !b"\",;\\".contains(&byte);
+        if !is_token(name.as_bytes()) || !bare.bytes().all(octet) {
+            return Err(SendError::BadResponse);
+        }
+        let line = match attributes.is_empty() {
+            true => format!("{name}={value}"),
+            false => format!("{name}={value}; {attributes}"),
+        };
+        self.append("Set-Cookie", &line)
+    }
+
     /// Returns whether there is a line of this name.
-    pub(super) fn contains(&self, name: &str) -> bool {
+    pub(crate) fn contains(&self, name: &str) -> bool {
         // No value has an LF, so every line begins with a name.
         self.0.split(|byte| *byte == b'\n').any(|line| {
             line.split_at_checked(name.len())
@@ -32,7 +57,7 @@ impl Fields {
     }
 
     /// Appends the lines to `out`.
-    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.0);
     }
 }
@@ -74,6 +99,45 @@ mod tests {
         assert_eq!(String::from_utf8(out).unwrap(), expected);
         assert!(fields.contains("SET-COOKIE") && fields.contains("x-text"));
         assert!(!fields.contains("x") && !fields.contains("tab") && !fields.contains("x-empty:"));
+    }
+
+    #[test]
+    fn cookies_are_well_formed() {
+        let mut fields = Fields::default();
+        fields.append_cookie("id", "31d4=", "").unwrap();
+        fields
+            .append_cookie("q", "\"a\"", "Path=/; HttpOnly")
+            .unwrap();
+        fields.append_cookie("none", "", "Max-Age=0").unwrap();
+        for (name, value, attributes) in [
+            ("", "a", ""),
+            ("a b", "a", ""),
+            ("a=b", "a", ""),
+            ("a", "b c", ""),
+            ("a", "b;c", ""),
+            ("a", "b,c", ""),
+            ("a", "b\"c", ""),
+            ("a", "\"", ""),
+            ("a", "\"b\"c\"", ""),
+            ("a", "b\\c", ""),
+            ("a", "b\r\nX: y", ""),
+            ("a", "\u{e9}", ""),
+            ("a", "b", "Path=/\r\nX: y"),
+        ] {
+            let result = fields.append_cookie(name, value, attributes);
+            assert_eq!(
+                result,
+                Err(SendError::BadResponse),
+                "{name}={value}; {attributes}"
+            );
+        }
+        let mut out = Vec::new();
+        fields.encode(&mut out);
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "Set-Cookie: id=31d4=\r\nSet-Cookie: q=\"a\"; Path=/; HttpOnly\r\n\
+             Set-Cookie: none=; Max-Age=0\r\n"
+        );
     }
 
     #[test]

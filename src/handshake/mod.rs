@@ -65,6 +65,7 @@ mod check;
 mod fields;
 mod host;
 mod key;
+mod origins;
 mod parser;
 mod refusal;
 mod request;
@@ -72,13 +73,13 @@ mod scan;
 mod tokens;
 mod upgrade;
 
+pub(crate) use fields::Fields;
 pub use key::AcceptKey;
+pub use origins::Origins;
 pub use parser::Parser;
 pub use refusal::Refusal;
 pub use request::Request;
-#[cfg(feature = "deflate")]
-pub(crate) use tokens::is_tchar;
-pub(crate) use tokens::is_token;
+pub(crate) use tokens::{is_field_text, is_tchar, is_token};
 pub use upgrade::Upgrade;
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::mem::{self, MaybeUninit};
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
 
 use super::request::Request;
 use super::scan::Scanner;
@@ -34,6 +34,15 @@ impl Parser {
             failed: None,
             max_size: limits.max_handshake_size,
             max_headers: limits.max_headers,
+        }
+    }
+
+    /// Creates a parser that also takes what only a plain request may be: HTTP/1.0, and an empty line
+    /// before it (RFC 9112, 2.2).
+    pub(crate) fn plain(limits: &Limits) -> Self {
+        Self {
+            scanner: Scanner::plain(limits.max_headers),
+            ..Self::new(limits)
         }
     }
 
@@ -78,7 +87,7 @@ impl Parser {
         };
         let ending = input.get(..taken).unwrap_or(input);
         let lines = self.scanner.lines();
-        self.scanner = Scanner::new(self.max_headers);
+        self.scanner = self.scanner.renew();
         // Common case: the head came whole, and is parsed where it lies.
         let request = if self.partial.is_empty() {
             self.request(ending, lines)?
@@ -139,7 +148,11 @@ impl Parser {
                 HeaderValue::from_bytes(field.value).map_err(|_| HandshakeError::BadHeader)?;
             headers.try_append(name, value).map_err(many)?;
         }
-        Ok(Request::new(method, uri, headers))
+        let version = match parsed.version {
+            Some(0) => Version::HTTP_10,
+            _ => Version::HTTP_11,
+        };
+        Ok(Request::new(method, uri, version, headers))
     }
 
     fn fault(&self, error: httparse::Error) -> HandshakeError {

@@ -1,9 +1,9 @@
 //! The HTTP answers that are not a 101.
 
-use http::StatusCode;
+use http::{Method, StatusCode};
 
 use super::fields::Fields;
-use super::tokens::is_text;
+use super::tokens::is_field_text;
 use crate::{HandshakeError, SendError};
 
 /// An HTTP answer that refuses an upgrade: a status with its reason phrase, headers and a body.
@@ -29,6 +29,8 @@ pub struct Refusal {
     cause: Option<HandshakeError>,
     /// Whether a part was malformed, and therefore not taken.
     malformed: bool,
+    /// Whether the body is left out, and only its length told.
+    head_only: bool,
 }
 
 impl Refusal {
@@ -45,12 +47,13 @@ impl Refusal {
             body: None,
             cause: None,
             malformed: known.is_none(),
+            head_only: false,
         }
     }
 
     /// Sets the reason phrase.
     pub fn reason(mut self, phrase: &str) -> Self {
-        if is_text(phrase.as_bytes()) {
+        if is_field_text(phrase.as_bytes()) {
             self.reason = Some(phrase.into());
         } else {
             self.malformed = true;
@@ -65,6 +68,22 @@ impl Refusal {
     /// make the answer malformed.
     pub fn header(mut self, name: &str, value: &str) -> Self {
         self.malformed |= self.fields.append(name, value).is_err();
+        self
+    }
+
+    /// Appends a cookie, by its name, its value and its attributes, such as
+    /// `Path=/; HttpOnly; Secure; SameSite=Strict`.
+    ///
+    /// The answer is malformed if a part has a byte that RFC 6265, 4.1.1 does not allow there.
+    pub fn cookie(mut self, name: &str, value: &str, attributes: &str) -> Self {
+        self.malformed |= self.fields.append_cookie(name, value, attributes).is_err();
+        self
+    }
+
+    /// Makes it an answer to this method: to HEAD it is sent without its body.
+    pub fn answering(mut self, method: &Method) -> Self {
+        // RFC 9110, 9.3.2: "the server MUST NOT send content in the response".
+        self.head_only = method == Method::HEAD;
         self
     }
 
@@ -136,7 +155,9 @@ impl Refusal {
         line(&format!("Content-Length: {}", body.len()));
         self.fields.encode(out);
         out.extend_from_slice(b"\r\n");
-        out.extend_from_slice(body);
+        if !self.head_only {
+            out.extend_from_slice(body);
+        }
     }
 }
 
@@ -235,6 +256,23 @@ mod tests {
         bytes.encode(&mut out);
         assert!(out.ends_with(&[b'\n', 0xff, 0]));
         assert!(encoded(&Refusal::new(500).body(String::new())).contains("Content-Length: 0\r\n"));
+    }
+
+    #[test]
+    fn an_answer_to_head_has_no_body() {
+        let refusal = Refusal::from(HandshakeError::MethodNotGet);
+        let with = encoded(&refusal);
+        let without = encoded(&refusal.answering(&Method::HEAD));
+        assert!(without.ends_with("\r\n\r\n") && with.starts_with(&without));
+        let post = Refusal::new(403).answering(&Method::POST);
+        assert!(encoded(&post).ends_with("403 Forbidden"));
+    }
+
+    #[test]
+    fn cookies_are_headers() {
+        let refusal = Refusal::new(401).cookie("id", "", "Max-Age=0");
+        assert!(encoded(&refusal).contains("\r\nSet-Cookie: id=; Max-Age=0\r\n"));
+        assert!(Refusal::new(401).cookie("id", "a;b", "").check().is_err());
     }
 
     #[test]

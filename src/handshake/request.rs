@@ -6,20 +6,31 @@ use http::{HeaderMap, Method, Uri, Version, header};
 
 use super::tokens::{elements, trim};
 
-/// The head of a request: what a client says before a WebSocket opens.
+/// A request: what a client says before a WebSocket opens, or instead of it.
 ///
 /// It holds what the client sent, in whatever form; [`accept_key`](Self::accept_key) tells whether
-/// that is an opening handshake.
+/// that is an opening handshake, which has no body.
 #[derive(Clone, Debug)]
-pub struct Request(http::Request<()>);
+pub struct Request(http::Request<Vec<u8>>);
 
 impl Request {
-    pub(super) fn new(method: Method, uri: Uri, headers: HeaderMap) -> Self {
-        let mut request = http::Request::new(());
+    pub(super) fn new(method: Method, uri: Uri, version: Version, headers: HeaderMap) -> Self {
+        let mut request = http::Request::new(Vec::new());
         *request.method_mut() = method;
         *request.uri_mut() = uri;
+        *request.version_mut() = version;
         *request.headers_mut() = headers;
         Self(request)
+    }
+
+    /// Gives the request its body.
+    pub(crate) fn set_body(&mut self, body: Vec<u8>) {
+        *self.0.body_mut() = body;
+    }
+
+    /// Returns the body, decoded if it came in chunks; empty if there is none.
+    pub fn body(&self) -> &[u8] {
+        self.0.body()
     }
 
     /// Returns the method, `GET` in every opening handshake.
@@ -32,7 +43,7 @@ impl Request {
         self.0.uri()
     }
 
-    /// Returns the version, which is always HTTP/1.1.
+    /// Returns the version: HTTP/1.1, and in a plain request also HTTP/1.0.
     pub fn version(&self) -> Version {
         self.0.version()
     }
@@ -107,7 +118,20 @@ impl Request {
 
 impl From<Request> for http::Request<()> {
     fn from(request: Request) -> Self {
+        request.0.map(drop)
+    }
+}
+
+impl From<Request> for http::Request<Vec<u8>> {
+    fn from(request: Request) -> Self {
         request.0
+    }
+}
+
+/// For a request that another HTTP server has read.
+impl From<http::Request<()>> for Request {
+    fn from(request: http::Request<()>) -> Self {
+        Self(request.map(|()| Vec::new()))
     }
 }
 
@@ -128,8 +152,12 @@ mod tests {
         assert_eq!(request.header("no such"), None);
         assert_eq!((request.path(), request.query()), ("/chat", None));
         assert!(request.subprotocols().eq(["chat", "superchat"]));
-        let request = http::Request::from(request);
+        let request = http::Request::<()>::from(request);
         assert_eq!(request.uri().path(), "/chat");
+        assert_eq!(
+            super::Request::from(request).header("upgrade"),
+            Some("websocket")
+        );
     }
 
     #[test]

@@ -13,6 +13,8 @@ pub(super) struct Scanner {
     place: Place,
     lines: usize,
     max_lines: usize,
+    /// Whether requests that are no opening handshakes are meant, too.
+    plain: bool,
 }
 
 impl Scanner {
@@ -21,6 +23,23 @@ impl Scanner {
             place: Place::Start,
             lines: 0,
             max_lines,
+            plain: false,
+        }
+    }
+
+    /// Makes a scanner that takes HTTP/1.0 as well, and an empty line before the request.
+    pub(super) fn plain(max_lines: usize) -> Self {
+        Self {
+            plain: true,
+            ..Self::new(max_lines)
+        }
+    }
+
+    /// Makes a scanner for the next request.
+    pub(super) fn renew(&self) -> Self {
+        Self {
+            plain: self.plain,
+            ..Self::new(self.max_lines)
         }
     }
 
@@ -78,8 +97,12 @@ impl Scanner {
             }
 
             (Place::Method, b' ') => Ok(Place::TargetStart),
-            // RFC 7230, 3.5 would have us skip an empty line before the request. That is for
-            // requests that follow a body, and none does here.
+            // RFC 9112, 2.2: "a server that is expecting to receive and parse a request-line SHOULD
+            // ignore at least one empty line (CRLF) received prior to the request-line." That is
+            // for requests that follow a body; none does where only handshakes are meant.
+            (Place::Start, b'\r') if self.plain => Ok(Place::EmptyCr),
+            (Place::EmptyCr, b'\n') => Ok(Place::Method),
+            (Place::EmptyCr, _) => Err(HandshakeError::BadRequestLine),
             (Place::Start | Place::Method, byte) if is_tchar(byte) => Ok(Place::Method),
             (Place::Start | Place::Method, _) => Err(HandshakeError::BadRequestLine),
 
@@ -94,6 +117,9 @@ impl Scanner {
             (Place::Version(at), byte) => match VERSION.get(usize::from(at)) {
                 Some(b'\n') if byte == b'\n' => Ok(Place::LineStart),
                 Some(expected) if byte == *expected => Ok(Place::Version(at + 1)),
+                Some(b'1') if byte == b'0' && at == MINOR && self.plain => {
+                    Ok(Place::Version(at + 1))
+                }
                 Some(b'1') if byte.is_ascii_digit() => Err(HandshakeError::HttpVersion),
                 _ => Err(HandshakeError::BadRequestLine),
             },
@@ -105,6 +131,8 @@ impl Scanner {
 #[derive(Clone, Copy, Debug)]
 enum Place {
     Start,
+    /// After the CR of an empty line before the request.
+    EmptyCr,
     Method,
     TargetStart,
     Target,
@@ -142,6 +170,9 @@ const fn is_text(byte: u8) -> bool {
 
 /// How the request line ends.
 const VERSION: &[u8] = b"HTTP/1.1\r\n";
+
+/// Where the minor version stands in it.
+const MINOR: u8 = 7;
 
 /// Bytes skipped at a time inside a header line.
 const BLOCK: usize = 16;

@@ -14,7 +14,7 @@ pub(crate) fn is_token(text: &[u8]) -> bool {
 }
 
 /// Returns whether `text` can be sent as a header value or a reason phrase.
-pub(super) fn is_text(text: &[u8]) -> bool {
+pub(crate) fn is_field_text(text: &[u8]) -> bool {
     // RFC 7230, 3.1.2 and 3.2: HTAB, SP, VCHAR and obs-text. CR and LF would end the line and
     // begin another that the caller didn't mean to send.
     text.iter()
@@ -79,7 +79,7 @@ mod tests {
     fn text_has_no_controls_but_tab() {
         for byte in 0..=255u8 {
             assert_eq!(
-                is_text(&[b'a', byte]),
+                is_field_text(&[b'a', byte]),
                 byte == b'\t' || (byte >= 0x20 && byte != 0x7f)
             );
         }

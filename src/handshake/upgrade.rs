@@ -6,9 +6,9 @@ use super::fields::Fields;
 use super::key::AcceptKey;
 use super::refusal::Refusal;
 use super::request::Request;
-use crate::SendError;
 #[cfg(feature = "deflate")]
 use crate::protocol::deflate::Agreement;
+use crate::{HandshakeError, SendError};
 
 /// An upgrade in the making: the request, and what the server will answer.
 ///
@@ -17,7 +17,8 @@ use crate::protocol::deflate::Agreement;
 pub struct Upgrade {
     /// Shared with the connection, so that every handler can look at it.
     request: Rc<Request>,
-    accept: AcceptKey,
+    /// The key to accept with, or why there is none.
+    accept: Result<AcceptKey, HandshakeError>,
     /// Always one that the client offers.
     subprotocol: Option<Box<str>>,
     #[cfg(feature = "deflate")]
@@ -30,8 +31,17 @@ pub struct Upgrade {
 impl Upgrade {
     /// Creates the acceptance of a request with the key that its check returned.
     pub fn new(request: impl Into<Rc<Request>>, accept: AcceptKey) -> Self {
+        Self::with(request.into(), Ok(accept))
+    }
+
+    /// Creates what a handler is shown of a request that is no opening handshake.
+    pub(crate) fn of_bad(request: impl Into<Rc<Request>>, error: HandshakeError) -> Self {
+        Self::with(request.into(), Err(error))
+    }
+
+    fn with(request: Rc<Request>, accept: Result<AcceptKey, HandshakeError>) -> Self {
         Self {
-            request: request.into(),
+            request,
             accept,
             subprotocol: None,
             #[cfg(feature = "deflate")]
@@ -39,6 +49,13 @@ impl Upgrade {
             fields: Fields::default(),
             refusal: None,
         }
+    }
+
+    /// Returns what is wrong with the request, if it is no opening handshake: then it is refused
+    /// with the status of the error, whatever is set here. Handlers are only shown such a request
+    /// with [`Builder::bad_handshakes`](crate::Builder::bad_handshakes).
+    pub fn error(&self) -> Option<HandshakeError> {
+        self.accept.err()
     }
 
     /// Returns the request.
@@ -109,6 +126,17 @@ impl Upgrade {
         self.fields.append(name, value)
     }
 
+    /// Appends a cookie to the 101, by its name, its value and its attributes:
+    /// `cookie("id", "31d4d96e", "Path=/; HttpOnly; Secure; SameSite=Strict")`.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`SendError::BadResponse`], and appends nothing, if a part has a byte that RFC 6265,
+    /// 4.1.1 does not allow there.
+    pub fn cookie(&mut self, name: &str, value: &str, attributes: &str) -> Result<(), SendError> {
+        self.fields.append_cookie(name, value, attributes)
+    }
+
     /// Refuses the upgrade with an HTTP answer; the last refusal counts.
     ///
     /// # Errors
@@ -131,10 +159,15 @@ impl Upgrade {
         self.refusal.take()
     }
 
-    /// Appends the bytes of the 101 to `out`.
+    /// Appends the bytes of the 101 to `out`; those of the refusal if there is an
+    /// [`error`](Self::error).
     pub fn encode(&self, out: &mut Vec<u8>) {
+        let accept = match &self.accept {
+            Ok(accept) => accept,
+            Err(error) => return Refusal::from(*error).encode(out),
+        };
         out.extend_from_slice(SWITCHING);
-        out.extend_from_slice(self.accept.as_str().as_bytes());
+        out.extend_from_slice(accept.as_str().as_bytes());
         out.extend_from_slice(b"\r\n");
         if let Some(name) = &self.subprotocol {
             out.extend_from_slice(b"Sec-WebSocket-Protocol: ");

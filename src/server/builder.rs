@@ -1,5 +1,6 @@
 //! The builder: every setting of a server.
 
+mod http;
 mod sockets;
 
 use std::fmt;
@@ -15,6 +16,7 @@ use crate::config::{Config, SlowConsumer};
 use crate::connection::Watcher;
 use crate::error::{BuildError, Result};
 use crate::event::{Event, Handlers, Outcome};
+use crate::handshake::Origins;
 
 /// The settings of a server: where it listens, what it allows, and its handlers.
 ///
@@ -26,6 +28,9 @@ pub struct Builder {
     handlers: Handlers,
     places: Vec<Place>,
     pub(super) watches: Vec<(Interest, Box<dyn Watcher>)>,
+    /// The entries of the list of origins, if there is one.
+    origins: Option<Vec<String>>,
+    headless: bool,
 }
 
 impl Builder {
@@ -202,7 +207,8 @@ impl Builder {
 
     /// Sets the time from the accepted socket to the end of the opening handshake, TLS included,
     /// however slowly the bytes come. Then a request that was begun is answered with 408, others
-    /// are cut. Default 10 s.
+    /// are cut. On a connection with plain requests each of them, with its body, has as long from
+    /// its first byte on. Default 10 s.
     pub fn handshake_timeout(mut self, timeout: Duration) -> Self {
         self.config.handshake_timeout = timeout;
         self
@@ -341,13 +347,18 @@ impl Builder {
     /// contradict each other.
     pub fn build(self) -> Result<Server> {
         let Self {
-            config,
+            mut config,
             handlers,
             places,
             watches,
+            origins,
+            headless,
         } = self;
         check(&config)?;
-        if places.is_empty() {
+        config.origins = origins
+            .map(|entries| Origins::new(entries).map_err(BuildError::BadOrigin))
+            .transpose()?;
+        if places.is_empty() && !headless {
             return Err(BuildError::NoListener.into());
         }
         let mut listeners = Vec::new();
@@ -389,6 +400,8 @@ fn check(config: &Config) -> Result<()> {
         "max_fragments is 0: no message could come"
     } else if config.handshake_timeout.is_zero() || config.close_timeout.is_zero() {
         "handshake_timeout or close_timeout is 0: nobody could keep it"
+    } else if config.max_requests == 0 {
+        "max_requests is 0: no request would ever be answered"
     } else if !config
         .subprotocols
         .iter()

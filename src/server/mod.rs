@@ -1,5 +1,6 @@
 //! The server: listeners, the poll loop, ticks, other threads, shutdown.
 
+mod answer;
 mod builder;
 mod inherited;
 mod listener;

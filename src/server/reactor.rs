@@ -6,6 +6,7 @@
 mod alarms;
 mod commands;
 mod deadlines;
+mod http;
 mod input;
 mod link;
 mod usual;
@@ -17,6 +18,7 @@ use std::time::Instant;
 
 use slab::Slab;
 
+use self::http::answered;
 use self::link::{Flags, Link};
 pub(super) use self::usual::News;
 use self::usual::Usual;
@@ -190,6 +192,7 @@ impl Reactor {
         if self.send_only(slot) {
             return;
         }
+        let owes_answer = self.links.get(slot).is_some_and(Link::owes_answer);
         let Some(mut stage) = self.stage(slot) else {
             return;
         };
@@ -206,7 +209,10 @@ impl Reactor {
                 peer.cut();
             }
             let error = HandshakeError::Refused(refusal.status());
-            stage.refuse(error, Some(refusal));
+            match owes_answer {
+                true => stage.refuse(error, Some(refusal)),
+                false => stage.leave(Some(answered())),
+            }
         }
         if stage
             .core
@@ -244,6 +250,7 @@ impl Reactor {
                 Err(error) => stage.lost(error),
             }
         }
+        self.end_http(slot);
         self.finish(slot);
     }
 
@@ -375,7 +382,7 @@ const SLOTS: usize = if usize::BITS > 32 {
 /// Whether a connection is not read because it does not read either: half of `max_backlog` waits
 /// for it. TCP then holds back what it sends, and its own replies never overflow the backlog.
 fn is_stalled(core: &Core, peer: &Peer) -> bool {
-    peer.phase == Phase::Open && peer.backlog() > core.config.limits.max_backlog / 2
+    peer.phase <= Phase::Open && peer.backlog() > core.config.limits.max_backlog / 2
 }
 
 #[cfg(test)]

@@ -37,6 +37,18 @@ impl Stage<'_> {
         }
     }
 
+    /// Returns whether there is a handler for `E`.
+    pub(super) fn has<E: ConnectionEvent>(&mut self) -> bool {
+        if let Err(error) = self.adopt_registered() {
+            self.handler_failed(error);
+        }
+        let own = self
+            .own
+            .as_deref_mut()
+            .is_some_and(|own| E::slot(own).is_some());
+        own || E::slot(self.handlers).is_some()
+    }
+
     fn call<E: ConnectionEvent>(
         &mut self,
         payload: E::Payload<'_>,
@@ -238,12 +250,7 @@ impl Stage<'_> {
 
     /// Returns whether someone wants large and fragmented messages in pieces.
     pub(super) fn takes_pieces(&mut self) -> bool {
-        if let Err(error) = self.adopt_registered() {
-            self.handler_failed(error);
-        }
-        let own = self.own.as_deref_mut();
-        own.is_some_and(|own| Fragment::slot(own).is_some())
-            || Fragment::slot(self.handlers).is_some()
+        self.has::<Fragment>()
     }
 
     /// Sends a Close frame, unless one was sent.
@@ -259,7 +266,7 @@ impl Stage<'_> {
     pub(super) fn open(&mut self, request: Request) {
         let accept = match request.accept_key() {
             Ok(accept) => accept,
-            Err(error) => return self.refuse(error, None),
+            Err(error) => return self.refuse_bad(request, error),
         };
         let request = Rc::new(request);
         let mut upgrade = Upgrade::new(request.clone(), accept);
@@ -267,6 +274,12 @@ impl Stage<'_> {
             return;
         };
         peer.remember(request.clone());
+        let secure = peer.transport.is_secure();
+        if let Some(origins) = &self.core.config.origins
+            && !origins.allow(request.origin(), request.host(), secure)
+        {
+            return self.refuse(HandshakeError::OriginRefused, None);
+        }
         let verdict = self.emit::<Origin>(request.origin());
         // An answer that the handler gave comes before its verdict.
         if self.is_ending() {

@@ -192,12 +192,30 @@ fn chat_has_bounds() {
 }
 
 #[test]
+fn chat_serves_its_page() {
+    let example = Example::start("chat", &["127.0.0.1:0"]);
+    let mut client = Client::connect(example.addr());
+    let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: example.com\r\n\r\n");
+    let page = client.request(get("/garden?nick=ada"));
+    assert_eq!(page.status, 200);
+    assert_eq!(
+        page.header("content-type"),
+        Some("text/html; charset=utf-8")
+    );
+    assert!(String::from_utf8_lossy(&page.body).contains("new WebSocket"));
+    assert_eq!(client.request(get("/favicon.ico")).status, 404);
+    assert_eq!(client.request(get("/").replace("GET", "POST")).status, 404);
+    // The page's browser upgrades on the same connection, or on another.
+    client.upgrade();
+}
+
+#[test]
 fn chat_checks_the_origin() {
     let example = Example::start("chat", &["127.0.0.1:0", "https://friend.example"]);
     for (origin, status) in [
         ("http://example.com", 101), // the host of the request
         ("https://friend.example", 101),
-        ("https://example.com", 403),
+        ("https://example.com", 101), // the same, behind a proxy
         ("http://example.com:8080", 403),
         ("http://example.com.evil.example", 403),
         ("http://evil.example", 403),

@@ -224,6 +224,17 @@ impl<S: Read + Write> Client<S> {
     /// Reads an HTTP answer, with its body if it has a length.
     #[track_caller]
     pub fn response(&mut self) -> Response {
+        let mut response = self.response_head();
+        if let Some(length) = response.header("content-length") {
+            let length = length.parse().unwrap();
+            response.body = self.read_exactly(length);
+        }
+        response
+    }
+
+    /// Reads an HTTP answer that has no body, whatever length it tells.
+    #[track_caller]
+    pub fn response_head(&mut self) -> Response {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
             head.extend(self.read_exactly(1));
@@ -236,17 +247,12 @@ impl<S: Read + Write> Client<S> {
             .filter_map(|line| line.split_once(": "))
             .map(|(name, value)| (name.to_lowercase(), value.to_owned()))
             .collect();
-        let mut response = Response {
+        Response {
             status,
             status_line,
             headers,
             body: Vec::new(),
-        };
-        if let Some(length) = response.header("content-length") {
-            let length = length.parse().unwrap();
-            response.body = self.read_exactly(length);
         }
-        response
     }
 
     /// Sends a frame, masked, with the minimal length: `first` is FIN, reserved bits and opcode.

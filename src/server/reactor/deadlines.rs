@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::super::timers::{Entry, MAX_AHEAD};
 use super::Reactor;
+use super::http::answered;
 use crate::connection::Phase;
 use crate::error::HandshakeError;
 use crate::event::Cause;
@@ -43,12 +44,13 @@ impl Reactor {
             return self.schedule(slot, deadline);
         }
         let (phase, heard, now) = (link.phase, link.stamp, self.now);
-        let asked = link.has_begun();
+        let (asked, idle_http) = (link.has_begun(), link.is_idle_http());
         let Some(mut stage) = self.stage(slot) else {
             return;
         };
         match phase {
             // RFC 9110, 15.5.9: 408 for a request that was begun; else there is none to answer.
+            Phase::Opening if idle_http => stage.leave(Some(answered())),
             Phase::Opening if asked => stage.refuse(HandshakeError::TimedOut, None),
             Phase::Opening => stage.cut(Cause::Handshake(HandshakeError::TimedOut)),
             Phase::Open => {
@@ -83,7 +85,14 @@ impl Reactor {
         let config = &self.core.config;
         let after = |since: u64, wait: Duration| since.saturating_add(millis(wait));
         match link.phase {
-            Phase::Opening => Some(after(link.stamp, config.handshake_timeout)),
+            Phase::Opening => match link.http() {
+                // What is queued for a peer that reads is sent first, as long as that goes on.
+                Some(http) if http.last => Some(after(link.stamp, config.close_timeout)),
+                Some(_) if link.is_idle_http() => {
+                    Some(after(link.stamp, config.keep_alive_timeout))
+                }
+                _ => Some(after(link.stamp, config.handshake_timeout)),
+            },
             Phase::Open => {
                 let silence = Some(config.silence_max).filter(|silence| !silence.is_zero());
                 let first = [silence, config.idle_after()].into_iter().flatten().min()?;

@@ -3,13 +3,12 @@
 use std::io;
 use std::ops::Range;
 
-use super::link::{Flags, Pending, Share};
+use super::link::{Flags, Share};
 use super::usual::Usual;
 use super::{Reactor, is_stalled};
 use crate::connection::{NOBODY, Peer, Phase};
 use crate::error::SendError;
 use crate::event::{Binary, Fragment, Ping, Pong, Utf8, Verdict};
-use crate::handshake;
 use crate::protocol::{Bounds, Header, Message, OpCode};
 use crate::server::stage::Stage;
 use crate::transport::Received;
@@ -242,6 +241,7 @@ impl Reactor {
             }
         }
         if received.eof
+            && !self.ends_http(slot)
             && let Some(mut stage) = self.stage(slot)
         {
             stage.eof();
@@ -284,7 +284,7 @@ impl Reactor {
                 return 0;
             }
             match peer.map(|peer| peer.phase) {
-                Some(Phase::Opening) => self.parse_request(slot, &mut input),
+                Some(Phase::Opening) => self.read_request(slot, &mut input, share),
                 Some(Phase::Open | Phase::Closing) => self.deliver(slot, &mut input, share),
                 Some(Phase::Draining | Phase::Gone) | None => return 0,
             }
@@ -294,39 +294,6 @@ impl Reactor {
             if input.is_empty() || share.messages == 0 || is_stalled(&self.core, peer) {
                 return input.len();
             }
-        }
-    }
-
-    fn parse_request(&mut self, slot: usize, input: &mut &mut [u8]) {
-        let limits = self.core.config.limits;
-        let Some(link) = self.links.get_mut(slot) else {
-            return;
-        };
-        let mut parser = match link.pending.take().map(|pending| *pending) {
-            Some(Pending::Request(parser)) => parser,
-            _ => handshake::Parser::new(&limits),
-        };
-        let parsed = parser.parse(input);
-        let used = match &parsed {
-            Ok(Some((_, used))) => *used,
-            Ok(None) => {
-                link.pending = Some(Box::new(Pending::Request(parser)));
-                input.len()
-            }
-            Err(_) => input.len(),
-        };
-        *input = std::mem::take(input).get_mut(used..).unwrap_or_default();
-        let Some(mut stage) = self.stage(slot) else {
-            return;
-        };
-        match parsed {
-            Ok(None) => {}
-            Ok(Some((request, _))) => stage.open(request),
-            Err(error) => stage.refuse(error, None),
-        }
-        // A handler's refusal goes out before anything behind the request is looked at.
-        if stage.is_ending() {
-            self.settle(slot);
         }
     }
 

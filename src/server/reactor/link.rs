@@ -2,7 +2,7 @@
 
 use crate::connection::Phase;
 use crate::event::Handlers;
-use crate::handshake;
+use crate::http;
 use crate::protocol::Decoder;
 
 /// The half of a connection that no handler can reach.
@@ -67,12 +67,37 @@ impl Flags {
     }
 }
 
-/// Input that is not used up yet. An idle connection has none.
-pub(super) enum Pending {
-    /// A request that is not whole.
-    Request(handshake::Parser),
+/// What an idle connection does not have.
+#[derive(Default)]
+pub(super) struct Pending {
+    /// The requests of a connection that was not upgraded yet, from its first byte on.
+    http: Option<Http>,
     /// Bytes that were read and whose turn has not come, and how many of them were used.
-    Unread(Vec<u8>, usize),
+    unread: Option<(Vec<u8>, usize)>,
+}
+
+/// The requests of a connection that was not upgraded yet.
+pub(super) struct Http {
+    pub(super) reader: http::Reader,
+    /// How many were answered.
+    pub(super) answered: usize,
+    /// No further request is read: the connection ends when the last answer has been sent.
+    pub(super) last: bool,
+}
+
+impl Http {
+    pub(super) fn new(reader: http::Reader) -> Self {
+        Self {
+            reader,
+            answered: 0,
+            last: false,
+        }
+    }
+
+    /// Returns whether the next request is waited for.
+    fn is_idle(&self) -> bool {
+        self.last || (self.answered > 0 && self.reader.is_empty())
+    }
 }
 
 impl Link {
@@ -99,31 +124,60 @@ impl Link {
 
     /// Returns whether bytes wait for their turn.
     pub(super) fn has_unread(&self) -> bool {
-        matches!(self.pending.as_deref(), Some(Pending::Unread(..)))
+        self.pending
+            .as_deref()
+            .is_some_and(|pending| pending.unread.is_some())
     }
 
     /// Takes the bytes that wait for their turn, and how many of them were used.
     pub(super) fn take_unread(&mut self) -> Option<(Vec<u8>, usize)> {
-        match self
-            .pending
-            .take_if(|kept| matches!(**kept, Pending::Unread(..)))
-            .map(|kept| *kept)
-        {
-            Some(Pending::Unread(bytes, used)) => Some((bytes, used)),
-            _ => None,
-        }
+        let unread = self.pending.as_deref_mut()?.unread.take();
+        self.tidy();
+        unread
     }
 
     pub(super) fn keep_unread(&mut self, bytes: Vec<u8>, used: usize) {
-        self.pending = Some(Box::new(Pending::Unread(bytes, used)));
+        self.pending.get_or_insert_default().unread = Some((bytes, used));
+    }
+
+    /// Takes the requests of the connection, if they were begun.
+    pub(super) fn take_http(&mut self) -> Option<Http> {
+        let http = self.pending.as_deref_mut()?.http.take();
+        self.tidy();
+        http
+    }
+
+    pub(super) fn keep_http(&mut self, http: Http) {
+        self.pending.get_or_insert_default().http = Some(http);
+    }
+
+    pub(super) fn http(&self) -> Option<&Http> {
+        self.pending.as_deref()?.http.as_ref()
+    }
+
+    pub(super) fn http_mut(&mut self) -> Option<&mut Http> {
+        self.pending.as_deref_mut()?.http.as_mut()
+    }
+
+    /// Frees what is empty.
+    fn tidy(&mut self) {
+        self.pending
+            .take_if(|pending| pending.http.is_none() && pending.unread.is_none());
     }
 
     /// Returns whether a request was begun and is not whole.
     pub(super) fn has_begun(&self) -> bool {
-        match self.pending.as_deref() {
-            Some(Pending::Request(parser)) => !parser.is_empty(),
-            _ => false,
-        }
+        self.http().is_some_and(|http| !http.reader.is_empty())
+    }
+
+    /// Returns whether plain requests were answered, and the next one or the end is waited for.
+    pub(super) fn is_idle_http(&self) -> bool {
+        self.http().is_some_and(Http::is_idle)
+    }
+
+    /// Returns whether the peer waits for an answer, as far as the opening handshake is concerned.
+    pub(super) fn owes_answer(&self) -> bool {
+        !self.is_idle_http()
     }
 
     /// Returns whether the closing handshake is over and nothing of the peer's is left to read.
@@ -133,7 +187,7 @@ impl Link {
 
     /// Stamps the time of a sign of life.
     pub(super) fn hear(&mut self, now: u64) {
-        if self.phase == Phase::Open {
+        if self.phase == Phase::Open || self.is_idle_http() {
             self.stamp = now;
         }
     }

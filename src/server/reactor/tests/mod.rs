@@ -4,6 +4,7 @@ mod alarms;
 mod deadlines;
 mod endings;
 mod flow;
+mod http;
 
 use std::cell::RefCell;
 use std::collections::VecDeque;

@@ -1,0 +1,280 @@
+//! Which origins may connect (RFC 6454; RFC 6455, 10.2).
+
+use http::uri::Authority;
+
+/// A list of the origins whose pages may open a WebSocket.
+///
+/// Each entry is one of
+///
+/// * an origin, as browsers write it: scheme, host and, unless it is the scheme's own, the port:
+///   `https://example.com`, `http://localhost:3000`;
+/// * `self`: the host and port that the request itself was sent to (its `Host`); over TLS only by
+///   `https`;
+/// * `null`: what browsers send for pages without an origin of their own: files, sandboxed frames;
+/// * `none`: a request without an `Origin`. Browsers always send one (RFC 6455, 10.2), so these are
+///   other programs;
+/// * `*`: anything.
+///
+/// An origin is compared as a whole, never by its beginning or end. Scheme and host match in any
+/// case, and a port that is the scheme's own is the same as none.
+///
+/// ```
+/// use wsloop::handshake::Origins;
+///
+/// let origins = Origins::new(["https://example.com", "none"])?;
+/// assert!(origins.allow(Some("https://example.com"), None, true));
+/// assert!(!origins.allow(Some("https://example.com.evil.test"), None, true));
+/// assert!(origins.allow(None, None, true));
+/// # Ok::<(), String>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Origins {
+    exact: Vec<Origin>,
+    any: bool,
+    none: bool,
+    null: bool,
+    same: bool,
+}
+
+impl Origins {
+    /// Makes a list of its entries.
+    ///
+    /// # Errors
+    ///
+    /// Returns the first entry that is none.
+    pub fn new<S: AsRef<str>>(entries: impl IntoIterator<Item = S>) -> Result<Self, String> {
+        let mut origins = Self::default();
+        for entry in entries {
+            match entry.as_ref() {
+                "*" => origins.any = true,
+                "none" => origins.none = true,
+                "null" => origins.null = true,
+                "self" => origins.same = true,
+                text => {
+                    // `*` is a letter of host names to RFC 3986, but meant as a pattern.
+                    let origin = Origin::parse(text).filter(|_| !text.contains('*'));
+                    let origin = origin.ok_or_else(|| text.to_owned())?;
+                    origins.exact.push(origin);
+                }
+            }
+        }
+        Ok(origins)
+    }
+
+    /// Returns whether a request may connect that has this `Origin` and this `Host`, over TLS or
+    /// not.
+    pub fn allow(&self, origin: Option<&str>, host: Option<&str>, secure: bool) -> bool {
+        if self.any {
+            return true;
+        }
+        let Some(origin) = origin else {
+            return self.none;
+        };
+        if origin == "null" {
+            return self.null;
+        }
+        // RFC 6454, 7.1 allows a list. No browser sends one, and it is no origin here.
+        let Some(origin) = Origin::parse(origin) else {
+            return false;
+        };
+        self.exact.contains(&origin)
+            || self.same && host.is_some_and(|host| origin.is_of(host, secure))
+    }
+}
+
+/// Scheme, host and port of an origin.
+#[derive(Clone, Debug, Eq, PartialEq)]
+struct Origin {
+    /// In lower case.
+    scheme: Box<str>,
+    /// In lower case.
+    host: Box<str>,
+    /// `None` if the scheme has no port of its own, and none was given.
+    port: Option<u16>,
+}
+
+impl Origin {
+    /// Takes an origin apart: scheme "://" host [ ":" port ], and nothing more (RFC 6454, 7).
+    fn parse(text: &str) -> Option<Self> {
+        let (scheme, authority) = text.split_once("://")?;
+        let mut letters = scheme.bytes();
+        let starts = letters
+            .next()
+            .is_some_and(|letter| letter.is_ascii_alphabetic());
+        if !starts
+            || !letters.all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
+            || !super::host::is_host(authority.as_bytes())
+        {
+            return None;
+        }
+        let scheme = scheme.to_ascii_lowercase();
+        let (host, port) = host_and_port(authority)?;
+        Some(Self {
+            port: port.or_else(|| own_port(&scheme)),
+            scheme: scheme.into(),
+            host,
+        })
+    }
+
+    /// Returns whether a page of this origin asks the host that it came from. Whether it came by
+    /// TLS is not known here if a proxy ends that, so a plain connection takes either.
+    fn is_of(&self, host: &str, secure: bool) -> bool {
+        let own = own_port(&self.scheme);
+        let scheme = match &*self.scheme {
+            "https" => true,
+            "http" => !secure,
+            _ => false,
+        };
+        scheme
+            && host_and_port(host)
+                .is_some_and(|(host, port)| host == self.host && port.or(own) == self.port)
+    }
+}
+
+/// Splits what `is_host` has found good; an empty port is none.
+fn host_and_port(text: &str) -> Option<(Box<str>, Option<u16>)> {
+    let authority: Authority = text.parse().ok()?;
+    let host = authority.host().to_ascii_lowercase();
+    Some((host.into(), authority.port_u16()))
+}
+
+/// Returns the port that a scheme has unless another is given.
+fn own_port(scheme: &str) -> Option<u16> {
+    match scheme {
+        "http" | "ws" => Some(80),
+        "https" | "wss" => Some(443),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn allows(entries: &[&str], origin: &str) -> bool {
+        let origins = Origins::new(entries).unwrap();
+        origins.allow(Some(origin), Some("example.com"), false)
+    }
+
+    #[test]
+    fn origins_are_compared_as_a_whole() {
+        let list = [
+            "https://example.com",
+            "http://localhost:3000",
+            "http://[::1]:80",
+        ];
+        for origin in [
+            "https://example.com",
+            "https://example.com:443",
+            "HTTPS://Example.COM",
+            "http://localhost:3000",
+            "http://[::1]",
+        ] {
+            assert!(allows(&list, origin), "{origin}");
+        }
+        for origin in [
+            "",
+            "null",
+            "http://example.com",
+            "https://example.com:80",
+            "https://example.com:8443",
+            "https://example.com.evil.test",
+            "https://evil.test/https://example.com",
+            "https://evilexample.com",
+            "https://www.example.com",
+            "https://example.com.",
+            "https://example.com@evil.test",
+            "https://evil.test#https://example.com",
+            "https://evil.test?https://example.com",
+            "https://example.com/",
+            "https://example.com:443/",
+            "https://example.com:",
+            "https://example.com:0443x",
+            "https://user@example.com",
+            "https://example.com https://evil.test",
+            "https://example.com, https://evil.test",
+            " https://example.com",
+            "https:example.com",
+            "//example.com",
+            "example.com",
+            "https://",
+            "://example.com",
+            "https://example%2ecom",
+            "http://localhost",
+            "http://localhost:30000",
+            "http://[::2]",
+        ] {
+            let same = origin == "https://example.com:";
+            assert_eq!(allows(&list, origin), same, "{origin}");
+        }
+    }
+
+    #[test]
+    fn the_special_entries_are_what_they_say() {
+        let check = |entry: &str, origin| {
+            Origins::new([entry])
+                .unwrap()
+                .allow(origin, Some("example.com"), false)
+        };
+        for (entry, missing, null, other) in [
+            ("*", true, true, true),
+            ("none", true, false, false),
+            ("null", false, true, false),
+            ("self", false, false, false),
+            ("http://a", false, false, false),
+        ] {
+            assert_eq!(check(entry, None), missing, "{entry}");
+            assert_eq!(check(entry, Some("null")), null, "{entry}");
+            assert_eq!(check(entry, Some("NULL")), entry == "*", "{entry}");
+            assert_eq!(check(entry, Some("http://evil.test")), other, "{entry}");
+        }
+        assert!(!Origins::new::<&str>([]).unwrap().allow(None, None, false));
+    }
+
+    #[test]
+    fn the_same_host() {
+        let same = Origins::new(["self"]).unwrap();
+        let plain = |origin, host| same.allow(Some(origin), Some(host), false);
+        assert!(plain("http://example.com", "example.com"));
+        assert!(plain("http://example.com", "EXAMPLE.com:80"));
+        assert!(plain("http://example.com:8080", "example.com:8080"));
+        assert!(plain("http://[::1]:8080", "[::1]:8080"));
+        // A proxy ended TLS.
+        assert!(plain("https://example.com", "example.com"));
+        assert!(plain("https://example.com", "example.com:443"));
+        for (origin, host) in [
+            ("http://example.com", "example.com:8080"),
+            ("http://example.com:8080", "example.com"),
+            ("https://example.com", "example.com:80"),
+            ("http://example.com", "www.example.com"),
+            ("http://example.com", "example.com.evil.test"),
+            ("ftp://example.com", "example.com"),
+            ("null", "null"),
+        ] {
+            assert!(!plain(origin, host), "{origin} {host}");
+        }
+        assert!(same.allow(Some("https://example.com"), Some("example.com"), true));
+        assert!(!same.allow(Some("http://example.com"), Some("example.com"), true));
+        assert!(!same.allow(Some("http://example.com"), None, false));
+    }
+
+    #[test]
+    fn entries_that_are_none_are_told() {
+        for entry in [
+            "",
+            "example.com",
+            "https://example.com/",
+            "https://*.example.com",
+            "https://example.com:x",
+            "Self",
+            "https://a https://b",
+        ] {
+            assert_eq!(
+                Origins::new([entry]).err().as_deref(),
+                Some(entry),
+                "{entry}"
+            );
+        }
+        assert!(Origins::new(["chrome-extension://abcdef"]).is_ok());
+    }
+}

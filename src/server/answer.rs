@@ -1,0 +1,66 @@
+//! Answering what is no opening handshake, rightly or wrongly.
+
+use super::stage::Stage;
+use crate::error::{HandlerError, HandshakeError};
+use crate::event::{Handshake, Request};
+use crate::handshake::{self, Refusal, Upgrade};
+use crate::http::{Response, Then};
+
+impl Stage<'_> {
+    /// Answers a plain request. `then` is what may become of the connection, the answer what does.
+    pub(super) fn answer(&mut self, request: &handshake::Request, then: Then) -> Then {
+        let answer = self.emit::<Request>(request).flatten();
+        let response = answer.unwrap_or_else(|| Response::new(404));
+        if let Err(error) = response.check()
+            && !self.is_ending()
+        {
+            self.handler_failed(HandlerError::new(&error));
+        }
+        if self.is_ending() {
+            self.end_request(request);
+            return Then::Close;
+        }
+        let then = match response.closes() {
+            true => Then::Close,
+            false => then,
+        };
+        let now = (self.core.wall_clock)();
+        let mut bytes = Vec::with_capacity(256);
+        response.encode(request, then, now, &mut bytes);
+        self.core.append(self.slot, &bytes);
+        self.core.stats.requests += 1;
+        then
+    }
+
+    /// Answers a plain request whose handler failed, or refused it by `http_error` or `disconnect`.
+    fn end_request(&mut self, request: &handshake::Request) {
+        let Some(peer) = self.core.peers.get_mut(self.slot) else {
+            return;
+        };
+        if peer.is_cut() {
+            return;
+        }
+        if let Some(refusal) = peer.take_refusal() {
+            let error = HandshakeError::Refused(refusal.status());
+            self.refuse(error, Some(refusal.answering(request.method())));
+        }
+    }
+
+    /// Refuses what should be an opening handshake and is none. The handler may look at it, but
+    /// the answer stands.
+    pub(super) fn refuse_bad(&mut self, request: handshake::Request, error: HandshakeError) {
+        let refusal = Refusal::from(error).answering(request.method());
+        if self.core.config.bad_handshakes {
+            let mut upgrade = Upgrade::of_bad(request, error);
+            self.emit::<Handshake>(&mut upgrade);
+            let Some(peer) = self.core.peers.get_mut(self.slot) else {
+                return;
+            };
+            if peer.is_cut() {
+                return;
+            }
+            peer.take_refusal();
+        }
+        self.refuse(error, Some(refusal));
+    }
+}

@@ -1,0 +1,71 @@
+//! The settings of what comes before a WebSocket, or instead of it: plain requests, origins.
+
+use std::time::Duration;
+
+use super::Builder;
+
+impl Builder {
+    /// Sets the size of the largest body of a plain request, in bytes; a larger one is answered with
+    /// 413, before anything of it is kept. Default 65,536. A client can make the server hold that
+    /// much for each connection. Without a [`Request`](crate::event::Request) handler there are no
+    /// bodies.
+    pub fn max_body_size(mut self, bytes: usize) -> Self {
+        self.config.limits.max_body_size = bytes;
+        self
+    }
+
+    /// Sets how many plain requests are answered on one connection; behind the last it ends. Default
+    /// 1,000; `usize::MAX` means no limit.
+    pub fn max_requests(mut self, requests: usize) -> Self {
+        self.config.max_requests = requests;
+        self
+    }
+
+    /// Sets how long a connection may wait for its next plain request, from when its last answer
+    /// has been sent; then it ends. Default 15 s. Zero ends it behind the first answer.
+    pub fn keep_alive_timeout(mut self, timeout: Duration) -> Self {
+        self.config.keep_alive_timeout = timeout;
+        self
+    }
+
+    /// Sets which origins may connect; all others are refused with 403, before the `Origin` handler
+    /// is asked. Default: all may, and the handler decides alone.
+    ///
+    /// An entry is an origin as browsers write it (`https://example.com`, with the port unless it is
+    /// the scheme's own), or `self` for the host that the request is sent to, `null` for pages
+    /// without an origin, `none` for requests without one, which no browser sends, or `*` for
+    /// anything; see [`Origins`](crate::handshake::Origins). What is no entry is an error of
+    /// [`build`](Self::build).
+    ///
+    /// Any web page can make a browser connect to any server, with that server's cookies
+    /// (RFC 6455, 10.2): a server that trusts cookies, or the network that it is in, needs this or
+    /// the handler. Plain requests are not concerned.
+    ///
+    /// ```
+    /// # use wsloop::Server;
+    /// let builder = Server::builder().origins(["self", "https://example.com", "none"]);
+    /// ```
+    pub fn origins<S: Into<String>>(mut self, entries: impl IntoIterator<Item = S>) -> Self {
+        self.origins = Some(entries.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Sets whether the `Handshake` handler is shown bad requests, too: those that ask for an
+    /// upgrade and may not have it, with [`error`](crate::handshake::Upgrade::error) telling why.
+    /// It can look at them, but what it answers does not count: the status is that of the error.
+    /// Default false.
+    ///
+    /// What is no request at all, or exceeds a limit, is told by `Error` alone.
+    pub fn bad_handshakes(mut self, show: bool) -> Self {
+        self.config.bad_handshakes = show;
+        self
+    }
+
+    /// Sets whether the server may do without a listener, for one that only serves what it
+    /// adopts. Default false: no listener is an error of
+    /// [`build`](Self::build).
+    pub fn headless(mut self, headless: bool) -> Self {
+        self.headless = headless;
+        self
+    }
+}

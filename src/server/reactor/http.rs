@@ -1,0 +1,128 @@
+//! Requests: the one that upgrades a connection, and plain ones before it.
+
+use super::Reactor;
+use super::link::{Http, Link, Share};
+use crate::connection::{Ending, Phase};
+use crate::event::{Cause, Request};
+use crate::handshake::Refusal;
+use crate::http::{CONTINUE, Item, Reader, Then};
+use crate::protocol::CloseCode;
+
+impl Reactor {
+    /// Takes the next request from `input`, or a part of it.
+    pub(super) fn read_request(&mut self, slot: usize, input: &mut &mut [u8], share: &mut Share) {
+        let Some(mut http) = self.take_http(slot) else {
+            return;
+        };
+        if http.last {
+            // Nothing behind the last request is looked at.
+            *input = &mut [];
+            return self.keep_http(slot, http);
+        }
+        let read = http.reader.read(input);
+        let used = read.as_ref().map_or(input.len(), |(_, used)| *used);
+        *input = std::mem::take(input).get_mut(used..).unwrap_or_default();
+        match read {
+            Ok((None, _)) => self.keep_http(slot, http),
+            Ok((Some(Item::Continue), _)) => {
+                self.keep_http(slot, http);
+                self.core.append(slot, CONTINUE);
+            }
+            Ok((Some(Item::Request(request)), _)) => {
+                share.messages = share.messages.saturating_sub(1);
+                http.answered += 1;
+                let config = &self.core.config;
+                let more = request.keeps_alive()
+                    && http.answered < config.max_requests
+                    && !config.keep_alive_timeout.is_zero();
+                let then = if more { Then::KeepAlive } else { Then::Close };
+                let Some(mut stage) = self.stage(slot) else {
+                    return;
+                };
+                http.last = stage.answer(&request, then) == Then::Close;
+                if let Some(link) = self.links.get_mut(slot) {
+                    link.stamp = self.now;
+                }
+                self.keep_http(slot, http);
+                self.arm(slot);
+            }
+            Ok((Some(Item::Upgrade(request)), _)) => {
+                if let Some(mut stage) = self.stage(slot) {
+                    stage.open(request);
+                }
+            }
+            Err(error) => {
+                let refusal = match http.reader.is_head() {
+                    true => Refusal::from(error).answering(&http::Method::HEAD),
+                    false => error.into(),
+                };
+                if let Some(mut stage) = self.stage(slot) {
+                    stage.refuse(error, Some(refusal));
+                }
+            }
+        }
+        // A handler's refusal goes out before anything behind the request is looked at.
+        if self.stage(slot).is_some_and(|stage| stage.is_ending()) {
+            self.settle(slot);
+        }
+    }
+
+    /// Takes the requests of a connection, as they stand.
+    fn take_http(&mut self, slot: usize) -> Option<Http> {
+        if let Some(http) = self.links.get_mut(slot)?.take_http() {
+            return Some(http);
+        }
+        let limits = self.core.config.limits;
+        Some(Http::new(match self.stage(slot)?.has::<Request>() {
+            true => Reader::new(&limits),
+            false => Reader::upgrades_only(&limits),
+        }))
+    }
+
+    /// Puts the requests of a connection back, unless it has ended.
+    fn keep_http(&mut self, slot: usize, http: Http) {
+        let opening = |slot| {
+            let peer = self.core.peers.get(slot)?;
+            Some(peer.phase == Phase::Opening)
+        };
+        if opening(slot) == Some(true)
+            && let Some(link) = self.links.get_mut(slot)
+        {
+            link.keep_http(http);
+        }
+    }
+
+    /// Takes note that the peer sends no more requests; returns whether the connection lives on to
+    /// send the answers to those that came.
+    pub(super) fn ends_http(&mut self, slot: usize) -> bool {
+        let Some(peer) = self.core.peers.get(slot) else {
+            return false;
+        };
+        let queued = peer.backlog() > 0 || !self.core.out.is_empty();
+        let Some(http) = self.links.get_mut(slot).and_then(Link::http_mut) else {
+            return false;
+        };
+        let idle = http.answered > 0 && http.reader.is_empty();
+        http.last |= idle && queued;
+        http.last
+    }
+
+    /// Ends a connection whose last plain request was answered, once the answer has been sent.
+    pub(super) fn end_http(&mut self, slot: usize) {
+        let (Some(link), Some(peer)) = (self.links.get(slot), self.core.peers.get(slot)) else {
+            return;
+        };
+        if link.http().is_some_and(|http| http.last)
+            && peer.phase == Phase::Opening
+            && peer.backlog() == 0
+            && let Some(mut stage) = self.stage(slot)
+        {
+            stage.leave(Some(answered()));
+        }
+    }
+}
+
+/// The end of a connection that had plain requests only.
+pub(super) fn answered() -> Ending {
+    Ending::new(CloseCode::ABNORMAL, "", Cause::Answered)
+}
