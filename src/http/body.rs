@@ -2,7 +2,7 @@
 
 use http::{Version, header};
 
-use crate::handshake::{Request, is_token, is_tchar};
+use crate::handshake::{Request, is_tchar, is_token};
 use crate::{HandshakeError, Limits};
 
 /// An incremental reader of one body, of a length that is known or in chunks.
