@@ -246,6 +246,9 @@ pub enum HandshakeError {
     },
     /// The body has another transfer encoding than `chunked` (RFC 9112, 6.1).
     TransferEncoding,
+    /// The answer was postponed ([`Upgrade::defer`](crate::handshake::Upgrade::defer)) and did not
+    /// come within `handshake_timeout`.
+    Undecided,
     /// `Sec-WebSocket-Version` is not 13 (RFC 6455, 4.2.2).
     UnsupportedVersion,
 }
@@ -277,6 +280,7 @@ impl HandshakeError {
             Self::Refused(status) => *status,
             Self::TimedOut => StatusCode::REQUEST_TIMEOUT,
             Self::TransferEncoding => StatusCode::NOT_IMPLEMENTED,
+            Self::Undecided => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 }
@@ -315,6 +319,7 @@ impl fmt::Display for HandshakeError {
                 write!(f, "request has more than max_headers of {limit}")
             }
             Self::TransferEncoding => f.write_str("transfer encoding other than chunked"),
+            Self::Undecided => f.write_str("not decided on within handshake_timeout"),
             Self::UnsupportedVersion => f.write_str("sec-websocket-version is not 13"),
         }
     }

@@ -95,6 +95,7 @@ pub use protocol::{CloseCode, CloseFrame, Compress, OpCode, Prepared};
 pub use rustls;
 pub use server::{Builder, Listening, Place, Server};
 pub use stats::{ConnectionStats, Rates, Stats};
+pub use transport::StreamSocket;
 #[cfg(feature = "tls")]
 pub use transport::{Certificates, ClientCertificates, config_from_pem};
 

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use slab::Slab;
 
+use super::adoption::Adoption;
 #[cfg(feature = "deflate")]
 use super::compression::Compression;
 use super::data::Data;
@@ -48,6 +49,8 @@ pub(crate) struct Core {
     pub(crate) stats: Stats,
     /// As it was when `fetch_stats` was called last.
     pub(super) fetched: Stats,
+    /// Connections of other servers in the process, to be taken in.
+    pub(crate) adoptions: Vec<Adoption>,
     /// What day and time it is, for answers.
     pub(crate) wall_clock: fn() -> SystemTime,
 }
@@ -87,6 +90,7 @@ impl Core {
             shared: Data::default(),
             stats: Stats::default(),
             fetched: Stats::default(),
+            adoptions: Vec::new(),
             wall_clock: SystemTime::now,
         }
     }

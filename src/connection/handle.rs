@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::task::Waker;
 
+use super::adoption::Adoption;
 use super::cursor::ConnectionId;
 use super::hub::Hub;
 use crate::error::SendError;
@@ -42,6 +43,7 @@ struct Mailbox {
 
 /// What another thread asks of the loop.
 pub(crate) enum Command {
+    Adopt(Box<Adoption>),
     Broadcast(Prepared),
     Disconnect(ConnectionId, CloseCode, Box<str>),
     Run(Box<dyn FnOnce(&mut Hub<'_>) + Send>),
@@ -191,7 +193,7 @@ impl Handle {
         self.mailbox.woken.store(false, Ordering::SeqCst);
     }
 
-    fn command(&self, command: Command) -> Result<(), SendError> {
+    pub(super) fn command(&self, command: Command) -> Result<(), SendError> {
         self.commands.send(command).map_err(|_| SendError::Gone)?;
         self.wake();
         Ok(())

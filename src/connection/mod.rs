@@ -3,6 +3,7 @@
 //! Handlers write to memory: the reactor sends it after the handler returned. The one exception is
 //! a payload so large that a copy would cost more than a system call (decision 4).
 
+mod adoption;
 #[cfg(feature = "deflate")]
 mod compression;
 #[cfg(not(feature = "deflate"))]
@@ -12,6 +13,7 @@ mod core;
 mod counts;
 mod cursor;
 mod data;
+mod deferral;
 mod gather;
 mod handle;
 mod hub;
@@ -22,8 +24,10 @@ mod settings;
 mod timers;
 mod watch;
 
+pub(crate) use self::adoption::{Adoption, Upgraded};
 pub(crate) use self::core::{Core, NOBODY, Order};
 pub use cursor::{Connection, ConnectionId};
+pub(crate) use deferral::Decision;
 pub(crate) use handle::Command;
 pub use handle::Handle;
 pub use hub::Hub;

@@ -9,11 +9,12 @@ use std::time::Duration;
 #[cfg(feature = "deflate")]
 use super::compression::Deflate;
 use super::data::Data;
+use super::deferral::{Decision, Deferred};
 use super::names::{Addr, Names};
 use super::outbox::Outbox;
 use crate::config::Limits;
 use crate::event::{Cause, Handlers};
-use crate::handshake::{Refusal, Request};
+use crate::handshake::{Refusal, Request, Upgrade};
 use crate::protocol::{CloseCode, Sender};
 use crate::stats::ConnectionStats;
 use crate::transport::Transport;
@@ -136,6 +137,8 @@ struct Passing {
     registered: Option<Box<Handlers>>,
     /// An HTTP answer that a handler gave.
     refusal: Option<Refusal>,
+    /// An opening handshake whose answer was postponed.
+    deferred: Option<Box<Deferred>>,
     /// Set when the connection began to end.
     ending: Option<Ending>,
     /// A write failed inside a handler; the reactor has not seen it yet.
@@ -206,6 +209,34 @@ impl Peer {
         self.passing.as_deref_mut()?.refusal.take()
     }
 
+    /// Postpones the answer to the opening handshake.
+    pub(crate) fn defer(&mut self, upgrade: Upgrade) {
+        let decision = None;
+        let deferred = Deferred { upgrade, decision };
+        self.passing_mut().deferred = Some(Box::new(deferred));
+    }
+
+    /// Returns whether the answer to the opening handshake was postponed and did not come yet.
+    pub(crate) fn is_deferred(&self) -> bool {
+        let passing = self.passing.as_deref();
+        passing.is_some_and(|passing| passing.deferred.is_some())
+    }
+
+    /// Returns the opening handshake that waits for its answer.
+    pub(super) fn deferred_mut(&mut self) -> Option<&mut Deferred> {
+        let deferred = self.passing.as_deref_mut()?.deferred.as_deref_mut()?;
+        let waits = self.phase == Phase::Opening && deferred.decision.is_none();
+        waits.then_some(deferred)
+    }
+
+    /// Takes an opening handshake that was decided on since.
+    pub(crate) fn take_decided(&mut self) -> Option<(Upgrade, Decision)> {
+        let passing = self.passing.as_deref_mut()?;
+        let decided = |deferred: &mut Box<Deferred>| deferred.decision.is_some();
+        let Deferred { upgrade, decision } = *passing.deferred.take_if(decided)?;
+        Some((upgrade, decision?))
+    }
+
     /// Says why the connection ends; the first cause counts.
     pub(crate) fn end(&mut self, ending: Ending) {
         self.passing_mut().ending.get_or_insert(ending);
@@ -227,10 +258,16 @@ impl Peer {
             request,
             registered,
             refusal,
+            deferred,
             ending,
             broken,
         } = passing;
-        if registered.is_none() && refusal.is_none() && ending.is_none() && broken.is_none() {
+        if registered.is_none()
+            && refusal.is_none()
+            && deferred.is_none()
+            && ending.is_none()
+            && broken.is_none()
+        {
             self.marks.take(Marks::PASSING);
             if request.is_none() {
                 self.passing = None;

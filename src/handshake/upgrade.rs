@@ -26,6 +26,7 @@ pub struct Upgrade {
     fields: Fields,
     /// Always well-formed.
     refusal: Option<Refusal>,
+    deferred: bool,
 }
 
 impl Upgrade {
@@ -48,6 +49,7 @@ impl Upgrade {
             deflate: None,
             fields: Fields::default(),
             refusal: None,
+            deferred: false,
         }
     }
 
@@ -147,6 +149,26 @@ impl Upgrade {
         refusal.check()?;
         self.refusal = Some(refusal);
         Ok(())
+    }
+
+    /// Postpones the answer: it is given later by [`Handle::answer`](crate::Handle::answer) or
+    /// [`Connection::answer`](crate::Connection::answer), with the connection's
+    /// [`id`](crate::Connection::id). A refusal counts all the same, and at once.
+    ///
+    /// Until then nothing more is read from the client. If no answer comes within
+    /// `handshake_timeout`, it is a 503.
+    pub fn defer(&mut self) {
+        self.deferred = true;
+    }
+
+    /// Returns whether the answer was postponed.
+    pub fn is_deferred(&self) -> bool {
+        self.deferred
+    }
+
+    /// Takes a postponement back.
+    pub(crate) fn resume(&mut self) {
+        self.deferred = false;
     }
 
     /// Returns the refusal, if a handler gave one; then it is the answer, and not the 101.

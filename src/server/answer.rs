@@ -1,10 +1,14 @@
-//! Answering what is no opening handshake, rightly or wrongly.
+//! Plain requests, bad opening handshakes, and those that were answered later or elsewhere.
+
+use std::rc::Rc;
 
 use super::stage::Stage;
+use crate::connection::{Decision, Phase, Upgraded};
 use crate::error::{HandlerError, HandshakeError};
-use crate::event::{Handshake, Request};
+use crate::event::{Cause, Connect, Handshake, Request, Verdict};
 use crate::handshake::{self, Refusal, Upgrade};
 use crate::http::{Response, Then};
+use crate::protocol::CloseCode;
 
 impl Stage<'_> {
     /// Answers a plain request. `then` is what may become of the connection, the answer what does.
@@ -43,6 +47,38 @@ impl Stage<'_> {
         if let Some(refusal) = peer.take_refusal() {
             let error = HandshakeError::Refused(refusal.status());
             self.refuse(error, Some(refusal.answering(request.method())));
+        }
+    }
+
+    /// Begins a connection whose opening handshake was done by someone else.
+    pub(super) fn open_adopted(&mut self, upgraded: Upgraded) {
+        let Upgraded {
+            request,
+            subprotocol,
+        } = upgraded;
+        let Some(peer) = self.core.peers.get_mut(self.slot) else {
+            return;
+        };
+        peer.remember(Rc::new(request));
+        if let Some(name) = subprotocol {
+            peer.set_subprotocol(&name);
+        }
+        // Before `Connect`, so that whatever ends it there ends it as a WebSocket.
+        self.core.set_phase(self.slot, Phase::Open);
+        if self.emit::<Connect>(()) == Some(Verdict::Refuse) {
+            self.core
+                .close(self.slot, CloseCode::POLICY_VIOLATION, Cause::Local);
+        }
+        if !self.is_ending() {
+            self.ready();
+        }
+    }
+
+    /// Carries out what was decided on an opening handshake after its handler had returned.
+    pub(super) fn decide_late(&mut self, upgrade: Upgrade, decision: Decision) {
+        match decision {
+            Ok(verdict) => self.decide(upgrade, Some(verdict)),
+            Err(error) => self.handler_failed(error),
         }
     }
 

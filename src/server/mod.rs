@@ -1,5 +1,6 @@
 //! The server: listeners, the poll loop, ticks, other threads, shutdown.
 
+mod adopting;
 mod answer;
 mod builder;
 mod inherited;
@@ -227,7 +228,7 @@ impl Server {
     pub fn wait(&self, now: Instant) -> Option<Duration> {
         // What was asked for between two turns, or in `Start`.
         let core = &self.reactor.core;
-        if !core.dirty.is_empty() || !core.orders.is_empty() {
+        if !core.dirty.is_empty() || !core.orders.is_empty() || !core.adoptions.is_empty() {
             return Some(Duration::ZERO);
         }
         let accept = self.accepts_at();
@@ -282,6 +283,9 @@ impl Server {
         if woken {
             self.serve_watches();
             self.run_commands(now);
+        }
+        if !self.reactor.core.adoptions.is_empty() {
+            self.adopt();
         }
         // A list that came back full may have left out those who were heard of in time.
         self.full_lists = if events < EVENTS {

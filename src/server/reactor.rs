@@ -3,6 +3,7 @@
 //! This half of the server knows neither the event queue nor the clock: readiness and time come in
 //! as arguments, bytes through `transport`. A simulated network drives the same code as the real one.
 
+mod adopting;
 mod alarms;
 mod commands;
 mod deadlines;
@@ -213,6 +214,10 @@ impl Reactor {
                 true => stage.refuse(error, Some(refusal)),
                 false => stage.leave(Some(answered())),
             }
+        } else if let Some((upgrade, decision)) = peer.take_decided()
+            && !peer.is_cut()
+        {
+            stage.decide_late(upgrade, decision);
         }
         if stage
             .core
@@ -380,9 +385,15 @@ const SLOTS: usize = if usize::BITS > 32 {
 };
 
 /// Whether a connection is not read because it does not read either: half of `max_backlog` waits
-/// for it. TCP then holds back what it sends, and its own replies never overflow the backlog.
+/// for it. TCP then holds back what it sends, and its own replies never overflow the backlog. Nor
+/// is it read while the answer to its opening handshake is postponed.
 fn is_stalled(core: &Core, peer: &Peer) -> bool {
-    peer.phase <= Phase::Open && peer.backlog() > core.config.limits.max_backlog / 2
+    let full = || peer.backlog() > core.config.limits.max_backlog / 2;
+    match peer.phase {
+        Phase::Open => full(),
+        Phase::Opening => peer.is_deferred() || full(),
+        _ => false,
+    }
 }
 
 #[cfg(test)]

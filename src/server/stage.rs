@@ -295,6 +295,12 @@ impl Stage<'_> {
             Err(error) => return self.refuse(error, None),
         }
         let verdict = self.emit::<Handshake>(&mut upgrade);
+        drop(request);
+        self.decide(upgrade, verdict);
+    }
+
+    /// Carries out what was decided on an opening handshake; `None` accepts, as its absence does.
+    pub(super) fn decide(&mut self, mut upgrade: Upgrade, verdict: Option<Verdict>) {
         if self.is_ending() {
             return;
         }
@@ -304,6 +310,12 @@ impl Stage<'_> {
         }
         if verdict == Some(Verdict::Refuse) {
             return self.refuse(HandshakeError::Refused(http::StatusCode::FORBIDDEN), None);
+        }
+        if upgrade.is_deferred() {
+            if let Some(peer) = self.core.peers.get_mut(self.slot) {
+                peer.defer(upgrade);
+            }
+            return;
         }
         let mut answer = Vec::with_capacity(256);
         upgrade.encode(&mut answer);
@@ -324,8 +336,12 @@ impl Stage<'_> {
             }
         }
         drop(upgrade);
+        self.ready();
+    }
+
+    /// Tells that the opening handshake is done, and frees what was for it.
+    pub(super) fn ready(&mut self) {
         self.emit::<Ready>(());
-        drop(request);
         let keep = self.core.config.keep_requests;
         if let Some(peer) = self.core.peers.get_mut(self.slot) {
             peer.tidy(keep);

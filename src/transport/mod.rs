@@ -23,6 +23,7 @@ pub use certificates::{Certificates, ClientCertificates};
 #[cfg(feature = "tls")]
 pub use pem::config_from_pem;
 pub(crate) use socket::Socket;
+pub use socket::StreamSocket;
 #[cfg(test)]
 pub(crate) use socket::Wire;
 pub(crate) use tls::{Tls, TlsConfig};

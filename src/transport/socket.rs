@@ -15,6 +15,47 @@ pub(crate) enum Socket {
     Simulated(Box<dyn Wire>),
 }
 
+/// An accepted socket of another server in the process, to be [adopted](crate::Handle::adopt): made
+/// from a `TcpStream` or a `UnixStream` of std.
+#[derive(Debug)]
+pub struct StreamSocket(StdStream);
+
+#[derive(Debug)]
+enum StdStream {
+    Tcp(std::net::TcpStream),
+    Unix(std::os::unix::net::UnixStream),
+}
+
+impl From<std::net::TcpStream> for StreamSocket {
+    fn from(socket: std::net::TcpStream) -> Self {
+        Self(StdStream::Tcp(socket))
+    }
+}
+
+impl From<std::os::unix::net::UnixStream> for StreamSocket {
+    fn from(socket: std::os::unix::net::UnixStream) -> Self {
+        Self(StdStream::Unix(socket))
+    }
+}
+
+impl StreamSocket {
+    /// Makes it a socket as the listeners' are, and tells the peer's address.
+    pub(crate) fn into_socket(self, nodelay: bool) -> io::Result<(Socket, Option<SocketAddr>)> {
+        match self.0 {
+            StdStream::Tcp(socket) => {
+                socket.set_nonblocking(true)?;
+                socket.set_nodelay(nodelay)?;
+                let addr = socket.peer_addr()?;
+                Ok((Socket::Tcp(TcpStream::from_std(socket)), Some(addr)))
+            }
+            StdStream::Unix(socket) => {
+                socket.set_nonblocking(true)?;
+                Ok((Socket::Unix(UnixStream::from_std(socket)), None))
+            }
+        }
+    }
+}
+
 /// A simulated socket: what a test has to play.
 #[cfg(test)]
 pub(crate) trait Wire: Read + Write {

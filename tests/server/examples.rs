@@ -228,6 +228,23 @@ fn chat_checks_the_origin() {
 }
 
 #[test]
+fn adopt_takes_websockets_over_from_hyper() {
+    let example = Example::start("adopt", &["127.0.0.1:0"]);
+    let mut client = Client::connect(example.addr());
+    let page = client.request("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(page.body, b"a page of hyper\n");
+    // On the same connection, and the first message in one piece with the request.
+    let request = support::REQUEST.replace("/chat?room=7", "/ws");
+    client.send_raw([request.as_bytes(), &support::frame(0x81, b"first")].concat());
+    assert_eq!(client.response().status, 101);
+    client.expect_text("first");
+    expect_echo(&mut client);
+    client.expect_eof();
+    let old = request.replace(": 13", ": 8");
+    assert_eq!(Client::connect(example.addr()).request(old).status, 426);
+}
+
+#[test]
 fn tick_tells_the_time_and_answers() {
     let example = Example::start("tick", &["127.0.0.1:0"]);
     let mut client = example.ready();

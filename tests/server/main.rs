@@ -6,6 +6,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod adopt;
 mod broadcast;
 mod build_errors;
 mod busy_poll;
@@ -15,6 +16,7 @@ mod close_handshake;
 mod connection_phases;
 mod counters;
 mod cut_at_once;
+mod deferred_answers;
 #[cfg(feature = "deflate")]
 mod deflate;
 mod disconnect_by_the_server;

@@ -62,7 +62,7 @@ impl Builder {
     }
 
     /// Sets whether the server may do without a listener, for one that only serves what it
-    /// adopts. Default false: no listener is an error of
+    /// [adopts](crate::Handle::adopt). Default false: no listener is an error of
     /// [`build`](Self::build).
     pub fn headless(mut self, headless: bool) -> Self {
         self.headless = headless;

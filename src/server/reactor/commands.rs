@@ -13,6 +13,7 @@ impl Reactor {
     pub(in crate::server) fn command(&mut self, command: Command) {
         let core = &mut self.core;
         match command {
+            Command::Adopt(adoption) => core.adoptions.push(*adoption),
             Command::Run(action) => {
                 let run = AssertUnwindSafe(|| action(&mut Hub::new(core)));
                 if let Err(panic) = catch_unwind(run) {

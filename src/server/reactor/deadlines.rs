@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::super::timers::{Entry, MAX_AHEAD};
 use super::Reactor;
 use super::http::answered;
-use crate::connection::Phase;
+use crate::connection::{Peer, Phase};
 use crate::error::HandshakeError;
 use crate::event::Cause;
 use crate::protocol::{CloseCode, OpCode};
@@ -45,11 +45,14 @@ impl Reactor {
         }
         let (phase, heard, now) = (link.phase, link.stamp, self.now);
         let (asked, idle_http) = (link.has_begun(), link.is_idle_http());
+        let peer = self.core.peers.get(slot);
+        let deferred = peer.is_some_and(Peer::is_deferred);
         let Some(mut stage) = self.stage(slot) else {
             return;
         };
         match phase {
             // RFC 9110, 15.5.9: 408 for a request that was begun; else there is none to answer.
+            Phase::Opening if deferred => stage.refuse(HandshakeError::Undecided, None),
             Phase::Opening if idle_http => stage.leave(Some(answered())),
             Phase::Opening if asked => stage.refuse(HandshakeError::TimedOut, None),
             Phase::Opening => stage.cut(Cause::Handshake(HandshakeError::TimedOut)),

@@ -283,6 +283,9 @@ impl Reactor {
             if peer.is_some_and(Peer::is_refused) {
                 return 0;
             }
+            if peer.is_some_and(|peer| is_stalled(&self.core, peer)) {
+                return input.len();
+            }
             match peer.map(|peer| peer.phase) {
                 Some(Phase::Opening) => self.read_request(slot, &mut input, share),
                 Some(Phase::Open | Phase::Closing) => self.deliver(slot, &mut input, share),

@@ -1,5 +1,6 @@
 //! Deadlines of plain requests, by a clock that the test turns.
 
+use super::super::SLOTS;
 use super::*;
 use crate::event::Request;
 use crate::http::Response;
@@ -157,4 +158,64 @@ fn a_flood_of_requests_is_held_to_the_backlog_and_the_share() {
         world.turn();
     }
     assert_eq!(flood.take(), OK.repeat(1_000));
+}
+
+/// A server that postpones every answer.
+fn postponing() -> World {
+    let mut world = World::echo(Config::default());
+    world
+        .reactor
+        .handlers
+        .set::<crate::event::Handshake, _>(|_, upgrade| upgrade.defer());
+    world
+}
+
+#[test]
+fn an_answer_that_does_not_come_is_a_503() {
+    let mut world = postponing();
+    let client = world.connect();
+    world.send(&client, REQUEST);
+    assert!(world.pass(9_900) <= 2, "the loop sleeps");
+    assert_eq!(client.take(), b"");
+    world.pass(200);
+    assert!(client.take().starts_with(b"HTTP/1.1 503 "));
+    let why = "not decided on within handshake_timeout";
+    assert_eq!(
+        world.take_log(),
+        [
+            "connect".into(),
+            format!("error: handshake refused: {why}"),
+            format!("disconnect 1006 ({why})"),
+        ]
+    );
+    world.pass(5_100);
+    assert!(world.is_empty());
+}
+
+#[test]
+fn nothing_is_read_until_the_answer_is_given() {
+    let mut world = postponing();
+    let client = world.connect();
+    let flood = frame(0x82, &[7; 1000]).repeat(2_000);
+    world.send(&client, &[REQUEST, &flood].concat());
+    let left = client.line.0.borrow().incoming.len();
+    assert!(left > flood.len() / 2, "one read at most was made");
+    for _ in 0..100 {
+        world.news(&client, true, false);
+    }
+    assert!(world.pass(5_000) <= 2, "the loop sleeps");
+    assert_eq!(client.line.0.borrow().incoming.len(), left);
+    assert_eq!(client.take(), b"");
+    let id = Hub::new(&mut world.reactor.core).ids();
+    assert!(id.is_empty());
+    let slot = client.tag & SLOTS;
+    let mut conn = Connection::new(&mut world.reactor.core, slot);
+    assert_eq!(conn.answer(|_| true), Ok(()));
+    for _ in 0..10 {
+        world.turn();
+    }
+    let answer = client.take();
+    assert!(answer.starts_with(b"HTTP/1.1 101 "));
+    assert!(answer.len() > 2_000 * 1_004, "every message was echoed");
+    assert_eq!(world.take_log()[..2], ["connect", "ready"]);
 }

@@ -1,0 +1,69 @@
+//! Taking in what another HTTP server of the process has accepted.
+
+use std::io::Write;
+
+use super::{Server, Source, State};
+use crate::connection::Adoption;
+use crate::handshake::Refusal;
+use crate::protocol::{CloseCode, Sender};
+use crate::server::reactor::connection_tag;
+use crate::transport::Transport;
+
+impl Server {
+    /// Takes in the connections that were given to [`Hub::adopt`](crate::Hub::adopt) and its kind.
+    pub(super) fn adopt(&mut self) {
+        for adoption in std::mem::take(&mut self.reactor.core.adoptions) {
+            let config = &self.reactor.core.config;
+            let nodelay = config.nodelay;
+            let full = self.reactor.core.peers.len() >= config.max_connections;
+            if full || self.state != State::Running {
+                log::warn!("adopted connection turned away: max_connections, or shutdown");
+                turn_away(adoption, nodelay);
+                continue;
+            }
+            let Adoption {
+                stream,
+                bytes,
+                upgraded,
+            } = adoption;
+            let (socket, addr) = match stream.into_socket(nodelay) {
+                Ok(adopted) => adopted,
+                Err(error) => {
+                    log::error!("adopted connection cannot be used: {error}");
+                    continue;
+                }
+            };
+            let reactor = &mut self.reactor;
+            let (slot, serial) = reactor.take_in(Transport::Plain(socket), addr);
+            let Some(peer) = reactor.core.peers.get_mut(slot) else {
+                continue;
+            };
+            let token = Source::Connection(connection_tag(slot, serial)).token();
+            let socket = peer.transport.socket_mut();
+            match socket.register(self.poll.registry(), token) {
+                Ok(()) => reactor.welcome_adopted(slot, bytes, upgraded),
+                Err(error) => {
+                    log::error!("connection {serial}: cannot be watched: {error}");
+                    reactor.dismiss(slot);
+                }
+            }
+        }
+    }
+}
+
+/// Tells a client that it cannot be served now, as far as its socket takes that at once.
+fn turn_away(adoption: Adoption, nodelay: bool) {
+    let mut answer = Vec::new();
+    match adoption.upgraded {
+        None => Refusal::new(503).encode(&mut answer),
+        Some(_) => {
+            // RFC 6455, 7.4 and the registry it begins: 1013 is "Try Again Later".
+            let code = CloseCode::from(1013);
+            let closed = Sender::default().close(code, "", &mut answer);
+            debug_assert!(closed.is_ok(), "1013 may be sent");
+        }
+    }
+    if let Ok((mut socket, _)) = adoption.stream.into_socket(nodelay) {
+        let _ = socket.write(&answer);
+    }
+}
