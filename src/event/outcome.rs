@@ -93,8 +93,8 @@ impl<T: Into<Verdict>, E: fmt::Display> Outcome<Verdict> for Result<T, E> {
     }
 }
 
-impl Outcome<Option<Response>> for Response {
-    fn into_outcome(self) -> Result<Option<Response>, HandlerError> {
+impl Outcome<Option<Self>> for Response {
+    fn into_outcome(self) -> Result<Option<Self>, HandlerError> {
         Ok(Some(self))
     }
 }
