@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use super::core::Core;
 use super::cursor::{Connection, ConnectionId};
 use super::handle::Handle;
+use super::peer::{Peer, Phase};
 use crate::error::{HandlerError, SendError};
 use crate::event::{Outcome, Verdict};
 use crate::handshake::Upgrade;
@@ -17,6 +18,36 @@ pub(super) struct Deferred {
     pub(super) upgrade: Upgrade,
     /// Set when the answer was given; the reactor has not carried it out yet.
     pub(super) decision: Option<Decision>,
+}
+
+impl Peer {
+    /// Postpones the answer to the opening handshake.
+    pub(crate) fn defer(&mut self, upgrade: Upgrade) {
+        let decision = None;
+        let deferred = Deferred { upgrade, decision };
+        self.passing_mut().deferred = Some(Box::new(deferred));
+    }
+
+    /// Returns whether the answer to the opening handshake was postponed and did not come yet.
+    pub(crate) fn is_deferred(&self) -> bool {
+        let passing = self.passing.as_deref();
+        passing.is_some_and(|passing| passing.deferred.is_some())
+    }
+
+    /// Returns the opening handshake that waits for its answer.
+    fn deferred_mut(&mut self) -> Option<&mut Deferred> {
+        let deferred = self.passing.as_deref_mut()?.deferred.as_deref_mut()?;
+        let waits = self.phase == Phase::Opening && deferred.decision.is_none();
+        waits.then_some(deferred)
+    }
+
+    /// Takes an opening handshake that was decided on since.
+    pub(crate) fn take_decided(&mut self) -> Option<(Upgrade, Decision)> {
+        let passing = self.passing.as_deref_mut()?;
+        let decided = |deferred: &mut Box<Deferred>| deferred.decision.is_some();
+        let Deferred { upgrade, decision } = *passing.deferred.take_if(decided)?;
+        Some((upgrade, decision?))
+    }
 }
 
 impl Core {

@@ -9,12 +9,12 @@ use std::time::Duration;
 #[cfg(feature = "deflate")]
 use super::compression::Deflate;
 use super::data::Data;
-use super::deferral::{Decision, Deferred};
+use super::deferral::Deferred;
 use super::names::{Addr, Names};
 use super::outbox::Outbox;
 use crate::config::Limits;
 use crate::event::{Cause, Handlers};
-use crate::handshake::{Refusal, Request, Upgrade};
+use crate::handshake::{Refusal, Request};
 use crate::protocol::{CloseCode, Sender};
 use crate::stats::ConnectionStats;
 use crate::transport::Transport;
@@ -65,7 +65,7 @@ pub(crate) struct Peer {
     deflating: bool,
     pub(super) marks: Marks,
     outbox: Option<Box<Outbox>>,
-    passing: Option<Box<Passing>>,
+    pub(super) passing: Option<Box<Passing>>,
     pub(super) max_recv_size: usize,
     max_send_size: usize,
     /// Larger messages are out of the usual.
@@ -130,7 +130,7 @@ impl Marks {
 
 /// What a connection has only while it begins or ends, so that an idle one is small.
 #[derive(Default)]
-struct Passing {
+pub(super) struct Passing {
     /// Set from the end of the request to `Ready`, or for good with `keep_requests`.
     request: Option<Rc<Request>>,
     /// Handlers set inside a handler; the reactor moves them into place before the next event.
@@ -138,7 +138,7 @@ struct Passing {
     /// An HTTP answer that a handler gave.
     refusal: Option<Refusal>,
     /// An opening handshake whose answer was postponed.
-    deferred: Option<Box<Deferred>>,
+    pub(super) deferred: Option<Box<Deferred>>,
     /// Set when the connection began to end.
     ending: Option<Ending>,
     /// A write failed inside a handler; the reactor has not seen it yet.
@@ -209,34 +209,6 @@ impl Peer {
         self.passing.as_deref_mut()?.refusal.take()
     }
 
-    /// Postpones the answer to the opening handshake.
-    pub(crate) fn defer(&mut self, upgrade: Upgrade) {
-        let decision = None;
-        let deferred = Deferred { upgrade, decision };
-        self.passing_mut().deferred = Some(Box::new(deferred));
-    }
-
-    /// Returns whether the answer to the opening handshake was postponed and did not come yet.
-    pub(crate) fn is_deferred(&self) -> bool {
-        let passing = self.passing.as_deref();
-        passing.is_some_and(|passing| passing.deferred.is_some())
-    }
-
-    /// Returns the opening handshake that waits for its answer.
-    pub(super) fn deferred_mut(&mut self) -> Option<&mut Deferred> {
-        let deferred = self.passing.as_deref_mut()?.deferred.as_deref_mut()?;
-        let waits = self.phase == Phase::Opening && deferred.decision.is_none();
-        waits.then_some(deferred)
-    }
-
-    /// Takes an opening handshake that was decided on since.
-    pub(crate) fn take_decided(&mut self) -> Option<(Upgrade, Decision)> {
-        let passing = self.passing.as_deref_mut()?;
-        let decided = |deferred: &mut Box<Deferred>| deferred.decision.is_some();
-        let Deferred { upgrade, decision } = *passing.deferred.take_if(decided)?;
-        Some((upgrade, decision?))
-    }
-
     /// Says why the connection ends; the first cause counts.
     pub(crate) fn end(&mut self, ending: Ending) {
         self.passing_mut().ending.get_or_insert(ending);
@@ -276,7 +248,7 @@ impl Peer {
     }
 
     /// Returns the place for what passes, all but the request.
-    fn passing_mut(&mut self) -> &mut Passing {
+    pub(super) fn passing_mut(&mut self) -> &mut Passing {
         self.marks.set(Marks::PASSING);
         self.passing.get_or_insert_default()
     }

@@ -365,3 +365,39 @@ fn other_upgrades_are_plain_requests() {
     assert_eq!(client.request(REQUEST.replace(": 13", ": 8")).status, 426);
     client.expect_eof();
 }
+
+/// A large answer that is the last, and one that is not, over TLS.
+#[cfg(feature = "tls")]
+#[test]
+fn over_tls_it_is_the_same() {
+    use crate::support::tls::Identity;
+
+    let identity = Identity::new();
+    let config = identity.server.clone();
+    let large = "x".repeat(8 << 20);
+    let expected = large.clone();
+    let server = Running::start_on(move || {
+        wsloop::Server::builder()
+            .listen_tls("127.0.0.1:0", config)
+            .on(Request, move |conn, request| {
+                assert!(conn.is_ssl());
+                match request.path() {
+                    "/large" => Response::new(200).body(large.clone()),
+                    _ => Response::new(200).body(request.body()),
+                }
+            })
+            .on(wsloop::event::Utf8, |conn, text| conn.send_utf8(text))
+    });
+    let mut client = identity.connect(server.addr);
+    client.send_raw(post("/", "Transfer-Encoding: chunked", "2\r\nhi\r\n0\r\n\r\n").repeat(3));
+    for _ in 0..3 {
+        assert_eq!(client.response().body, b"hi");
+    }
+    assert!(client.request(get("/large")).body == expected.as_bytes());
+    client.upgrade();
+    client.expect_alive();
+    let mut client = identity.connect(server.addr);
+    let last = get("/large").replace("Host", "Connection: close\r\nHost");
+    assert!(client.request(last).body == expected.as_bytes());
+    client.expect_eof();
+}
