@@ -134,7 +134,7 @@ events! {
     Ready in ready: (Connection, ()) -> ();
     /// A plain HTTP request came, one that does not ask for an upgrade to `websocket`: its method,
     /// target, headers and body (of `max_body_size` at most). The handler answers it; `None` is a
-    /// 404. A server without this handler answers plain requests with 426, 405 or 400 and closes.
+    /// 404, or a matter for the handler that was [added](crate::Builder::add_on) behind it. A server without this handler answers plain requests with 426, 405 or 400 and closes.
     ///
     /// It is called for every origin: whoever lets a request change something checks
     /// [`origin`](handshake::Request::origin) as for any other web page.

@@ -46,6 +46,13 @@ impl Answer for Verdict {
     }
 }
 
+/// The first handler that has a response answers the request.
+impl Answer for Option<Response> {
+    fn is_refusal(&self) -> bool {
+        self.is_some()
+    }
+}
+
 /// What a handler may return where `O` is wanted: `O` itself or a `Result`; for a [`Verdict`] also
 /// `bool`, where `false` refuses, and `()`, which accepts; for the `Option` of a [`Response`] also
 /// the `Response`.

@@ -6,7 +6,7 @@ use std::sync::mpsc::Sender;
 
 use wsloop::event::{Accept, Connect, Handshake, Ready, Request};
 use wsloop::http::Response;
-use wsloop::{Builder, SendError};
+use wsloop::{Builder, Connection, SendError};
 
 use crate::support::{Client, REQUEST, Running, frame, log, recorded};
 
@@ -353,6 +353,29 @@ fn a_connection_may_have_a_handler_of_its_own() {
         client.upgrade();
         client.expect_text("ready");
     }
+}
+
+#[test]
+fn the_first_of_several_handlers_that_has_an_answer_gives_it() {
+    let server = Running::start(|builder| {
+        let page = |path: &'static str| {
+            move |_: &mut Connection<'_>, request: &wsloop::handshake::Request| {
+                (request.path() == path || path == "any").then(|| Response::new(200).body(path))
+            }
+        };
+        builder
+            .add_on(Request, page("/a"))
+            .add_on(Request, page("/b"))
+            .add_on(Request, |_, request| match request.path() {
+                "/fail" => Err("told to"),
+                _ => Ok(None),
+            })
+            .add_on(Request, page("any"))
+    });
+    for (path, body) in [("/a", "/a"), ("/b", "/b"), ("/c", "any")] {
+        assert_eq!(server.client().request(get(path)).body, body.as_bytes());
+    }
+    assert_eq!(server.client().request(get("/fail")).status, 500);
 }
 
 #[test]
