@@ -41,7 +41,13 @@ impl Default for Limits {
     }
 }
 
-/// What happens to a message that would exceed `max_backlog`.
+/// What happens to a message that would exceed `max_backlog`, for the server
+/// ([`Builder::slow_consumer`](crate::Builder::slow_consumer)) or for one connection
+/// ([`Connection::set_slow_consumer`](crate::Connection::set_slow_consumer)).
+///
+/// A part of a message that is sent in parts is never dropped, for nothing could follow it: where a
+/// policy drops, its sender gets the error. Pongs and pings have 4 KiB beyond `max_backlog`, and a
+/// Close frame is always taken. [`Stats`](crate::Stats) counts what was refused, dropped and closed.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum SlowConsumer {
@@ -52,7 +58,14 @@ pub enum SlowConsumer {
     /// The sender gets the same error, and the connection is closed with 1008.
     Close,
     /// The message is dropped; the sender is told that 0 bytes were queued.
-    Drop,
+    DropNewest,
+    /// The messages that have waited longest are dropped, as many as it takes: whole ones that no
+    /// byte of has left, never control frames or parts of a message that is sent in parts. If that
+    /// is not enough, the message itself is dropped as by [`DropNewest`](Self::DropNewest).
+    ///
+    /// What a handler sends to its own connection is offered to the kernel all together; if the
+    /// kernel takes a part of it, the rest stays.
+    DropOldest,
 }
 
 /// The server's deadlines, counts and policies; set through [`Builder`](crate::Builder).
@@ -60,6 +73,8 @@ pub enum SlowConsumer {
 pub(crate) struct Config {
     pub(crate) limits: Limits,
     pub(crate) slow_consumer: SlowConsumer,
+    /// `Drain` comes when no more than this is left of what the kernel had not taken, in bytes.
+    pub(crate) drain_at: usize,
     /// Listening pauses above this many connections; the kernel's backlog holds the rest.
     pub(crate) max_connections: usize,
     /// From the accepted socket to the end of the opening handshake, TLS included; absolute.
@@ -146,6 +161,7 @@ impl Default for Config {
         Self {
             limits: Limits::default(),
             slow_consumer: SlowConsumer::default(),
+            drain_at: 0,
             max_connections: usize::MAX,
             handshake_timeout: Duration::from_secs(10),
             keep_alive_timeout: Duration::from_secs(15),

@@ -355,10 +355,18 @@ pub enum SendError {
         /// The payload's size, in bytes.
         size: usize,
     },
+    /// The message was dropped to make room for later ones, because the peer reads too slowly (see
+    /// [`SlowConsumer`](crate::SlowConsumer)).
+    Dropped,
     /// The connection, or the server of a [`Handle`](crate::Handle), is gone.
     Gone,
     /// The opening handshake is over: an HTTP answer can no longer be given.
     HandshakeDone,
+    /// A message that is sent in parts was begun and has not ended: only control frames may go
+    /// between its parts (RFC 6455, 5.4).
+    MessageUnderWay,
+    /// A part of a message was given, and none was begun.
+    NoMessage,
     /// The opening handshake is not over yet.
     NotReady,
     /// The message is larger than `max_send_size`.
@@ -387,8 +395,11 @@ impl fmt::Display for SendError {
             Self::ControlTooLong { size } => {
                 write!(f, "control frame of {size} bytes, 125 are allowed")
             }
+            Self::Dropped => f.write_str("dropped, the peer reads too slowly"),
             Self::Gone => f.write_str("the connection is gone"),
             Self::HandshakeDone => f.write_str("the opening handshake is over"),
+            Self::MessageUnderWay => f.write_str("a message in parts has not ended"),
+            Self::NoMessage => f.write_str("no message in parts was begun"),
             Self::NotReady => f.write_str("the opening handshake is not over"),
             Self::TooBig { size, limit } => {
                 write!(

@@ -30,6 +30,14 @@ pub struct Stats {
     pub polls: u64,
     /// Ticks that fell due and were not delivered, because the loop was busy.
     pub missed_ticks: u64,
+    /// Messages that were refused with [`SendError::BacklogFull`](crate::SendError::BacklogFull),
+    /// parts of messages included; one for each receiver that a broadcast passed over.
+    pub refused_messages: u64,
+    /// Messages that a [`SlowConsumer`](crate::SlowConsumer) policy dropped, the newest or the
+    /// oldest. The oldest were counted as sent before.
+    pub dropped_messages: u64,
+    /// Connections that were closed because `max_backlog` was exceeded.
+    pub slow_closes: u64,
     /// Pongs that were not sent to peers that do not read.
     pub dropped_pongs: u64,
 }

@@ -2,6 +2,7 @@
 
 use super::core::Core;
 use super::peer::Peer;
+use crate::config::SlowConsumer;
 use crate::error::{HandshakeError, ProtocolError};
 use crate::handshake::Request;
 use crate::protocol::deflate::{Agreement, DeflateConfig, Deflater, Inflater};
@@ -110,9 +111,13 @@ impl Core {
         let Compression {
             deflaters, scratch, ..
         } = &mut self.compression;
-        let deflate = self.peers.get_mut(slot)?.extras_mut().deflate.as_mut()?;
+        let peer = self.peers.get_mut(slot)?;
+        let may_drop = peer.slow_consumer == SlowConsumer::DropOldest;
+        let deflate = peer.extras_mut().deflate.as_mut()?;
         let bits = deflate.agreed.server_max_window_bits();
-        let alone = deflate.agreed.server_no_context_takeover();
+        // A message that may be dropped later has to stand by itself as well.
+        let alone = deflate.agreed.server_no_context_takeover() || may_drop;
+        deflate.missed |= may_drop;
         let deflater = match alone {
             true => Compression::shared(deflaters, level, bits),
             false => deflate

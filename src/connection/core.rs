@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use slab::Slab;
 
 use super::adoption::Adoption;
+use super::backlog::Kind;
 #[cfg(feature = "deflate")]
 use super::compression::Compression;
 use super::data::Data;
@@ -14,7 +15,7 @@ use super::handle::Handle;
 use super::peer::{Ending, Peer, Phase};
 use super::timers::Timers;
 use super::watch::Watches;
-use crate::config::{Config, SlowConsumer};
+use crate::config::Config;
 use crate::error::SendError;
 use crate::event::Cause;
 use crate::protocol::{CloseCode, CloseFrame, Compress, FrameHead, OpCode, Prepared};
@@ -158,14 +159,18 @@ impl Core {
         if peer.phase != Phase::Open {
             return Err(unsendable(peer.phase));
         }
+        let kind = Kind::of(opcode);
+        if kind == Kind::Message && peer.is_under_way() {
+            return Err(SendError::MessageUnderWay);
+        }
         let head = peer
             .sender
             .head(opcode, payload.len(), peer.max_send_size())?;
         let Some(deflated) = self.deflate(slot, opcode, payload, compress) else {
-            return self.send_frame(slot, opcode, &head, payload);
+            return self.send_frame(slot, kind, &head, payload);
         };
         let head = FrameHead::new(opcode, deflated.len()).compressed();
-        let sent = self.send_frame(slot, opcode, &head, &deflated);
+        let sent = self.send_frame(slot, kind, &head, &deflated);
         if !matches!(sent, Ok(size) if size > 0) {
             self.forget_deflated(slot);
         }
@@ -177,22 +182,21 @@ impl Core {
     fn send_frame(
         &mut self,
         slot: usize,
-        opcode: OpCode,
+        kind: Kind,
         head: &FrameHead,
         payload: &[u8],
     ) -> Result<usize, SendError> {
         let size = head.len() + payload.len();
         if !self.reply(slot, head, payload) {
-            if !self.admit(slot, size, opcode.is_control())? {
+            if !self.admit(slot, size, kind)? {
                 return Ok(0);
             }
             if let Some(peer) = self.peers.get_mut(slot) {
-                peer.enqueue(head);
-                peer.enqueue(payload);
+                peer.enqueue_frame(&[head, payload], kind);
             }
             self.mark(slot);
         }
-        self.count_all(slot, !opcode.is_control(), size);
+        self.count_all(slot, kind == Kind::Message, size);
         Ok(size)
     }
 
@@ -205,8 +209,11 @@ impl Core {
         let Some(peer) = self.peers.get_mut(slot) else {
             return Err(SendError::Gone);
         };
-        if peer.phase != Phase::Open {
-            return Err(unsendable(peer.phase));
+        if !peer.takes_messages() {
+            return Err(match peer.phase {
+                Phase::Open => SendError::MessageUnderWay,
+                phase => unsendable(phase),
+            });
         }
         let (size, limit) = (prepared.size(), peer.max_send_size());
         if size > limit {
@@ -232,7 +239,7 @@ impl Core {
             return Ok(size);
         }
         if !self.reply(slot, &[], frame) {
-            if !self.admit(slot, size, false)? {
+            if !self.admit(slot, size, Kind::Message)? {
                 return Ok(0);
             }
             if let Some(peer) = self.peers.get_mut(slot) {
@@ -341,7 +348,7 @@ impl Core {
     }
 
     /// Counts what is sent out of the usual way, for the connection as well.
-    fn count_all(&mut self, slot: usize, is_message: bool, size: usize) {
+    pub(super) fn count_all(&mut self, slot: usize, is_message: bool, size: usize) {
         self.count_out(is_message, size);
         if let Some(peer) = self.peers.get_mut(slot) {
             peer.count_out(is_message, size);
@@ -399,38 +406,6 @@ impl Core {
             self.out.clear();
         }
     }
-
-    /// Checks `max_backlog`: whether `size` bytes more may be queued. `Ok(false)` drops them.
-    ///
-    /// A message is always taken while no more than half of it is queued, so that whoever is read
-    /// can be answered, and messages larger than the limit can be sent at all. So the queue holds
-    /// at most `max_backlog`, or half of it and one message. Control frames have
-    /// [`CONTROL_RESERVE`] beyond it.
-    fn admit(&mut self, slot: usize, size: usize, control: bool) -> Result<bool, SendError> {
-        let Some(peer) = self.peers.get(slot) else {
-            return Err(SendError::Gone);
-        };
-        let queued = peer.backlog();
-        let limit = self.config.limits.max_backlog;
-        let reserve = if control { CONTROL_RESERVE } else { 0 };
-        if queued <= limit / 2 || queued.saturating_add(size) <= limit.saturating_add(reserve) {
-            return Ok(true);
-        }
-        let full = SendError::BacklogFull { queued, limit };
-        match self.config.slow_consumer {
-            SlowConsumer::Error => {}
-            SlowConsumer::Drop => return Ok(false),
-            SlowConsumer::Close => {
-                log::warn!("connection {}: max_backlog exceeded, closing", peer.serial);
-                let (code, cause) = (CloseCode::POLICY_VIOLATION, Cause::SlowConsumer);
-                self.disconnect(slot, code, "max_backlog exceeded", cause)?;
-                if let Some(peer) = self.peers.get_mut(slot) {
-                    peer.set_too_slow();
-                }
-            }
-        }
-        Err(full)
-    }
 }
 
 /// No connection's slot.
@@ -444,9 +419,6 @@ pub(super) fn unsendable(phase: Phase) -> SendError {
         Phase::Gone => SendError::Gone,
     }
 }
-
-/// Bytes that control frames may be queued beyond `max_backlog`.
-const CONTROL_RESERVE: usize = 4 << 10;
 
 /// `FrameHead` is copied on the hot path; it stays small.
 const _: () = assert!(size_of::<FrameHead>() <= 16);

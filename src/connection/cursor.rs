@@ -93,7 +93,8 @@ impl<'s> Connection<'s> {
     ///
     /// [`SendError::NotReady`] before `Ready`, [`SendError::Closing`] after a close began,
     /// [`SendError::TooBig`] above `max_send_size`, [`SendError::BacklogFull`] if the peer does
-    /// not read. Nothing was sent then.
+    /// not read, [`SendError::MessageUnderWay`] between the parts of another message. Nothing was
+    /// sent then.
     #[doc(alias = "send_text")]
     #[inline]
     pub fn send_utf8(&mut self, text: &str) -> Result<usize, SendError> {
@@ -421,7 +422,8 @@ impl<'s> Connection<'s> {
     }
 
     /// Returns the bytes that were sent to the peer before and that the kernel has not taken. What
-    /// is sent in the handler that is running may not be counted yet.
+    /// is sent in the handler that is running may not be counted yet; it is by
+    /// [`buffered_amount`](Self::buffered_amount).
     pub fn backlog(&self) -> usize {
         self.peer().backlog()
     }
@@ -460,14 +462,14 @@ impl<'s> Connection<'s> {
         self.peer().phase
     }
 
-    fn peer(&self) -> &Peer {
+    pub(super) fn peer(&self) -> &Peer {
         self.core
             .peers
             .get(self.slot)
             .expect("only the reactor removes, and not during a call")
     }
 
-    fn peer_mut(&mut self) -> &mut Peer {
+    pub(super) fn peer_mut(&mut self) -> &mut Peer {
         self.core
             .peers
             .get_mut(self.slot)

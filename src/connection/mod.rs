@@ -4,6 +4,7 @@
 //! a payload so large that a copy would cost more than a system call (decision 4).
 
 mod adoption;
+mod backlog;
 #[cfg(feature = "deflate")]
 mod compression;
 #[cfg(not(feature = "deflate"))]
@@ -19,7 +20,11 @@ mod handle;
 mod hub;
 mod names;
 mod outbox;
+mod parts;
 mod peer;
+mod reading;
+mod sending;
+mod sent;
 mod settings;
 mod timers;
 mod watch;
@@ -32,6 +37,7 @@ pub(crate) use handle::Command;
 pub use handle::Handle;
 pub use hub::Hub;
 pub(crate) use peer::{Ending, Peer, Phase};
+pub(crate) use sending::Done;
 pub(crate) use timers::Action;
 pub use timers::TimerId;
 pub use watch::{Descriptor, WatchId, Watched};

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::IoSlice;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// A queue of bytes for one connection, oldest first. An idle connection has none.
@@ -14,6 +15,17 @@ pub(super) struct Outbox {
     len: usize,
     /// An empty segment, for the next bytes of our own.
     spare: Vec<u8>,
+    /// What the bytes are, oldest first, where that has to be known: see [`note`](Self::note). Else
+    /// empty.
+    units: VecDeque<Unit>,
+}
+
+/// Bytes that leave or are dropped together.
+#[derive(Debug)]
+struct Unit {
+    len: usize,
+    /// A whole message that nothing of was sent yet.
+    is_message: bool,
 }
 
 /// Queues that are empty again.
@@ -53,6 +65,8 @@ impl Outbox {
         self.segments.clear();
         self.segments.shrink_to(Self::SLICES);
         (self.sent, self.len) = (0, 0);
+        self.units.clear();
+        self.units.shrink_to(Self::SLICES);
         SPARE.with_borrow_mut(|spare| {
             if spare.0.len() < SPARE_MAX {
                 spare.0.push(self);
@@ -102,6 +116,9 @@ impl Outbox {
     /// Removes the oldest `size` bytes: they were written.
     pub(super) fn consume(&mut self, mut size: usize) {
         self.len = self.len.saturating_sub(size);
+        if !self.units.is_empty() {
+            self.consume_units(size);
+        }
         while let Some(first) = self.segments.front() {
             let left = first.bytes().len() - self.sent;
             if size < left {
@@ -118,6 +135,84 @@ impl Outbox {
             }
         }
     }
+
+    /// Notes that the last `len` bytes are a whole message, or something that must not be dropped.
+    pub(super) fn note(&mut self, len: usize, is_message: bool) {
+        match self.units.back_mut() {
+            _ if len == 0 => {}
+            Some(last) if !is_message && !last.is_message => last.len += len,
+            _ => self.units.push_back(Unit { len, is_message }),
+        }
+    }
+
+    /// Forgets what the bytes are.
+    pub(super) fn forget_units(&mut self) {
+        self.units.clear();
+    }
+
+    fn consume_units(&mut self, mut size: usize) {
+        while size > 0
+            && let Some(first) = self.units.front_mut()
+        {
+            if size < first.len {
+                first.len -= size;
+                // It has begun to leave.
+                first.is_message = false;
+                return;
+            }
+            size -= first.len;
+            self.units.pop_front();
+        }
+    }
+
+    /// Drops the oldest messages that lie side by side, until that makes `excess` bytes less or
+    /// something else lies behind them. Returns where they lay, counted from the oldest byte, and
+    /// how many they were.
+    pub(super) fn drop_oldest(&mut self, excess: usize) -> (Range<usize>, u64) {
+        let first = self.units.iter().position(|unit| unit.is_message);
+        let first = first.unwrap_or(self.units.len());
+        let start = self.units.range(..first).map(|unit| unit.len).sum();
+        let (mut end, mut count) = (start, 0);
+        for unit in self.units.range(first..) {
+            if !unit.is_message || end - start >= excess {
+                break;
+            }
+            end += unit.len;
+            count += 1;
+        }
+        self.units.drain(first..first + count);
+        self.remove(start..end);
+        (start..end, count as u64)
+    }
+
+    /// Removes bytes from the middle, counted from the oldest.
+    fn remove(&mut self, Range { start, end }: Range<usize>) {
+        self.len -= end - start;
+        let mut at = 0;
+        let mut index = 0;
+        let mut sent = self.sent;
+        while at < end
+            && let Some(segment) = self.segments.get_mut(index)
+        {
+            // What lies before the first byte of this segment was sent.
+            let len = segment.bytes().len() - sent;
+            let from = start.saturating_sub(at).min(len);
+            let to = (end - at).min(len);
+            at += len;
+            if from == 0 && to == len {
+                self.segments.remove(index);
+                if index == 0 {
+                    self.sent = 0;
+                }
+            } else {
+                if from < to {
+                    segment.own().drain(sent + from..sent + to);
+                }
+                index += 1;
+            }
+            sent = 0;
+        }
+    }
 }
 
 impl Segment {
@@ -125,6 +220,17 @@ impl Segment {
         match self {
             Self::Own(bytes) => bytes,
             Self::Shared(bytes) => bytes,
+        }
+    }
+
+    /// Returns bytes that no other connection has.
+    fn own(&mut self) -> &mut Vec<u8> {
+        if let Self::Shared(bytes) = self {
+            *self = Self::Own(bytes.to_vec());
+        }
+        match self {
+            Self::Own(bytes) => bytes,
+            Self::Shared(_) => unreachable!("it was just copied"),
         }
     }
 }
@@ -166,7 +272,66 @@ mod tests {
         assert_eq!(first_write(&outbox), b"again");
     }
 
+    /// Takes the oldest bytes of what is queued: number, bytes left, whether it may be dropped.
+    fn leave(model: &mut VecDeque<(u8, usize, bool)>, mut size: usize) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        while size > 0
+            && let Some((number, left, is_message)) = model.front_mut()
+        {
+            let some = size.min(*left);
+            bytes.resize(bytes.len() + some, *number);
+            (size, *left, *is_message) = (size - some, *left - some, false);
+            if *left == 0 {
+                model.pop_front();
+            }
+        }
+        bytes
+    }
+
     proptest! {
+        /// Whatever is written and dropped by turns: messages leave whole or not at all, in order,
+        /// and what must not be dropped is not.
+        #[test]
+        fn the_oldest_messages_are_dropped_whole(
+            steps in prop::collection::vec(
+                (1usize..6000, 0..4u8, 0usize..6000, 0usize..9000),
+                0..25,
+            ),
+        ) {
+            let mut outbox = Outbox::default();
+            // The same as a plain list: see `leave`.
+            let mut model: VecDeque<(u8, usize, bool)> = VecDeque::new();
+            for (at, (size, kind, write, excess)) in steps.into_iter().enumerate() {
+                let (at, is_message) = (at as u8, kind != 0);
+                let bytes = vec![at; size];
+                if kind == 3 { outbox.push_shared(&bytes.into()) } else { outbox.push(&bytes) }
+                outbox.note(size, is_message);
+                model.push_back((at, size, is_message));
+
+                let offered = first_write(&outbox);
+                let write = write.min(offered.len());
+                outbox.consume(write);
+                prop_assert_eq!(&offered[..write], &leave(&mut model, write)[..]);
+
+                let queued = outbox.len();
+                let (range, count) = outbox.drop_oldest(excess);
+                prop_assert_eq!(queued - outbox.len(), range.len());
+                for _ in 0..count {
+                    let oldest = model.iter().position(|unit| unit.2);
+                    let gone = oldest.and_then(|at| model.remove(at));
+                    prop_assert!(gone.is_some());
+                }
+                prop_assert!(excess > 0 || count == 0);
+                prop_assert!(count > 0 || excess == 0 || !model.iter().any(|unit| unit.2));
+            }
+            while outbox.len() > 0 {
+                let offered = first_write(&outbox);
+                prop_assert_eq!(&offered, &leave(&mut model, offered.len()));
+                outbox.consume(offered.len());
+            }
+            prop_assert!(model.is_empty() && outbox.units.is_empty());
+        }
+
         #[test]
         fn bytes_leave_in_order_however_written(
             pushes in prop::collection::vec((1usize..9000, any::<bool>()), 0..40),

@@ -6,13 +6,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::backlog::Kind;
 #[cfg(feature = "deflate")]
 use super::compression::Deflate;
 use super::data::Data;
 use super::deferral::Deferred;
 use super::names::{Addr, Names};
 use super::outbox::Outbox;
-use crate::config::Limits;
+use super::sending::Sending;
+use crate::config::{Config, SlowConsumer};
 use crate::event::{Cause, Handlers};
 use crate::handshake::{Refusal, Request};
 use crate::protocol::{CloseCode, Sender};
@@ -63,8 +65,10 @@ pub(crate) struct Peer {
     pub(super) dirty: bool,
     /// Compression was agreed on.
     deflating: bool,
+    /// What happens to messages beyond `max_backlog`.
+    pub(super) slow_consumer: SlowConsumer,
     pub(super) marks: Marks,
-    outbox: Option<Box<Outbox>>,
+    pub(super) outbox: Option<Box<Outbox>>,
     pub(super) passing: Option<Box<Passing>>,
     pub(super) max_recv_size: usize,
     max_send_size: usize,
@@ -87,6 +91,7 @@ pub(crate) struct Extras {
     plain_max: Option<usize>,
     /// What is counted, and when that began, from the reactor's epoch. With `Marks::COUNTED`.
     pub(super) counts: Option<Box<(ConnectionStats, Duration)>>,
+    pub(super) sending: Option<Box<Sending>>,
 }
 
 /// What is out of the usual, in one word: the usual is told at a glance.
@@ -96,10 +101,11 @@ pub(super) struct Marks(u16);
 impl Marks {
     /// `shutdown` was called: no frame, no drain.
     const CUT: u16 = 1;
-    /// The kernel did not take everything; a `Drain` is due when it has.
-    const BLOCKED: u16 = 2;
-    /// The kernel took more after it had been full: the peer reads.
-    const PROGRESS: u16 = 4;
+    /// The kernel did not take everything.
+    pub(super) const BLOCKED: u16 = 2;
+    /// A sign of life: the kernel took more after it had been full, so the peer reads; or reading
+    /// was resumed, and what came before is not to be held against it.
+    pub(super) const PROGRESS: u16 = 4;
     /// The slow-consumer policy closed it, and `Error` has not told so yet.
     const TOO_SLOW: u16 = 8;
     /// There is an outbox.
@@ -107,9 +113,17 @@ impl Marks {
     /// There is more in `passing` than the request.
     const PASSING: u16 = 32;
     /// The phase is another than `Open`.
-    const NOT_OPEN: u16 = 64;
+    pub(super) const NOT_OPEN: u16 = 64;
     /// There is TLS, which may hold something back.
-    const SECURE: u16 = 128;
+    pub(super) const SECURE: u16 = 128;
+    /// The application does not want to read for now.
+    pub(super) const PAUSED: u16 = 256;
+    /// More than `drain_at` was left over; a `Drain` is due when that is no longer so.
+    pub(super) const ABOVE: u16 = 512;
+    /// Someone waits to be told when something was sent, or was dropped.
+    pub(super) const AWAITED: u16 = 1024;
+    /// A message that is sent in parts was begun and has not ended.
+    pub(super) const UNDER_WAY: u16 = 2048;
     /// Its messages and bytes are counted.
     pub(super) const COUNTED: u16 = 1 << 15;
 
@@ -121,7 +135,7 @@ impl Marks {
         self.0 |= mark;
     }
 
-    fn take(&mut self, mark: u16) -> bool {
+    pub(super) fn take(&mut self, mark: u16) -> bool {
         let had = self.has(mark);
         self.0 &= !mark;
         had
@@ -150,8 +164,9 @@ impl Peer {
         serial: u64,
         transport: Transport,
         addr: Option<SocketAddr>,
-        limits: &Limits,
+        config: &Config,
     ) -> Self {
+        let limits = &config.limits;
         let secure = if transport.is_secure() {
             Marks::SECURE
         } else {
@@ -164,6 +179,7 @@ impl Peer {
             phase: Phase::Opening,
             dirty: false,
             deflating: false,
+            slow_consumer: config.slow_consumer,
             marks: Marks(Marks::NOT_OPEN | secure),
             outbox: None,
             passing: None,
@@ -297,12 +313,12 @@ impl Peer {
         self.set_max_send_size(self.max_send_size);
     }
 
-    #[cfg(feature = "deflate")]
+    /// Returns what only some connections have, if this one does.
     pub(super) fn extras(&self) -> Option<&Extras> {
         self.extras.as_deref()
     }
 
-    /// Returns the place for what only some connections have.
+    /// Returns the same, made on first use.
     pub(super) fn extras_mut(&mut self) -> &mut Extras {
         self.extras.get_or_insert_default()
     }
@@ -339,12 +355,30 @@ impl Peer {
 
     /// Appends the bytes to what is queued.
     pub(crate) fn enqueue(&mut self, bytes: &[u8]) {
-        self.outbox_mut().push(bytes);
+        self.enqueue_frame(&[bytes], Kind::Control);
+    }
+
+    /// Appends the pieces of a frame, or of several that belong together, to what is queued.
+    pub(super) fn enqueue_frame(&mut self, pieces: &[&[u8]], kind: Kind) {
+        let is_noted = self.slow_consumer == SlowConsumer::DropOldest;
+        let outbox = self.outbox_mut();
+        for piece in pieces {
+            outbox.push(piece);
+        }
+        if is_noted {
+            let len = pieces.iter().map(|piece| piece.len()).sum();
+            outbox.note(len, kind == Kind::Message);
+        }
     }
 
     /// Appends a message that others are sent too.
     pub(super) fn enqueue_shared(&mut self, bytes: &Arc<[u8]>) {
-        self.outbox_mut().push_shared(bytes);
+        let is_noted = self.slow_consumer == SlowConsumer::DropOldest;
+        let outbox = self.outbox_mut();
+        outbox.push_shared(bytes);
+        if is_noted {
+            outbox.note(bytes.len(), true);
+        }
     }
 
     /// Returns whether something is queued.
@@ -357,7 +391,7 @@ impl Peer {
         self.outbox.get_or_insert_with(Outbox::fresh)
     }
 
-    fn drop_outbox(&mut self) {
+    pub(super) fn drop_outbox(&mut self) {
         self.marks.take(Marks::QUEUED);
         if let Some(outbox) = self.outbox.take() {
             outbox.recycle();
@@ -413,11 +447,15 @@ impl Peer {
     }
 
     /// Queues what a write left of `slices`, or keeps its fault until the reactor looks.
-    fn keep_rest<const N: usize>(&mut self, slices: [&[u8]; N], result: io::Result<usize>) {
+    pub(super) fn keep_rest<'b>(
+        &mut self,
+        slices: impl IntoIterator<Item = &'b [u8]>,
+        result: io::Result<usize>,
+    ) {
         let mut taken = match result {
             Ok(taken) => taken,
             Err(error) => {
-                self.passing_mut().broken = Some(error);
+                self.set_broken(error);
                 return;
             }
         };
@@ -431,44 +469,19 @@ impl Peer {
         }
     }
 
-    fn is_broken(&self) -> bool {
-        let passing = self.passing.as_deref();
-        passing.is_some_and(|passing| passing.broken.is_some())
+    /// Keeps the fault of a write until the reactor looks.
+    pub(crate) fn set_broken(&mut self, error: io::Error) {
+        self.passing_mut().broken = Some(error);
     }
 
-    /// Writes what is queued; returns whether nothing is left.
-    pub(crate) fn flush(&mut self) -> io::Result<bool> {
-        if let Some(error) = self
-            .passing
-            .as_deref_mut()
-            .and_then(|passing| passing.broken.take())
-        {
-            self.drop_outbox();
-            return Err(error);
-        }
-        while let Some(outbox) = self.outbox.as_deref_mut() {
-            let mut slices = [IoSlice::new(&[]); Outbox::SLICES];
-            let count = outbox.slices(&mut slices);
-            let slices = &slices[..count];
-            let offered: usize = slices.iter().map(|slice| slice.len()).sum();
-            let taken = self.transport.write(slices)?;
-            if self.marks.has(Marks::BLOCKED) && taken > 0 {
-                self.marks.set(Marks::PROGRESS);
-            }
-            outbox.consume(taken);
-            if taken < offered {
-                self.marks.set(Marks::BLOCKED);
-                return Ok(false);
-            }
-            if outbox.len() == 0 {
-                self.drop_outbox();
-            }
-        }
-        let flushed = self.transport.flush()?;
-        if !flushed {
-            self.marks.set(Marks::BLOCKED);
-        }
-        Ok(flushed)
+    /// Takes the fault of a write.
+    pub(super) fn take_broken(&mut self) -> Option<io::Error> {
+        self.passing.as_deref_mut()?.broken.take()
+    }
+
+    pub(super) fn is_broken(&self) -> bool {
+        let passing = self.passing.as_deref();
+        passing.is_some_and(|passing| passing.broken.is_some())
     }
 
     /// Cuts the connection: nothing more is sent, not even a Close frame.
@@ -490,17 +503,9 @@ impl Peer {
         self.marks.take(Marks::TOO_SLOW)
     }
 
-    /// Returns whether the peer read something since the last call, after it had not.
+    /// Returns whether there was a sign of life since the last call: the peer read something after
+    /// it had not, or reading was resumed.
     pub(crate) fn take_progress(&mut self) -> bool {
         self.marks.take(Marks::PROGRESS)
-    }
-
-    pub(crate) fn is_blocked(&self) -> bool {
-        self.marks.has(Marks::BLOCKED)
-    }
-
-    /// Returns whether a `Drain` is due: something was left over, and now nothing is.
-    pub(crate) fn take_drained(&mut self) -> bool {
-        self.marks.take(Marks::BLOCKED)
     }
 }

@@ -102,8 +102,9 @@ events! {
     /// The connection is over. Nothing can be sent any more; the connection's own data and address
     /// are still there.
     Disconnect in disconnect: (Connection, Disconnected<'p>) -> ();
-    /// What the kernel had not taken has all been sent. Comes once for each time that something
-    /// was left over.
+    /// What the kernel had not taken has all been sent, or all but
+    /// [`drain_at`](crate::Builder::drain_at) bytes. Comes once for each time that more was left
+    /// over.
     Drain in drain: (Connection, ()) -> ();
     /// Something went wrong with the connection; its `Disconnect` follows.
     Error in error: (Connection, &'p Fault) -> ();

@@ -41,6 +41,12 @@ impl FrameHead {
 }
 
 impl FrameHead {
+    /// Returns the header of the same frame with more of its message to follow (RFC 6455, 5.4).
+    pub(crate) fn unfinished(mut self) -> Self {
+        self.bytes[0] &= 0x7f;
+        self
+    }
+
     /// Returns the first byte of the header of a whole message or control frame.
     pub(crate) const fn first(opcode: OpCode) -> u8 {
         0x80 | opcode.bits()

@@ -185,6 +185,17 @@ impl Builder {
         self
     }
 
+    /// Sets how far the backlog of a connection has to go down for `Drain`, in bytes. It comes once
+    /// for each time that the backlog was above this because the kernel did not take everything, and
+    /// then fell to it or below. Default 0: when everything has been sent, and however little was
+    /// left over.
+    ///
+    /// A sender that waits for `Drain` keeps the connection busy if it does not run dry before.
+    pub fn drain_at(mut self, bytes: usize) -> Self {
+        self.config.drain_at = bytes;
+        self
+    }
+
     /// Sets the size of the largest request head, in bytes; a larger one is answered with 431.
     /// Default 16,384.
     pub fn max_handshake_size(mut self, bytes: usize) -> Self {

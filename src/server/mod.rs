@@ -9,6 +9,7 @@ mod listening;
 mod orders;
 mod place;
 mod reactor;
+mod sent;
 mod stage;
 mod timers;
 mod waiting;

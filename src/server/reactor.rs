@@ -27,7 +27,7 @@ use super::stage::{Stage, drop_caught, emit_hub};
 use super::timers::{Entry, Wheel};
 use crate::connection::{Core, NOBODY, Peer, Phase};
 use crate::error::HandshakeError;
-use crate::event::{Accept, Accepted, Connect, Drain, Handlers, Verdict};
+use crate::event::{Accept, Accepted, Connect, Handlers, Verdict};
 use crate::protocol::{Batch, Pad, Pool};
 use crate::transport::Transport;
 
@@ -115,9 +115,8 @@ impl Reactor {
         };
         emit_hub::<Accept>(&mut self.core, &mut self.handlers, accepted);
         let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
-        let limits = &self.core.config.limits;
         let slot = self.links.insert(Link::new(self.now));
-        let mut peer = Peer::new(serial, transport, addr, limits);
+        let mut peer = Peer::new(serial, transport, addr, &self.core.config);
         if self.core.config.connection_stats {
             peer.count(self.core.now);
         }
@@ -194,6 +193,8 @@ impl Reactor {
             return;
         }
         let owes_answer = self.links.get(slot).is_some_and(Link::owes_answer);
+        let is_waiting = |link: &Link| link.flags.has(Flags::WAITING);
+        let is_waiting = self.links.get(slot).is_some_and(is_waiting);
         let Some(mut stage) = self.stage(slot) else {
             return;
         };
@@ -228,7 +229,10 @@ impl Reactor {
             stage.leave(None);
             stage.core.set_phase(slot, Phase::Gone);
         }
-        let mut told = false;
+        let drain_at = stage.core.config.drain_at;
+        // Who has been told in this turn, and has caused more, waits for the next.
+        let mut told_sent = is_waiting;
+        let mut told_drained = is_waiting;
         loop {
             let Some(peer) = stage.core.peers.get_mut(slot) else {
                 return;
@@ -241,18 +245,25 @@ impl Reactor {
             let Some(peer) = stage.core.peers.get_mut(slot) else {
                 return;
             };
-            match peer.flush() {
-                // A handler that streams to a fast reader has one `Drain` in a turn.
-                Ok(true) if told && peer.is_blocked() => {
+            let flushed = match peer.flush(drain_at) {
+                Ok(flushed) => flushed,
+                Err(error) => {
+                    stage.lost(error);
+                    continue;
+                }
+            };
+            let sent = peer.count_told();
+            let drained = peer.is_drained(flushed, drain_at);
+            // A handler that streams to a fast reader is told once in a turn.
+            if sent > 0 && !std::mem::replace(&mut told_sent, true) {
+                stage.tell_sent(sent);
+            } else if drained && !std::mem::replace(&mut told_drained, true) {
+                stage.tell_drained();
+            } else {
+                if sent > 0 || drained {
                     self.wait_turn(slot);
-                    break;
                 }
-                Ok(true) if peer.take_drained() && peer.phase == Phase::Open => {
-                    told = true;
-                    stage.emit::<Drain>(());
-                }
-                Ok(_) => break,
-                Err(error) => stage.lost(error),
+                break;
             }
         }
         self.end_http(slot);
@@ -384,13 +395,13 @@ const SLOTS: usize = if usize::BITS > 32 {
     usize::MAX >> 1
 };
 
-/// Whether a connection is not read because it does not read either: half of `max_backlog` waits
-/// for it. TCP then holds back what it sends, and its own replies never overflow the backlog. Nor
-/// is it read while the answer to its opening handshake is postponed.
+/// Whether a connection is not read: because it was paused, or because it does not read either and
+/// half of `max_backlog` waits for it. TCP then holds back what it sends, and its own replies never
+/// overflow the backlog. Nor is it read while the answer to its opening handshake is postponed.
 fn is_stalled(core: &Core, peer: &Peer) -> bool {
     let full = || peer.backlog() > core.config.limits.max_backlog / 2;
     match peer.phase {
-        Phase::Open => full(),
+        Phase::Open => peer.is_paused() || full(),
         Phase::Opening => peer.is_deferred() || full(),
         _ => false,
     }

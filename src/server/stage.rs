@@ -126,6 +126,7 @@ impl Stage<'_> {
         // RFC 6455, 7.1.7: "an endpoint SHOULD send a Close frame with an appropriate status code
         // before proceeding to _Close the WebSocket Connection_". A handler may have sent one.
         self.close(code, &reason);
+        self.send_awaited();
         self.leave(Some(ending));
     }
 
@@ -159,6 +160,7 @@ impl Stage<'_> {
         if peer.phase == Phase::Open {
             self.emit::<PeerClose>(None);
         }
+        self.send_awaited();
         self.leave(Some(Ending::new(CloseCode::ABNORMAL, "", Cause::Eof)));
     }
 
@@ -168,6 +170,7 @@ impl Stage<'_> {
             return;
         };
         if peer.phase != Phase::Open {
+            self.send_awaited();
             return self.leave(None);
         }
         self.emit::<PeerClose>(Some(frame));
@@ -179,6 +182,7 @@ impl Stage<'_> {
             peer.take_ending();
             peer.end(Ending::new(frame.code, frame.reason, Cause::Peer));
         }
+        self.send_awaited();
         self.leave(None);
     }
 
@@ -208,6 +212,7 @@ impl Stage<'_> {
         let ending = ending.unwrap_or_else(|| Ending::new(CloseCode::ABNORMAL, "", Cause::Cut));
         self.core.set_phase(self.slot, Phase::Draining);
         self.core.mark(self.slot);
+        self.tell_unsent();
         let Ending {
             code,
             reason,
@@ -373,7 +378,7 @@ impl Stage<'_> {
         peer.is_cut() || peer.is_refused() || peer.phase >= Phase::Closing
     }
 
-    fn serial(&self) -> u64 {
+    pub(super) fn serial(&self) -> u64 {
         self.core.peers.get(self.slot).map_or(0, |peer| peer.serial)
     }
 }

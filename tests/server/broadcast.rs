@@ -93,7 +93,11 @@ fn one_with_a_smaller_limit_is_passed_over() {
 #[test]
 fn one_that_does_not_read_holds_up_nobody() {
     const SIZE: usize = 64 << 10;
-    for policy in [SlowConsumer::Error, SlowConsumer::Close, SlowConsumer::Drop] {
+    for policy in [
+        SlowConsumer::Error,
+        SlowConsumer::Close,
+        SlowConsumer::DropNewest,
+    ] {
         let (sender, log) = support::log();
         let server = Running::start(move |builder| {
             support::echo(builder)

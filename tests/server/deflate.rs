@@ -2,9 +2,10 @@
 //! becomes of those who compress badly.
 
 use crate::support::{Client, Frame, Running, echo, frame, log, request_with};
-use wsloop::event::{Binary, Disconnect, Handshake, Ready, Utf8};
+use socket2::SockRef;
+use wsloop::event::{Binary, Connect, Disconnect, Handshake, Ready, Utf8};
 use wsloop::protocol::deflate::{Deflater, Inflater};
-use wsloop::{Builder, Compress, DeflateConfig, OpCode, Prepared};
+use wsloop::{Builder, Compress, DeflateConfig, Hub, OpCode, Prepared, SlowConsumer};
 
 /// A client that agreed on compression, with both directions of it.
 struct Peer {
@@ -446,6 +447,57 @@ fn max_send_size_counts_what_it_is_before() {
     peer.client.expect_close(1011);
     peer.client.send_close(1011, "");
     log.expect(&["1011 (a handler failed)"]);
+}
+
+#[test]
+fn dropped_messages_are_missed_by_no_other() {
+    // The connection's own context is in use before and after its oldest messages are dropped.
+    let server = Running::start(|builder| {
+        echo(builder)
+            .deflate(DeflateConfig::default().threshold(0))
+            .max_backlog(50_000)
+            .on(Connect, |conn, ()| {
+                let socket = conn.socket().expect("a socket");
+                SockRef::from(&socket).set_send_buffer_size(16 << 10)
+            })
+            .on(Binary, |conn, policy| {
+                conn.set_slow_consumer(match policy {
+                    b"drop" => SlowConsumer::DropOldest,
+                    _ => SlowConsumer::Error,
+                });
+            })
+    });
+    let mut peer = Peer::of(&server, OFFER);
+    for _ in 0..2 {
+        for seed in 0..3 {
+            peer.send(0x81, &text(3_000, seed), true);
+            assert_eq!(peer.read().2, text(3_000, seed));
+        }
+        peer.client.send_frame(0x82, "drop");
+        peer.send(0x81, b"in force", true);
+        assert_eq!(peer.read().2, b"in force");
+        let flood = |hub: &mut Hub<'_>| {
+            for id in hub.ids() {
+                let Some(mut conn) = hub.get(id) else {
+                    continue;
+                };
+                for seed in 0..1_000 {
+                    let text = text(3_000, seed);
+                    let text = String::from_utf8_lossy(&text);
+                    assert!(conn.send_utf8(&text).is_ok_and(|size| size > 0));
+                }
+            }
+        };
+        server.handle.run(flood).expect("the server runs");
+        let mut next = 0;
+        while next < 1_000 {
+            let message = peer.read().2;
+            let found = (next..1_000).find(|seed| text(3_000, *seed) == message);
+            next = found.expect("in order") + 1;
+        }
+        peer.client.send_frame(0x82, "error");
+    }
+    assert!(server.stop().dropped_messages > 0);
 }
 
 #[test]

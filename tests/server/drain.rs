@@ -165,7 +165,7 @@ fn policy_error_tells_the_sender_and_keeps_the_connection() {
 fn policy_drop_says_that_nothing_was_queued() {
     let server = Running::start(move |builder| {
         narrow(builder)
-            .slow_consumer(SlowConsumer::Drop)
+            .slow_consumer(SlowConsumer::DropNewest)
             .on(Ready, |conn, ()| {
                 flood(conn)?;
                 flood(conn)?;

@@ -458,8 +458,15 @@ pub fn recorded(builder: Builder, log: &Sender<String>) -> Builder {
 /// turn than the first one, and what was in its sockets by then has been read.
 #[track_caller]
 pub fn settle(other: &mut Client) {
+    settle_with(other, "alive?", "alive?");
+}
+
+/// As [`settle`], where another client than that of an echo has to be asked.
+#[track_caller]
+pub fn settle_with(other: &mut Client, question: &str, answer: &str) {
     for _ in 0..3 {
-        other.expect_alive();
+        other.send_text(question);
+        other.expect_text(answer);
     }
 }
 

@@ -36,6 +36,10 @@ impl Reactor {
             return;
         };
         let due = std::mem::take(&mut link.due);
+        // Who is not listened to cannot be heard of.
+        if self.core.peers.get(slot).is_some_and(Peer::is_paused) {
+            link.hear(self.now);
+        }
         let deadline = self.deadline(slot);
         let Some(link) = self.links.get_mut(slot) else {
             return;

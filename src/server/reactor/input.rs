@@ -240,11 +240,18 @@ impl Reactor {
                 return false;
             }
         }
-        if received.eof
-            && !self.ends_http(slot)
-            && let Some(mut stage) = self.stage(slot)
-        {
-            stage.eof();
+        if received.eof {
+            let is_paused = |peer: &Peer| peer.phase == Phase::Open && peer.is_paused();
+            if self.core.peers.get(slot).is_some_and(is_paused) {
+                // By the last message: the end is read once more when its turn comes.
+                self.read_end_again(slot);
+                return false;
+            }
+            if !self.ends_http(slot)
+                && let Some(mut stage) = self.stage(slot)
+            {
+                stage.eof();
+            }
         }
         more
     }
@@ -268,12 +275,19 @@ impl Reactor {
         {
             link.keep_unread(input[input.len() - left..].to_vec(), 0);
             if eof {
-                link.flags.clear(Flags::EOF);
-                link.flags.set(Flags::READABLE);
+                self.read_end_again(slot);
             }
         }
         self.buffer = buffer;
         left == 0
+    }
+
+    /// Sees to it that the peer's FIN, which was read, is read once more.
+    fn read_end_again(&mut self, slot: usize) {
+        if let Some(link) = self.links.get_mut(slot) {
+            link.flags.clear(Flags::EOF);
+            link.flags.set(Flags::READABLE);
+        }
     }
 
     /// Delivers what `input` holds; returns how many bytes at its end are over the share.

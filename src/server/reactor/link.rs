@@ -33,7 +33,7 @@ impl Flags {
     pub(super) const EOF: u8 = 4;
     /// Our FIN was sent.
     pub(super) const FIN: u8 = 8;
-    /// Not read, because the peer does not read either.
+    /// There is something to read, and it is not read: see `is_stalled`.
     pub(super) const PAUSED: u8 = 16;
     /// In `waiting` of the reactor.
     pub(super) const WAITING: u8 = 32;

@@ -224,7 +224,7 @@ fn a_stalled_client_is_given_up_in_time() {
 #[test]
 fn a_slow_reader_that_reads_is_no_silent_one() {
     let config = Config {
-        slow_consumer: SlowConsumer::Drop,
+        slow_consumer: SlowConsumer::DropNewest,
         ..Config::default()
     };
     let mut world = World::new(config);

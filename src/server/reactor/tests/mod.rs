@@ -5,6 +5,8 @@ mod deadlines;
 mod endings;
 mod flow;
 mod http;
+mod pausing;
+mod sending;
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -17,7 +19,8 @@ use super::*;
 use crate::config::{Config, SlowConsumer};
 use crate::connection::{Connection, Handle, Hub};
 use crate::event::{
-    Binary, ConnectionEvent, Disconnect, Error, Origin, Outcome, PeerClose, Pong, Ready, Utf8,
+    Binary, ConnectionEvent, Disconnect, Drain, Error, Origin, Outcome, PeerClose, Pong, Ready,
+    Utf8,
 };
 use crate::protocol::mask;
 use crate::transport::{Socket, Wire};

@@ -1,0 +1,139 @@
+//! What may be queued for a connection, and what happens beyond it.
+
+use super::core::Core;
+use super::cursor::Connection;
+use super::peer::Peer;
+use crate::config::SlowConsumer;
+use crate::error::SendError;
+use crate::event::Cause;
+use crate::protocol::{CloseCode, OpCode};
+
+/// What is queued, as far as that matters when there is too much.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Kind {
+    Control,
+    Message,
+    /// A frame of a message that is sent in parts: without it, what follows makes no sense.
+    Part,
+}
+
+impl Kind {
+    pub(super) fn of(opcode: OpCode) -> Self {
+        if opcode.is_control() {
+            Self::Control
+        } else {
+            Self::Message
+        }
+    }
+}
+
+impl Core {
+    /// Checks `max_backlog`: whether `size` bytes more may be queued. `Ok(false)` drops them.
+    ///
+    /// A message is always taken while no more than half of it is queued, so that whoever is read
+    /// can be answered, and messages larger than the limit can be sent at all. So the queue holds
+    /// at most `max_backlog`, or half of it and one message. Control frames have
+    /// [`CONTROL_RESERVE`] beyond it.
+    pub(super) fn admit(
+        &mut self,
+        slot: usize,
+        size: usize,
+        kind: Kind,
+    ) -> Result<bool, SendError> {
+        let Some(peer) = self.peers.get_mut(slot) else {
+            return Err(SendError::Gone);
+        };
+        let limit = self.config.limits.max_backlog;
+        let reserve = if kind == Kind::Control {
+            CONTROL_RESERVE
+        } else {
+            0
+        };
+        // Whatever is queued up to here, the bytes are taken.
+        let room = limit.saturating_add(reserve).saturating_sub(size);
+        let room = room.max(limit / 2);
+        if peer.backlog() > room && peer.is_held_back() {
+            peer.flush_early(self.config.drain_at);
+        }
+        if peer.slow_consumer == SlowConsumer::DropOldest {
+            self.stats.dropped_messages += drop_oldest(peer, room);
+        }
+        let queued = peer.backlog();
+        if queued <= room {
+            return Ok(true);
+        }
+        match peer.slow_consumer {
+            SlowConsumer::DropNewest | SlowConsumer::DropOldest if kind != Kind::Part => {
+                self.stats.dropped_messages += u64::from(kind == Kind::Message);
+                return Ok(false);
+            }
+            SlowConsumer::Error | SlowConsumer::DropNewest | SlowConsumer::DropOldest => {
+                self.stats.refused_messages += u64::from(kind != Kind::Control);
+            }
+            SlowConsumer::Close => {
+                log::warn!("connection {}: max_backlog exceeded, closing", peer.serial);
+                self.stats.refused_messages += u64::from(kind != Kind::Control);
+                self.stats.slow_closes += 1;
+                let (code, cause) = (CloseCode::POLICY_VIOLATION, Cause::SlowConsumer);
+                self.disconnect(slot, code, "max_backlog exceeded", cause)?;
+                if let Some(peer) = self.peers.get_mut(slot) {
+                    peer.set_too_slow();
+                }
+            }
+        }
+        Err(SendError::BacklogFull { queued, limit })
+    }
+}
+
+/// Drops the oldest messages until no more than `room` bytes are queued, or no message can be
+/// dropped; returns how many were.
+fn drop_oldest(peer: &mut Peer, room: usize) -> u64 {
+    let mut dropped = 0;
+    while let excess @ 1.. = peer.backlog().saturating_sub(room) {
+        match peer.drop_oldest(excess) {
+            0 => break,
+            count => dropped += count,
+        }
+    }
+    dropped
+}
+
+/// Bytes that control frames may be queued beyond `max_backlog`.
+const CONTROL_RESERVE: usize = 4 << 10;
+
+impl Connection<'_> {
+    /// Returns the bytes that were sent to the peer and that the kernel, or TLS, has not taken, to
+    /// the byte: what waits in the [`backlog`](Self::backlog), and what the handler that is
+    /// running has sent and the kernel was not offered yet. TLS holds back 128 KiB at most.
+    #[doc(alias = "bufferedAmount")]
+    pub fn buffered_amount(&self) -> usize {
+        let offered = if self.core.current == self.slot {
+            self.core.out.as_slice().len()
+        } else {
+            0
+        };
+        self.peer().backlog() + offered
+    }
+
+    /// Returns how far the backlog has to go down for `Drain`, in bytes.
+    pub fn drain_at(&self) -> usize {
+        self.peer().drain_at(self.core.config.drain_at)
+    }
+
+    /// Sets how far the backlog has to go down for `Drain`, in bytes. Default as the server's; see
+    /// [`Builder::drain_at`](crate::Builder::drain_at).
+    pub fn set_drain_at(&mut self, bytes: usize) {
+        self.peer_mut().set_drain_at(bytes);
+    }
+
+    /// Returns what happens to messages beyond `max_backlog`.
+    pub fn slow_consumer(&self) -> SlowConsumer {
+        self.peer().slow_consumer
+    }
+
+    /// Sets what happens to messages beyond `max_backlog`, from the next one on. Default as the
+    /// server's. What is queued already is not dropped by [`SlowConsumer::DropOldest`].
+    pub fn set_slow_consumer(&mut self, policy: SlowConsumer) {
+        self.peer_mut().set_slow_consumer(policy);
+    }
+}
