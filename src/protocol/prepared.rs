@@ -22,7 +22,8 @@ pub enum Compress {
 
 /// A message framed once, to be sent to many; clones share its bytes.
 ///
-/// It is compressed once as well, for each size of window among those whom it is sent to.
+/// It is compressed once as well, for each size of window among those whom it is sent to; clones
+/// that are made after it was sent for the first time share that, too.
 #[derive(Clone)]
 pub struct Prepared {
     frame: Arc<[u8]>,
@@ -32,8 +33,11 @@ pub struct Prepared {
     /// The frame with the message compressed, by bits of window from 9 on; the plain frame where
     /// that is not larger.
     #[cfg(feature = "deflate")]
-    deflated: Arc<[OnceLock<Arc<[u8]>>; 7]>,
+    deflated: OnceLock<Arc<ByWindow>>,
 }
+
+#[cfg(feature = "deflate")]
+type ByWindow = [OnceLock<Arc<[u8]>>; 7];
 
 impl Prepared {
     /// Frames a text message.
@@ -71,7 +75,7 @@ impl Prepared {
             opcode,
             compress: Compress::Auto,
             #[cfg(feature = "deflate")]
-            deflated: Arc::default(),
+            deflated: OnceLock::new(),
         }
     }
 }
@@ -94,7 +98,8 @@ impl Prepared {
         deflate: impl FnOnce(&[u8]) -> Option<Vec<u8>>,
     ) -> &Arc<[u8]> {
         let at = usize::from(bits.clamp(9, 15) - 9);
-        self.deflated[at].get_or_init(|| {
+        let by_window = self.deflated.get_or_init(Arc::default);
+        by_window[at].get_or_init(|| {
             let payload = self.frame.get(self.frame.len() - self.size..);
             match deflate(payload.unwrap_or_default()) {
                 Some(bytes) if bytes.len() < self.size => {
@@ -134,13 +139,18 @@ mod tests {
     fn compression_is_done_once_for_each_window() {
         let prepared = Prepared::utf8(&"a".repeat(200));
         let mut calls = 0;
-        for bits in [15, 15, 9, 15] {
-            let clone = prepared.clone();
-            let frame = clone.deflated(bits, |payload| {
+        let mut deflated = |prepared: &Prepared, bits: u8| {
+            let frame = prepared.deflated(bits, |payload| {
                 calls += 1;
                 Some(vec![bits, payload.len() as u8])
             });
             assert_eq!(frame[..], [0xc1, 2, bits, 200]);
+        };
+        deflated(&prepared, 15);
+        let clone = prepared.clone();
+        for bits in [15, 9, 15] {
+            deflated(&clone, bits);
+            deflated(&prepared, bits);
         }
         assert_eq!(calls, 2);
         let frame = prepared.deflated(10, |_| Some(vec![0; 200]));

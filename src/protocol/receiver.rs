@@ -146,12 +146,19 @@ impl Bounds {
     }
 
     /// Whether the message that begins with this header is handed out in pieces.
+    #[inline(always)]
     fn cuts(&self, header: &Header) -> bool {
+        self.pieces && self.cuts_out(header)
+    }
+
+    #[cold]
+    fn cuts_out(&self, header: &Header) -> bool {
         let plain = !header.opcode.is_control() && header.rsv == 0;
-        self.pieces && plain && (!header.fin || header.len > self.max_recv_size as u64)
+        plain && (!header.fin || header.len > self.max_recv_size as u64)
     }
 
     /// The size of the largest message as it comes over the wire.
+    #[inline(always)]
     fn max_size(&self, compressed: bool) -> usize {
         if compressed {
             // RFC 1951, 3.2.6: the fixed codes have nine bits for some bytes.
@@ -341,8 +348,10 @@ impl Decoder {
                 if !header.opcode.is_control() {
                     self.large = 0;
                 }
-                let compressed = header.rsv != 0;
-                return message(header.opcode, compressed, payload).map(Step::Whole);
+                if header.rsv != 0 {
+                    return Ok(Step::Whole(Message::Compressed(header.opcode, payload)));
+                }
+                return message(header.opcode, payload).map(Step::Whole);
             }
             let partial = self.partial.get_or_insert_default();
             partial.begin(&header, bounds.cuts(&header));
@@ -389,22 +398,24 @@ impl Decoder {
             .filter(|partial| partial.kind.is_some());
         // RFC 6455, 5.4: a message is one frame, or starts with FIN clear and an opcode and goes
         // on with continuations; "fragments of one message MUST NOT be interleaved".
-        let (before, fragments) = match (header.opcode == OpCode::Continuation, under_way) {
-            (false, None) => (0, 0),
-            (true, Some(partial)) => (partial.assembly.len() as u64, partial.fragments),
+        let (before, fragments, limit) = match (header.opcode == OpCode::Continuation, under_way) {
+            (false, None) if bounds.cuts(header) => return Ok(()),
+            (false, None) => (0, 0, bounds.max_size(header.rsv != 0)),
+            // RFC 7692, 6: the bit is set "only on the first fragment" of a compressed message.
+            (true, Some(_)) if header.rsv != 0 => {
+                return Err(ProtocolError::ReservedBits(header.rsv));
+            }
+            (true, Some(partial)) if partial.in_pieces => return Ok(()),
+            (true, Some(partial)) => (
+                partial.assembly.len() as u64,
+                partial.fragments,
+                bounds.max_size(partial.compressed),
+            ),
             (false, Some(_)) => return Err(ProtocolError::ContinuationExpected),
             (true, None) => return Err(ProtocolError::ContinuationUnexpected),
         };
-        // RFC 7692, 6: the bit is set "only on the first fragment" of a compressed message.
-        if under_way.is_some() && header.rsv != 0 {
-            return Err(ProtocolError::ReservedBits(header.rsv));
-        }
-        if under_way.map_or_else(|| bounds.cuts(header), |partial| partial.in_pieces) {
-            return Ok(());
-        }
-        let compressed = under_way.map_or(header.rsv != 0, |partial| partial.compressed);
         let size = before.saturating_add(header.len);
-        if size > bounds.max_size(compressed) as u64 {
+        if size > limit as u64 {
             return Err(ProtocolError::MessageTooBig {
                 size,
                 limit: bounds.max_recv_size,

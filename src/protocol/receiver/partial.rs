@@ -155,9 +155,12 @@ impl Partial {
     /// Returns what `delivered` names.
     pub(super) fn message(&self) -> Result<Message<'_>, ProtocolError> {
         match self.delivered {
-            Some(opcode) if opcode.is_control() => message(opcode, false, &self.control),
-            Some(OpCode::Text) => message(OpCode::Text, self.compressed, self.assembly.as_slice()),
-            _ => message(OpCode::Binary, self.compressed, self.assembly.as_slice()),
+            Some(opcode) if opcode.is_control() => message(opcode, &self.control),
+            Some(opcode) if self.compressed => {
+                Ok(Message::Compressed(opcode, self.assembly.as_slice()))
+            }
+            Some(OpCode::Text) => message(OpCode::Text, self.assembly.as_slice()),
+            _ => message(OpCode::Binary, self.assembly.as_slice()),
         }
     }
 }
@@ -193,14 +196,7 @@ pub(super) fn split<'b>(input: &mut &'b mut [u8], len: u64) -> Option<&'b mut [u
 }
 
 /// Makes a message of a whole payload, unmasked.
-pub(super) fn message(
-    opcode: OpCode,
-    compressed: bool,
-    payload: &[u8],
-) -> Result<Message<'_>, ProtocolError> {
-    if compressed {
-        return Ok(Message::Compressed(opcode, payload));
-    }
+pub(super) fn message(opcode: OpCode, payload: &[u8]) -> Result<Message<'_>, ProtocolError> {
     match opcode {
         OpCode::Text => simdutf8::basic::from_utf8(payload)
             .map(Message::Text)
