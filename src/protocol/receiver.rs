@@ -381,6 +381,10 @@ impl Decoder {
             partial.head_len += 1;
             if let Some((header, _)) = Header::parse(&partial.head[..=len], reserved_bits)? {
                 partial.head_len = 0;
+                // The payload may lie whole in the input; then nothing is left to keep.
+                if partial.kind.is_none() {
+                    self.partial = None;
+                }
                 return Ok(Some(header));
             }
         }

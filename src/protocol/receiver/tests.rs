@@ -217,6 +217,27 @@ fn a_huge_announcement_costs_nothing_without_a_limit() {
 }
 
 #[test]
+fn a_cut_leaves_nothing_behind() {
+    let (text, ping) = (frame(0x81, b"hello"), frame(0x89, b"hello"));
+    for cut in 1..text.len() {
+        for bytes in [&text, &ping] {
+            let mut receiver = Receiver::new(&limits(10, 10));
+            assert_eq!(events(&mut receiver, bytes, &[cut]).len(), 1);
+            assert!(
+                !receiver.is_partial() && receiver.decoder.is_idle(),
+                "{cut}"
+            );
+        }
+        // Between fragments the message is kept.
+        let bytes = [&frame(0x01, b"a")[..], &ping, &frame(0x80, b"b")].concat();
+        let mut receiver = Receiver::new(&limits(10, 10));
+        let seen = events(&mut receiver, &bytes, &[7 + cut]);
+        assert_eq!(seen, ["Ping([104, 101, 108, 108, 111])", "Text(\"ab\")"]);
+        assert!(receiver.decoder.is_idle(), "{cut}");
+    }
+}
+
+#[test]
 fn fragments_are_counted() {
     let bytes = [frame(0x01, b""), frame(0x00, b""), frame(0x80, b"x")].concat();
     assert_eq!(
