@@ -2,7 +2,7 @@
 
 use super::core::Core;
 use super::cursor::Connection;
-use super::peer::Peer;
+use super::peer::{Marks, Peer};
 use crate::config::SlowConsumer;
 use crate::error::SendError;
 use crate::event::Cause;
@@ -82,6 +82,18 @@ impl Core {
             }
         }
         Err(SendError::BacklogFull { queued, limit })
+    }
+}
+
+impl Peer {
+    /// Notes that the slow-consumer policy closed it.
+    fn set_too_slow(&mut self) {
+        self.marks.set(Marks::TOO_SLOW);
+    }
+
+    /// Returns whether the slow-consumer policy closed it, once.
+    pub(crate) fn take_too_slow(&mut self) -> bool {
+        self.marks.take(Marks::TOO_SLOW)
     }
 }
 

@@ -107,7 +107,7 @@ impl Marks {
     /// was resumed, and what came before is not to be held against it.
     pub(super) const PROGRESS: u16 = 4;
     /// The slow-consumer policy closed it, and `Error` has not told so yet.
-    const TOO_SLOW: u16 = 8;
+    pub(super) const TOO_SLOW: u16 = 8;
     /// There is an outbox.
     const QUEUED: u16 = 16;
     /// There is more in `passing` than the request.
@@ -491,21 +491,5 @@ impl Peer {
 
     pub(crate) fn is_cut(&self) -> bool {
         self.marks.has(Marks::CUT)
-    }
-
-    /// Notes that the slow-consumer policy closed it.
-    pub(super) fn set_too_slow(&mut self) {
-        self.marks.set(Marks::TOO_SLOW);
-    }
-
-    /// Returns whether the slow-consumer policy closed it, once.
-    pub(crate) fn take_too_slow(&mut self) -> bool {
-        self.marks.take(Marks::TOO_SLOW)
-    }
-
-    /// Returns whether there was a sign of life since the last call: the peer read something after
-    /// it had not, or reading was resumed.
-    pub(crate) fn take_progress(&mut self) -> bool {
-        self.marks.take(Marks::PROGRESS)
     }
 }

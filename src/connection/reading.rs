@@ -18,6 +18,12 @@ impl Peer {
         was_paused
     }
 
+    /// Returns whether there was a sign of life since the last call: the peer read something after
+    /// it had not, or reading was resumed.
+    pub(crate) fn take_progress(&mut self) -> bool {
+        self.marks.take(Marks::PROGRESS)
+    }
+
     /// Returns whether the application wants nothing to be read. Once it is closing it is read.
     pub(crate) fn is_paused(&self) -> bool {
         self.marks.has(Marks::PAUSED) && self.phase <= Phase::Open
