@@ -8,15 +8,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[path = "perl/program.rs"]
+mod program;
 mod support;
 
-use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::OnceLock;
-use std::sync::mpsc::{self, RecvTimeoutError};
-use std::time::{Duration, Instant};
 
+use program::{Perl, is_there};
 use support::{Client, Frame, PATIENCE, REQUEST, Running, frame, log};
 use tungstenite::Message as Tungstenite;
 use wsloop::event::{Handshake, Pong, Utf8};
@@ -26,134 +24,6 @@ use wsloop::{Builder, Limits, Prepared, SendError};
 
 /// Sizes around each form of a frame's length, and one beyond.
 const SIZES: [usize; 7] = [0, 1, 125, 126, 65_535, 65_536, 200_000];
-
-/// A Perl program that runs; it is ended when this is dropped.
-struct Perl {
-    child: Child,
-    input: Option<ChildStdin>,
-    output: mpsc::Receiver<Vec<u8>>,
-    read: Vec<u8>,
-}
-
-impl Perl {
-    /// Starts a program of `tests/perl`; `None` if there is no Perl for it.
-    fn start(program: &str, args: &[&str]) -> Option<Self> {
-        if !is_there() {
-            return None;
-        }
-        let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/perl/");
-        let mut child = Command::new("perl")
-            .arg(format!("{directory}{program}"))
-            .args(args)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let input = child.stdin.take();
-        let mut stdout = child.stdout.take().unwrap();
-        let (sender, output) = mpsc::channel();
-        std::thread::spawn(move || {
-            let mut chunk = [0; 65_536];
-            while let Ok(count @ 1..) = stdout.read(&mut chunk) {
-                if sender.send(chunk[..count].to_vec()).is_err() {
-                    break;
-                }
-            }
-        });
-        let read = Vec::new();
-        Some(Self {
-            child,
-            input,
-            output,
-            read,
-        })
-    }
-
-    /// Reads up to and with the first `end`.
-    #[track_caller]
-    fn until(&mut self, end: &[u8]) -> Vec<u8> {
-        loop {
-            let found = self.read.windows(end.len()).position(|seen| seen == end);
-            if let Some(at) = found {
-                let rest = self.read.split_off(at + end.len());
-                return std::mem::replace(&mut self.read, rest);
-            }
-            let more = self.output.recv_timeout(TIME_LIMIT);
-            self.read.extend(more.expect("the program goes on"));
-        }
-    }
-
-    /// Writes `input` and closes it, and returns what the program prints up to its end.
-    #[track_caller]
-    fn finish(mut self, input: &[u8]) -> Vec<u8> {
-        let mut pipe = self.input.take().unwrap();
-        // A program that ended says why.
-        let _ = pipe.write_all(input);
-        drop(pipe);
-        let deadline = Instant::now() + TIME_LIMIT;
-        let mut output = std::mem::take(&mut self.read);
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            match self.output.recv_timeout(left) {
-                Ok(more) => output.extend(more),
-                Err(RecvTimeoutError::Disconnected) => break,
-                Err(RecvTimeoutError::Timeout) => panic!(
-                    "the program takes too long, after {}",
-                    String::from_utf8_lossy(&output)
-                ),
-            }
-        }
-        // Its output ended, so it is about to.
-        let status = self.child.wait().unwrap();
-        assert!(
-            status.success(),
-            "{status}, after {}",
-            String::from_utf8_lossy(&output)
-        );
-        output
-    }
-
-    /// The lines that the program prints up to its end.
-    #[track_caller]
-    fn lines(self) -> Vec<String> {
-        let output = String::from_utf8(self.finish(b"")).unwrap();
-        output.lines().map(str::to_owned).collect()
-    }
-}
-
-impl Drop for Perl {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// How long a program may take. The programs end themselves after a time, too.
-const TIME_LIMIT: Duration = Duration::from_secs(60);
-
-/// Whether Perl and its library are there; says it once if they are not.
-fn is_there() -> bool {
-    static FOUND: OnceLock<bool> = OnceLock::new();
-    *FOUND.get_or_init(|| {
-        let found = Command::new("perl")
-            .args([
-                "-MProtocol::WebSocket::Frame",
-                "-MProtocol::WebSocket::Handshake::Client",
-                "-e1",
-            ])
-            .stderr(Stdio::null())
-            .status()
-            .is_ok_and(|status| status.success());
-        if !found {
-            let required = std::env::var_os("WSLOOP_REQUIRE_PERL").is_some_and(|set| set == "1");
-            assert!(!required, "Perl with Protocol::WebSocket is required");
-            // Not by `eprintln!`, which shows only for tests that fail.
-            let skipped = b"skipped: there is no Perl with Protocol::WebSocket\n";
-            io::stderr().write_all(skipped).unwrap();
-        }
-        found
-    })
-}
 
 /// An echo server whose limits are the largest size of the tests.
 fn serve(builder: Builder) -> Builder {
