@@ -6,6 +6,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod porting;
+
 use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -346,81 +348,4 @@ fn tls_shows_its_certificate_and_echoes() {
     let mut client = Client::over(StreamOwned::new(session, socket));
     client.upgrade();
     expect_echo(&mut client);
-}
-
-#[test]
-fn porting_echo() {
-    let example = Example::start("porting", &["echo", "127.0.0.1:0"]);
-    example.ready().expect_alive();
-}
-
-#[test]
-fn porting_broadcast() {
-    let example = Example::start("porting", &["broadcast", "127.0.0.1:0"]);
-    let (mut ada, mut bob) = (example.ready(), example.ready());
-    bob.send_text("one");
-    bob.send_text("two");
-    ada.send_text("three");
-    for client in [&mut ada, &mut bob] {
-        let (mut texts, mut ticks) = (Vec::new(), 0);
-        while texts.len() < 3 || ticks < 1 {
-            let text = String::from_utf8(client.read_frame().payload).unwrap();
-            match text.starts_with("tick ") {
-                true => ticks += 1,
-                false => texts.push(text),
-            }
-        }
-        texts.sort();
-        assert_eq!(texts, ["1: one", "1: three", "2: two"]);
-    }
-}
-
-#[test]
-fn porting_full() {
-    let mut example = Example::start("porting", &["full", "127.0.0.1:0"]);
-    assert_eq!(example.request("/", "").1, 403);
-    let origin = "Origin: http://example.com\r\n";
-    let (mut ada, status) = example.request("/", origin);
-    assert_eq!(status, 101);
-    ada.expect_text("hello 127.0.0.1");
-    ada.send_frame(0x8a, "a pong that nobody asked for");
-    ada.send_frame(0x82, [1, 2, 3]);
-    ada.expect_frame(0x82, [1, 2, 3]);
-    ada.send_text("quit");
-    assert_eq!(ada.expect_close(4000), "as you wish");
-    ada.send_close(4000, "as you wish");
-    ada.expect_eof();
-    drop(ada);
-
-    let (mut bob, _) = example.request("/", origin);
-    bob.expect_text("hello 127.0.0.1");
-    example
-        .child
-        .stdin
-        .take()
-        .unwrap()
-        .write_all(b"end\n")
-        .unwrap();
-    bob.expect_text("good bye");
-    bob.expect_close(1001);
-    bob.send_close(1001, "");
-    bob.expect_eof();
-    drop(bob);
-    let mut said = String::new();
-    let mut stdout = example.child.stdout.take().unwrap();
-    stdout.read_to_string(&mut said).unwrap();
-    assert!(example.child.wait().unwrap().success());
-    let said: Vec<&str> = said
-        .lines()
-        .map(|line| line.split_once(' ').unwrap().1)
-        .collect();
-    assert_eq!(
-        said,
-        [
-            "has left: no close frame",
-            "is alive",
-            "has left: 4000",
-            "has left: 1001"
-        ]
-    );
 }

@@ -1,0 +1,220 @@
+//! A notice board: notes are put up by HTTP or by WebSocket, and come to everybody who has it open.
+//! A program for UniEvent::WebSocket, ported callback by callback. The Perl is perl/board.pl.
+//!
+//! ```text
+//! cargo run --release --example board [ADDRESS]
+//! ```
+//!
+//! The address is `127.0.0.1:9008` unless given. To try it, open the board and put up a note:
+//!
+//! ```text
+//! python3 -m websockets 'ws://127.0.0.1:9008/board?name=ada'
+//! curl --data 'dinner is at eight' http://127.0.0.1:9008/notes
+//! curl http://127.0.0.1:9008/stats
+//! ```
+//!
+//! Over the WebSocket `all` asks for all notes, in a frame each, and `archive` for all of them
+//! compressed. `POST /stop` ends the server with 1012. What differs from the Perl:
+//!
+//! - `run` and the loop's own `run` are one call, `start`. `Request` is told of plain requests
+//!   alone.
+//! - The callbacks are the server's handlers: each connection has the same, and its user data is a
+//!   value of a type, made by `Default` on first use.
+//! - `Ping` comes before the pong, and could refuse it.
+//! - `Error` and `Disconnect` come for those that were refused as well, and the latter when the
+//!   closing handshake is over; its code is the peer's if the peer closed first.
+//! - What has several frames is not compressed; what is compressed goes in one.
+//! - Messages are counted where they are messages: not by reads.
+
+use std::collections::VecDeque;
+use std::env;
+use std::str;
+use std::time::Duration;
+
+use wsloop::event::{
+    Binary, Disconnect, Error, Handshake, PeerClose, Ping, Ready, Request, Start, Utf8,
+};
+use wsloop::handshake::{self, Refusal};
+use wsloop::http::Response;
+use wsloop::{
+    CloseCode, Compress, Connection, DeflateConfig, Hub, OpCode, SendError, Server, Stats,
+};
+
+/// Most notes on the board.
+const NOTES_MAX: usize = 100;
+/// Longest note, in bytes.
+const NOTE_MAX: usize = 4096;
+/// Longest name of a reader, in bytes.
+const NAME_MAX: usize = 30;
+
+/// The notes. The server has one such list, under `shared`.
+#[derive(Default)]
+struct Notes(VecDeque<String>);
+
+/// A reader. Each connection has one, under `data`.
+#[derive(Clone, Default)]
+struct Reader {
+    name: String,
+    posted: u64,
+}
+
+fn main() -> wsloop::Result<()> {
+    env_logger::init();
+    let address = env::args()
+        .nth(1)
+        .unwrap_or_else(|| "127.0.0.1:9008".into());
+    let mut server = Server::builder()
+        .listen(address.as_str())
+        .max_body_size(NOTE_MAX)
+        .max_recv_size(NOTE_MAX)
+        .max_send_size(NOTES_MAX * (NOTE_MAX + NAME_MAX + 3))
+        .close_timeout(Duration::from_secs(2))
+        .deflate(DeflateConfig::default().threshold(512))
+        // A page of another host is not to read the board in its visitor's name.
+        .origins(["self", "none"])
+        .bad_handshakes(true)
+        .on(Request, answer)
+        // Good requests and bad ones.
+        .on(Handshake, |conn, upgrade| {
+            if let Some(error) = upgrade.error() {
+                println!("bad request: {error}");
+                return Ok(()); // the default answer follows
+            }
+            let request = upgrade.request();
+            if request.path() != "/board" {
+                return upgrade.refuse(Refusal::new(404).body("no such board"));
+            }
+            let mut fields = request.query().unwrap_or_default().split('&');
+            let name = fields.find_map(|field| field.strip_prefix("name="));
+            let name = name.unwrap_or_default().to_owned();
+            if !(1..=NAME_MAX).contains(&name.len()) {
+                return upgrade.refuse(Refusal::new(400).reason("No Name").body("who are you?"));
+            }
+            conn.data::<Reader>().name = name;
+            let notes = conn.shared::<Notes>().0.len();
+            upgrade.header("X-Notes", &notes.to_string())
+        })
+        .on(Ready, |conn, ()| {
+            let hello = format!("hello {}", conn.data::<Reader>().name);
+            conn.send_utf8(&hello)
+        })
+        .on(Utf8, |conn, text| match text {
+            "all" => {
+                // One message, in a frame for each note.
+                let lines = lines(&mut conn.server());
+                conn.send_multiframe(OpCode::Text, &lines)
+            }
+            "archive" => {
+                // Compressed whatever its size; told when the kernel has it.
+                let all = lines(&mut conn.server()).concat();
+                let size = conn.send_with(OpCode::Text, all.as_bytes(), Compress::Yes)?;
+                conn.when_sent(|conn, result| {
+                    if result.is_ok() {
+                        println!("{} has the archive", conn.data::<Reader>().name);
+                    }
+                })?;
+                Ok(size)
+            }
+            note => {
+                let reader = conn.data::<Reader>();
+                reader.posted += 1;
+                let note = format!("{}: {note}", reader.name);
+                post(&mut conn.server(), note)
+            }
+        })
+        .on(Binary, |conn, _| {
+            conn.disconnect(CloseCode::UNSUPPORTED_DATA, "text only")
+        })
+        .on(Ping, |conn, _| {
+            println!("{} asks", conn.data::<Reader>().name);
+        })
+        // Answered with the same code and text, unless this closes.
+        .on(PeerClose, |conn, frame| match frame {
+            Some(frame) if frame.code == CloseCode::from(4001) => {
+                conn.disconnect(4002, "come back")
+            }
+            _ => Ok(()),
+        })
+        .on(Error, |conn, fault| {
+            let name = &conn.data::<Reader>().name;
+            if !name.is_empty() {
+                println!("{name}: {fault}");
+            }
+        })
+        .on(Disconnect, |conn, why| {
+            let Reader { name, posted } = conn.data::<Reader>().clone();
+            if !name.is_empty() {
+                println!("{name} put up {posted} and left: {}", why.code);
+            }
+        })
+        .on(Start, |hub, ()| {
+            hub.set_interval(Duration::from_secs(60), |hub, _| {
+                let rates = hub.fetch_stats().rates();
+                let (into, out) = (rates.messages_in, rates.messages_out);
+                println!("{into:.1} messages/s in, {out:.1} out");
+            });
+        })
+        .build()?;
+    if let Some(addr) = server.local_addr() {
+        eprintln!("listening on {addr}");
+    }
+    server.start()
+}
+
+/// Answers a plain request.
+fn answer(conn: &mut Connection<'_>, request: &handshake::Request) -> Option<Response> {
+    let mut hub = conn.server();
+    let response = match (request.method().as_str(), request.path()) {
+        ("GET", "/notes") => Response::new(200).body(lines(&mut hub).concat()),
+        ("GET", "/stats") => Response::new(200)
+            .header("Content-Type", "application/json")
+            .body(stats(&mut hub)),
+        // A web page of any origin could send these; a page says where it is from.
+        ("POST", _) if request.origin().is_some() => Response::new(403),
+        ("POST", "/notes") => match str::from_utf8(request.body()) {
+            Ok(note) => match post(&mut hub, note.to_owned()) {
+                Ok(_) => Response::new(201),
+                Err(_) => Response::new(500),
+            },
+            Err(_) => Response::new(400),
+        },
+        ("POST", "/stop") => match hub.stop(CloseCode::SERVICE_RESTART) {
+            Ok(()) => Response::new(202),
+            Err(_) => Response::new(500),
+        },
+        _ => return None, // 404
+    };
+    Some(response)
+}
+
+/// Puts up a note and sends it to everybody who has the board open.
+fn post(hub: &mut Hub<'_>, note: String) -> Result<usize, SendError> {
+    let reached = hub.broadcast_utf8(&note)?;
+    let notes = &mut hub.shared::<Notes>().0;
+    if notes.len() == NOTES_MAX {
+        notes.pop_front();
+    }
+    notes.push_back(note);
+    Ok(reached)
+}
+
+/// All notes, each with the end of its line.
+fn lines(hub: &mut Hub<'_>) -> Vec<String> {
+    let notes = hub.shared::<Notes>().0.iter();
+    notes.map(|note| format!("{note}\n")).collect()
+}
+
+/// What there is and what was counted, as JSON.
+fn stats(hub: &mut Hub<'_>) -> String {
+    let notes = hub.shared::<Notes>().0.len();
+    let Stats {
+        messages_in,
+        messages_out,
+        ..
+    } = hub.stats();
+    format!(
+        "{{\"readers\":{},\"notes\":{notes},\"messages_in\":{messages_in},\
+         \"messages_out\":{messages_out}}}",
+        hub.len()
+    )
+}

@@ -1,0 +1,134 @@
+//! A club: whoever is a member and comes from its own pages may talk to the others. A program for
+//! WebSocket::Server and WebSocket::Connection, ported handler by handler. The Perl is
+//! perl/members.pl.
+//!
+//! ```text
+//! cargo run --release --example members [ADDRESS]
+//! ```
+//!
+//! The address is `127.0.0.1:9007` unless given. Members have a cookie `key` of `a1`, `b2` or `e3`;
+//! pages are of `https://club.example`:
+//!
+//! ```text
+//! curl -i -N -H 'Origin: https://club.example' -H 'Cookie: key=a1' -H 'Connection: Upgrade' \
+//!     -H 'Upgrade: websocket' -H 'Sec-WebSocket-Version: 13' \
+//!     -H 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==' http://127.0.0.1:9007/club --output -
+//! ```
+//!
+//! What differs from the Perl:
+//!
+//! - A handler that returns nothing accepts, as in Perl, and `false` refuses. An error in a handler
+//!   closes its connection with 1011 (500 before `Ready`), where Perl mostly warns.
+//! - A request without `Origin` is refused here because `None` is not the origin; `http_error` is the
+//!   answer, whatever the handler returns after it.
+//! - `metadata` is a value of a type of its own, made by `Default` on first use.
+//! - One subprotocol is agreed on, the first of the server's list that the client offers, where
+//!   Perl answers with all that both have.
+//! - `Disconnect` comes when the closing handshake is over, not before our Close frame leaves: a
+//!   farewell to the one who leaves has to be sent before `disconnect`. It comes at the end of a
+//!   stream as well, which Perl does not notice.
+
+use std::env;
+use std::time::Duration;
+
+use wsloop::event::{
+    Binary, Connect, Disconnect, Handshake, Origin, Ping, Pong, Ready, Shutdown, Utf8,
+};
+use wsloop::handshake::Refusal;
+use wsloop::{CloseCode, Server};
+
+const ORIGIN: &str = "https://club.example";
+const MEMBERS: [(&str, &str); 3] = [("a1", "ada"), ("b2", "bob"), ("e3", "eve")];
+const BANNED: [&str; 1] = ["127.0.0.66"];
+const SEATS: usize = 2;
+
+/// The `metadata` of a connection: empty until its handshake is accepted.
+#[derive(Clone, Default)]
+struct Member {
+    name: String,
+    said: u64,
+}
+
+fn main() -> wsloop::Result<()> {
+    env_logger::init();
+    let address = env::args()
+        .nth(1)
+        .unwrap_or_else(|| "127.0.0.1:9007".into());
+    let mut server = Server::builder()
+        .listen(address.as_str())
+        .subprotocols(["club.v2", "club.v1"])
+        .silence_max(Duration::from_secs(30))
+        .on(Shutdown, |serv, ()| {
+            serv.broadcast_utf8("* the club closes")
+        })
+        // The TCP connection is up. A refusal is a 403.
+        .on(Connect, |conn, ()| {
+            let ip = conn.ip().map_or_else(String::new, |ip| ip.to_string());
+            if BANNED.contains(&ip.as_str()) {
+                return false;
+            }
+            conn.set_max_recv_size(1000);
+            conn.on(Origin, |_, from| from == Some(ORIGIN));
+            conn.on(Handshake, |conn, handshake| {
+                let request = handshake.request();
+                if request.path() != "/club" {
+                    return conn.http_error(404);
+                }
+                let key = request.cookie("key");
+                let Some((_, name)) = MEMBERS.iter().find(|(known, _)| key == Some(known)) else {
+                    let refusal = Refusal::new(401)
+                        .body("members only")
+                        .header("WWW-Authenticate", "Cookie");
+                    return conn.http_error(refusal);
+                };
+                if conn.server().len() >= SEATS {
+                    let refusal = Refusal::new(503).reason("No Seat").body("the club is full");
+                    return conn.http_error(refusal);
+                }
+                conn.data::<Member>().name = (*name).to_owned();
+                handshake.header("X-Member", name)?;
+                handshake.cookie("seen", "yes", "Path=/")
+            });
+            conn.on(Ready, |conn, ()| {
+                let name = &conn.data::<Member>().name.clone();
+                let proto = conn.subprotocol().unwrap_or("none");
+                conn.send_utf8(&format!("welcome, {name} ({proto})"))
+            });
+            conn.on(Utf8, |conn, text| {
+                match text {
+                    "/quit" => return conn.disconnect(4000, "as you wish"),
+                    "/cut" => conn.shutdown(),
+                    "/close" => conn.server().shutdown(),
+                    _ => {
+                        let member = conn.data::<Member>();
+                        member.said += 1;
+                        let line = format!("{}: {text}", member.name);
+                        conn.server().broadcast_utf8(&line)?;
+                    }
+                }
+                Ok(())
+            });
+            conn.on(Binary, |conn, _| {
+                conn.disconnect(CloseCode::UNSUPPORTED_DATA, "text only")
+            });
+            // A refusal suppresses the pong.
+            conn.on(Ping, |_, payload| payload != b"quiet");
+            conn.on(Pong, |conn, _| {
+                println!("{} is there", conn.data::<Member>().name);
+            });
+            conn.on(Disconnect, |conn, why| {
+                let Member { name, said } = conn.data::<Member>().clone();
+                if name.is_empty() {
+                    return Ok(0); // refused
+                }
+                println!("{name} said {said} things and left: {}", why.code);
+                conn.server().broadcast_utf8(&format!("* {name} has left"))
+            });
+            true
+        })
+        .build()?;
+    if let Some(addr) = server.local_addr() {
+        eprintln!("listening on {addr}");
+    }
+    server.start()
+}
