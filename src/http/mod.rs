@@ -31,6 +31,9 @@ mod date;
 mod reader;
 mod response;
 
+/// Types of the crate `http`, of which requests and answers are made;
+/// [`StatusCode::canonical_reason`] has the standard phrases.
+pub use ::http::{HeaderMap, Method, StatusCode, Uri, Version};
 pub use reader::{CONTINUE, Item, Reader};
 pub use response::{Response, Then};
 

@@ -41,8 +41,18 @@ impl FrameHead {
 }
 
 impl FrameHead {
-    /// Returns the header of the same frame with more of its message to follow (RFC 6455, 5.4).
-    pub(crate) fn unfinished(mut self) -> Self {
+    /// Returns the header of the same frame with more of its message to follow (RFC 6455, 5.4):
+    /// frames of [`OpCode::Continuation`], the last of them whole.
+    ///
+    /// ```
+    /// use wsloop::protocol::{FrameHead, OpCode};
+    ///
+    /// // RFC 6455, 5.7: "Hel" and "lo".
+    /// assert_eq!(*FrameHead::new(OpCode::Text, 3).unfinished(), [0x01, 0x03]);
+    /// assert_eq!(*FrameHead::new(OpCode::Continuation, 2), [0x80, 0x02]);
+    /// ```
+    #[must_use]
+    pub fn unfinished(mut self) -> Self {
         self.bytes[0] &= 0x7f;
         self
     }
