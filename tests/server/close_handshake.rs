@@ -171,3 +171,14 @@ fn both_sides_may_close_at_once() {
     server.ready().send_close(1000, "");
     log.expect(&["connect", "ready", "peer_close 1000 "]);
 }
+
+#[test]
+fn a_farewell_to_one_who_closes_comes_before_our_close() {
+    let server =
+        Running::start(|builder| builder.on(PeerClose, |conn, _| conn.send_utf8("good bye")));
+    let mut client = server.ready();
+    client.send_close(4000, "bye");
+    client.expect_text("good bye");
+    assert_eq!(client.expect_close(4000), "bye");
+    client.expect_eof();
+}

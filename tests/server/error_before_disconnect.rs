@@ -4,7 +4,7 @@
 use crate::support;
 use crate::support::events::record;
 use crate::support::{Running, log};
-use wsloop::event::{Handshake, Utf8};
+use wsloop::event::{Disconnect, Error, Handshake, Utf8};
 
 /// The entries from the first `error` or `disconnect` on.
 fn end(log: &support::Log) -> Vec<String> {
@@ -157,4 +157,19 @@ fn what_comes_after_our_own_close_is_none() {
     // Not masked, and of a kind that nobody defines.
     client.send_raw([0x83, 0x01, b'x']);
     assert_eq!(end(&log), ["disconnect 4000 (closed here) enough"]);
+}
+
+#[test]
+fn the_handler_may_close_with_a_code_of_its_own() {
+    let (sender, log) = log();
+    let server = Running::start(move |builder| {
+        let disconnect = sender.clone();
+        builder
+            .on(Error, |conn, _| conn.disconnect(4001, "mask it"))
+            .on(Disconnect, move |_, why| disconnect.send(why.to_string()))
+    });
+    let mut client = server.ready();
+    client.send_raw(b"\x81\x02hi");
+    assert_eq!(client.expect_close(4001), "mask it");
+    log.expect(&["4001 (closed here) mask it"]);
 }
