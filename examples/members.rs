@@ -25,7 +25,7 @@
 //! - One subprotocol is agreed on, the first of the server's list that the client offers, where
 //!   Perl answers with all that both have.
 //! - `Disconnect` comes when the closing handshake is over, not before our Close frame leaves: a
-//!   farewell to the one who leaves has to be sent before `disconnect`. It comes at the end of a
+//!   farewell to the one who leaves is sent before `disconnect`, or in `PeerClose`. It comes at the end of a
 //!   stream as well, which Perl does not notice.
 
 use std::env;

@@ -103,3 +103,8 @@ pub use transport::{Certificates, ClientCertificates, config_from_pem};
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// Those of the page on porting as well.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/porting.md")]
+struct Porting;
