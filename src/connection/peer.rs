@@ -407,6 +407,12 @@ impl Peer {
         self.marks.0 == 0
     }
 
+    /// Returns whether nothing but a queue keeps the connection from being quiet.
+    #[inline(always)]
+    pub(crate) fn has_only_queued(&self) -> bool {
+        self.marks.0 == Marks::QUEUED
+    }
+
     /// Writes `bytes` to a peer that is quiet; returns whether it took all of them. If not, the rest
     /// is queued or the fault kept, as ever.
     #[inline(always)]

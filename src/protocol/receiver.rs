@@ -63,12 +63,7 @@ impl Receiver {
     /// Makes a receiver that keeps to `max_recv_size` and `max_fragments` of `limits`.
     pub fn new(limits: &Limits) -> Self {
         Self {
-            bounds: Bounds {
-                max_recv_size: limits.max_recv_size,
-                max_fragments: limits.max_fragments,
-                compressed: false,
-                pieces: false,
-            },
+            bounds: Bounds::new(limits.max_recv_size, limits.max_fragments),
             decoder: Decoder::default(),
         }
     }
@@ -131,15 +126,27 @@ impl Receiver {
 pub(crate) struct Bounds {
     /// Largest message, in bytes.
     pub(crate) max_recv_size: usize,
-    /// Most frames of one message.
-    pub(crate) max_fragments: usize,
+    /// Most frames of one message; `u32::MAX` for none.
+    max_fragments: u32,
     /// Whether messages may be compressed.
     pub(crate) compressed: bool,
     /// Whether large and fragmented messages are handed out in pieces.
     pub(crate) pieces: bool,
 }
 
+/// It goes along with each message, in registers.
+const _: () = assert!(size_of::<Bounds>() <= 2 * size_of::<u64>());
+
 impl Bounds {
+    pub(crate) fn new(max_recv_size: usize, max_fragments: usize) -> Self {
+        Self {
+            max_recv_size,
+            max_fragments: u32::try_from(max_fragments).unwrap_or(u32::MAX),
+            compressed: false,
+            pieces: false,
+        }
+    }
+
     /// The reserved bits that may be set in a frame.
     fn reserved_bits(&self) -> u8 {
         if self.compressed { RSV1 } else { 0 }
@@ -425,9 +432,9 @@ impl Decoder {
                 limit: bounds.max_recv_size,
             });
         }
-        if fragments >= bounds.max_fragments {
+        if fragments >= bounds.max_fragments && bounds.max_fragments < u32::MAX {
             return Err(ProtocolError::TooManyFragments {
-                limit: bounds.max_fragments,
+                limit: bounds.max_fragments as usize,
             });
         }
         Ok(())

@@ -270,15 +270,27 @@ impl Reactor {
         self.finish(slot);
     }
 
-    /// Sends the replies; returns whether that was all there is to do. It is nearly always.
+    /// Sends the replies, or what a broadcast queued; returns whether that was all there is to do. It
+    /// is nearly always.
     fn send_only(&mut self, slot: usize) -> bool {
         let usual = |link: &Link| link.phase == Phase::Open && !link.flags.has(Flags::PAUSED);
-        if !self.links.get(slot).is_some_and(usual)
-            || !self.core.peers.get(slot).is_some_and(Peer::is_quiet)
-        {
+        let Some(peer) = self.core.peers.get_mut(slot) else {
+            return false;
+        };
+        if !self.links.get(slot).is_some_and(usual) {
             return false;
         }
-        self.core.release_out(slot);
+        if peer.is_quiet() {
+            self.core.release_out(slot);
+        } else if peer.has_only_queued() && self.core.current != slot {
+            if let Err(error) = peer.flush(self.core.config.drain_at)
+                && let Some(mut stage) = self.stage(slot)
+            {
+                stage.lost(error);
+            }
+        } else {
+            return false;
+        }
         self.core.peers.get(slot).is_some_and(Peer::is_quiet)
     }
 

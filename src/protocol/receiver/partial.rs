@@ -25,7 +25,7 @@ pub(super) struct Partial {
     pub(super) control: Vec<u8>,
     /// The message whose fragments are arriving.
     pub(super) kind: Option<OpCode>,
-    pub(super) fragments: usize,
+    pub(super) fragments: u32,
     pub(super) assembly: Assembly,
     /// The message is compressed.
     pub(super) compressed: bool,
@@ -65,7 +65,7 @@ impl Partial {
                 self.checked = 0;
             }
         }
-        self.fragments += 1;
+        self.fragments = self.fragments.saturating_add(1);
     }
 
     /// Takes the frame's payload from `input`.

@@ -351,12 +351,7 @@ fn landed_fragments_are_checked_when_their_frame_is_whole() {
 
 #[test]
 fn a_large_message_is_expected_after_a_large_one() {
-    let bounds = Bounds {
-        max_recv_size: 1 << 20,
-        max_fragments: 10,
-        compressed: false,
-        pieces: false,
-    };
+    let bounds = Bounds::new(1 << 20, 10);
     let mut pool = Pool::default();
     let mut decoder = Decoder::default();
     let payload: Vec<u8> = (0..200_000u32).map(|at| (at % 251) as u8).collect();

@@ -139,12 +139,7 @@ impl Reactor {
         else {
             return false;
         };
-        let bounds = Bounds {
-            max_recv_size: peer.max_recv_size(),
-            max_fragments: self.core.config.limits.max_fragments,
-            compressed: false,
-            pieces: false,
-        };
+        let bounds = Bounds::new(peer.max_recv_size(), self.core.config.limits.max_fragments);
         let most = self.buffer.len();
         let mut body = self.pool.take(size);
         let mut head = [0; Header::MAX_SIZE];
@@ -335,12 +330,10 @@ impl Reactor {
             if peer.is_cut() || is_stalled(stage.core, peer) {
                 return;
             }
-            let bounds = Bounds {
-                max_recv_size: peer.max_recv_size(),
-                max_fragments: stage.core.config.limits.max_fragments,
-                compressed: peer.is_deflating(),
-                pieces: stage.takes_pieces(),
-            };
+            let max_fragments = stage.core.config.limits.max_fragments;
+            let mut bounds = Bounds::new(peer.max_recv_size(), max_fragments);
+            bounds.compressed = peer.is_deflating();
+            bounds.pieces = stage.takes_pieces();
             let message = match decoder.next(input, bounds) {
                 Ok(Some(message)) => message,
                 Ok(None) => return,
