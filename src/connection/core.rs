@@ -371,6 +371,10 @@ impl Core {
         peer.count_out(false, bytes.len());
         if self.current == slot && !peer.is_queued() {
             self.out.push(bytes);
+            // What the kernel does not take counts as backlog from now on.
+            if self.out.is_full() {
+                self.release_out(slot);
+            }
         } else {
             peer.enqueue(bytes);
         }

@@ -149,11 +149,7 @@ impl Reactor {
 
     /// Delivers the first event of a connection.
     pub(super) fn welcome(&mut self, slot: usize) {
-        self.arm(slot);
-        if let Some(lifetime) = self.core.config.max_lifetime {
-            let due = self.core.now.saturating_add(lifetime);
-            self.core.timers.set_lifetime(slot, Some(due));
-        }
+        self.begin_life(slot);
         self.core.current = slot;
         let verdict = self
             .stage(slot)
@@ -165,6 +161,15 @@ impl Reactor {
         }
         self.settle(slot);
         self.core.current = NOBODY;
+    }
+
+    /// Sets the deadlines that a connection has from its beginning.
+    fn begin_life(&mut self, slot: usize) {
+        self.arm(slot);
+        if let Some(lifetime) = self.core.config.max_lifetime {
+            let due = self.core.now.saturating_add(lifetime);
+            self.core.timers.set_lifetime(slot, Some(due));
+        }
     }
 
     /// Begins a turn: who waits now is served in it, who comes to wait in the next.

@@ -243,7 +243,7 @@ impl Stage<'_> {
         room: &mut Vec<u8>,
     ) -> Result<(), ProtocolError> {
         let message = self.core.inflate(self.slot, payload, room)?;
-        self.core.stats.messages_in += 1;
+        self.core.count_in(self.slot);
         if opcode == OpCode::Text {
             let text = simdutf8::basic::from_utf8(message).map_err(|_| ProtocolError::BadUtf8)?;
             self.emit::<Utf8>(text);

@@ -1,7 +1,7 @@
 //! Connections that came by no listener.
 
 use super::Reactor;
-use crate::connection::{NOBODY, Phase, Upgraded};
+use crate::connection::{NOBODY, Peer, Phase, Upgraded};
 
 impl Reactor {
     /// Delivers the first event of a connection that was read before, `bytes` of it, and upgraded
@@ -15,7 +15,7 @@ impl Reactor {
         match upgraded {
             None => self.welcome(slot),
             Some(upgraded) => {
-                self.arm(slot);
+                self.begin_life(slot);
                 self.core.current = slot;
                 if let Some(mut stage) = self.stage(slot) {
                     stage.open_adopted(*upgraded);
@@ -32,6 +32,9 @@ impl Reactor {
             return;
         }
         self.core.stats.bytes_in += bytes.len() as u64;
+        if let Some(counts) = self.core.peers.get_mut(slot).and_then(Peer::counts) {
+            counts.bytes_in += bytes.len() as u64;
+        }
         if let Some(link) = self.links.get_mut(slot) {
             link.keep_unread(bytes, 0);
         }

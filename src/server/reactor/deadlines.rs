@@ -37,7 +37,8 @@ impl Reactor {
         };
         let due = std::mem::take(&mut link.due);
         // Who is not listened to cannot be heard of.
-        if self.core.peers.get(slot).is_some_and(Peer::is_paused) {
+        let paused = self.core.peers.get(slot).is_some_and(Peer::is_paused);
+        if paused && link.phase == Phase::Open {
             link.hear(self.now);
         }
         let deadline = self.deadline(slot);

@@ -222,7 +222,10 @@ impl Reactor {
         link.flags.clear(Flags::FULL);
         link.flags.set_if(Flags::FULL, !received.drained);
         if received.bytes > 0 {
-            link.hear(self.now);
+            // The deadline of a last answer waits for the peer to read, not to write.
+            if !link.is_last_answer() {
+                link.hear(self.now);
+            }
             self.core.stats.bytes_in += received.bytes as u64;
             if let Some(counts) = self.core.peers.get_mut(slot).and_then(Peer::counts) {
                 counts.bytes_in += received.bytes as u64;
@@ -357,7 +360,9 @@ impl Reactor {
                     }
                 }
                 Message::Piece(piece) => {
-                    stage.core.stats.messages_in += u64::from(piece.last);
+                    if piece.last {
+                        stage.core.count_in(slot);
+                    }
                     stage.emit::<Fragment>(piece);
                 }
                 Message::Text(text) => {

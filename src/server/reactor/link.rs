@@ -192,6 +192,11 @@ impl Link {
         }
     }
 
+    /// Returns whether the last answer has been given, and nothing that still comes matters.
+    pub(super) fn is_last_answer(&self) -> bool {
+        self.http().is_some_and(|http| http.last)
+    }
+
     /// Frees what was kept of the peer's bytes: they are of no use any more.
     pub(super) fn forget_input(&mut self) {
         self.decoder = Decoder::default();

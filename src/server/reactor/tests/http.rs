@@ -219,3 +219,67 @@ fn nothing_is_read_until_the_answer_is_given() {
     assert!(answer.len() > 2_000 * 1_004, "every message was echoed");
     assert_eq!(world.take_log()[..2], ["connect", "ready"]);
 }
+
+#[test]
+fn answers_that_nobody_reads_are_bounded() {
+    let config = Config::default();
+    let limit = config.limits.max_backlog;
+    let mut world = mirror(config);
+    let page = "x".repeat(50_000);
+    world
+        .reactor
+        .handlers
+        .set::<Request, _>(move |_, _| Response::new(200).body(page.clone()));
+    let client = world.connect();
+    client.set_room(Some(0));
+    // More answers than could ever be kept are asked for by one read.
+    world.send(&client, &GET.repeat(900));
+    for _ in 0..10 {
+        world.turn();
+    }
+    let peer = &world.reactor.core.peers[client.tag & SLOTS];
+    assert!(peer.backlog() <= limit, "{} bytes", peer.backlog());
+    assert!(world.reactor.core.stats.requests < 30);
+    // Whoever reads again has them all.
+    client.set_room(None);
+    for _ in 0..200 {
+        world.news(&client, true, false);
+    }
+    assert_eq!(world.reactor.core.stats.requests, 900);
+}
+
+#[test]
+fn trickling_does_not_put_off_the_end_behind_a_last_answer() {
+    let mut world = mirror(Config::default());
+    let page = "x".repeat(100_000);
+    world
+        .reactor
+        .handlers
+        .set::<Request, _>(move |_, _| Response::new(200).body(page.clone()));
+    let client = world.connect();
+    client.set_room(Some(10));
+    world.send(
+        &client,
+        b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n",
+    );
+    for _ in 0..4 {
+        world.pass(2_000);
+        world.send(&client, b"x");
+    }
+    world.pass(6_000);
+    assert!(world.is_empty());
+}
+
+#[test]
+fn a_pause_before_the_handshake_keeps_no_plain_connection() {
+    let mut world = mirror(Config::default());
+    world
+        .reactor
+        .handlers
+        .set::<Connect, ()>(|conn, ()| conn.pause());
+    let client = world.connect();
+    world.send(&client, GET);
+    assert_eq!(client.take(), OK);
+    world.pass(30_000);
+    assert!(world.is_empty());
+}
