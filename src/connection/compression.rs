@@ -25,8 +25,15 @@ pub(super) struct Deflate {
     /// From the first compressed message on, unless each stands by itself.
     deflater: Option<Box<Deflater>>,
     inflater: Option<Box<Inflater>>,
-    /// The peer was sent a message that the deflater does not know.
-    missed: bool,
+}
+
+impl Deflate {
+    /// Notes that the peer's window does not hold what the deflater remembers.
+    fn forget(&mut self) {
+        if let Some(deflater) = &mut self.deflater {
+            deflater.forget();
+        }
+    }
 }
 
 impl Compression {
@@ -67,7 +74,6 @@ impl Peer {
             agreed,
             deflater: None,
             inflater: None,
-            missed: false,
         });
     }
 
@@ -117,16 +123,15 @@ impl Core {
         let bits = deflate.agreed.server_max_window_bits();
         // A message that may be dropped later has to stand by itself as well.
         let alone = deflate.agreed.server_no_context_takeover() || may_drop;
-        deflate.missed |= may_drop;
+        if may_drop {
+            deflate.forget();
+        }
         let deflater = match alone {
             true => Compression::shared(deflaters, level, bits),
             false => deflate
                 .deflater
                 .get_or_insert_with(|| Box::new(Deflater::new(level, bits))),
         };
-        if !alone && std::mem::take(&mut deflate.missed) {
-            deflater.forget();
-        }
         let mut out = std::mem::take(scratch);
         out.clear();
         let done = deflater.message(payload, !alone, &mut out);
@@ -149,7 +154,7 @@ impl Core {
     pub(super) fn forget_deflated(&mut self, slot: usize) {
         let deflate = self.peers.get_mut(slot);
         if let Some(deflate) = deflate.and_then(|peer| peer.extras_mut().deflate.as_mut()) {
-            deflate.missed = true;
+            deflate.forget();
         }
     }
 
@@ -171,7 +176,7 @@ impl Core {
         };
         let bits = deflate.agreed.server_max_window_bits();
         // The peer's window takes in what the connection's own compressor does not see.
-        deflate.missed = true;
+        deflate.forget();
         let deflaters = &mut self.compression.deflaters;
         prepared.deflated(bits, |payload| {
             let mut out = Vec::new();

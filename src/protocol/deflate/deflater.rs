@@ -19,8 +19,8 @@ pub struct Deflater {
     stream: Option<Compress>,
     /// The stream remembers messages.
     used: bool,
-    /// The peer was sent something that the stream does not know.
-    missed: bool,
+    /// What it remembers is not to be referred to: the peer's window holds something else.
+    stale: bool,
 }
 
 impl Deflater {
@@ -33,7 +33,7 @@ impl Deflater {
             alone: Alone::default(),
             stream: None,
             used: false,
-            missed: false,
+            stale: false,
         }
     }
 
@@ -52,13 +52,16 @@ impl Deflater {
         }
         if !takeover && self.level == 1 && payload.len() <= Alone::MAX.min(1 << self.window_bits) {
             self.alone.message(payload, out);
-            self.missed = true;
+            self.stale = true;
             return true;
         }
-        if self.used && (!takeover || self.missed) {
-            self.forget();
+        if self.used
+            && (!takeover || self.stale)
+            && let Some(stream) = &mut self.stream
+        {
+            stream.reset();
         }
-        (self.used, self.missed) = (true, false);
+        (self.used, self.stale) = (true, false);
         let start = out.len();
         let done = self.append(payload, out);
         if !done {
@@ -68,12 +71,10 @@ impl Deflater {
         done
     }
 
-    /// Forgets the messages before: the next one stands by itself.
+    /// Forgets the messages before: the next one stands by itself. It is called when the peer was not
+    /// sent one of them, or was sent something else; the work is left for that next one.
     pub fn forget(&mut self) {
-        if let Some(stream) = &mut self.stream {
-            stream.reset();
-        }
-        self.used = false;
+        self.stale = true;
     }
 
     fn append(&mut self, payload: &[u8], out: &mut Vec<u8>) -> bool {
