@@ -115,13 +115,11 @@ impl Core {
         peer.set_phase(phase);
     }
 
-    /// Takes the next connection that was marked.
-    pub(crate) fn next_dirty(&mut self) -> Option<usize> {
-        let slot = self.dirty.pop()?;
+    /// Notes that a connection that was marked is looked at.
+    pub(crate) fn unmark(&mut self, slot: usize) {
         if let Some(peer) = self.peers.get_mut(slot) {
             peer.dirty = false;
         }
-        Some(slot)
     }
 
     /// Sends a message or a control frame; returns its size on the wire.

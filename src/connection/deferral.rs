@@ -43,6 +43,9 @@ impl Peer {
 
     /// Takes an opening handshake that was decided on since.
     pub(crate) fn take_decided(&mut self) -> Option<(Upgrade, Decision)> {
+        if self.phase != Phase::Opening {
+            return None;
+        }
         let passing = self.passing.as_deref_mut()?;
         let decided = |deferred: &mut Box<Deferred>| deferred.decision.is_some();
         let Deferred { upgrade, decision } = *passing.deferred.take_if(decided)?;

@@ -215,6 +215,7 @@ impl Decoder {
         };
         let data = matches!(header.opcode, OpCode::Text | OpCode::Binary);
         if !data
+            || bounds.cuts(&header)
             || header.len < size as u64
             || self.check(&header, bounds).is_err()
             || !Assembly::is_in_proportion(body.len(), size)

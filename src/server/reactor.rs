@@ -54,6 +54,8 @@ pub(super) struct Reactor {
     waiting: Vec<usize>,
     /// Those of them that are served in this turn.
     resuming: Vec<usize>,
+    /// Connections that were marked, while they are looked at.
+    settling: Vec<usize>,
     /// Connections to be removed at the end of the turn.
     gone: Vec<usize>,
     epoch: Instant,
@@ -80,6 +82,7 @@ impl Reactor {
             expired: Vec::new(),
             waiting: Vec::new(),
             resuming: Vec::new(),
+            settling: Vec::new(),
             gone: Vec::new(),
             epoch: now,
             now: 0,
@@ -225,15 +228,6 @@ impl Reactor {
         {
             stage.decide_late(upgrade, decision);
         }
-        if stage
-            .core
-            .peers
-            .get(slot)
-            .is_some_and(|peer| peer.is_cut() && peer.phase != Phase::Gone)
-        {
-            stage.leave(None);
-            stage.core.set_phase(slot, Phase::Gone);
-        }
         let drain_at = stage.core.config.drain_at;
         // Who has been told in this turn, and has caused more, waits for the next.
         let mut told_sent = is_waiting;
@@ -245,6 +239,11 @@ impl Reactor {
             if peer.phase == Phase::Gone {
                 stage.core.discard_out(slot);
                 break;
+            }
+            if peer.is_cut() {
+                stage.leave(None);
+                stage.core.set_phase(slot, Phase::Gone);
+                continue;
             }
             stage.core.release_out(slot);
             let Some(peer) = stage.core.peers.get_mut(slot) else {
@@ -374,10 +373,20 @@ impl Reactor {
         }
     }
 
-    /// Settles all connections that were marked, and removes those that are gone.
+    /// Settles the connections that were marked, and removes those that are gone. What comes of more
+    /// and more of it waits for the next turn.
     pub(super) fn end_turn(&mut self) {
-        while let Some(slot) = self.core.next_dirty() {
-            self.settle(slot);
+        for _ in 0..PASSES {
+            if self.core.dirty.is_empty() {
+                break;
+            }
+            let empty = std::mem::take(&mut self.settling);
+            let mut settling = std::mem::replace(&mut self.core.dirty, empty);
+            for slot in settling.drain(..) {
+                self.core.unmark(slot);
+                self.settle(slot);
+            }
+            self.settling = settling;
         }
         while let Some(slot) = self.gone.pop() {
             self.dismiss(slot);
@@ -401,6 +410,10 @@ impl Reactor {
 pub(super) fn connection_tag(slot: usize, serial: u64) -> usize {
     ((serial << 32) as usize & (usize::MAX >> 1)) | slot
 }
+
+/// How often the end of a turn looks at the connections that handlers marked, which may have caused
+/// more of that: two whose completions send to each other would never let it end.
+const PASSES: usize = 8;
 
 /// So much room is always kept, in connections.
 const SHRINK_MIN: usize = 1024;

@@ -3,6 +3,7 @@
 
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 use wsloop::event::{Connect, Ready, Utf8};
 use wsloop::handshake::Request;
@@ -151,7 +152,7 @@ fn a_handler_may_adopt_and_a_loop_of_ones_own() {
     server.hub().adopt(socket, REQUEST);
     assert_eq!(
         server.wait(std::time::Instant::now()),
-        Some(std::time::Duration::ZERO)
+        Some(Duration::ZERO)
     );
     for _ in 0..2 {
         server.turn(None).expect("the event queue works");
@@ -261,4 +262,31 @@ fn those_who_are_gone() {
     let gone = handle.adopt(StreamSocket::from(socket), REQUEST);
     assert_eq!(gone, Err(SendError::Gone));
     assert_eq!(client.read_to_end(), b"");
+}
+
+#[test]
+fn those_after_their_handshake_are_counted_and_grow_old() {
+    let server = headless(|builder| {
+        echo(builder)
+            .connection_stats(true)
+            .max_lifetime(Duration::from_millis(300))
+            .on(Utf8, |conn, text| {
+                let stats = conn.stats().ok_or("they are counted")?;
+                let count = format!("{text} {} {}", stats.messages_in, stats.bytes_in);
+                conn.send_utf8(&count).map_err(|error| error.to_string())
+            })
+    });
+    let (mut client, socket) = pair();
+    let first = frame(0x81, b"one");
+    let (read, rest) = first.split_at(4);
+    let done = server
+        .handle
+        .adopt_upgraded(socket, read, parsed(REQUEST), None);
+    done.expect("the server runs");
+    client.send_raw(rest);
+    client.expect_text("one 1 9");
+    client.send_text("two");
+    client.expect_text("two 2 18");
+    client.expect_close(1001);
+    assert_eq!(server.stop().bytes_in, 18);
 }

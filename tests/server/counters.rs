@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::support;
 use crate::support::{PATIENCE, REQUEST, Running, frame};
-use wsloop::event::{Disconnect, Utf8};
+use wsloop::event::{Disconnect, Fragment, Utf8};
 
 #[test]
 fn messages_and_bytes_are_counted() {
@@ -160,4 +160,62 @@ fn what_was_counted_is_fetched_once() {
     assert_eq!((third.messages_in, third.messages_out), (1, 1));
     assert_eq!((third.bytes_in, third.bytes_out), (11, 7));
     assert!(third.rates().bytes_in > third.rates().bytes_out);
+}
+
+#[test]
+fn a_message_in_pieces_is_one() {
+    let server = Running::start(|builder| {
+        builder
+            .connection_stats(true)
+            .on(Fragment, |conn, piece| match conn.stats() {
+                Some(stats) if piece.last => conn
+                    .send_utf8(&format!("{} {}", stats.messages_in, stats.bytes_in))
+                    .map(|_| ()),
+                _ => Ok(()),
+            })
+    });
+    let mut client = server.ready();
+    let mut sent = REQUEST.len();
+    for count in 1..4 {
+        for first in [0x01, 0x00, 0x80] {
+            let part = frame(first, b"part");
+            sent += part.len();
+            client.send_raw(part);
+        }
+        client.expect_text(&format!("{count} {sent}"));
+    }
+    assert_eq!(server.stop().messages_in, 3);
+}
+
+#[cfg(feature = "deflate")]
+#[test]
+fn a_compressed_message_is_one() {
+    let server = Running::start(|builder| {
+        builder
+            .connection_stats(true)
+            .deflate(wsloop::DeflateConfig::shared())
+            .on(Utf8, |conn, text| {
+                let stats = conn.stats().unwrap();
+                conn.send_utf8(&format!(
+                    "{} {} {}",
+                    text.len(),
+                    stats.messages_in,
+                    stats.bytes_in
+                ))
+            })
+    });
+    let mut client = server.client();
+    let request = support::request_with("Sec-WebSocket-Extensions: permessage-deflate\r\n");
+    assert_eq!(client.request(&request).status, 101);
+    let mut sent = request.len();
+    for count in 1..4 {
+        let mut bytes = Vec::new();
+        let mut deflater = wsloop::protocol::deflate::Deflater::new(6, 15);
+        assert!(deflater.message(&[b'a'; 1000], false, &mut bytes));
+        let bytes = frame(0xc1, &bytes);
+        sent += bytes.len();
+        client.send_raw(bytes);
+        client.expect_text(&format!("1000 {count} {sent}"));
+    }
+    assert_eq!(server.stop().messages_in, 3);
 }

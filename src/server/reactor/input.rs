@@ -135,11 +135,16 @@ impl Reactor {
     /// Reads once where a message of `size` bytes is expected: its header apart, so that its payload
     /// comes to lie at the beginning of the message's own buffer.
     fn read_large(&mut self, slot: usize, size: usize, share: &mut Share) -> bool {
+        let in_pieces = self
+            .stage(slot)
+            .is_some_and(|mut stage| stage.takes_pieces());
         let (Some(link), Some(peer)) = (self.links.get_mut(slot), self.core.peers.get_mut(slot))
         else {
             return false;
         };
-        let bounds = Bounds::new(peer.max_recv_size(), self.core.config.limits.max_fragments);
+        let max_fragments = self.core.config.limits.max_fragments;
+        let mut bounds = Bounds::new(peer.max_recv_size(), max_fragments);
+        bounds.pieces = in_pieces;
         let most = self.buffer.len();
         let mut body = self.pool.take(size);
         let mut head = [0; Header::MAX_SIZE];

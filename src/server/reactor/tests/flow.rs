@@ -268,3 +268,42 @@ fn a_character_does_not_reach_over_messages() {
     ];
     assert_eq!(world.take_log(), expected);
 }
+
+#[test]
+fn who_takes_pieces_gets_them_also_where_a_large_message_was_expected() {
+    use crate::event::Fragment;
+    let limits = crate::config::Limits {
+        max_recv_size: 200_000,
+        ..Default::default()
+    };
+    let mut world = World::new(Config {
+        limits,
+        ..Config::default()
+    });
+    world.note(Binary, |data| format!("{} bytes", data.len()));
+    let size = Rc::new(RefCell::new(0));
+    let seen = size.clone();
+    let log = world.log.clone();
+    world.reactor.handlers.set::<Fragment, _>(move |_, piece| {
+        *seen.borrow_mut() += piece.payload.len();
+        if piece.last {
+            log.borrow_mut().push("end".into());
+        }
+    });
+    let client = world.ready();
+    // In two reads, so that the next one of its kind is expected.
+    let whole = frame(0x82, &[7; 150_000]);
+    world.send(&client, &whole[..100_000]);
+    world.send(&client, &whole[100_000..]);
+    for first in [0x02, 0, 0, 0x80] {
+        world.send(&client, &frame(first, &[7; 90_000]));
+    }
+    assert_eq!(world.take_log(), ["150000 bytes", "end"]);
+    assert_eq!(size.take(), 360_000);
+    // So is one that is above the limit in one frame.
+    world.send(&client, &whole[..100_000]);
+    world.send(&client, &whole[100_000..]);
+    world.send(&client, &frame(0x82, &[7; 300_000]));
+    assert_eq!(world.take_log(), ["150000 bytes", "end"]);
+    assert_eq!(size.take(), 300_000);
+}

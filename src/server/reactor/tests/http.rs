@@ -283,3 +283,21 @@ fn a_pause_before_the_handshake_keeps_no_plain_connection() {
     world.pass(30_000);
     assert!(world.is_empty());
 }
+
+#[test]
+fn no_error_follows_the_disconnect_of_one_that_left_while_its_answer_failed() {
+    let mut world = postponing();
+    let client = world.connect();
+    client.line.0.borrow_mut().incoming.extend(REQUEST);
+    world.news(&client, true, false);
+    let mut conn = Connection::new(&mut world.reactor.core, client.tag & SLOTS);
+    let failed = conn.answer(|_| -> Result<(), io::Error> { Err(io::ErrorKind::Other.into()) });
+    assert_eq!(failed, Ok(()));
+    assert!(conn.http_error(503).is_ok());
+    world.turn();
+    world.pass(60_000);
+    let log = world.take_log();
+    let disconnects = log.iter().position(|entry| entry.starts_with("disconnect"));
+    assert_eq!(disconnects, Some(log.len() - 1), "{log:?}");
+    assert!(world.is_empty());
+}

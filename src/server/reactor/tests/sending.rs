@@ -139,6 +139,74 @@ fn who_waits_may_send_and_wait_again_once_in_a_turn() {
 }
 
 #[test]
+fn two_whose_completions_send_to_each_other_do_not_hold_up_the_turn() {
+    fn play(conn: &mut Connection<'_>) -> Result<(), SendError> {
+        *conn.shared::<usize>() += 1;
+        conn.send_binary_then(&[7; 100], |conn, result| {
+            result?;
+            let (me, hub) = (conn.id(), &mut conn.server());
+            let mut others = Vec::new();
+            hub.for_each(|conn| others.push(conn.id()));
+            others.retain(|id| *id != me);
+            others
+                .first()
+                .and_then(|id| hub.get(*id))
+                .map_or(Ok(()), |mut other| play(&mut other))
+        })?;
+        Ok(())
+    }
+    let mut world = World::new(Config::default());
+    let clients = [world.ready(), world.ready()];
+    world.reactor.handlers.set::<Utf8, _>(|conn, _| play(conn));
+    let third = world.ready();
+    world.send(&clients[0], &frame(0x81, b"begin"));
+    let mut before = 0;
+    for _ in 0..50 {
+        // It goes on, turn by turn, and others are served.
+        world.send(&third, &frame(0x89, b""));
+        let count = *Hub::new(&mut world.reactor.core).shared::<usize>();
+        assert!(
+            (1..100).contains(&(count - before)),
+            "{count} after {before}"
+        );
+        assert_eq!(third.take(), b"\x8a\x00");
+        before = count;
+    }
+}
+
+#[test]
+fn what_is_cut_when_a_message_was_sent_sends_nothing_more() {
+    // By the one who waited, or at `Drain`.
+    for at_drain in [false, true] {
+        let mut world = World::new(Config::default());
+        if at_drain {
+            world.reactor.handlers.set::<Drain, _>(|conn, ()| {
+                conn.send_utf8("never")?;
+                conn.shutdown();
+                Ok::<_, SendError>(())
+            });
+        }
+        let client = world.ready();
+        client.set_room(Some(3));
+        let mut conn = at(&mut world, &client);
+        if at_drain {
+            assert!(conn.send_utf8("hi").is_ok());
+        } else {
+            let cut = |conn: &mut Connection<'_>, _| {
+                conn.send_utf8("never")?;
+                conn.shutdown();
+                Ok::<_, SendError>(())
+            };
+            assert!(conn.send_utf8_then("hi", cut).is_ok());
+        }
+        world.turn();
+        assert_eq!(take_all(&mut world, &client), b"\x81\x02hi");
+        assert_eq!(world.take_log(), ["disconnect 1006 (cut)"]);
+        assert!(world.is_empty());
+    }
+}
+
+#[test]
 fn who_waits_is_told_of_the_end_before_the_disconnect() {
     // However it ends.
     type End = fn(&mut World, &Client);
