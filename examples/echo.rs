@@ -22,8 +22,8 @@ use std::time::Duration;
 
 #[cfg(feature = "deflate")]
 use wsloop::DeflateConfig;
-use wsloop::Server;
 use wsloop::event::{Binary, Utf8};
+use wsloop::{Compress, OpCode, Server};
 
 fn main() -> wsloop::Result<()> {
     env_logger::init();
@@ -35,20 +35,27 @@ fn main() -> wsloop::Result<()> {
         None if address == "inherited" => Server::builder().listen_inherited(),
         None => Server::builder().listen(address.as_str()),
     };
+    let dedicated = std::env::args().nth(2).as_deref() == Some("dedicated");
     #[cfg(feature = "deflate")]
-    let builder = builder.deflate(match std::env::args().nth(2).as_deref() {
-        Some("dedicated") => DeflateConfig::dedicated()
-            .threshold(0)
-            .compress_binary(true),
-        _ => DeflateConfig::shared(),
+    let builder = builder.deflate(match dedicated {
+        true => DeflateConfig::dedicated(),
+        false => DeflateConfig::shared(),
     });
+    let compress = match dedicated {
+        true => Compress::Yes,
+        false => Compress::Auto,
+    };
     let mut server = builder
         .max_recv_size(16 << 20)
         .max_send_size(16 << 20)
         .max_backlog(32 << 20)
         .silence_max(Duration::ZERO)
-        .on(Utf8, |conn, text| conn.send_utf8(text))
-        .on(Binary, |conn, data| conn.send_binary(data))
+        .on(Utf8, move |conn, text| {
+            conn.send_with(OpCode::Text, text.as_bytes(), compress)
+        })
+        .on(Binary, move |conn, data| {
+            conn.send_with(OpCode::Binary, data, compress)
+        })
         .build()?;
     // With port 0 the kernel picked one.
     for listener in server.listeners() {
