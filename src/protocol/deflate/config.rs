@@ -11,7 +11,7 @@ use crate::error::HandshakeError;
 /// The default is one compressor that all connections share: no connection has memory of its own
 /// for it, and every message is compressed by itself. With [`dedicated`](Self::dedicated)
 /// compressors a connection keeps what it has sent, so that messages like the ones before become
-/// smaller still, for about 260 KB of memory each.
+/// smaller still, for about 260 KB of memory each and two to three times the work.
 ///
 /// What a client sends may refer to its messages before unless
 /// [`client_no_context_takeover`](Self::client_no_context_takeover) is set or the client offers it;
@@ -51,16 +51,19 @@ impl DeflateConfig {
     }
 
     /// A compressor for each connection, from its first compressed message on, unless the client
-    /// asks for none.
+    /// asks for none: of level 3, below which little is found in the messages before, and with a
+    /// window of 13 bits, above which memory grows and messages of a few kilobytes do not shrink.
     pub const fn dedicated() -> Self {
         Self {
             shared: false,
+            level: 3,
+            server_bits: 13,
             ..Self::shared()
         }
     }
 
-    /// Sets how much is done to make messages small, 0 (nothing) to 9. Default 1: more costs
-    /// several times the time for a few percent.
+    /// Sets how much is done to make messages small, 0 (nothing) to 9. Default 1, and 3 for
+    /// [`dedicated`](Self::dedicated) compressors: more costs several times the time for a few percent.
     pub const fn level(mut self, level: u32) -> Self {
         self.level = level;
         self
@@ -83,7 +86,8 @@ impl DeflateConfig {
     }
 
     /// Sets the largest window of what the server compresses, 9 to 15: it is two to the power of
-    /// that, in bytes. Default 15; a client may ask for less.
+    /// that, in bytes. Default 15, and 13 for [`dedicated`](Self::dedicated) compressors; a client may
+    /// ask for less.
     pub const fn server_max_window_bits(mut self, bits: u8) -> Self {
         self.server_bits = bits;
         self
@@ -260,7 +264,18 @@ mod tests {
         );
     }
 
-    const DEDICATED: DeflateConfig = DeflateConfig::dedicated();
+    const DEDICATED: DeflateConfig = DeflateConfig::dedicated().server_max_window_bits(15);
+
+    #[test]
+    fn dedicated_compressors_have_a_smaller_window_unless_told() {
+        let config = DeflateConfig::dedicated();
+        for (offer, bits) in [("", 13), ("; server_max_window_bits=10", 10)] {
+            let line = format!("permessage-deflate{offer}");
+            let agreed = config.negotiate([line.as_bytes()]).unwrap().unwrap();
+            let expected = format!("permessage-deflate; server_max_window_bits={bits}");
+            assert_eq!(agreed.to_string(), expected);
+        }
+    }
 
     #[test]
     fn browsers_are_answered() {
