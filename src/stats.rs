@@ -65,6 +65,7 @@ impl Stats {
         since.time = self.time.saturating_sub(earlier.time);
         for (count, before) in [
             (&mut since.accepted, earlier.accepted),
+            (&mut since.requests, earlier.requests),
             (&mut since.messages_in, earlier.messages_in),
             (&mut since.messages_out, earlier.messages_out),
             (&mut since.bytes_in, earlier.bytes_in),
@@ -73,6 +74,9 @@ impl Stats {
             (&mut since.accept_failures, earlier.accept_failures),
             (&mut since.polls, earlier.polls),
             (&mut since.missed_ticks, earlier.missed_ticks),
+            (&mut since.refused_messages, earlier.refused_messages),
+            (&mut since.dropped_messages, earlier.dropped_messages),
+            (&mut since.slow_closes, earlier.slow_closes),
             (&mut since.dropped_pongs, earlier.dropped_pongs),
         ] {
             *count = count.saturating_sub(before);
@@ -87,20 +91,12 @@ impl Stats {
 
     /// Returns how much that was per second, if it was counted in `time`; nothing if that is zero.
     pub fn normalized(&self, time: Duration) -> Rates {
-        let seconds = time.as_secs_f64();
-        let rate = |count: u64| {
-            if seconds > 0.0 {
-                count as f64 / seconds
-            } else {
-                0.0
-            }
-        };
         Rates {
-            accepted: rate(self.accepted),
-            messages_in: rate(self.messages_in),
-            messages_out: rate(self.messages_out),
-            bytes_in: rate(self.bytes_in),
-            bytes_out: rate(self.bytes_out),
+            accepted: per_second(self.accepted, time),
+            messages_in: per_second(self.messages_in, time),
+            messages_out: per_second(self.messages_out, time),
+            bytes_in: per_second(self.bytes_in, time),
+            bytes_out: per_second(self.bytes_out, time),
         }
     }
 }
@@ -138,6 +134,63 @@ pub struct ConnectionStats {
     /// Bytes sent, without what TLS adds: the answer and frames with their headers. They count when
     /// they are queued.
     pub bytes_out: u64,
+}
+
+impl ConnectionStats {
+    /// Returns what was counted since `earlier`, which was read from the same connection before.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use wsloop::{ConnectionStats, Server, event::Ready};
+    ///
+    /// let builder = Server::builder()
+    ///     .connection_stats(true)
+    ///     .on(Ready, |conn, ()| {
+    ///         let mut last = ConnectionStats::default();
+    ///         conn.set_interval(Duration::from_secs(10), move |conn, _| {
+    ///             let stats = conn.stats().unwrap_or_default();
+    ///             if stats.since(&last).rates().messages_in > 100.0 {
+    ///                 log::warn!("{} is in a hurry", conn.id());
+    ///             }
+    ///             last = stats;
+    ///         });
+    ///     });
+    /// ```
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        Self {
+            age: self.age.saturating_sub(earlier.age),
+            messages_in: self.messages_in.saturating_sub(earlier.messages_in),
+            messages_out: self.messages_out.saturating_sub(earlier.messages_out),
+            bytes_in: self.bytes_in.saturating_sub(earlier.bytes_in),
+            bytes_out: self.bytes_out.saturating_sub(earlier.bytes_out),
+        }
+    }
+
+    /// Returns how much that was per second, over the time that it was counted in; nothing was
+    /// `accepted`.
+    pub fn rates(&self) -> Rates {
+        self.normalized(self.age)
+    }
+
+    /// Returns how much that was per second, if it was counted in `time`; nothing if that is zero.
+    pub fn normalized(&self, time: Duration) -> Rates {
+        Rates {
+            accepted: 0.0,
+            messages_in: per_second(self.messages_in, time),
+            messages_out: per_second(self.messages_out, time),
+            bytes_in: per_second(self.bytes_in, time),
+            bytes_out: per_second(self.bytes_out, time),
+        }
+    }
+}
+
+fn per_second(count: u64, time: Duration) -> f64 {
+    if time.is_zero() {
+        0.0
+    } else {
+        count as f64 / time.as_secs_f64()
+    }
 }
 
 #[cfg(test)]
@@ -180,5 +233,51 @@ mod tests {
         assert_eq!(since.normalized(Duration::ZERO), Rates::default());
         // In the wrong order it is nothing.
         assert_eq!(earlier.since(&later).rates(), Rates::default());
+    }
+    #[test]
+    fn every_counter_is_counted_since_then() {
+        // All fields by name: one that is new does not compile here until `since` has it.
+        let all = |n: u64| Stats {
+            time: Duration::from_secs(n),
+            accepted: n,
+            requests: n,
+            messages_in: n,
+            messages_out: n,
+            bytes_in: n,
+            bytes_out: n,
+            accept_pauses: n,
+            accept_failures: n,
+            polls: n,
+            missed_ticks: n,
+            refused_messages: n,
+            dropped_messages: n,
+            slow_closes: n,
+            dropped_pongs: n,
+        };
+        assert_eq!(all(7).since(&all(5)), all(2));
+    }
+
+    #[test]
+    fn a_connection_has_rates_too() {
+        let all = |n: u64| ConnectionStats {
+            age: Duration::from_secs(n),
+            messages_in: 3 * n,
+            messages_out: 4 * n,
+            bytes_in: 5 * n,
+            bytes_out: 6 * n,
+        };
+        let since = all(7).since(&all(5));
+        assert_eq!(since, all(2));
+        let rates = Rates {
+            accepted: 0.0,
+            messages_in: 3.0,
+            messages_out: 4.0,
+            bytes_in: 5.0,
+            bytes_out: 6.0,
+        };
+        assert_eq!(since.rates(), rates);
+        assert_eq!(since.normalized(Duration::from_secs(4)).messages_in, 1.5);
+        assert_eq!(since.normalized(Duration::ZERO), Rates::default());
+        assert_eq!(all(5).since(&all(7)).rates(), Rates::default());
     }
 }
