@@ -369,6 +369,8 @@ pub enum SendError {
     NoMessage,
     /// The opening handshake is not over yet.
     NotReady,
+    /// A subprotocol that the client does not offer (RFC 6455, 4.1).
+    SubprotocolNotOffered,
     /// The message is larger than `max_send_size`.
     TooBig {
         /// The message's size, in bytes.
@@ -401,6 +403,9 @@ impl fmt::Display for SendError {
             Self::MessageUnderWay => f.write_str("a message in parts has not ended"),
             Self::NoMessage => f.write_str("no message in parts was begun"),
             Self::NotReady => f.write_str("the opening handshake is not over"),
+            Self::SubprotocolNotOffered => {
+                f.write_str("the client does not offer this subprotocol")
+            }
             Self::TooBig { size, limit } => {
                 write!(
                     f,

@@ -92,11 +92,12 @@ impl Upgrade {
     ///
     /// # Errors
     ///
-    /// Returns [`SendError::BadResponse`], and changes nothing, if the client doesn't offer it.
+    /// Returns [`SendError::SubprotocolNotOffered`], and changes nothing, if the client doesn't
+    /// offer it.
     pub fn set_subprotocol(&mut self, name: &str) -> Result<(), SendError> {
         // RFC 6455, 4.1: a client that didn't ask for it "MUST _Fail the WebSocket Connection_".
         if !self.is_offered(name) {
-            return Err(SendError::BadResponse);
+            return Err(SendError::SubprotocolNotOffered);
         }
         self.subprotocol = Some(name.into());
         Ok(())
@@ -124,6 +125,7 @@ impl Upgrade {
     /// Returns [`SendError::BadResponse`], and appends nothing, if the name is no token, if the
     /// value has control characters, or if the header belongs to the handshake: `Upgrade`,
     /// `Connection`, `Content-Length`, `Transfer-Encoding` and `Sec-WebSocket-*`.
+    #[doc(alias = "send_accept_response")]
     pub fn header(&mut self, name: &str, value: &str) -> Result<(), SendError> {
         self.fields.append(name, value)
     }
@@ -144,6 +146,7 @@ impl Upgrade {
     /// # Errors
     ///
     /// Returns [`SendError::BadResponse`], and changes nothing, if the refusal is malformed.
+    #[doc(alias = "send_accept_error")]
     pub fn refuse(&mut self, refusal: impl Into<Refusal>) -> Result<(), SendError> {
         let refusal = refusal.into();
         refusal.check()?;
@@ -255,11 +258,10 @@ mod tests {
         let mut upgrade = upgrade(request(SAMPLE));
         upgrade.choose_subprotocol(&["mqtt", "superchat", "chat"]);
         assert_eq!(upgrade.subprotocol(), Some("superchat"));
-        assert_eq!(upgrade.set_subprotocol("mqtt"), Err(SendError::BadResponse));
-        assert_eq!(
-            upgrade.set_subprotocol("chat, superchat"),
-            Err(SendError::BadResponse)
-        );
+        for name in ["mqtt", "chat, superchat"] {
+            let set = upgrade.set_subprotocol(name);
+            assert_eq!(set, Err(SendError::SubprotocolNotOffered));
+        }
         assert_eq!(upgrade.subprotocol(), Some("superchat"));
         assert_eq!(upgrade.set_subprotocol("chat"), Ok(()));
         assert_eq!(upgrade.subprotocol(), Some("chat"));
@@ -274,7 +276,10 @@ mod tests {
         let mut upgrade = upgrade(altered("Sec-WebSocket-Protocol: chat, superchat\r\n", ""));
         upgrade.choose_subprotocol(&["chat"]);
         assert_eq!(upgrade.subprotocol(), None);
-        assert_eq!(upgrade.set_subprotocol("chat"), Err(SendError::BadResponse));
+        assert_eq!(
+            upgrade.set_subprotocol("chat"),
+            Err(SendError::SubprotocolNotOffered)
+        );
     }
 
     #[test]

@@ -88,7 +88,8 @@ fn subprotocols() {
     let server = Running::start(|builder| {
         support::echo(builder).on(Handshake, |_, upgrade| {
             for name in BREAKING {
-                assert_eq!(upgrade.set_subprotocol(name), Err(SendError::BadResponse));
+                let set = upgrade.set_subprotocol(name);
+                assert_eq!(set, Err(SendError::SubprotocolNotOffered));
             }
             for name in [
                 "",
@@ -98,7 +99,8 @@ fn subprotocols() {
                 "CHAT",
                 "chat ",
             ] {
-                assert_eq!(upgrade.set_subprotocol(name), Err(SendError::BadResponse));
+                let set = upgrade.set_subprotocol(name);
+                assert_eq!(set, Err(SendError::SubprotocolNotOffered));
             }
             assert_eq!(upgrade.subprotocol(), None);
         })
