@@ -67,6 +67,7 @@ mod host;
 mod key;
 mod origins;
 mod parser;
+mod query;
 mod refusal;
 mod request;
 mod scan;

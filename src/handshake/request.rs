@@ -1,9 +1,11 @@
 //! A request head in the vocabulary of the `http` crate.
 
+use std::borrow::Cow;
 use std::str;
 
 use http::{HeaderMap, Method, Uri, Version, header};
 
+use super::query;
 use super::tokens::{elements, trim};
 
 /// A request: what a client says before a WebSocket opens, or instead of it.
@@ -39,6 +41,7 @@ impl Request {
     }
 
     /// Returns the request target: a path with its query, or an absolute URI.
+    #[doc(alias = "resource_name")]
     pub fn uri(&self) -> &Uri {
         self.0.uri()
     }
@@ -49,6 +52,7 @@ impl Request {
     }
 
     /// Returns all headers.
+    #[doc(alias = "fields")]
     pub fn headers(&self) -> &HeaderMap {
         self.0.headers()
     }
@@ -76,6 +80,28 @@ impl Request {
     /// Returns what follows the `?`, percent-encoded as the client sent it.
     pub fn query(&self) -> Option<&str> {
         self.uri().query()
+    }
+
+    /// Yields the names and values of the query in the client's order, decoded as those of a form:
+    /// `%41` is an `A`, and `+` a blank. What is no UTF-8 is left out.
+    #[doc(alias = "query_form")]
+    pub fn query_pairs(&self) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
+        self.query().into_iter().flat_map(query::pairs)
+    }
+
+    /// Returns the value of the first pair of this name in the query, decoded.
+    ///
+    /// ```
+    /// use wsloop::{Server, event::Handshake};
+    ///
+    /// let builder = Server::builder().on(Handshake, |_, upgrade| {
+    ///     upgrade.request().query_param("token").as_deref() == Some("s3cret")
+    /// });
+    /// ```
+    pub fn query_param(&self, name: &str) -> Option<Cow<'_, str>> {
+        self.query_pairs()
+            .find(|pair| pair.0 == name)
+            .map(|pair| pair.1)
     }
 
     /// Yields the cookies as names and values, in the client's order.
@@ -167,6 +193,10 @@ mod tests {
             (request.path(), request.query()),
             ("/c%20t", Some("a=1&b=%3F?"))
         );
+        assert_eq!(request.query_param("b").as_deref(), Some("??"));
+        assert_eq!(request.query_param("c"), None);
+        let pairs = [("a".into(), "1".into()), ("b".into(), "??".into())];
+        assert!(request.query_pairs().eq(pairs));
         let request = altered("/chat", "http://server.example.com?x");
         assert_eq!((request.path(), request.query()), ("/", Some("x")));
     }
