@@ -106,6 +106,7 @@ impl<'s> Connection<'s> {
     /// # Errors
     ///
     /// As [`send_utf8`](Self::send_utf8).
+    #[doc(alias = "send_message")]
     #[inline]
     pub fn send_binary(&mut self, bytes: &[u8]) -> Result<usize, SendError> {
         self.core.send(self.slot, OpCode::Binary, bytes)

@@ -407,6 +407,8 @@ impl Hub<'_> {
 
     /// Ends a watch, and gives the source back; `None` if it is not watched any more. From within
     /// its own handler, too, which holds the source: then it is dropped when that has returned.
+    #[doc(alias = "unwatch_readable")]
+    #[doc(alias = "unwatch_writable")]
     pub fn unwatch<S: 'static>(&mut self, id: WatchId<S>) -> Option<S> {
         let mut watcher = self.core.watches.remove(id.key)?;
         let slot: &mut Option<S> = watcher.source_slot().downcast_mut()?;
@@ -414,6 +416,8 @@ impl Hub<'_> {
     }
 
     /// Returns whether a source is watched.
+    #[doc(alias = "watched_readable")]
+    #[doc(alias = "watched_writable")]
     pub fn is_watched<S>(&self, id: WatchId<S>) -> bool {
         self.core.watches.watches.contains_key(&id.key)
     }

@@ -6,12 +6,13 @@ use std::path::Path;
 const PAGE: &str = include_str!("../../../docs/porting.md");
 
 /// What methods are named with, and types whose methods, constants and variants are.
-const OWNERS: [&str; 28] = [
+const OWNERS: [&str; 29] = [
     "conn",
     "hub",
     "server",
     "handle",
     "upgrade",
+    "request",
     "ticks",
     "why",
     "watched",
