@@ -32,7 +32,13 @@ pub(super) struct Traffic {
 
 impl Traffic {
     pub(super) fn new(options: &Options) -> Result<Self> {
-        let variants = if options.size > 256 << 10 { 4 } else { 16 };
+        let variants = match options.deflate {
+            // More than any window holds, or a compressor that keeps its context would refer to the
+            // whole message from the round before.
+            Some(_) => (8 * WINDOW / options.size.max(1024)).max(4),
+            None if options.size > 256 << 10 => 4,
+            None => 16,
+        };
         let first = match options.kind {
             Kind::Binary => frame::BINARY,
             _ => frame::TEXT,
@@ -92,6 +98,9 @@ impl Traffic {
     }
 }
 
+/// The largest window of DEFLATE, in bytes (RFC 1951, 2).
+const WINDOW: usize = 32 << 10;
+
 fn join(frames: impl Iterator<Item = Vec<u8>>) -> Vec<u8> {
     frames.flatten().collect()
 }
@@ -126,6 +135,24 @@ mod tests {
                 assert_ne!(one.reply, two.reply);
                 assert_eq!(one.reply.len(), traffic.reply_len * traffic.depth);
             }
+        }
+    }
+
+    #[test]
+    fn compressed_messages_come_again_when_no_window_holds_them_any_more() {
+        for arguments in [
+            "--size 100 --deflate shared",
+            "--size 3000 --deflate dedicated",
+        ] {
+            let traffic = traffic(arguments);
+            let sizes = traffic
+                .payloads
+                .iter()
+                .map(|payload| payload.len().max(1024));
+            assert!(sizes.sum::<usize>() >= 7 * WINDOW);
+            assert!(
+                (1..traffic.payloads.len()).all(|at| traffic.payloads[at] != traffic.payloads[0])
+            );
         }
     }
 
