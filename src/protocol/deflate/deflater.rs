@@ -50,25 +50,53 @@ impl Deflater {
             out.push(0);
             return true;
         }
-        if !takeover && self.level == 1 && payload.len() <= Alone::MAX.min(1 << self.window_bits) {
+        if self.is_small(payload.len(), takeover) {
             self.alone.message(payload, out);
             self.stale = true;
             return true;
         }
-        if self.used
-            && (!takeover || self.stale)
-            && let Some(stream) = &mut self.stream
-        {
-            stream.reset();
+        self.whole(&[payload], takeover, out)
+    }
+
+    /// Appends the compressed message whose payload lies in several places, as
+    /// [`message`](Self::message) does.
+    #[must_use]
+    pub fn gathered(&mut self, parts: &[&[u8]], takeover: bool, out: &mut Vec<u8>) -> bool {
+        let mut some = parts.iter().filter(|part| !part.is_empty());
+        let (first, second) = (some.next(), some.next());
+        if second.is_none() {
+            return self.message(first.copied().unwrap_or_default(), takeover, out);
         }
-        (self.used, self.stale) = (true, false);
-        let start = out.len();
-        let done = self.append(payload, out);
-        if !done {
-            out.truncate(start);
-            self.forget();
+        let size: usize = parts.iter().map(|part| part.len()).sum();
+        if self.is_small(size, takeover) {
+            // What is small is cheaper to join than to go through zlib.
+            return self.message(&parts.concat(), takeover, out);
         }
-        done
+        self.whole(parts, takeover, out)
+    }
+
+    /// Appends the next part of a message that is sent in several, none of them the last, for a frame
+    /// of its own. The peer can expand all of it when it has come; an empty part has no bytes.
+    ///
+    /// The message may refer to those before unless [`forget`](Self::forget) was called before its
+    /// first part. If a part is not sent, `forget` is called as well: then what follows, the same
+    /// part once more for instance, does not refer to it, nor to anything else before.
+    pub fn part(&mut self, part: &[u8], out: &mut Vec<u8>) {
+        if !part.is_empty() {
+            self.append_or_store(part, out);
+            // It is left out where the message ends, and there alone.
+            out.extend_from_slice(&TAIL);
+        }
+    }
+
+    /// Appends the last part of a message, which may be empty, as [`part`](Self::part) does.
+    pub fn end(&mut self, part: &[u8], out: &mut Vec<u8>) {
+        if part.is_empty() {
+            // RFC 7692, 7.2.3.6: the header of an empty block.
+            out.push(0);
+        } else {
+            self.append_or_store(part, out);
+        }
     }
 
     /// Forgets the messages before: the next one stands by itself. It is called when the peer was not
@@ -77,16 +105,82 @@ impl Deflater {
         self.stale = true;
     }
 
-    fn append(&mut self, payload: &[u8], out: &mut Vec<u8>) -> bool {
+    /// Returns whether a message is compressed by wsloop's own means.
+    fn is_small(&self, size: usize, takeover: bool) -> bool {
+        !takeover && self.level == 1 && size <= Alone::MAX.min(1 << self.window_bits)
+    }
+
+    /// Appends a message by zlib.
+    fn whole(&mut self, parts: &[&[u8]], takeover: bool, out: &mut Vec<u8>) -> bool {
+        if !takeover {
+            self.forget();
+        }
+        let start = out.len();
+        let done = parts.split_last().is_some_and(|(last, others)| {
+            others.iter().all(|part| self.feed(part, out)) && self.append(last, out)
+        });
+        if !done {
+            out.truncate(start);
+            self.forget();
+        }
+        done
+    }
+
+    /// Appends a part by zlib, or as it is if that fails.
+    fn append_or_store(&mut self, part: &[u8], out: &mut Vec<u8>) {
+        let start = out.len();
+        if self.append(part, out) {
+            return;
+        }
+        out.truncate(start);
+        self.forget();
+        // RFC 1951, 3.2.4: what was there ends with a byte, so these blocks begin with one.
+        for block in part.chunks(usize::from(u16::MAX)) {
+            let len = block.len() as u16;
+            out.push(0);
+            out.extend_from_slice(&len.to_le_bytes());
+            out.extend_from_slice(&(!len).to_le_bytes());
+            out.extend_from_slice(block);
+        }
+        out.push(0);
+    }
+
+    /// Returns what compresses, with nothing in it that is not to be referred to.
+    fn stream(&mut self) -> &mut Compress {
         let stream = self.stream.get_or_insert_with(|| {
             let level = Compression::new(self.level);
             Compress::new_with_window_bits(level, false, self.window_bits)
         });
+        if self.used && self.stale {
+            stream.reset();
+        }
+        (self.used, self.stale) = (true, false);
+        stream
+    }
+
+    /// Takes a part in that others follow, and appends what comes of it by now.
+    fn feed(&mut self, mut part: &[u8], out: &mut Vec<u8>) -> bool {
+        let stream = self.stream();
+        while !part.is_empty() {
+            out.reserve(part.len() / 2 + 64);
+            let before = stream.total_in();
+            if stream.compress_vec(part, out, FlushCompress::None).is_err() {
+                return false;
+            }
+            let taken = (stream.total_in() - before) as usize;
+            part = part.get(taken..).unwrap_or_default();
+        }
+        true
+    }
+
+    /// Appends a part and flushes, without the tail.
+    fn append(&mut self, part: &[u8], out: &mut Vec<u8>) -> bool {
+        let stream = self.stream();
         let before = stream.total_in();
-        out.reserve(payload.len() / 2 + 64);
+        out.reserve(part.len() / 2 + 64);
         loop {
             let taken = (stream.total_in() - before) as usize;
-            let rest = payload.get(taken..).unwrap_or_default();
+            let rest = part.get(taken..).unwrap_or_default();
             let full = out.capacity();
             if stream.compress_vec(rest, out, FlushCompress::Sync).is_err() {
                 return false;
@@ -95,7 +189,7 @@ impl Deflater {
             if out.len() < full {
                 break;
             }
-            out.reserve(payload.len() / 2 + 64);
+            out.reserve(part.len() / 2 + 64);
         }
         let ends = out.ends_with(&TAIL);
         debug_assert!(ends, "a sync flush ends in an empty block");

@@ -14,6 +14,19 @@ pub struct Inflater {
     stream: Decompress,
     /// It remembers messages.
     used: bool,
+    under_way: UnderWay,
+}
+
+/// How far a message has come.
+#[derive(Default)]
+struct UnderWay {
+    /// Bytes of the compressed message that were used.
+    taken: u64,
+    /// How many of [`TAIL`]'s were, behind them.
+    tail: usize,
+    /// Bytes of what it expands to.
+    made: u64,
+    max_ratio: usize,
 }
 
 impl Default for Inflater {
@@ -28,6 +41,7 @@ impl Inflater {
         Self {
             stream: Decompress::new(false),
             used: false,
+            under_way: UnderWay::default(),
         }
     }
 
@@ -40,9 +54,11 @@ impl Inflater {
     ///
     /// # Errors
     ///
-    /// [`ProtocolError::MessageTooBig`] as soon as the message is larger than `limit`,
+    /// [`ProtocolError::MessageTooBig`] as soon as the message is larger than `limit`: then `room`
+    /// begins with `limit` bytes of it and one more, and [`piece`](Self::piece) can go on with what
+    /// is behind the first [`taken`](Self::taken) bytes of `payload`.
     /// [`ProtocolError::RatioTooHigh`] as soon as it is that, [`ProtocolError::BadDeflate`] for what
-    /// is none of DEFLATE. Nothing more can be expanded with `takeover` then.
+    /// is none of DEFLATE; nothing more can be expanded with `takeover` then.
     pub fn message<'r>(
         &mut self,
         payload: &[u8],
@@ -51,20 +67,108 @@ impl Inflater {
         max_ratio: usize,
         room: &'r mut Vec<u8>,
     ) -> Result<&'r [u8], ProtocolError> {
-        let by_ratio = payload.len().saturating_mul(max_ratio).max(RATIO_FREE);
-        let bounds = Bounds {
-            limit,
-            by_ratio,
-            max_ratio,
-        };
+        self.begin(takeover, max_ratio);
+        // One byte more than is allowed tells that there is too much.
+        let most = usize::try_from(self.allowed(payload.len()))
+            .map_or(limit, |by_ratio| by_ratio.min(limit))
+            .saturating_add(1);
+        let mut input = payload;
+        let mut size = 0;
+        loop {
+            if room.len() == size {
+                let target = room.len().saturating_mul(2).max(CHUNK);
+                let target = target.min(most).max(size + 1);
+                room.reserve_exact(target - room.len());
+                room.resize(target, 0);
+            }
+            let end = room.len().min(most.max(size + 1));
+            let place = room.get_mut(size..end).unwrap_or_default();
+            let (made, ended) = self.piece(&mut input, true, place)?;
+            size += made;
+            if size > limit {
+                return Err(ProtocolError::MessageTooBig {
+                    size: size as u64,
+                    limit,
+                });
+            }
+            if ended {
+                return Ok(room.get(..size).unwrap_or_default());
+            }
+        }
+    }
+
+    /// Begins a message that is expanded as it comes, by [`piece`](Self::piece), with `takeover` and
+    /// `max_ratio` as of [`message`](Self::message).
+    pub fn begin(&mut self, takeover: bool, max_ratio: usize) {
         if self.used && !takeover {
             self.forget();
         }
         self.used = true;
+        self.under_way = UnderWay {
+            max_ratio,
+            ..UnderWay::default()
+        };
+    }
+
+    /// Expands the next bytes of the message under way to `room`, which has a byte at least, and
+    /// shortens `input` by what was used; `last` says that the message ends with it. Returns how
+    /// much of `room` holds what was made, and whether the message has ended.
+    ///
+    /// If `room` is full, there may be more to come of the same input, even of an empty one; if not,
+    /// all of `input` was used.
+    ///
+    /// # Errors
+    ///
+    /// [`ProtocolError::RatioTooHigh`] as soon as there is more than `max_ratio` times what has
+    /// come by now, and more than 64 KiB; [`ProtocolError::BadDeflate`] for what is none of DEFLATE.
+    pub fn piece(
+        &mut self,
+        input: &mut &[u8],
+        last: bool,
+        room: &mut [u8],
+    ) -> Result<(usize, bool), ProtocolError> {
+        let allowed = self.allowed(input.len());
         let mut size = 0;
-        self.expand(payload, bounds, room, &mut size)?;
-        self.expand(&TAIL, bounds, room, &mut size)?;
-        Ok(room.get(..size).unwrap_or_default())
+        loop {
+            let left = allowed.saturating_sub(self.under_way.made);
+            let place = room.get_mut(size..).unwrap_or_default();
+            // One byte more than is allowed tells that there is too much.
+            let most = usize::try_from(left)
+                .unwrap_or(usize::MAX)
+                .saturating_add(1);
+            let most = most.min(place.len());
+            let place = place.get_mut(..most).unwrap_or_default();
+            let mut tail = TAIL.get(self.under_way.tail..).unwrap_or_default();
+            // What is left of the input before it is still in the stream then.
+            let in_tail = last && input.is_empty();
+            let from = if in_tail { &mut tail } else { &mut *input };
+            let before = from.len();
+            let (made, dry) = self.step(from, place)?;
+            let taken = before - from.len();
+            if in_tail {
+                self.under_way.tail += taken;
+            } else {
+                self.under_way.taken += taken as u64;
+            }
+            size += made;
+            self.under_way.made += made as u64;
+            if self.under_way.made > allowed {
+                return Err(ProtocolError::RatioTooHigh {
+                    limit: self.under_way.max_ratio,
+                });
+            }
+            if dry && in_tail {
+                return Ok((size, true));
+            }
+            if size >= room.len() || (dry && !last) {
+                return Ok((size, false));
+            }
+        }
+    }
+
+    /// Returns how many bytes of the message under way, or of the last one, were used.
+    pub fn taken(&self) -> u64 {
+        self.under_way.taken
     }
 
     /// Forgets the messages before.
@@ -73,81 +177,43 @@ impl Inflater {
         self.used = false;
     }
 
-    /// Expands `input` behind the `size` bytes that are there.
-    fn expand(
-        &mut self,
-        mut input: &[u8],
-        bounds: Bounds,
-        room: &mut Vec<u8>,
-        size: &mut usize,
-    ) -> Result<(), ProtocolError> {
-        let most = bounds.limit.min(bounds.by_ratio);
-        loop {
-            // One byte more than is allowed tells that there is too much.
-            let end = most.saturating_add(1);
-            if room.len() == *size {
-                let target = room
-                    .len()
-                    .saturating_mul(2)
-                    .max(CHUNK)
-                    .min(end)
-                    .max(*size + 1);
-                room.reserve_exact(target - room.len());
-                room.resize(target, 0);
-            }
-            let end = room.len().min(end.max(*size + 1));
-            let before = (self.stream.total_in(), self.stream.total_out());
-            let place = room.get_mut(*size..end).unwrap_or_default();
-            let offered = place.len();
-            let status = self
-                .stream
-                .decompress(input, place, FlushDecompress::Sync)
-                .map_err(|_| ProtocolError::BadDeflate)?;
-            let (taken, made) = (
-                (self.stream.total_in() - before.0) as usize,
-                (self.stream.total_out() - before.1) as usize,
-            );
-            input = input.get(taken..).unwrap_or_default();
-            *size += made;
-            bounds.check(*size)?;
-            match status {
-                // RFC 7692, 7.2.3.4: a block that says it is the last may be followed by others.
-                Status::StreamEnd => self.forget(),
-                _ if taken == 0 && made == 0 && !input.is_empty() => {
-                    return Err(ProtocolError::BadDeflate);
-                }
-                _ => {}
-            }
-            if input.is_empty() && (made < offered || status == Status::StreamEnd) {
-                self.used = true;
-                return Ok(());
-            }
-        }
+    /// Returns how large the message may be by its ratio, if `more` bytes of it have come.
+    fn allowed(&self, more: usize) -> u64 {
+        let received = self.under_way.taken.saturating_add(more as u64);
+        let by_ratio = received.saturating_mul(self.under_way.max_ratio as u64);
+        by_ratio.max(RATIO_FREE)
     }
-}
 
-/// How large a message may become.
-#[derive(Clone, Copy)]
-struct Bounds {
-    limit: usize,
-    by_ratio: usize,
-    max_ratio: usize,
-}
-
-impl Bounds {
-    fn check(&self, size: usize) -> Result<(), ProtocolError> {
-        if size > self.limit {
-            Err(ProtocolError::MessageTooBig {
-                size: size as u64,
-                limit: self.limit,
-            })
-        } else if size > self.by_ratio {
-            Err(ProtocolError::RatioTooHigh {
-                limit: self.max_ratio,
-            })
-        } else {
-            Ok(())
+    /// Expands a part of `input` to `place`, as much as fits; returns how much that is, and whether
+    /// it is all that can be made of the input, which is used up then.
+    fn step(
+        &mut self,
+        input: &mut &[u8],
+        place: &mut [u8],
+    ) -> Result<(usize, bool), ProtocolError> {
+        let before = (self.stream.total_in(), self.stream.total_out());
+        let status = self
+            .stream
+            .decompress(input, place, FlushDecompress::Sync)
+            .map_err(|_| ProtocolError::BadDeflate)?;
+        let (taken, made) = (
+            (self.stream.total_in() - before.0) as usize,
+            (self.stream.total_out() - before.1) as usize,
+        );
+        *input = input.get(taken..).unwrap_or_default();
+        match status {
+            // RFC 7692, 7.2.3.4: a block that says it is the last may be followed by others.
+            Status::StreamEnd => {
+                self.forget();
+                self.used = true;
+            }
+            _ if taken == 0 && made == 0 && !input.is_empty() && !place.is_empty() => {
+                return Err(ProtocolError::BadDeflate);
+            }
+            _ => {}
         }
+        let dry = input.is_empty() && (made < place.len() || status == Status::StreamEnd);
+        Ok((made, dry))
     }
 }
 
@@ -161,4 +227,4 @@ impl fmt::Debug for Inflater {
 const CHUNK: usize = 4 << 10;
 
 /// A message that fits into it has no ratio too high, in bytes.
-const RATIO_FREE: usize = 64 << 10;
+const RATIO_FREE: u64 = 64 << 10;

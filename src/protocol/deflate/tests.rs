@@ -18,6 +18,65 @@ fn compress(deflater: &mut Deflater, takeover: bool, payload: &[u8]) -> Vec<u8> 
     out.split_off(6)
 }
 
+/// Expands a message that comes in `chunks`, to rooms of `sizes` by turns.
+fn expand_pieces(
+    inflater: &mut Inflater,
+    chunks: &[&[u8]],
+    takeover: bool,
+    max_ratio: usize,
+    sizes: &[usize],
+) -> Result<Vec<u8>, ProtocolError> {
+    let mut sizes = sizes.iter().copied().cycle();
+    let mut whole = Vec::new();
+    inflater.begin(takeover, max_ratio);
+    for (at, chunk) in chunks.iter().enumerate() {
+        let last = at + 1 == chunks.len();
+        let mut input = *chunk;
+        loop {
+            let mut room = vec![0xee; sizes.next().unwrap_or(1)];
+            let (made, ended) = inflater.piece(&mut input, last, &mut room)?;
+            whole.extend_from_slice(&room[..made]);
+            if made < room.len() || ended {
+                assert!(input.is_empty());
+                assert_eq!(ended, last);
+                break;
+            }
+        }
+    }
+    let size: usize = chunks.iter().map(|chunk| chunk.len()).sum();
+    assert_eq!(inflater.taken(), size as u64);
+    Ok(whole)
+}
+
+/// Cuts bytes at `cuts`, which are taken modulo what is left.
+fn cut<'b>(mut bytes: &'b [u8], cuts: &[usize]) -> Vec<&'b [u8]> {
+    let mut chunks = Vec::new();
+    for cut in cuts {
+        let (chunk, rest) = bytes.split_at(cut % (bytes.len() + 1));
+        chunks.push(chunk);
+        bytes = rest;
+    }
+    chunks.push(bytes);
+    chunks
+}
+
+/// Compresses a message in parts, the last one apart; returns what each came to.
+fn compress_parts(deflater: &mut Deflater, takeover: bool, parts: &[&[u8]]) -> Vec<Vec<u8>> {
+    if !takeover {
+        deflater.forget();
+    }
+    let last = parts.len() - 1;
+    let frames = parts.iter().enumerate().map(|(at, part)| {
+        let mut out = b"before".to_vec();
+        match at == last {
+            true => deflater.end(part, &mut out),
+            false => deflater.part(part, &mut out),
+        }
+        out.split_off(6)
+    });
+    frames.collect()
+}
+
 /// RFC 7692, 7.2.3.
 #[test]
 fn the_examples_of_the_rfc_are_expanded() {
@@ -225,6 +284,106 @@ fn a_message_by_itself_leaves_the_others_their_context() {
     }
 }
 
+/// RFC 7692, 7.2.3.1: "Hello" in two frames.
+#[test]
+fn a_message_may_come_in_any_pieces() {
+    let bytes = b"\xf2\x48\xcd\xc9\xc9\x07\x00";
+    for at in 0..=bytes.len() {
+        let (first, last) = bytes.split_at(at);
+        let mut inflater = Inflater::new();
+        for takeover in [false, true, true] {
+            let whole = expand_pieces(&mut inflater, &[first, last], takeover, 1000, &[1]);
+            assert_eq!(whole.unwrap(), b"Hello", "{at}");
+        }
+    }
+}
+
+#[test]
+fn what_is_too_large_goes_on_in_pieces() {
+    let payload: Vec<u8> = (0..100_000u32).map(|at| (at / 7 * at) as u8).collect();
+    let mut deflater = Deflater::new(6, 15);
+    let mut inflater = Inflater::new();
+    let mut room = Vec::new();
+    for limit in [0, 1, 4095, 4096, 50_000, 99_999] {
+        let bytes = compress(&mut deflater, true, &payload);
+        let result = inflater.message(&bytes, true, limit, usize::MAX, &mut room);
+        let size = limit as u64 + 1;
+        assert_eq!(result, Err(ProtocolError::MessageTooBig { size, limit }));
+        let mut whole = room[..=limit].to_vec();
+        let mut rest = &bytes[inflater.taken() as usize..];
+        let mut ended = false;
+        while !ended {
+            let mut piece = [0; 1000];
+            let (made, end) = inflater.piece(&mut rest, true, &mut piece).unwrap();
+            whole.extend_from_slice(&piece[..made]);
+            ended = end;
+        }
+        assert!(whole == payload, "{limit}");
+    }
+}
+
+#[test]
+fn a_bomb_in_pieces_costs_a_piece_at_a_time() {
+    let mut deflater = Deflater::new(9, 15);
+    let bomb = compress(&mut deflater, false, &vec![0; 8 << 20]);
+    let mut inflater = Inflater::new();
+    inflater.begin(true, usize::MAX);
+    let mut input = &bomb[..];
+    let mut room = [1; 1000];
+    assert_eq!(
+        inflater.piece(&mut input, true, &mut room),
+        Ok((1000, false))
+    );
+    assert!(input.len() > bomb.len() - 100 && room == [0; 1000]);
+    // The ratio is that of what has come by now.
+    let chunks: Vec<&[u8]> = bomb.chunks(100).collect();
+    let result = expand_pieces(&mut inflater, &chunks, false, 100, &[4096]);
+    assert_eq!(result, Err(ProtocolError::RatioTooHigh { limit: 100 }));
+    assert!(inflater.taken() <= 700, "{}", inflater.taken());
+    let whole = expand_pieces(&mut inflater, &chunks, false, 1100, &[4096]);
+    assert_eq!(whole.unwrap().len(), 8 << 20);
+}
+
+#[test]
+fn parts_that_were_not_sent_are_not_referred_to() {
+    let mut deflater = Deflater::new(6, 15);
+    let mut inflater = Inflater::new();
+    let text = b"a text that comes again, a text that comes again".as_slice();
+    let other = b"something else, a text that comes again, and is not sent".as_slice();
+    for _ in 0..3 {
+        let mut sent = Vec::new();
+        for lost in [false, true, true, false] {
+            if lost {
+                deflater.part(other, &mut Vec::new());
+                deflater.forget();
+            }
+            deflater.part(text, &mut sent);
+        }
+        deflater.end(b"", &mut Vec::new());
+        deflater.end(other, &mut Vec::new());
+        deflater.forget();
+        deflater.end(text, &mut sent);
+        assert_eq!(expand(&mut inflater, &sent).unwrap(), text.repeat(5));
+        let whole = compress(&mut deflater, true, text);
+        assert_eq!(expand(&mut inflater, &whole).unwrap(), text);
+    }
+}
+
+#[test]
+fn the_end_of_a_message_may_be_empty() {
+    let mut deflater = Deflater::new(6, 15);
+    let empty = compress_parts(&mut deflater, true, &[b"", b""]);
+    assert_eq!(empty, [b"".to_vec(), b"\0".to_vec()]);
+    let frames = compress_parts(&mut deflater, true, &[b"Hello", b""]);
+    // RFC 7692, 7.2.1: the tail is left out at the end of the message alone.
+    assert_eq!(frames[0], b"\xf2\x48\xcd\xc9\xc9\x07\x00\x00\x00\xff\xff");
+    assert_eq!(frames[1], b"\x00");
+    assert_eq!(
+        expand(&mut Inflater::new(), &frames.concat()).unwrap(),
+        b"Hello"
+    );
+}
+
 /// Texts with much that comes again.
 fn messages() -> impl Strategy<Value = Vec<Vec<u8>>> {
     let word = prop::sample::select(vec![
@@ -256,6 +415,76 @@ proptest! {
             let whole = inflater.message(&bytes, takeover, message.len(), usize::MAX, &mut room);
             prop_assert_eq!(whole.unwrap(), message);
         }
+    }
+
+    /// However a message is cut on either side, it is the same, and the next ones are as well.
+    #[test]
+    fn parts_make_the_same_message(
+        messages in messages(), level in 0u32..=9, bits in 9u8..=15, takeover in any::<bool>(),
+        cuts in prop::collection::vec(any::<usize>(), 0..5),
+        wire in prop::collection::vec(any::<usize>(), 0..5),
+        rooms in prop::collection::vec(1usize..3000, 1..4),
+    ) {
+        let mut deflater = Deflater::new(level, bits);
+        let (mut inflater, mut room) = (Inflater::new(), Vec::new());
+        for (at, message) in messages.iter().enumerate() {
+            let parts = cut(message, &cuts);
+            let bytes = match at % 3 {
+                0 => {
+                    let frames = compress_parts(&mut deflater, takeover, &parts);
+                    // The peer can expand each part when it has come.
+                    let mut alone = Inflater::new();
+                    alone.begin(false, usize::MAX);
+                    for (frame, part) in frames.iter().zip(&parts).take(usize::from(!takeover)) {
+                        let mut room = vec![0; part.len() + 1];
+                        let made = alone.piece(&mut &frame[..], false, &mut room).unwrap();
+                        prop_assert!(frame.is_empty() || parts.len() == 1 || made.0 == part.len());
+                    }
+                    frames.concat()
+                }
+                1 => {
+                    let mut out = Vec::new();
+                    prop_assert!(deflater.gathered(&parts, takeover, &mut out));
+                    out
+                }
+                _ => compress(&mut deflater, takeover, message),
+            };
+            if at % 2 == 0 {
+                let chunks = cut(&bytes, &wire);
+                let ratio = usize::MAX;
+                let whole = expand_pieces(&mut inflater, &chunks, takeover, ratio, &rooms);
+                prop_assert_eq!(&whole.unwrap(), message);
+            } else {
+                let whole = inflater.message(&bytes, takeover, message.len(), usize::MAX, &mut room);
+                prop_assert_eq!(whole.unwrap(), message);
+            }
+        }
+    }
+
+    #[test]
+    fn any_bytes_are_taken_in_pieces(
+        bytes in prop::collection::vec(any::<u8>(), 0..2000),
+        wire in prop::collection::vec(any::<usize>(), 0..5),
+    ) {
+        let mut inflater = Inflater::new();
+        let chunks = cut(&bytes, &wire);
+        let mut left = 1 << 20;
+        inflater.begin(true, 50);
+        'all: for (at, chunk) in chunks.iter().enumerate() {
+            let mut input = *chunk;
+            loop {
+                let mut room = [0; 100];
+                let Ok((made, ended)) = inflater.piece(&mut input, at + 1 == chunks.len(), &mut room)
+                else {
+                    break 'all;
+                };
+                left -= made;
+                if made < room.len() || ended {
+                    break;
+                }
+            }
+        }
+        prop_assert!(left >= (1 << 20) - (100 * 1024));
     }
 
     #[test]
