@@ -1,5 +1,9 @@
 //! permessage-deflate of connections: who has which compressor.
 
+mod parts;
+mod pieces;
+
+use self::pieces::Arriving;
 use super::core::Core;
 use super::peer::Peer;
 use crate::config::SlowConsumer;
@@ -13,10 +17,17 @@ use crate::protocol::{Compress, OpCode, Prepared};
 pub(crate) struct Compression {
     config: Option<DeflateConfig>,
     /// For messages that stand by themselves, by bits of window from 9 on.
-    deflaters: [Option<Box<Deflater>>; 7],
+    deflaters: Deflaters,
     inflater: Option<Box<Inflater>>,
     /// The message that is being sent.
     scratch: Vec<u8>,
+}
+
+type Deflaters = [Option<Box<Deflater>>; 7];
+
+/// Returns where the compressor for a window of `bits` is.
+fn place(deflaters: &mut Deflaters, bits: u8) -> &mut Option<Box<Deflater>> {
+    &mut deflaters[usize::from(bits.clamp(9, 15) - 9)]
 }
 
 /// What a connection has that agreed on compression.
@@ -25,12 +36,16 @@ pub(super) struct Deflate {
     /// From the first compressed message on, unless each stands by itself.
     deflater: Option<Box<Deflater>>,
     inflater: Option<Box<Inflater>>,
+    /// Compresses the message that is sent in parts, if that stands by itself.
+    apart: Option<Box<Deflater>>,
+    /// The compressed message that comes in pieces.
+    arriving: Option<Box<Arriving>>,
 }
 
 impl Deflate {
     /// Notes that the peer's window does not hold what the deflater remembers.
     fn forget(&mut self) {
-        if let Some(deflater) = &mut self.deflater {
+        for deflater in [&mut self.deflater, &mut self.apart].into_iter().flatten() {
             deflater.forget();
         }
     }
@@ -56,9 +71,8 @@ impl Compression {
     }
 
     /// Returns the compressor of messages that stand by themselves.
-    fn shared(deflaters: &mut [Option<Box<Deflater>>; 7], level: u32, bits: u8) -> &mut Deflater {
-        let bits = bits.clamp(9, 15);
-        deflaters[usize::from(bits - 9)].get_or_insert_with(|| Box::new(Deflater::new(level, bits)))
+    fn shared(deflaters: &mut Deflaters, level: u32, bits: u8) -> &mut Deflater {
+        place(deflaters, bits).get_or_insert_with(|| Box::new(Deflater::new(level, bits)))
     }
 }
 
@@ -74,6 +88,8 @@ impl Peer {
             agreed,
             deflater: None,
             inflater: None,
+            apart: None,
+            arriving: None,
         });
     }
 
@@ -108,8 +124,24 @@ impl Core {
         payload: &[u8],
         choice: Compress,
     ) -> Option<Vec<u8>> {
+        let size = payload.len();
+        self.deflate_by(slot, opcode, size, choice, |deflater, takeover, out| {
+            deflater.message(payload, takeover, out)
+        })
+    }
+
+    /// Does the same for a message of `size` bytes that `compress` knows: it is given the compressor,
+    /// whether the message may refer to those before, and where it goes.
+    fn deflate_by(
+        &mut self,
+        slot: usize,
+        opcode: OpCode,
+        size: usize,
+        choice: Compress,
+        compress: impl FnOnce(&mut Deflater, bool, &mut Vec<u8>) -> bool,
+    ) -> Option<Vec<u8>> {
         if !self.peers.get(slot).is_some_and(Peer::is_deflating)
-            || !self.should_deflate(opcode, payload.len(), choice)
+            || !self.should_deflate(opcode, size, choice)
         {
             return None;
         }
@@ -134,9 +166,9 @@ impl Core {
         };
         let mut out = std::mem::take(scratch);
         out.clear();
-        let done = deflater.message(payload, !alone, &mut out);
+        let done = compress(deflater, !alone, &mut out);
         // What refers to nothing may be left out if it gains nothing.
-        if !done || (alone && choice == Compress::Auto && out.len() >= payload.len()) {
+        if !done || (alone && choice == Compress::Auto && out.len() >= size) {
             self.compression.scratch = out;
             return None;
         }
@@ -213,6 +245,17 @@ impl Core {
         inflater
             .get_or_insert_default()
             .message(payload, !alone, limit, max_ratio, room)
+    }
+}
+
+impl Core {
+    /// Frees what a connection has for compression: it sends no message any more, nor is it told of
+    /// one.
+    pub(crate) fn drop_compression(&mut self, slot: usize) {
+        let peer = self.peers.get_mut(slot);
+        if let Some(extras) = peer.and_then(|peer| peer.extras.as_deref_mut()) {
+            extras.deflate = None;
+        }
     }
 }
 

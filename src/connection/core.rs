@@ -169,11 +169,7 @@ impl Core {
         };
         let head = FrameHead::new(opcode, deflated.len()).compressed();
         let sent = self.send_frame(slot, kind, &head, &deflated);
-        if !matches!(sent, Ok(size) if size > 0) {
-            self.forget_deflated(slot);
-        }
-        self.recycle_deflated(deflated);
-        sent
+        self.after_deflated(slot, deflated, sent)
     }
 
     /// Sends a frame to a connection that is open, or queues it.

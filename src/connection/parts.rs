@@ -7,7 +7,7 @@ use super::gather::WRITE_THROUGH;
 use super::outbox::Outbox;
 use super::peer::{Peer, Phase};
 use crate::error::SendError;
-use crate::protocol::{FrameHead, OpCode, Utf8Validator};
+use crate::protocol::{Compress, FrameHead, OpCode, Utf8Validator};
 
 /// A message that was begun and has not ended.
 #[derive(Clone, Copy)]
@@ -17,13 +17,16 @@ pub(super) struct Partial {
     text: Option<Utf8Validator>,
     /// Bytes of payload so far.
     size: usize,
+    /// Whether it is to be compressed, and whether it is: that is known with its first frame.
+    choice: Compress,
+    deflated: bool,
 }
 
 impl Partial {
     /// # Errors
     ///
     /// [`SendError::BadFrame`] unless it is text or binary.
-    fn new(opcode: OpCode) -> Result<Self, SendError> {
+    fn new(opcode: OpCode, choice: Compress) -> Result<Self, SendError> {
         let text = match opcode {
             OpCode::Text => Some(Utf8Validator::default()),
             OpCode::Binary => None,
@@ -33,6 +36,8 @@ impl Partial {
             next: opcode,
             text,
             size: 0,
+            choice,
+            deflated: false,
         })
     }
 
@@ -57,6 +62,11 @@ impl Partial {
         }
     }
 
+    /// Returns whether no frame of it was sent.
+    fn is_new(&self) -> bool {
+        self.next != OpCode::Continuation
+    }
+
     /// Returns the header of the next frame, which is not the last one.
     fn head(&mut self, len: usize) -> FrameHead {
         self.last_head(len).unfinished()
@@ -64,7 +74,39 @@ impl Partial {
 
     /// Returns the header of the last frame.
     fn last_head(&mut self, len: usize) -> FrameHead {
-        FrameHead::new(std::mem::replace(&mut self.next, OpCode::Continuation), len)
+        let opcode = std::mem::replace(&mut self.next, OpCode::Continuation);
+        let head = FrameHead::new(opcode, len);
+        // RFC 7692, 6.1: the bit is set on the first frame alone.
+        if self.deflated && opcode != OpCode::Continuation {
+            head.compressed()
+        } else {
+            head
+        }
+    }
+}
+
+/// The headers of a message's frames.
+struct Frames(Vec<FrameHead>);
+
+impl Frames {
+    /// Makes them for all frames of a message.
+    fn new(message: &mut Partial, payloads: &[&[u8]]) -> Self {
+        let mut heads: Vec<FrameHead> = Vec::with_capacity(payloads.len());
+        if let Some((last, others)) = payloads.split_last() {
+            heads.extend(others.iter().map(|payload| message.head(payload.len())));
+            heads.push(message.last_head(last.len()));
+        }
+        Self(heads)
+    }
+
+    /// Returns headers and payloads by turns.
+    fn pieces<'p>(&'p self, payloads: &[&'p [u8]]) -> Vec<&'p [u8]> {
+        let mut pieces: Vec<&[u8]> = Vec::with_capacity(2 * self.0.len());
+        for (head, payload) in self.0.iter().zip(payloads) {
+            pieces.push(head);
+            pieces.push(payload);
+        }
+        pieces
     }
 }
 
@@ -78,9 +120,14 @@ impl Core {
         }
     }
 
-    fn start_message(&mut self, slot: usize, opcode: OpCode) -> Result<(), SendError> {
+    fn start_message(
+        &mut self,
+        slot: usize,
+        opcode: OpCode,
+        choice: Compress,
+    ) -> Result<(), SendError> {
         let peer = self.open_peer(slot)?;
-        let message = Partial::new(opcode)?;
+        let message = Partial::new(opcode, choice)?;
         if peer.is_under_way() {
             return Err(SendError::MessageUnderWay);
         }
@@ -95,8 +142,7 @@ impl Core {
         if part.is_empty() {
             return Ok(0);
         }
-        let head = message.head(part.len());
-        let size = self.send_pieces(slot, &[&head, part], Kind::Part)?;
+        let size = self.send_next(slot, &mut message, part, false)?;
         if let Some(peer) = self.peers.get_mut(slot) {
             peer.set_message(Some(message));
         }
@@ -108,13 +154,108 @@ impl Core {
         let mut message = peer.message().ok_or(SendError::NoMessage)?;
         message.add(part, peer.max_send_size())?;
         message.finish()?;
-        let head = message.last_head(part.len());
-        let size = self.send_pieces(slot, &[&head, part], Kind::Part)?;
+        let size = self.send_next(slot, &mut message, part, true)?;
         self.count_all(slot, true, 0);
         if let Some(peer) = self.peers.get_mut(slot) {
             peer.set_message(None);
         }
+        self.end_deflated(slot);
         Ok(size)
+    }
+
+    /// Sends the next frame of a message.
+    fn send_next(
+        &mut self,
+        slot: usize,
+        message: &mut Partial,
+        part: &[u8],
+        last: bool,
+    ) -> Result<usize, SendError> {
+        if message.is_new() {
+            message.deflated = self.begin_deflated(slot, message.next, part.len(), message.choice);
+        }
+        if !message.deflated {
+            let head = match last {
+                true => message.last_head(part.len()),
+                false => message.head(part.len()),
+            };
+            return self.send_pieces(slot, &[&head, part], Kind::Part);
+        }
+        let deflated = self.deflate_part(slot, part, last).ok_or(SendError::Gone)?;
+        let head = match last {
+            true => message.last_head(deflated.len()),
+            false => message.head(deflated.len()),
+        };
+        let sent = self.send_pieces(slot, &[&head, &deflated], Kind::Part);
+        self.after_deflated(slot, deflated, sent)
+    }
+
+    /// Takes a compressed message or part back, and sees to it that nothing refers to it if it was
+    /// not sent.
+    pub(super) fn after_deflated(
+        &mut self,
+        slot: usize,
+        deflated: Vec<u8>,
+        sent: Result<usize, SendError>,
+    ) -> Result<usize, SendError> {
+        if !matches!(sent, Ok(size) if size > 0) {
+            self.forget_deflated(slot);
+        }
+        self.recycle_deflated(deflated);
+        sent
+    }
+
+    /// Sends a message in one frame from several places; the first of `pieces` is empty.
+    fn send_gathered(
+        &mut self,
+        slot: usize,
+        opcode: OpCode,
+        pieces: Vec<&[u8]>,
+        choice: Compress,
+    ) -> Result<usize, SendError> {
+        let head;
+        let mut pieces = pieces;
+        let mut message = self.check_parts(slot, opcode, &pieces)?;
+        let parts = pieces.get(1..).unwrap_or_default();
+        let Some(deflated) = self.deflate_gathered(slot, opcode, parts, message.size, choice)
+        else {
+            head = message.last_head(message.size);
+            pieces[0] = &head;
+            return self.send_pieces(slot, &pieces, Kind::Message);
+        };
+        message.deflated = true;
+        head = message.last_head(deflated.len());
+        let sent = self.send_pieces(slot, &[&head, &deflated], Kind::Message);
+        self.after_deflated(slot, deflated, sent)
+    }
+
+    /// Sends a message in a frame for each of `parts`, of which there is one at least.
+    fn send_frames(
+        &mut self,
+        slot: usize,
+        opcode: OpCode,
+        parts: &[&[u8]],
+        choice: Compress,
+    ) -> Result<usize, SendError> {
+        let mut message = self.check_parts(slot, opcode, parts)?;
+        let Some((deflated, ends)) = self.deflate_frames(slot, opcode, parts, message.size, choice)
+        else {
+            let frames = Frames::new(&mut message, parts);
+            return self.send_pieces(slot, &frames.pieces(parts), Kind::Message);
+        };
+        message.deflated = true;
+        let mut start = 0;
+        let payloads: Vec<&[u8]> = ends
+            .iter()
+            .map(|&end| {
+                let payload = deflated.get(start..end).unwrap_or_default();
+                start = end;
+                payload
+            })
+            .collect();
+        let frames = Frames::new(&mut message, &payloads);
+        let sent = self.send_pieces(slot, &frames.pieces(&payloads), Kind::Message);
+        self.after_deflated(slot, deflated, sent)
     }
 
     /// Checks a message whose parts are all there; returns its size.
@@ -125,7 +266,7 @@ impl Core {
         parts: &[&[u8]],
     ) -> Result<Partial, SendError> {
         let peer = self.open_peer(slot)?;
-        let message = Partial::new(opcode)?;
+        let message = Partial::new(opcode, Compress::No)?;
         if peer.is_under_way() {
             return Err(SendError::MessageUnderWay);
         }
@@ -217,7 +358,27 @@ impl Connection<'_> {
     /// [`SendError::BadFrame`] unless it is to be text or binary, [`SendError::MessageUnderWay`]
     /// if the one before has not ended, [`SendError::NotReady`] and [`SendError::Closing`].
     pub fn start_message(&mut self, opcode: OpCode) -> Result<(), SendError> {
-        self.core.start_message(self.slot, opcode)
+        self.start_message_with(opcode, Compress::Auto)
+    }
+
+    /// Begins a message as [`start_message`](Self::start_message), and says whether it is compressed,
+    /// where permessage-deflate was agreed on.
+    ///
+    /// How large it will be is not known, so with [`Compress::Auto`] its first part that is not empty
+    /// decides: the message is compressed if that part would be, as a message. Each part is
+    /// compressed so that the peer can expand it when it comes, which costs some 5 bytes each; many
+    /// short ones may be better off with [`Compress::No`]. Where the server's messages stand by
+    /// themselves, a message under way has a compressor of its own, of up to 330 KB, until its end.
+    ///
+    /// # Errors
+    ///
+    /// As [`start_message`](Self::start_message).
+    pub fn start_message_with(
+        &mut self,
+        opcode: OpCode,
+        compress: Compress,
+    ) -> Result<(), SendError> {
+        self.core.start_message(self.slot, opcode, compress)
     }
 
     /// Sends a part of the message that was begun, in a frame; returns the bytes queued, with the
@@ -252,7 +413,8 @@ impl Connection<'_> {
 
     /// Sends a message, text or binary, whose payload lies in several places, in one frame, without
     /// joining it first; returns the bytes queued, with the frame's header. What is large goes to the
-    /// kernel from where it lies.
+    /// kernel from where it lies, unless it is compressed: see
+    /// [`send_parts_with`](Self::send_parts_with).
     ///
     /// # Errors
     ///
@@ -263,13 +425,25 @@ impl Connection<'_> {
         opcode: OpCode,
         parts: &[impl AsRef<[u8]>],
     ) -> Result<usize, SendError> {
+        self.send_parts_with(opcode, parts, Compress::Auto)
+    }
+
+    /// Sends a message as [`send_parts`](Self::send_parts), and says whether it is compressed, where
+    /// permessage-deflate was agreed on.
+    ///
+    /// # Errors
+    ///
+    /// As [`send_parts`](Self::send_parts).
+    pub fn send_parts_with(
+        &mut self,
+        opcode: OpCode,
+        parts: &[impl AsRef<[u8]>],
+        compress: Compress,
+    ) -> Result<usize, SendError> {
         let mut pieces = Vec::with_capacity(parts.len() + 1);
         pieces.push(&[][..]);
         pieces.extend(parts.iter().map(AsRef::as_ref));
-        let mut message = self.core.check_parts(self.slot, opcode, &pieces)?;
-        let head = message.last_head(message.size);
-        pieces[0] = &head;
-        self.core.send_pieces(self.slot, &pieces, Kind::Message)
+        self.core.send_gathered(self.slot, opcode, pieces, compress)
     }
 
     /// Sends a message, text or binary, in one frame for each part that is not empty; in one empty
@@ -283,19 +457,27 @@ impl Connection<'_> {
         opcode: OpCode,
         parts: &[impl AsRef<[u8]>],
     ) -> Result<usize, SendError> {
+        self.send_multiframe_with(opcode, parts, Compress::Auto)
+    }
+
+    /// Sends a message as [`send_multiframe`](Self::send_multiframe), and says whether it is
+    /// compressed, where permessage-deflate was agreed on. Each part is compressed so that the peer
+    /// can expand it when its frame comes.
+    ///
+    /// # Errors
+    ///
+    /// As [`send_parts`](Self::send_parts).
+    pub fn send_multiframe_with(
+        &mut self,
+        opcode: OpCode,
+        parts: &[impl AsRef<[u8]>],
+        compress: Compress,
+    ) -> Result<usize, SendError> {
         let parts = parts.iter().map(AsRef::as_ref);
-        let parts: Vec<&[u8]> = parts.filter(|part| !part.is_empty()).collect();
-        let mut message = self.core.check_parts(self.slot, opcode, &parts)?;
-        let nothing: &[u8] = &[];
-        let (last, others) = parts.split_last().unwrap_or((&nothing, &[]));
-        let mut heads: Vec<FrameHead> =
-            others.iter().map(|part| message.head(part.len())).collect();
-        heads.push(message.last_head(last.len()));
-        let mut pieces: Vec<&[u8]> = Vec::with_capacity(2 * heads.len());
-        for (head, part) in heads.iter().zip(others.iter().chain([last])) {
-            pieces.push(head);
-            pieces.push(part);
+        let mut parts: Vec<&[u8]> = parts.filter(|part| !part.is_empty()).collect();
+        if parts.is_empty() {
+            parts.push(&[]);
         }
-        self.core.send_pieces(self.slot, &pieces, Kind::Message)
+        self.core.send_frames(self.slot, opcode, &parts, compress)
     }
 }

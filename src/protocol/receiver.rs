@@ -19,6 +19,10 @@ pub enum Message<'p> {
     /// A text or binary message as it was compressed (RFC 7692, 6.2), to be expanded and, if it is
     /// text, to be validated. Only where [`Receiver::allow_compressed`] allows it.
     Compressed(OpCode, &'p [u8]),
+    /// A part of a message as it was compressed: put together, they are what
+    /// [`Compressed`](Self::Compressed) holds of a whole one. Text is not validated. Only where both
+    /// [`Receiver::allow_compressed`] and [`Receiver::allow_pieces`] ask for it.
+    CompressedPiece(Piece<'p>),
     /// A part of a message that is too large to be handed out whole, or that comes in several
     /// frames. Only where [`Receiver::allow_pieces`] asks for it.
     Piece(Piece<'p>),
@@ -38,7 +42,8 @@ pub enum Message<'p> {
 pub struct Piece<'p> {
     /// What the message is: [`OpCode::Text`] or [`OpCode::Binary`].
     pub opcode: OpCode,
-    /// The bytes. Those of a text are valid UTF-8 when put together; a character may be cut.
+    /// The bytes. Those of a text are valid UTF-8 when put together, unless they are compressed; a
+    /// character may be cut.
     pub payload: &'p [u8],
     /// Whether the message begins here.
     pub first: bool,
@@ -80,8 +85,9 @@ impl Receiver {
     }
 
     /// Asks for messages in pieces where they come in several frames or are larger than
-    /// `max_recv_size`, which does not bound these; nor does `max_fragments`. Compressed messages
-    /// come whole nevertheless. Default `false`.
+    /// `max_recv_size`, which does not bound these; nor does `max_fragments`. A compressed message
+    /// in one frame comes whole up to what a message of `max_recv_size` may have when it is
+    /// compressed: it may expand to more. Default `false`.
     pub fn allow_pieces(&mut self, allow: bool) {
         self.bounds.pieces = allow;
     }
@@ -160,8 +166,8 @@ impl Bounds {
 
     #[cold]
     fn cuts_out(&self, header: &Header) -> bool {
-        let plain = !header.opcode.is_control() && header.rsv == 0;
-        plain && (!header.fin || header.len > self.max_recv_size as u64)
+        let max_size = self.max_size(header.rsv != 0) as u64;
+        !header.opcode.is_control() && (!header.fin || header.len > max_size)
     }
 
     /// The size of the largest message as it comes over the wire.
@@ -336,10 +342,14 @@ impl Decoder {
                     Progress::FrameEnd => {}
                     Progress::MessageEnd => return Ok(Step::Kept),
                     Progress::Piece(piece) => {
+                        let message = match partial.compressed {
+                            true => Message::CompressedPiece(piece),
+                            false => Message::Piece(piece),
+                        };
                         if piece.last {
                             self.partial = None;
                         }
-                        return Ok(Step::Whole(Message::Piece(piece)));
+                        return Ok(Step::Whole(message));
                     }
                 }
             }

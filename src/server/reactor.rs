@@ -7,6 +7,7 @@ mod adopting;
 mod alarms;
 mod commands;
 mod deadlines;
+mod expanding;
 mod http;
 mod input;
 mod link;
@@ -341,6 +342,7 @@ impl Reactor {
         if phase >= Phase::Draining {
             // What is under way is of no use any more.
             link.forget_input();
+            self.core.drop_compression(slot);
         }
         if phase == Phase::Gone {
             self.gone.push(slot);

@@ -6,11 +6,11 @@ use std::rc::Rc;
 use crate::connection::{Connection, Core, Ending, Phase};
 use crate::error::{Fault, HandlerError, HandshakeError, ProtocolError};
 use crate::event::{
-    Binary, Cause, ConnectionEvent, Disconnect, Disconnected, Error, Event, Fragment, Handlers,
-    Handshake, Origin, PeerClose, Ready, Utf8, Verdict,
+    Cause, ConnectionEvent, Disconnect, Disconnected, Error, Event, Fragment, Handlers, Handshake,
+    Origin, PeerClose, Ready, Verdict,
 };
 use crate::handshake::{Refusal, Request, Upgrade};
-use crate::protocol::{CloseCode, CloseFrame, OpCode};
+use crate::protocol::{CloseCode, CloseFrame};
 
 /// One connection, its handlers and the server's: three disjoint borrows, so that a payload may
 /// lie in the connection's receiver while a handler runs.
@@ -233,24 +233,6 @@ impl Stage<'_> {
         // Its closures may hold what the application wants freed.
         drop_caught(self.own.take());
         drop_caught(self.core.timers.remove_of(self.slot));
-    }
-
-    /// Expands a compressed message and delivers it.
-    pub(super) fn expanded(
-        &mut self,
-        opcode: OpCode,
-        payload: &[u8],
-        room: &mut Vec<u8>,
-    ) -> Result<(), ProtocolError> {
-        let message = self.core.inflate(self.slot, payload, room)?;
-        self.core.count_in(self.slot);
-        if opcode == OpCode::Text {
-            let text = simdutf8::basic::from_utf8(message).map_err(|_| ProtocolError::BadUtf8)?;
-            self.emit::<Utf8>(text);
-        } else {
-            self.emit::<Binary>(message);
-        }
-        Ok(())
     }
 
     /// Returns whether someone wants large and fragmented messages in pieces.

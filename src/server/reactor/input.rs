@@ -3,7 +3,7 @@
 use std::io;
 use std::ops::Range;
 
-use super::link::{Flags, Share};
+use super::link::{Flags, Link, Share};
 use super::usual::Usual;
 use super::{Reactor, is_stalled};
 use crate::connection::{NOBODY, Peer, Phase};
@@ -72,8 +72,13 @@ impl Reactor {
             return;
         };
         let input = bytes.get_mut(used..).unwrap_or_default();
-        let left = self.consume(slot, input, share);
-        if left > 0
+        // What came before goes first; an empty rest may wait for that.
+        let expanded = self.expand_on(slot, share);
+        let left = match expanded {
+            true => self.consume(slot, input, share),
+            false => input.len(),
+        };
+        if (left > 0 || !expanded)
             && let Some(link) = self.links.get_mut(slot)
         {
             let used = bytes.len() - left;
@@ -245,8 +250,10 @@ impl Reactor {
         }
         if received.eof {
             let is_paused = |peer: &Peer| peer.phase == Phase::Open && peer.is_paused();
-            if self.core.peers.get(slot).is_some_and(is_paused) {
-                // By the last message: the end is read once more when its turn comes.
+            let is_paused = self.core.peers.get(slot).is_some_and(is_paused);
+            if is_paused || self.links.get(slot).is_some_and(Link::has_unread) {
+                // By the last message, or it was not all delivered: the end is read once more when
+                // its turn comes.
                 self.read_end_again(slot);
                 return false;
             }
@@ -354,14 +361,15 @@ impl Reactor {
                     return stage.peer_close(frame);
                 }
                 _ if !open => {}
-                Message::Compressed(opcode, payload) => {
-                    let mut room = std::mem::take(&mut stage.core.room);
-                    let result = stage.expanded(opcode, payload, &mut room);
-                    if room.len() <= ROOM_MAX {
-                        stage.core.room = room;
-                    }
-                    if let Err(error) = result {
-                        return stage.fail(error);
+                Message::Compressed(..) | Message::CompressedPiece(_) => {
+                    match stage.expand(message, bounds.pieces, share) {
+                        Ok(true) => {}
+                        Ok(false) => {
+                            // So that it is gone on with: see `consume_unread`.
+                            decoder.recycle(&mut self.pool);
+                            return link.keep_unread(Vec::new(), 0);
+                        }
+                        Err(error) => return stage.fail(error),
                     }
                 }
                 Message::Piece(piece) => {
@@ -397,6 +405,3 @@ impl Reactor {
         }
     }
 }
-
-/// How much memory for what expands is kept from one message to the next, in bytes.
-const ROOM_MAX: usize = 1 << 20;

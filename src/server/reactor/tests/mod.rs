@@ -1,6 +1,8 @@
 //! The reactor over simulated sockets and a clock that the test turns.
 
 mod alarms;
+#[cfg(feature = "deflate")]
+mod compressed_pieces;
 mod deadlines;
 mod endings;
 mod flow;
