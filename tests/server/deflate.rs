@@ -8,16 +8,16 @@ use wsloop::protocol::deflate::{Deflater, Inflater};
 use wsloop::{Builder, Compress, DeflateConfig, Hub, OpCode, Prepared, SlowConsumer};
 
 /// A client that agreed on compression, with both directions of it.
-struct Peer {
-    client: Client,
+pub(crate) struct Peer {
+    pub(crate) client: Client,
     deflater: Deflater,
-    inflater: Inflater,
+    pub(crate) inflater: Inflater,
     /// What the server answered.
-    agreed: String,
+    pub(crate) agreed: String,
 }
 
 impl Peer {
-    fn of(server: &Running, offer: &str) -> Self {
+    pub(crate) fn of(server: &Running, offer: &str) -> Self {
         let mut client = server.client();
         let line = format!("Sec-WebSocket-Extensions: {offer}\r\n");
         let response = client.request(request_with(&line));
@@ -33,21 +33,21 @@ impl Peer {
         }
     }
 
-    fn compressed(&mut self, payload: &[u8], takeover: bool) -> Vec<u8> {
+    pub(crate) fn compressed(&mut self, payload: &[u8], takeover: bool) -> Vec<u8> {
         let mut bytes = Vec::new();
         assert!(self.deflater.message(payload, takeover, &mut bytes));
         bytes
     }
 
     /// Sends a message compressed, in one frame.
-    fn send(&mut self, first: u8, payload: &[u8], takeover: bool) {
+    pub(crate) fn send(&mut self, first: u8, payload: &[u8], takeover: bool) {
         let bytes = self.compressed(payload, takeover);
         self.client.send_frame(first | 0x40, bytes);
     }
 
     /// Reads a message; returns its first byte, its size on the wire and what it is.
     #[track_caller]
-    fn read(&mut self) -> (u8, usize, Vec<u8>) {
+    pub(crate) fn read(&mut self) -> (u8, usize, Vec<u8>) {
         let Frame { first, payload } = self.client.read_frame();
         let size = payload.len();
         if first & 0x40 == 0 {
@@ -62,12 +62,12 @@ impl Peer {
     }
 }
 
-fn deflating(config: DeflateConfig) -> Running {
+pub(crate) fn deflating(config: DeflateConfig) -> Running {
     Running::start(move |builder| echo(builder).deflate(config))
 }
 
 /// Numbers that look like chance.
-fn noise(seed: u32) -> impl Iterator<Item = u32> {
+pub(crate) fn noise(seed: u32) -> impl Iterator<Item = u32> {
     std::iter::successors(Some(seed), |last| {
         Some(last.wrapping_mul(1_664_525).wrapping_add(1_013_904_223))
     })
@@ -76,7 +76,7 @@ fn noise(seed: u32) -> impl Iterator<Item = u32> {
 }
 
 /// Text that becomes smaller, and smaller still when it comes again.
-fn text(size: usize, seed: u32) -> Vec<u8> {
+pub(crate) fn text(size: usize, seed: u32) -> Vec<u8> {
     let mut text: String = noise(seed)
         .take(size / 8 + 1)
         .map(|number| format!("caf\u{e9}: {number}, "))
@@ -89,7 +89,7 @@ fn text(size: usize, seed: u32) -> Vec<u8> {
     text
 }
 
-const OFFER: &str = "permessage-deflate; client_max_window_bits";
+pub(crate) const OFFER: &str = "permessage-deflate; client_max_window_bits";
 
 #[test]
 fn without_it_nothing_is_agreed_on() {

@@ -13,6 +13,10 @@ mod busy_poll;
 mod certificates;
 mod client_certificates;
 mod close_handshake;
+#[cfg(feature = "deflate")]
+mod compressed_parts;
+#[cfg(feature = "deflate")]
+mod compressed_pieces;
 mod connection_phases;
 mod counters;
 mod cut_at_once;
