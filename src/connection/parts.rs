@@ -341,7 +341,8 @@ impl Connection<'_> {
     ///
     /// Until it ends only control frames go between its parts: other messages, those of broadcasts
     /// too, are refused with [`SendError::MessageUnderWay`], and the connection is passed over. A
-    /// close does not wait for its end.
+    /// close does not wait for its end. Whether it is compressed is decided by its first part, see
+    /// [`start_message_with`](Self::start_message_with).
     ///
     /// ```
     /// # use wsloop::{Connection, OpCode, SendError};

@@ -33,8 +33,9 @@ impl Peer {
 impl Connection<'_> {
     /// Stops reading: no message, ping, pong or Close frame of the peer is delivered until
     /// [`resume`](Self::resume), and TCP holds the peer back. What was read before and not delivered
-    /// waits, in order, at most twice `read_buffer` bytes. `Drain`, `Error` and `Disconnect` still
-    /// come, and it can be sent to.
+    /// waits, in order, at most twice `read_buffer` bytes, and of a compressed message that is handed
+    /// out in pieces `max_recv_size` bytes that were expanded. `Drain`, `Error` and `Disconnect`
+    /// still come, and it can be sent to.
     ///
     /// Before `Ready` it takes effect then: the opening handshake goes on.
     ///

@@ -113,8 +113,12 @@ events! {
     /// With a handler for it such messages are not collected but handed out as they come, and
     /// neither `max_recv_size` nor `max_fragments` bounds them; a message in one frame of at most
     /// `max_recv_size` still comes whole, as `Utf8` or `Binary`. Pieces of text are checked
-    /// together; one may end within a character. Control frames come in between. What is
-    /// compressed is collected and comes whole.
+    /// together; one may end within a character. Control frames come in between.
+    ///
+    /// What is compressed is expanded as it comes, in pieces of at most 64 KiB, also where a frame
+    /// turns out to hold more than `max_recv_size`. No more is expanded than is handed out: pieces
+    /// count against [`turn_share`](crate::Builder::turn_share) with their bytes, and none comes
+    /// after [`pause`](Connection::pause) until the connection is resumed.
     Fragment in fragment: (Connection, Piece<'p>) -> ();
     /// The request is a good one and its origin allowed: the place to look at it, to add headers
     /// and cookies, to pick a subprotocol, or to refuse with any HTTP answer. A refusal without

@@ -288,7 +288,8 @@ impl Builder {
 
     /// Sets how much is read from one connection before the others have their turn: bytes and
     /// messages. Default 1 MiB and 1,024. What was read beyond it is kept for the connection's next
-    /// turn: at most twice `read_buffer` bytes, for as long as a client floods.
+    /// turn: at most twice `read_buffer` bytes, for as long as a client floods. Pieces of compressed
+    /// messages ([`Fragment`](crate::event::Fragment)) count with what they expand to.
     pub fn turn_share(mut self, bytes: usize, messages: usize) -> Self {
         self.config.turn_bytes = bytes;
         self.config.turn_messages = messages;

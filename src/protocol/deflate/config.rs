@@ -11,7 +11,9 @@ use crate::error::HandshakeError;
 /// The default is one compressor that all connections share: no connection has memory of its own
 /// for it, and every message is compressed by itself. With [`dedicated`](Self::dedicated)
 /// compressors a connection keeps what it has sent, so that messages like the ones before become
-/// smaller still, for about 260 KB of memory each and two to three times the work.
+/// smaller still, for about 260 KB of memory each and two to three times the work. A message that is
+/// sent in parts, over several events, has a compressor of its own until its end where the others
+/// share theirs.
 ///
 /// What a client sends may refer to its messages before unless
 /// [`client_no_context_takeover`](Self::client_no_context_takeover) is set or the client offers it;
@@ -108,8 +110,9 @@ impl DeflateConfig {
     }
 
     /// Sets how many times its compressed size a message may have; one that expands to more is
-    /// failed with 1009 while it is expanded. What fits into 64 KiB is always taken. Default
-    /// `usize::MAX`: `max_recv_size` alone decides.
+    /// failed with 1009 while it is expanded. What fits into 64 KiB is always taken. A message that
+    /// is handed out in pieces is held to it by what has come by then. Default `usize::MAX`:
+    /// `max_recv_size` alone decides.
     pub const fn max_ratio(mut self, ratio: usize) -> Self {
         self.max_ratio = ratio;
         self

@@ -4,7 +4,8 @@
 //! messages, an [`Inflater`] expands them; neither knows frames: a compressed message is sent with
 //! RSV1 set on its first frame, and a [`Receiver`](super::Receiver) that
 //! [allows it](super::Receiver::allow_compressed) hands compressed messages out as
-//! [`Message::Compressed`](super::Message::Compressed).
+//! [`Message::Compressed`](super::Message::Compressed), or in pieces. [`Deflater::part`] and
+//! [`Inflater::piece`] serve messages in parts.
 //!
 //! ```
 //! use wsloop::protocol::deflate::{DeflateConfig, Deflater, Inflater};
