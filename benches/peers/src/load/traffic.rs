@@ -35,7 +35,7 @@ impl Traffic {
         let variants = match options.deflate {
             // More than any window holds, or a compressor that keeps its context would refer to the
             // whole message from the round before.
-            Some(_) => (8 * WINDOW / options.size.max(1024)).max(4),
+            Some(_) => (8 * WINDOW / options.size.max(1024)).max(4) as u64,
             None if options.size > 256 << 10 => 4,
             None => 16,
         };
