@@ -1,6 +1,7 @@
 //! Messages that are framed once for many receivers.
 
 use std::fmt;
+use std::iter::repeat_n;
 use std::sync::Arc;
 #[cfg(feature = "deflate")]
 use std::sync::OnceLock;
@@ -70,7 +71,7 @@ impl Prepared {
     fn new(opcode: OpCode, payload: &[u8]) -> Self {
         let head = FrameHead::new(opcode, payload.len());
         Self {
-            frame: [&head, payload].concat().into(),
+            frame: framed(&head, payload),
             size: payload.len(),
             opcode,
             compress: Compress::Auto,
@@ -78,6 +79,15 @@ impl Prepared {
             deflated: OnceLock::new(),
         }
     }
+}
+
+/// Puts a frame together, in the one allocation that it stays in.
+fn framed(head: &[u8], payload: &[u8]) -> Arc<[u8]> {
+    let mut frame: Arc<[u8]> = repeat_n(0, head.len() + payload.len()).collect();
+    let (front, rest) = Arc::make_mut(&mut frame).split_at_mut(head.len());
+    front.copy_from_slice(head);
+    rest.copy_from_slice(payload);
+    frame
 }
 
 #[cfg(feature = "deflate")]
@@ -104,7 +114,7 @@ impl Prepared {
             match deflate(payload.unwrap_or_default()) {
                 Some(bytes) if bytes.len() < self.size => {
                     let head = FrameHead::new(self.opcode, bytes.len()).compressed();
-                    [&head, &bytes[..]].concat().into()
+                    framed(&head, &bytes)
                 }
                 _ => self.frame.clone(),
             }
