@@ -43,6 +43,13 @@ pub struct Stats {
 }
 
 impl Stats {
+    /// Counts what is sent.
+    #[inline(always)]
+    pub(crate) fn count_out(&mut self, is_message: bool, size: usize) {
+        self.messages_out += u64::from(is_message);
+        self.bytes_out += size as u64;
+    }
+
     /// Returns what was counted since `earlier`, which was read from the same server before.
     ///
     /// ```

@@ -135,9 +135,11 @@ impl Core {
             && let Some(peer) = self.peers.get(slot)
             && peer.is_quiet()
             && payload.len() <= peer.usual_send_size()
-            && let Some(size) = self.out.push_frame(opcode, payload)
+            && let Some((size, room)) = self.out.make_room(opcode, payload.len())
         {
-            self.count_out(!opcode.is_control(), size);
+            // The copy comes last: nothing has to be kept across it.
+            self.stats.count_out(!opcode.is_control(), size);
+            room.copy_from_slice(payload);
             return Ok(size);
         }
         self.send_any(slot, opcode, payload, Compress::Auto)
@@ -229,7 +231,7 @@ impl Core {
             if !peer.dirty {
                 self.mark(slot);
             }
-            self.count_out(true, size);
+            self.stats.count_out(true, size);
             return Ok(size);
         }
         if !self.reply(slot, &[], frame) {
@@ -343,17 +345,10 @@ impl Core {
 
     /// Counts what is sent out of the usual way, for the connection as well.
     pub(super) fn count_all(&mut self, slot: usize, is_message: bool, size: usize) {
-        self.count_out(is_message, size);
+        self.stats.count_out(is_message, size);
         if let Some(peer) = self.peers.get_mut(slot) {
             peer.count_out(is_message, size);
         }
-    }
-
-    /// Counts what is sent.
-    #[inline(always)]
-    fn count_out(&mut self, is_message: bool, size: usize) {
-        self.stats.messages_out += u64::from(is_message);
-        self.stats.bytes_out += size as u64;
     }
 
     /// Queues bytes behind everything that was sent to the connection, whatever is queued.

@@ -38,33 +38,37 @@ impl Gather {
         &self.bytes[..self.len]
     }
 
-    /// Appends a message that is not large, or a control frame, unless it would be full then or
-    /// the control frame is too long; returns the frame's size.
+    /// Appends the header of a message that is not large, or of a control frame, and room for its
+    /// payload, unless it would be full then or the control frame is too long; returns the frame's
+    /// size and the room, which the caller fills.
     #[inline(always)]
-    pub(super) fn push_frame(&mut self, opcode: OpCode, payload: &[u8]) -> Option<usize> {
+    pub(super) fn make_room(&mut self, opcode: OpCode, len: usize) -> Option<(usize, &mut [u8])> {
         let first = FrameHead::first(opcode);
-        if payload.len() <= 125 {
-            self.push_parts([first, payload.len() as u8], payload)
-        } else if payload.len() < WRITE_THROUGH && !opcode.is_control() {
-            let [high, low] = (payload.len() as u16).to_be_bytes();
-            self.push_parts([first, 126, high, low], payload)
+        if len <= 125 {
+            self.push_head([first, len as u8], len)
+        } else if len < WRITE_THROUGH && !opcode.is_control() {
+            let [high, low] = (len as u16).to_be_bytes();
+            self.push_head([first, 126, high, low], len)
         } else {
             None
         }
     }
 
     #[inline(always)]
-    fn push_parts<const N: usize>(&mut self, head: [u8; N], payload: &[u8]) -> Option<usize> {
-        let size = N + payload.len();
+    fn push_head<const N: usize>(
+        &mut self,
+        head: [u8; N],
+        len: usize,
+    ) -> Option<(usize, &mut [u8])> {
+        let size = N + len;
         let end = self.len + size;
         if end >= self.limit {
             return None;
         }
-        let (front, rest) = self.bytes.get_mut(self.len..end)?.split_first_chunk_mut()?;
+        let (front, room) = self.bytes.get_mut(self.len..end)?.split_first_chunk_mut()?;
         *front = head;
-        rest.copy_from_slice(payload);
         self.len = end;
-        Some(size)
+        Some((size, room))
     }
 
     pub(super) fn push(&mut self, bytes: &[u8]) {
@@ -103,21 +107,30 @@ const MAX: usize = 64 << 10;
 mod tests {
     use super::*;
 
+    fn push_frame(gather: &mut Gather, opcode: OpCode, payload: &[u8]) -> Option<usize> {
+        let (size, room) = gather.make_room(opcode, payload.len())?;
+        room.copy_from_slice(payload);
+        Some(size)
+    }
+
     #[test]
     fn what_was_pushed_is_there_in_order() {
         let mut gather = Gather::new(usize::MAX);
-        assert_eq!(gather.push_frame(OpCode::Text, b"hi"), Some(4));
+        assert_eq!(push_frame(&mut gather, OpCode::Text, b"hi"), Some(4));
         gather.push(b"--");
-        assert_eq!(gather.push_frame(OpCode::Binary, b""), Some(2));
+        assert_eq!(push_frame(&mut gather, OpCode::Binary, b""), Some(2));
         assert_eq!(gather.as_slice(), b"\x81\x02hi--\x82\x00");
-        assert_eq!(gather.push_frame(OpCode::Text, &[b'x'; 126]), Some(130));
+        assert_eq!(
+            push_frame(&mut gather, OpCode::Text, &[b'x'; 126]),
+            Some(130)
+        );
         assert_eq!(gather.as_slice()[8..13], *b"\x81\x7e\x00\x7ex");
         assert_eq!(
-            gather.push_frame(OpCode::Text, &[b'x'; WRITE_THROUGH]),
+            push_frame(&mut gather, OpCode::Text, &[b'x'; WRITE_THROUGH]),
             None
         );
         gather.clear();
-        assert_eq!(gather.push_frame(OpCode::Ping, &[0; 126]), None);
+        assert_eq!(push_frame(&mut gather, OpCode::Ping, &[0; 126]), None);
         gather.push(b"12345678");
         gather.push(&[7; 3 * MAX]);
         assert!(gather.is_full() && gather.as_slice().len() == 8 + 3 * MAX);
@@ -128,14 +141,14 @@ mod tests {
     #[test]
     fn short_frames_stay_below_the_limit() {
         let mut gather = Gather::new(10);
-        assert_eq!(gather.push_frame(OpCode::Ping, b"12345"), Some(7));
+        assert_eq!(push_frame(&mut gather, OpCode::Ping, b"12345"), Some(7));
         assert_eq!(
-            gather.push_frame(OpCode::Ping, b"6"),
+            push_frame(&mut gather, OpCode::Ping, b"6"),
             None,
             "it would be full"
         );
         assert!(!gather.is_full());
-        assert_eq!(gather.push_frame(OpCode::Ping, b""), Some(2));
+        assert_eq!(push_frame(&mut gather, OpCode::Ping, b""), Some(2));
         gather.push(b"x");
         assert!(gather.is_full());
     }
