@@ -4,6 +4,7 @@ mod partial;
 
 use self::partial::{Partial, Progress, message, split};
 use super::assembly::Assembly;
+use super::short::take_whole;
 use super::{CloseFrame, Header, OpCode, Pool, mask};
 use crate::config::Limits;
 use crate::error::ProtocolError;
@@ -258,6 +259,34 @@ impl Decoder {
             *input = &mut [];
             return Ok(None);
         }
+        self.forget_delivered();
+        if self.partial.is_none() {
+            if input.is_empty() {
+                return Ok(None);
+            }
+            // A message without fragments is refused only where none is allowed at all.
+            if bounds.max_fragments > 0
+                && let Some((opcode, payload)) = take_whole(input, bounds.max_recv_size)
+            {
+                self.large = 0;
+                let message = message(opcode, payload);
+                if message.is_err() {
+                    self.done = true;
+                    *input = &mut [];
+                }
+                return message.map(Some);
+            }
+        }
+        self.next_any(input, bounds)
+    }
+
+    /// Returns the next message, whatever is under way and whatever comes.
+    #[inline(never)]
+    fn next_any<'a, 'b: 'a>(
+        &'a mut self,
+        input: &mut &'b mut [u8],
+        bounds: Bounds,
+    ) -> Result<Option<Message<'a>>, ProtocolError> {
         let result = match self.step(input, bounds) {
             Ok(Step::Starved) => return Ok(None),
             Ok(Step::Whole(message)) => Ok(message),
@@ -332,7 +361,6 @@ impl Decoder {
         input: &mut &'b mut [u8],
         bounds: Bounds,
     ) -> Result<Step<'b>, ProtocolError> {
-        self.forget_delivered();
         loop {
             if let Some(partial) = self.partial.as_deref_mut()
                 && partial.frame.is_some()

@@ -4,7 +4,7 @@
 //! left where it is, for the [`Decoder`](super::receiver::Decoder), which knows everything and
 //! finds the same messages in the same bytes.
 
-use super::mask;
+use super::{OpCode, mask};
 
 /// A short message, unmasked.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -203,6 +203,41 @@ pub(crate) fn take_medium(input: &mut [u8], max_recv_size: usize) -> Option<Opti
     })
 }
 
+/// Takes the message that `input` begins with, if it is a whole, unfragmented text or binary
+/// message of no more than `max_recv_size` bytes; unmasks it in place. Text is not validated.
+///
+/// A message of a byte or two at the very end of `input` is not taken.
+#[inline(always)]
+pub(super) fn take_whole<'b>(
+    input: &mut &'b mut [u8],
+    max_recv_size: usize,
+) -> Option<(OpCode, &'b mut [u8])> {
+    let [first, second, l0, l1, ..] = *input.first_chunk::<MEDIUM_HEAD>()?;
+    let opcode = match first {
+        0x81 => OpCode::Text,
+        0x82 => OpCode::Binary,
+        _ => return None,
+    };
+    let (head, len, least) = match second {
+        0x80..=0xfd => (HEAD, usize::from(second & 0x7f), 0),
+        0xfe => (MEDIUM_HEAD, usize::from(u16::from_be_bytes([l0, l1])), 126),
+        0xff => {
+            let len = u64::from_be_bytes(*input[2..].first_chunk()?);
+            (LARGE_HEAD, usize::try_from(len).ok()?, 1 << 16)
+        }
+        _ => return None,
+    };
+    let most = input.len().checked_sub(head)?.min(max_recv_size);
+    if len < least || len > most {
+        return None;
+    }
+    let (frame, rest) = std::mem::take(input).split_at_mut(head + len);
+    *input = rest;
+    let (head, payload) = frame.split_at_mut(head);
+    mask::apply(payload, *head.last_chunk()?, 0);
+    Some((opcode, payload))
+}
+
 /// Unmasks a block.
 #[inline(always)]
 fn xor(block: &[u8; BLOCK], key: u32) -> [u8; BLOCK] {
@@ -218,6 +253,9 @@ pub(crate) const HEAD: usize = 6;
 
 /// The header of a masked frame of 126 to 65,535 bytes, in bytes.
 pub(crate) const MEDIUM_HEAD: usize = 8;
+
+/// The header of a masked frame of more bytes than that, in bytes.
+const LARGE_HEAD: usize = 14;
 
 /// The second byte's sign for a length of two bytes, as `TEXT` has it.
 const MEDIUM: u16 = 126 << 8;
@@ -250,7 +288,7 @@ static KEEP: [u128; BLOCK] = {
 mod tests {
     use super::*;
     use crate::config::Limits;
-    use crate::protocol::{Header, Message, OpCode, Receiver, mask};
+    use crate::protocol::{Header, Message, Receiver};
     use proptest::prelude::*;
 
     /// A client's frame, with more bytes behind it.
@@ -303,6 +341,46 @@ mod tests {
         assert_eq!(taken(&reserved, 60, 99), None);
         let long = frame(true, OpCode::Binary, &[7; 126], &[0; 180]);
         assert_eq!(taken(&long, long.len(), 999), None);
+    }
+
+    #[test]
+    fn whole_messages_of_any_size_are_taken() {
+        for opcode in [OpCode::Text, OpCode::Binary] {
+            for len in [2, 125, 126, 65_535, 65_536, 70_000] {
+                let payload = vec![b'x'; len];
+                let mut bytes = frame(true, opcode, &payload, b"behind");
+                let end = bytes.len() - 6;
+                assert_eq!(take_whole(&mut &mut bytes[..end - 1], len), None, "cut");
+                assert_eq!(
+                    take_whole(&mut &mut bytes[..], len - 1),
+                    None,
+                    "above the limit"
+                );
+                let mut input = &mut bytes[..];
+                let taken = take_whole(&mut input, len);
+                assert!(taken == Some((opcode, &mut payload.clone()[..])), "{len}");
+                assert_eq!(input, b"behind");
+            }
+        }
+        let others: [&[u8]; 9] = [
+            b"",
+            b"\x81\x02keyhi",
+            b"\x81\x82key",
+            b"\x01\x82keys__",
+            b"\x80\x82keys__",
+            b"\x89\x82keys__",
+            b"\xc1\x82keys__",
+            b"\x81\xfe\x00\x02keys__",
+            b"\x81\xff\x00\x00\x00\x00\x00\x00\x00\x02keys__",
+        ];
+        for other in others {
+            let mut bytes = other.to_vec();
+            let mut input = &mut bytes[..];
+            assert_eq!(take_whole(&mut input, 99), None, "{other:x?}");
+            assert_eq!(input, other, "nothing is taken");
+        }
+        let mut endless = *b"\x82\xff\xff\xff\xff\xff\xff\xff\xff\xffkeys__";
+        assert_eq!(take_whole(&mut &mut endless[..], usize::MAX), None);
     }
 
     #[test]
