@@ -201,6 +201,12 @@ impl Peer {
         self.passing_mut().registered.get_or_insert_default()
     }
 
+    /// Returns whether handlers were set since the last event.
+    pub(crate) fn has_registered(&self) -> bool {
+        let passing = self.passing.as_deref();
+        passing.is_some_and(|passing| passing.registered.is_some())
+    }
+
     /// Takes the handlers that were set since the last event.
     pub(crate) fn take_registered(&mut self) -> Option<Box<Handlers>> {
         let registered = self.passing.as_deref_mut()?.registered.take()?;

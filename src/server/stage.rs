@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
-use crate::connection::{Connection, Core, Ending, Phase};
+use crate::connection::{Connection, Core, Ending, Peer, Phase};
 use crate::error::{Fault, HandlerError, HandshakeError, ProtocolError};
 use crate::event::{
     Cause, ConnectionEvent, Disconnect, Disconnected, Error, Event, Fragment, Handlers, Handshake,
@@ -72,7 +72,17 @@ impl Stage<'_> {
     }
 
     /// Moves the handlers that were set since the last event into place.
+    #[inline]
     fn adopt_registered(&mut self) -> Result<(), HandlerError> {
+        let peer = self.core.peers.get(self.slot);
+        if !peer.is_some_and(Peer::has_registered) {
+            return Ok(());
+        }
+        self.adopt_newer()
+    }
+
+    #[cold]
+    fn adopt_newer(&mut self) -> Result<(), HandlerError> {
         let peer = self.core.peers.get_mut(self.slot);
         let Some(newer) = peer.and_then(|peer| peer.take_registered()) else {
             return Ok(());
