@@ -48,7 +48,8 @@ use crate::stats::Stats;
 /// has a loop of its own calls [`turn`](Self::turn) again and again. Dropping the server cuts its
 /// connections; each that had a `Connect` gets its `Disconnect`.
 pub struct Server {
-    reactor: Reactor,
+    /// In a box, for it is large, and a server is moved to where it runs.
+    reactor: Box<Reactor>,
     poll: Poll,
     events: Events,
     waiting: Waiting,
@@ -110,7 +111,7 @@ impl Server {
                 .map_err(BuildError::Watch)?;
         }
         let mut server = Self {
-            reactor: Reactor::new(core, handlers, epoch),
+            reactor: Box::new(Reactor::new(core, handlers, epoch)),
             poll,
             events: Events::with_capacity(EVENTS),
             waiting,
@@ -215,7 +216,7 @@ impl Server {
         if !period.is_zero() {
             self.next_tick = now.checked_add(period);
         }
-        let Reactor { core, handlers, .. } = &mut self.reactor;
+        let Reactor { core, handlers, .. } = &mut *self.reactor;
         emit_hub::<Start>(core, handlers, ());
         self.reactor.end_turn();
     }

@@ -122,7 +122,7 @@ impl Server {
         self.next_tick = due
             .checked_add(passed)
             .and_then(|due| due.checked_add(period));
-        let Reactor { core, handlers, .. } = &mut self.reactor;
+        let Reactor { core, handlers, .. } = &mut *self.reactor;
         core.stats.missed_ticks += missed;
         emit_hub::<Tick>(core, handlers, Ticks { now, missed });
     }
@@ -174,7 +174,7 @@ impl Server {
         if self.state != State::Running {
             return;
         }
-        let Reactor { core, handlers, .. } = &mut self.reactor;
+        let Reactor { core, handlers, .. } = &mut *self.reactor;
         emit_hub::<Shutdown>(core, handlers, ());
         self.listeners.clear();
         self.closed.clear();

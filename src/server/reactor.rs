@@ -377,7 +377,14 @@ impl Reactor {
 
     /// Settles the connections that were marked, and removes those that are gone. What comes of more
     /// and more of it waits for the next turn.
+    #[inline(always)]
     pub(super) fn end_turn(&mut self) {
+        if !self.core.dirty.is_empty() || !self.gone.is_empty() {
+            self.settle_marked();
+        }
+    }
+
+    fn settle_marked(&mut self) {
         for _ in 0..PASSES {
             if self.core.dirty.is_empty() {
                 break;

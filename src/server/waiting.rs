@@ -38,6 +38,10 @@ impl Waiting {
         mut now: Instant,
         timeout: Option<Duration>,
     ) -> io::Result<u64> {
+        if self.busy.is_zero() {
+            queue.poll(timeout)?;
+            return Ok(1);
+        }
         if std::mem::take(&mut self.came) {
             self.since = Some(now);
         }
