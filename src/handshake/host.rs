@@ -4,19 +4,35 @@ use http::uri::Authority;
 
 /// Returns whether `value` is `uri-host [ ":" port ]`.
 pub(super) fn is_host(value: &[u8]) -> bool {
-    // `Authority` knows the characters, but allows user information, brackets anywhere, any port
-    // and a host that is empty; a check of names could be led astray by each.
+    if value.starts_with(b"[") {
+        return is_literal(value);
+    }
+    let mut parts = value.splitn(2, |byte| *byte == b':');
+    let (name, port) = (parts.next(), parts.next());
+    let is_name = |name: &[u8]| !name.is_empty() && name.iter().all(is_of_name);
+    name.is_some_and(is_name) && port.is_none_or(is_port)
+}
+
+/// Returns whether a byte may stand in a name: `unreserved` or `sub-delims` of RFC 3986, 2. What it
+/// allows to be percent-encoded is in no host's name.
+fn is_of_name(byte: &u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(byte)
+}
+
+/// Returns whether `value` is an address in brackets, with a port or without.
+fn is_literal(value: &[u8]) -> bool {
+    // `Authority` knows the brackets, but allows anything in them and any port; a check of names
+    // could be led astray by each.
     let Ok(authority) = Authority::try_from(value) else {
         return false;
     };
-    let text = authority.as_str();
-    if let Some(bracketed) = text.strip_prefix('[') {
-        return bracketed.split_once(']').is_some_and(|(address, port)| {
-            is_address(address) && (port.is_empty() || port.strip_prefix(':').is_some_and(is_port))
-        });
-    }
-    let (name, port) = text.split_once(':').unwrap_or((text, ""));
-    !name.is_empty() && !name.contains(['@', '[', ']']) && is_port(port)
+    let inside = authority.as_str().strip_prefix('[');
+    let parts = inside.and_then(|inside| inside.split_once(']'));
+    parts.is_some_and(|(address, rest)| {
+        let port = rest.strip_prefix(':');
+        is_address(address)
+            && (rest.is_empty() || port.is_some_and(|port| is_port(port.as_bytes())))
+    })
 }
 
 /// Returns whether `text` is of the characters that IPv6 addresses are written in.
@@ -26,9 +42,12 @@ fn is_address(text: &str) -> bool {
 }
 
 /// Returns whether `text` is a port, which RFC 3986, 3.2.3 allows to be empty.
-fn is_port(text: &str) -> bool {
-    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
-    digits && (text.is_empty() || text.parse::<u16>().is_ok())
+fn is_port(text: &[u8]) -> bool {
+    let number = text.iter().try_fold(0_u16, |number, byte| {
+        let digit = byte.is_ascii_digit().then(|| byte - b'0')?;
+        number.checked_mul(10)?.checked_add(digit.into())
+    });
+    number.is_some()
 }
 
 #[cfg(test)]
