@@ -1,0 +1,219 @@
+#!/usr/bin/env python3
+"""Writes the seeds of all targets to corpus/TARGET/seed-*: the inputs to begin with.
+
+What their bytes mean is said at each target's `run`.
+"""
+
+import pathlib
+import struct
+import zlib
+
+HERE = pathlib.Path(__file__).parent
+UPGRADE = (
+    "Host: server.example.com\r\nUpgrade: websocket\r\nConnection: keep-alive, Upgrade\r\n"
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
+)
+
+
+def short(number):
+    return struct.pack("<H", number)
+
+
+def text(value):
+    return bytes([len(value)]) + value.encode()
+
+
+def frame(first, payload=b"", key=b"\x37\xfa\x21\x3d"):
+    size = len(payload)
+    if size < 126:
+        head = bytes([first, 0x80 | size])
+    elif size < 1 << 16:
+        head = bytes([first, 0xFE]) + struct.pack(">H", size)
+    else:
+        head = bytes([first, 0xFF]) + struct.pack(">Q", size)
+    return head + key + bytes(byte ^ key[at % 4] for at, byte in enumerate(payload))
+
+
+def chosen(first, form, size, rest=b""):
+    return bytes([first, form]) + short(size) + rest
+
+
+def deflated(payload, bits=15, level=6):
+    stream = zlib.compressobj(level, zlib.DEFLATED, -bits)
+    return (stream.compress(payload) + stream.flush(zlib.Z_SYNC_FLUSH))[:-4]
+
+
+EURO = "x\u00e9\u20ac\U0001f980".encode()
+
+STREAMS = {
+    "hello": frame(0x81, b"Hello"),
+    "kinds": frame(0x82, b"\0\xff") + frame(0x89, b"ping") + frame(0x8A) + frame(0x81),
+    "fragments": frame(0x01, EURO[:2]) + frame(0x89, b"?") + frame(0x00, EURO[2:5]) + frame(0x80, EURO[5:]),
+    "medium": frame(0x81, b"m" * 126) + frame(0x82, b"n" * 300, b"\0" * 4),
+    "close": frame(0x88, b"\x03\xe8bye") + frame(0x81, b"late"),
+    "close-empty": frame(0x88),
+    "close-bad": frame(0x88, b"\x03\xed"),
+    "close-utf8": frame(0x88, b"\x03\xe8\xff"),
+    "utf8-bad": frame(0x81, b"ab\xed\xa0\x80cd"),
+    "utf8-cut": frame(0x01, EURO[:2]) + frame(0x80, b"z"),
+    "not-minimal": b"\x82\xfe\x00\x05\0\0\0\0hello",
+    "top-bit": b"\x82\xff\x80\0\0\0\0\0\0\0\0\0\0\0",
+    "unmasked": b"\x81\x05hello",
+    "reserved": frame(0xC1, deflated(b"hello hello hello")) + frame(0x83),
+    "compressed": frame(0x41, b"\xf2\x48") + frame(0x80, b"\xcd\xc9\xc9\x07\x00"),
+    "unexpected": frame(0x80, b"x"),
+    "interleaved": frame(0x01, b"x") + frame(0x81, b"y"),
+}
+CHOSEN = {
+    "large": chosen(0x82, 0x0B, 0x1000, b"\x07") + chosen(0x81, 0x07, 0x4000),
+    "large-fragments": chosen(0x01, 0x07, 0x2000) + chosen(0x89, 0, 2, b"hi") + chosen(0x80, 0x17, 0x2000),
+    "small": chosen(0x81, 0, 5, b"hello") + chosen(0x82, 0x16, 0x300) + chosen(0x88, 0, 0),
+    "long-form": chosen(0x8A, 0xC0, 0) + chosen(0x81, 0xC0, 0),
+}
+
+
+def streams(*settings):
+    for name, stream in STREAMS.items():
+        for setting in settings:
+            yield f"{name}-{setting:02x}", bytes([setting]) + short(7) + stream
+    for name, stream in CHOSEN.items():
+        for setting in settings:
+            yield f"{name}-{setting:02x}", bytes([0x80 | setting]) + short(9) + stream
+
+
+def handshake():
+    for name, lines in {
+        "plain": "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+        "chat": f"GET /chat?a=b HTTP/1.1\r\n{UPGRADE}Sec-WebSocket-Protocol: chat, b\r\n\r\n",
+        "absolute": f"GET ws://server.example.com/ HTTP/1.1\r\n{UPGRADE}Origin: null\r\nCookie: a=b\r\n\r\n",
+        "behind": f"GET / HTTP/1.1\r\n{UPGRADE}\r\nGET / HTTP/1.1\r\n{UPGRADE}\r\n",
+        "body": f"GET / HTTP/1.1\r\n{UPGRADE}Content-Length: 1\r\n\r\n",
+        "folded": "GET / HTTP/1.1\r\nHost: a\r\n b\r\n\r\n",
+        "bare-lf": "GET / HTTP/1.1\nHost: a\n\n",
+        "old": f"GET / HTTP/1.0\r\n{UPGRADE}\r\n",
+        "post": f"POST / HTTP/1.1\r\n{UPGRADE}\r\n",
+        "two-hosts": f"GET / HTTP/1.1\r\nHost: a\r\n{UPGRADE}\r\n",
+        "fragment": f"GET /#a HTTP/1.1\r\n{UPGRADE}\r\n",
+    }.items():
+        yield name, b"\0" + short(5) + text("X-Name") + text("value") + lines.encode()
+        yield f"{name}-small", b"\5" + short(5) + text("chat") + text("a\r\nb: c") + lines.encode()
+    for seed in range(4):
+        yield f"good-{seed}", b"\x80" + short(seed) + text("Allow") + text("b") + b"0123456789abcdef"
+
+
+def http():
+    for name, request in {
+        "get": "GET /a HTTP/1.1\r\nHost: a\r\n\r\n" * 2,
+        "head": "HEAD / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+        "old": "\r\nGET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
+        "length": "PUT /a HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhelloGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+        "continue": "PUT /a HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\nhello",
+        "chunks": "PUT /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n1;a=b\r\n!\r\n0\r\nT: v\r\n\r\nGET /",
+        "both": "PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n0\r\n\r\n",
+        "twice": "PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\nabc",
+        "identity": "PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: identity\r\n\r\n",
+        "chunks-bad": "PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0x1\r\na\r\n",
+        "star": "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n",
+        "upgrade": f"GET / HTTP/1.1\r\n{UPGRADE}\r\n\x81\x80abcd",
+    }.items():
+        for setting, status in ((0, 200), (4, 405), (0x10, 304)):
+            yield f"{name}-{setting:02x}", bytes([setting]) + short(3) + short(status) + text("A") + text("b") + request.encode()
+
+
+def extensions():
+    for name, header in {
+        "chrome": "permessage-deflate; client_max_window_bits",
+        "all": "permessage-deflate;server_no_context_takeover;client_no_context_takeover;server_max_window_bits=10;client_max_window_bits=11",
+        "quoted": 'permessage-deflate; server_max_window_bits="1\\2" , permessage-deflate',
+        "passed-over": "x-webkit-deflate-frame, permessage-deflate; server_max_window_bits=8,,permessage-deflate; a=b\npermessage-deflate",
+        "malformed": "permessage-deflate; =1",
+        "empty": ", ,",
+    }.items():
+        for setting in (b"\0\6\6", b"\1\2\3", b"\2\6\1"):
+            yield f"{name}-{setting[0]}", setting + header.encode()
+
+
+def deflate():
+    again = b"the same again and again, " * 9
+    for name, message in {
+        "empty": b"\0",
+        "fixed": deflated(b"hello"),
+        "dynamic": deflated(bytes(at * at >> 3 & 255 for at in range(900)) + again),
+        "stored": deflated(b"stored", level=0),
+        "final": bytes.fromhex("f348cdc9c90700") + b"\0",
+        "bomb": deflated(b"\0" * 300_000),
+        "far": deflated(again, bits=9)[:20],
+    }.items():
+        yield f"inflate-{name}", b"\1\xff" + message
+        yield f"inflate-{name}-limits", b"\x28\xff" + message
+    twice = deflated(again)
+    yield "inflate-twice", b"\1" + bytes([len(twice)]) + twice + bytes([len(twice)]) + twice
+    messages = (
+        bytes([0o01]) + text("hello") + bytes([0o51]) + text("word ") + b"\x50"
+        + bytes([0o42]) + short(0x900) + short(5) + b"\x0f" + bytes([0o31]) + short(0xF000) + short(300)
+        + bytes([0o61]) + bytes([0o04]) + text("alone alone alone")
+    )
+    for level in (0, 1, 3, 6, 9):
+        for bits in (0, 3, 6):
+            yield f"deflate-{level}-{bits + 9}", bytes([0x80 | level, bits]) + messages
+    yield "deflate-32k", b"\x81\x06" + bytes([0o70, 130]) + b"sixteen letters." + bytes([0o20]) + short(0xFFFF) + b"a"
+
+
+def server():
+    def client(number, does, how=0, rest=b""):
+        return bytes([does | number << 4, how]) + rest
+
+    turn = bytes([0, 0])
+
+    def opened(number=0, request=0):
+        return bytes([0x21, request]) + turn
+
+    def says(number, payload, kind=5, how=0):
+        return client(number, kind, len(payload) | how, payload)
+
+    hello = says(0, b"hello") + turn
+    for name, (settings, steps) in {
+        "echo": (0, opened() + hello + client(0, 9, 255)),
+        "cut": (0, opened() + says(0, b"in two pieces", how=0x80) + turn),
+        "two": (0, opened() + opened(1) + hello + says(1, b"other") + bytes([12, 9]) + turn),
+        "deflate": (4, opened(0, 1) + says(0, b"a" * 100) + turn + hello),
+        "dedicated": (4 | 1 << 12, opened(0, 2) + says(0, b"a" * 100) + turn + says(0, b"a" * 100) + turn),
+        "pieces": (8, opened() + client(0, 7, 0x02, b"ab") + turn + client(0, 7, 0x03, b"abc") + turn),
+        "request": (0, bytes([1, 0]) + client(0, 3, 3) + turn + hello),
+        "plain": (2, bytes([1, 0]) + client(0, 3, 8) + turn + client(0, 3, 8) + turn + client(0, 3, 0) + turn),
+        "bad": (1 << 10, bytes([1, 0]) + client(0, 3, 4) + turn),
+        "rubbish": (0, bytes([1, 0]) + client(0, 4, 4, b"\n\n\n\n") + turn),
+        "slow": (1 << 7 | 1 << 4, bytes([0x31, 0]) + turn + bytes([2, 6]) + hello + hello + client(0, 9, 9) + turn),
+        "slow-newest": (1 << 7 | 2 << 4, bytes([0x31, 0]) + turn + bytes([2, 6]) + hello + hello),
+        "slow-oldest": (1 << 7 | 3 << 4, bytes([0x31, 0]) + turn + bytes([2, 6]) + hello + hello + client(0, 9, 99) + turn),
+        "few": (1, opened() + opened() + opened() + client(0, 11) + turn),
+        "leave": (0, opened() + says(0, b"bye") + client(0, 10) + turn + turn),
+        "defer": (0, bytes([2, 0x32]) + opened() + turn + bytes([14, 0]) + turn + hello),
+        "large": (0, opened() + client(0, 8, 0, chosen(0x82, 0x0B, 0x20)) + turn + turn),
+        "share": (1 << 11, opened() + says(0, b"1") * 9 + turn + turn),
+        "orders": (0, opened() + b"".join(bytes([2, order]) + hello for order in (8, 13, 10, 7, 4, 5, 2))),
+        "close": (0, opened() + client(0, 7, 0x02 | 4, b"\x03\xe8") + turn),
+        "fails": (0, opened() + bytes([2, 1]) + hello + turn),
+        "neighbour": (0, opened() + opened() + bytes([2, 11]) + hello + turn),
+        "shutdown": (0, opened() + opened() + bytes([2, 15]) + hello + turn),
+    }.items():
+        yield name, short(settings) + steps
+
+
+TARGETS = {
+    "deflate": deflate,
+    "extensions": extensions,
+    "frames": lambda: streams(0, 0x1A),
+    "handshake": handshake,
+    "http": http,
+    "server": server,
+    "tungstenite": lambda: streams(1),
+}
+
+for target, seeds in TARGETS.items():
+    corpus = HERE / "corpus" / target
+    corpus.mkdir(parents=True, exist_ok=True)
+    for old in corpus.glob("seed-*"):
+        old.unlink()
+    for name, seed in seeds():
+        (corpus / f"seed-{name}").write_bytes(seed)

@@ -1,0 +1,262 @@
+//! permessage-deflate: what the inflater makes of any bytes is what miniz_oxide makes of them, up to
+//! the limits and not beyond; and what the deflater makes, miniz_oxide expands to what it was made
+//! of, in a window of the size that was agreed on.
+
+use miniz_oxide::inflate::TINFLStatus;
+use miniz_oxide::inflate::core::inflate_flags::{
+    TINFL_FLAG_HAS_MORE_INPUT, TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF,
+};
+use miniz_oxide::inflate::core::{DecompressorOxide, decompress};
+use wsloop::ProtocolError;
+use wsloop::protocol::deflate::{Deflater, Inflater};
+
+use crate::input::Input;
+
+/// Settings (1), then compressed messages or plain ones.
+pub fn run(data: &[u8]) {
+    let mut input = Input(data);
+    let settings = input.byte();
+    if settings & 0x80 == 0 {
+        inflate(settings, input);
+    } else {
+        deflate(settings, input);
+    }
+}
+
+/// Each message: its size (1), and its bytes; the last one is what is left.
+fn inflate(settings: u8, mut input: Input<'_>) {
+    let takeover = settings & 1 != 0;
+    let limit = [usize::MAX, 0, 1, 300, 4096, 66_000][usize::from(settings >> 1 & 7) % 6];
+    let ratio = [usize::MAX, 1, 3, 100][usize::from(settings >> 4 & 3)];
+    let (mut ours, mut theirs) = (Inflater::new(), Reference::default());
+    let mut room = Vec::new();
+    let mut largest = 0;
+    while !input.is_empty() {
+        let size = match input.byte() {
+            255 => usize::MAX,
+            size => usize::from(size),
+        };
+        let payload = input.bytes(size);
+        if !takeover {
+            theirs = Reference::default();
+        }
+        let by_ratio = payload.len().saturating_mul(ratio).max(64 << 10);
+        let most = limit.min(by_ratio);
+        let found = ours.message(payload, takeover, limit, ratio, &mut room);
+        let (expected, good) = theirs.message(payload);
+        largest = largest.max(expected.len().min(most));
+        match found {
+            Err(ProtocolError::MessageTooBig { size, limit: named }) => {
+                assert_eq!((size, named), (limit as u64 + 1, limit));
+                assert!(expected.len() > limit && limit <= by_ratio);
+            }
+            Err(ProtocolError::RatioTooHigh { limit: named }) => {
+                assert_eq!(named, ratio);
+                assert!(expected.len() > by_ratio && by_ratio < limit);
+            }
+            // zlib looks at what follows the one byte beyond before it asks for room.
+            Err(ProtocolError::BadDeflate) => {
+                assert!(!good && expected.len() <= most.saturating_add(1))
+            }
+            Err(error) => panic!("{error}"),
+            Ok(message) => {
+                assert!(expected.len() <= most);
+                assert_eq!(message, expected);
+                if !good {
+                    // A code for lengths of codes that has no codes at all: miniz_oxide refuses it
+                    // at once, zlib when it has taken a bit for each length.
+                    let more = ours.message(&[0; 64], true, usize::MAX, usize::MAX, &mut room);
+                    assert_eq!(more, Err(ProtocolError::BadDeflate));
+                }
+            }
+        }
+        // One byte beyond the limit tells that there is too much, and the first room is 4 KiB.
+        assert!(
+            room.capacity() <= (2 * largest + 2).max(4 << 10),
+            "{} bytes",
+            room.capacity()
+        );
+        if !good || expected.len() > most {
+            return;
+        }
+    }
+}
+
+/// Each message: what is done with it (1), and what it consists of.
+fn deflate(settings: u8, mut input: Input<'_>) {
+    let level = u32::from(settings & 15).min(10);
+    let bits = 9 + input.byte() % 7;
+    let mut deflater = Deflater::new(level, bits);
+    // A peer with the window that was agreed on, one that knows the largest, and wsloop's own.
+    let (mut window, mut all) = (Window::new(bits), Reference::default());
+    let (mut inflater, mut room) = (Inflater::new(), Vec::new());
+    // zlib clears much at each end of a window, so small ones are not filled as often.
+    let mut left = (8 << bits).min(40 << 10);
+    while !input.is_empty() && left > 0 {
+        let does = input.byte();
+        let mut payload = plaintext(does, &mut input);
+        payload.truncate(left);
+        left -= payload.len();
+        let takeover = does & 1 != 0;
+        let mut out = b"before".to_vec();
+        assert!(deflater.message(&payload, takeover, &mut out));
+        let message = out.strip_prefix(b"before").expect("it is appended to");
+        if !takeover {
+            assert_eq!(Reference::default().message(message), (&payload[..], true));
+        }
+        if does & 2 != 0 {
+            // It was not sent after all.
+            deflater.forget();
+            continue;
+        }
+        if does & 4 != 0 {
+            // It costs at most a block that is not compressed.
+            assert!(message.len() <= payload.len() + payload.len() / 100 + 64);
+        }
+        assert_eq!(all.message(message), (&payload[..], true));
+        assert_eq!(window.message(message), payload);
+        let found = inflater.message(message, true, payload.len(), usize::MAX, &mut room);
+        assert_eq!(found, Ok(&payload[..]));
+    }
+}
+
+/// A text of the input's bytes, or of choices: runs, words that come again, noise.
+fn plaintext(does: u8, input: &mut Input<'_>) -> Vec<u8> {
+    match does >> 3 & 7 {
+        0 => {
+            let size = usize::from(input.byte());
+            input.bytes(size).to_vec()
+        }
+        1 => {
+            let size = usize::from(input.short());
+            input.bytes(size).to_vec()
+        }
+        2 => vec![input.byte(); usize::from(input.short() >> 2)],
+        3 => {
+            let (size, period) = (
+                usize::from(input.short() >> 4),
+                1 + usize::from(input.short()),
+            );
+            let byte = |at: usize| (((at % period) * (at % period)) >> 4) as u8;
+            (0..size).map(byte).collect()
+        }
+        4 => {
+            let (size, mut state) = (
+                usize::from(input.short()),
+                u32::from(input.short()) << 1 | 1,
+            );
+            let mask = input.byte();
+            let noise = std::iter::repeat_with(|| {
+                state ^= state << 13;
+                state ^= state >> 17;
+                state ^= state << 5;
+                state as u8 & mask
+            });
+            noise.take(size).collect()
+        }
+        5 => {
+            let size = usize::from(input.byte());
+            let word = input.bytes(size);
+            word.repeat(1 + usize::from(input.byte()))
+        }
+        6 => Vec::new(),
+        _ => {
+            // About as large as what has a compressor of its own: 32 KiB.
+            let size = (32 << 10) - 128 + usize::from(input.byte());
+            let word = input.bytes(16);
+            let of = |at: usize| word.get(at * 7 % 17).copied().unwrap_or((at >> 3) as u8);
+            (0..size).map(of).collect()
+        }
+    }
+}
+
+/// What RFC 7692 leaves out of each message (7.2.1).
+const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
+
+/// miniz_oxide over everything that was expanded so far.
+#[derive(Default)]
+struct Reference {
+    stream: Box<DecompressorOxide>,
+    history: Vec<u8>,
+    /// Where the stream began: nothing before it may be referred to.
+    begin: usize,
+}
+
+impl Reference {
+    /// Returns the next message, or what could be had of it, and whether it is a good one.
+    fn message(&mut self, payload: &[u8]) -> (&[u8], bool) {
+        let start = self.history.len();
+        let good = self.expand(payload) && self.expand(&TAIL);
+        (&self.history[start..], good)
+    }
+
+    fn expand(&mut self, mut input: &[u8]) -> bool {
+        let mut filled = self.history.len();
+        loop {
+            self.history.resize(filled + ROOM.max(filled), 0);
+            let stream = &mut self.history[self.begin..];
+            let flags = TINFL_FLAG_HAS_MORE_INPUT | TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF;
+            let at = filled - self.begin;
+            let (status, taken, made) = decompress(&mut self.stream, input, stream, at, flags);
+            input = &input[taken..];
+            filled += made;
+            self.history.truncate(filled);
+            match status {
+                TINFLStatus::HasMoreOutput if filled < MOST => {}
+                TINFLStatus::HasMoreOutput => return false,
+                TINFLStatus::NeedsMoreInput => return true,
+                // RFC 7692, 7.2.3.4: another stream may follow.
+                TINFLStatus::Done => {
+                    self.stream.init();
+                    self.begin = filled;
+                    if input.is_empty() {
+                        return true;
+                    }
+                }
+                _ => return false,
+            }
+        }
+    }
+}
+
+/// How much is expanded at a time, at least.
+const ROOM: usize = 1 << 10;
+
+/// More is never expanded: it is beyond all limits but none.
+const MOST: usize = 8 << 20;
+
+/// miniz_oxide with a window of a certain size, behind which it finds the wrong bytes.
+struct Window {
+    stream: Box<DecompressorOxide>,
+    ring: Vec<u8>,
+    at: usize,
+}
+
+impl Window {
+    fn new(bits: u8) -> Self {
+        Self {
+            stream: Box::default(),
+            ring: vec![0; 1 << bits],
+            at: 0,
+        }
+    }
+
+    fn message(&mut self, payload: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        let input = [payload, &TAIL].concat();
+        let mut input = &input[..];
+        loop {
+            let flags = TINFL_FLAG_HAS_MORE_INPUT;
+            let (status, taken, made) =
+                decompress(&mut self.stream, input, &mut self.ring, self.at, flags);
+            input = &input[taken..];
+            out.extend_from_slice(&self.ring[self.at..self.at + made]);
+            self.at = (self.at + made) % self.ring.len();
+            match status {
+                TINFLStatus::HasMoreOutput => {}
+                TINFLStatus::NeedsMoreInput => return out,
+                status => panic!("{status:?}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! `Sec-WebSocket-Extensions`: the answer is the one that a slow reading of RFC 6455, 9.1 and
+//! RFC 7692, 7.1 gives, and it is legal for the offer.
+
+use wsloop::DeflateConfig;
+
+use crate::input::Input;
+
+/// Settings (3), then the lines of the header, with LF between them.
+pub fn run(data: &[u8]) {
+    let mut input = Input(data);
+    let flags = input.byte();
+    let (server, client) = (9 + input.byte() % 7, 9 + input.byte() % 7);
+    let config = match flags & 1 {
+        0 => DeflateConfig::shared(),
+        _ => DeflateConfig::dedicated(),
+    };
+    let alone = flags & 2 != 0;
+    let config = config
+        .server_max_window_bits(server)
+        .client_max_window_bits(client)
+        .client_no_context_takeover(alone);
+    let lines: Vec<&[u8]> = input.0.split(|byte| *byte == b'\n').collect();
+
+    let found = config.negotiate(lines.iter().copied());
+    let Some(extensions) = lines
+        .iter()
+        .map(|line| parse(line))
+        .collect::<Option<Vec<_>>>()
+    else {
+        assert!(found.is_err(), "malformed, and {found:?}");
+        return;
+    };
+    let found = found.expect("well-formed");
+    let offer = extensions.iter().flatten().find_map(|extension| {
+        let offer = Parameters::of(extension, true)?;
+        // zlib has no such window for what it compresses.
+        (offer.server_bits != Some(Some(8))).then_some(offer)
+    });
+    let Some(offer) = offer else {
+        assert_eq!(found, None);
+        return;
+    };
+    let agreed = found.expect("there is a good offer");
+    let text = agreed.to_string();
+    let answer = parse(text.as_bytes()).expect("well-formed");
+    assert_eq!(answer.len(), 1);
+    let answer = Parameters::of(&answer[0], false).expect("legal");
+
+    // RFC 7692, 7.1.1.1: if the client offers it, a server that accepts includes it; it may also
+    // by itself. 7.1.1.2: the server may ask for the client's at any time.
+    let shared = flags & 1 == 0;
+    assert_eq!(answer.server_alone, offer.server_alone || shared);
+    assert_eq!(answer.client_alone, offer.client_alone || alone);
+    // 7.1.2.1: it is answered if it is offered, with the same value or a smaller one; it may be
+    // there without an offer.
+    let bits = answer.server_bits.map(|bits| bits.expect("a value"));
+    if let Some(offered) = offer.server_bits {
+        assert!(bits.expect("an answer") <= offered.expect("a value"));
+    }
+    assert!(bits.is_none_or(|bits| bits <= server));
+    assert_eq!(agreed.server_max_window_bits(), bits.unwrap_or(15));
+    assert!(agreed.server_max_window_bits() <= server);
+    // 7.1.2.2: "If a received extension negotiation offer doesn't have the
+    // "client_max_window_bits" extension parameter, the corresponding extension negotiation
+    // response to the offer MUST NOT include" it.
+    let bits = answer.client_bits.map(|bits| bits.expect("a value"));
+    match offer.client_bits {
+        None => assert_eq!(bits, None),
+        Some(offered) => {
+            let most = offered.unwrap_or(15).min(client);
+            assert_eq!(bits.unwrap_or(15), most);
+        }
+    }
+    assert_eq!(agreed.client_max_window_bits(), bits.unwrap_or(15));
+    assert_eq!(agreed.server_no_context_takeover(), answer.server_alone);
+    assert_eq!(agreed.client_no_context_takeover(), answer.client_alone);
+}
+
+/// An extension: its name, and its parameters with their values.
+type Extension = (String, Vec<(String, Option<String>)>);
+
+/// Reads a header line in steps: elements, parameters, values. `None` if it is malformed.
+fn parse(line: &[u8]) -> Option<Vec<Extension>> {
+    let elements = split(line, b',');
+    let elements: Vec<_> = elements
+        .into_iter()
+        .filter(|element| !element.is_empty())
+        .collect();
+    if elements.is_empty() {
+        return None;
+    }
+    let parsed = elements.into_iter().map(|element| {
+        let mut parts = split(&element, b';').into_iter();
+        let name = token(&parts.next()?)?;
+        let parameters = parts.map(|part| {
+            let mut sides = split(&part, b'=').into_iter();
+            let name = token(&sides.next()?)?;
+            let value = match sides.next() {
+                None => None,
+                Some(value) => Some(unquoted(&value)?),
+            };
+            sides.next().is_none().then_some((name, value))
+        });
+        Some((name, parameters.collect::<Option<_>>()?))
+    });
+    parsed.collect()
+}
+
+/// Splits at the separators that do not stand in a quoted string.
+fn split(text: &[u8], separator: u8) -> Vec<Vec<u8>> {
+    let mut parts = vec![Vec::new()];
+    let (mut quoted, mut escaped) = (false, false);
+    for byte in text {
+        if *byte == separator && !quoted {
+            parts.push(Vec::new());
+            continue;
+        }
+        if escaped {
+            escaped = false;
+        } else if quoted && *byte == b'\\' {
+            escaped = true;
+        } else if *byte == b'"' {
+            quoted = !quoted;
+        }
+        parts.last_mut().expect("never empty").push(*byte);
+    }
+    for part in &mut parts {
+        while matches!(part.last(), Some(b' ' | b'\t')) {
+            part.pop();
+        }
+        let blanks = part
+            .iter()
+            .take_while(|byte| matches!(byte, b' ' | b'\t'))
+            .count();
+        part.drain(..blanks);
+    }
+    parts
+}
+
+fn token(text: &[u8]) -> Option<String> {
+    let known = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
+    let good = !text.is_empty() && text.iter().all(known);
+    good.then(|| String::from_utf8_lossy(text).into_owned())
+}
+
+/// A token, or a quoted string that is one without its quotes and backslashes.
+fn unquoted(text: &[u8]) -> Option<String> {
+    let Some(rest) = text.strip_prefix(b"\"") else {
+        return token(text);
+    };
+    let (mut plain, mut escaped) = (Vec::new(), false);
+    for (at, byte) in rest.iter().enumerate() {
+        match byte {
+            b'\\' if !escaped => escaped = true,
+            b'"' if !escaped => {
+                return (at + 1 == rest.len()).then(|| token(&plain)).flatten();
+            }
+            byte => {
+                plain.push(*byte);
+                escaped = false;
+            }
+        }
+    }
+    None
+}
+
+/// The parameters of permessage-deflate (RFC 7692, 7.1).
+#[derive(Debug, Default)]
+struct Parameters {
+    server_alone: bool,
+    client_alone: bool,
+    server_bits: Option<Option<u8>>,
+    client_bits: Option<Option<u8>>,
+}
+
+impl Parameters {
+    /// Reads an offer or an answer; `None` if it is not permessage-deflate or not a good one.
+    fn of((name, parameters): &Extension, is_offer: bool) -> Option<Self> {
+        let mut read = Self::default();
+        let mut seen = Vec::new();
+        if name != "permessage-deflate" {
+            return None;
+        }
+        for (name, value) in parameters {
+            if seen.contains(&name) {
+                return None;
+            }
+            seen.push(name);
+            let bits = match value {
+                None => None,
+                Some(value) => {
+                    let value = (8..=15).find(|bits| bits.to_string() == *value);
+                    Some(value?)
+                }
+            };
+            match (name.as_str(), bits) {
+                ("server_no_context_takeover", None) => read.server_alone = true,
+                ("client_no_context_takeover", None) => read.client_alone = true,
+                ("server_max_window_bits", Some(_)) => read.server_bits = Some(bits),
+                ("client_max_window_bits", Some(_)) => read.client_bits = Some(bits),
+                ("client_max_window_bits", None) if is_offer => read.client_bits = Some(None),
+                _ => return None,
+            }
+        }
+        Some(read)
+    }
+}

@@ -1,0 +1,47 @@
+//! What the fuzz targets do with their inputs: one module each, one function `run` in it.
+//!
+//! They are here and not in the targets so that an input runs without libFuzzer, too:
+//! `cargo test --lib` takes all of the corpus through them on a stable compiler.
+#![forbid(unsafe_code)]
+
+mod answers;
+mod client;
+mod input;
+
+pub mod deflate;
+pub mod extensions;
+pub mod frames;
+pub mod handshake;
+pub mod http;
+pub mod server;
+pub mod tungstenite;
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    /// Takes the corpus of a target through it.
+    fn replay(target: &str, run: fn(&[u8])) {
+        let corpus = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("corpus")
+            .join(target);
+        let mut count = 0;
+        for entry in fs::read_dir(corpus).expect("a corpus") {
+            run(&fs::read(entry.expect("a file").path()).expect("a file"));
+            count += 1;
+        }
+        assert!(count > 0, "no corpus");
+    }
+
+    #[test]
+    fn the_corpus_passes() {
+        replay("deflate", super::deflate::run);
+        replay("extensions", super::extensions::run);
+        replay("frames", super::frames::run);
+        replay("handshake", super::handshake::run);
+        replay("http", super::http::run);
+        replay("server", super::server::run);
+        replay("tungstenite", super::tungstenite::run);
+    }
+}
