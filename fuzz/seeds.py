@@ -153,9 +153,15 @@ def deflate():
         + bytes([0o42]) + short(0x900) + short(5) + b"\x0f" + bytes([0o31]) + short(0xF000) + short(300)
         + bytes([0o61]) + bytes([0o04]) + text("alone alone alone")
     )
+    parts = (
+        bytes([0xC1]) + text("in three parts") + bytes([0xC0]) + text("in three parts")
+        + bytes([0xE9]) + text("word ") + b"\x50" + bytes([0xC3]) + text("one is lost")
+        + bytes([0xA9]) + text("word ") + b"\x50" + bytes([0x80]) + text("gathered, gathered")
+    )
     for level in (0, 1, 3, 6, 9):
         for bits in (0, 3, 6):
             yield f"deflate-{level}-{bits + 9}", bytes([0x80 | level, bits]) + messages
+        yield f"deflate-{level}-parts", bytes([0x80 | level, 6]) + parts
     yield "deflate-32k", b"\x81\x06" + bytes([0o70, 130]) + b"sixteen letters." + bytes([0o20]) + short(0xFFFF) + b"a"
 
 
@@ -192,6 +198,9 @@ def server():
         "large": (0, opened() + client(0, 8, 0, chosen(0x82, 0x0B, 0x20)) + turn + turn),
         "share": (1 << 11, opened() + says(0, b"1") * 9 + turn + turn),
         "orders": (0, opened() + b"".join(bytes([2, order]) + hello for order in (8, 13, 10, 7, 4, 5, 2))),
+        "parts": (4, opened(0, 1) + b"".join(bytes([2, order | 0x40]) + hello for order in (16, 17, 17, 18))),
+        "parts-dedicated": (4 | 1 << 12, opened(0, 1) + b"".join(bytes([2, order]) + hello for order in (19, 0x34, 0x33, 0x35, 16, 18))),
+        "pieces-deflate": (4 | 8 | 1 << 6, opened(0, 1) + says(0, deflated(b"a" * 2000), 7, 0) + turn),
         "close": (0, opened() + client(0, 7, 0x02 | 4, b"\x03\xe8") + turn),
         "fails": (0, opened() + bytes([2, 1]) + hello + turn),
         "neighbour": (0, opened() + opened() + bytes([2, 11]) + hello + turn),

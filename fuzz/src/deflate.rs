@@ -10,7 +10,7 @@ use miniz_oxide::inflate::core::{DecompressorOxide, decompress};
 use wsloop::ProtocolError;
 use wsloop::protocol::deflate::{Deflater, Inflater};
 
-use crate::input::Input;
+use crate::input::{Dice, Input};
 
 /// Settings (1), then compressed messages or plain ones.
 pub fn run(data: &[u8]) {
@@ -29,7 +29,8 @@ fn inflate(settings: u8, mut input: Input<'_>) {
     let limit = [usize::MAX, 0, 1, 300, 4096, 66_000][usize::from(settings >> 1 & 7) % 6];
     let ratio = [usize::MAX, 1, 3, 100][usize::from(settings >> 4 & 3)];
     let (mut ours, mut theirs) = (Inflater::new(), Reference::default());
-    let mut room = Vec::new();
+    let mut dice = Dice::new(settings.into());
+    let (mut cut, mut room) = (Inflater::new(), Vec::new());
     let mut largest = 0;
     while !input.is_empty() {
         let size = match input.byte() {
@@ -42,21 +43,41 @@ fn inflate(settings: u8, mut input: Input<'_>) {
         }
         let by_ratio = payload.len().saturating_mul(ratio).max(64 << 10);
         let most = limit.min(by_ratio);
-        let found = ours.message(payload, takeover, limit, ratio, &mut room);
         let (expected, good) = theirs.message(payload);
         largest = largest.max(expected.len().min(most));
-        match found {
+        let (pieces, ending) = in_pieces(&mut cut, payload, takeover, &mut dice);
+        // What was made right before an error is not told.
+        assert!(expected.starts_with(&pieces));
+        if good {
+            assert_eq!((pieces.len(), ending), (expected.len(), Ok(())));
+        }
+        match ours.message(payload, takeover, limit, ratio, &mut room) {
             Err(ProtocolError::MessageTooBig { size, limit: named }) => {
                 assert_eq!((size, named), (limit as u64 + 1, limit));
                 assert!(expected.len() > limit && limit <= by_ratio);
+                // What is too large for one piece can be gone on with in others.
+                let taken = ours.taken() as usize;
+                let mut all = room[..limit + 1].to_vec();
+                let rest = &mut &payload[taken..];
+                let ending = drain(&mut ours, rest, true, &mut dice, &mut all);
+                assert!(expected.starts_with(&all));
+                match ending {
+                    Ok(()) => assert_eq!(all, expected),
+                    Err(ProtocolError::RatioTooHigh { .. }) => {
+                        assert!(expected.len() > by_ratio);
+                        return;
+                    }
+                    Err(_) => assert!(!good),
+                }
             }
             Err(ProtocolError::RatioTooHigh { limit: named }) => {
                 assert_eq!(named, ratio);
                 assert!(expected.len() > by_ratio && by_ratio < limit);
+                return;
             }
             // zlib looks at what follows the one byte beyond before it asks for room.
             Err(ProtocolError::BadDeflate) => {
-                assert!(!good && expected.len() <= most.saturating_add(1))
+                assert!(!good && expected.len() <= most.saturating_add(1));
             }
             Err(error) => panic!("{error}"),
             Ok(message) => {
@@ -76,9 +97,52 @@ fn inflate(settings: u8, mut input: Input<'_>) {
             "{} bytes",
             room.capacity()
         );
-        if !good || expected.len() > most {
+        if !good {
             return;
         }
+    }
+}
+
+/// Expands a message that comes in pieces, to rooms of any size.
+fn in_pieces(
+    inflater: &mut Inflater,
+    mut payload: &[u8],
+    takeover: bool,
+    dice: &mut Dice,
+) -> (Vec<u8>, Result<(), ProtocolError>) {
+    let mut all = Vec::new();
+    inflater.begin(takeover, usize::MAX);
+    loop {
+        let size = dice.size(payload.len()).min(payload.len());
+        let last = size == payload.len() && dice.below(2) == 0;
+        let (front, rest) = payload.split_at(size);
+        payload = rest;
+        let ending = drain(inflater, &mut &*front, last, dice, &mut all);
+        if last || ending.is_err() {
+            return (all, ending);
+        }
+    }
+}
+
+/// Appends what can be made of the input by now.
+fn drain(
+    inflater: &mut Inflater,
+    input: &mut &[u8],
+    last: bool,
+    dice: &mut Dice,
+    all: &mut Vec<u8>,
+) -> Result<(), ProtocolError> {
+    let mut room = [0; 0x1000];
+    loop {
+        let size = dice.size(room.len() - 1);
+        let (made, ended) = inflater.piece(input, last, &mut room[..size])?;
+        all.extend_from_slice(&room[..made]);
+        assert!(!ended || last);
+        if ended || (made < size && !last) {
+            assert!(input.is_empty());
+            return Ok(());
+        }
+        assert_eq!(made, size, "room is left, and the message not over");
     }
 }
 
@@ -98,23 +162,53 @@ fn deflate(settings: u8, mut input: Input<'_>) {
         payload.truncate(left);
         left -= payload.len();
         let takeover = does & 1 != 0;
+        let lost = does & 2 != 0;
         let mut out = b"before".to_vec();
-        assert!(deflater.message(&payload, takeover, &mut out));
+        let parts: Vec<&[u8]> = payload.chunks(payload.len() / 3 + 1).collect();
+        match does >> 6 {
+            3 => {
+                if !takeover {
+                    deflater.forget();
+                }
+                // Each part is there when its frame is.
+                let mut start = out.len();
+                let mut end = 0;
+                for (at, part) in parts.iter().enumerate() {
+                    deflater.part(part, &mut out);
+                    if lost && at == 1 {
+                        out.truncate(start);
+                        deflater.forget();
+                        deflater.part(part, &mut out);
+                    }
+                    end += part.len();
+                    let frame = &out[start..];
+                    start = out.len();
+                    assert!(all.expand(frame));
+                    assert!(all.history.ends_with(&payload[..end]));
+                    assert_eq!(window.expand(frame), *part);
+                }
+                deflater.end(&[], &mut out);
+                assert_eq!(all.message(&out[start..]), (&[][..], true));
+                assert_eq!(window.message(&out[start..]), b"");
+            }
+            2 => assert!(deflater.gathered(&parts, takeover, &mut out)),
+            _ => assert!(deflater.message(&payload, takeover, &mut out)),
+        }
         let message = out.strip_prefix(b"before").expect("it is appended to");
         if !takeover {
             assert_eq!(Reference::default().message(message), (&payload[..], true));
         }
-        if does & 2 != 0 {
-            // It was not sent after all.
-            deflater.forget();
-            continue;
-        }
-        if does & 4 != 0 {
-            // It costs at most a block that is not compressed.
+        if does >> 6 != 3 {
+            if lost {
+                // It was not sent after all.
+                deflater.forget();
+                continue;
+            }
+            // It costs at most a few bytes for each block that is not compressed.
             assert!(message.len() <= payload.len() + payload.len() / 100 + 64);
+            assert_eq!(all.message(message), (&payload[..], true));
+            assert_eq!(window.message(message), payload);
         }
-        assert_eq!(all.message(message), (&payload[..], true));
-        assert_eq!(window.message(message), payload);
         let found = inflater.message(message, true, payload.len(), usize::MAX, &mut room);
         assert_eq!(found, Ok(&payload[..]));
     }
@@ -242,9 +336,11 @@ impl Window {
     }
 
     fn message(&mut self, payload: &[u8]) -> Vec<u8> {
+        self.expand(&[payload, &TAIL].concat())
+    }
+
+    fn expand(&mut self, mut input: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
-        let input = [payload, &TAIL].concat();
-        let mut input = &input[..];
         loop {
             let flags = TINFL_FLAG_HAS_MORE_INPUT;
             let (status, taken, made) =

@@ -2,7 +2,7 @@
 //! cut and wherever its bytes are read to, and they are the same once more when they are framed
 //! anew.
 
-use wsloop::protocol::{CloseCode, CloseFrame, Header, Message, OpCode, Receiver, mask};
+use wsloop::protocol::{CloseCode, CloseFrame, Header, Message, OpCode, Piece, Receiver, mask};
 use wsloop::{Limits, ProtocolError};
 
 use crate::client::chosen_frame;
@@ -71,9 +71,9 @@ impl Rules {
 /// A message, by itself.
 #[derive(Clone, Debug, Eq, PartialEq)]
 enum Event {
-    /// `first` and `last` are those of a piece, or both set.
     Data {
         opcode: OpCode,
+        compressed: bool,
         payload: Vec<u8>,
         kind: Kind,
     },
@@ -85,7 +85,6 @@ enum Event {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Kind {
     Whole,
-    Compressed,
     /// A piece, and whether it is the first, the last.
     Piece(bool, bool),
 }
@@ -205,20 +204,22 @@ impl Outcome {
 
 impl Event {
     fn of(message: Message<'_>) -> Self {
-        let data = |opcode, payload: &[u8], kind| Self::Data {
+        let data = |opcode, compressed, payload: &[u8], kind| Self::Data {
             opcode,
+            compressed,
             payload: payload.to_vec(),
             kind,
         };
+        let cut = |compressed, piece: Piece<'_>| {
+            let kind = Kind::Piece(piece.first, piece.last);
+            data(piece.opcode, compressed, piece.payload, kind)
+        };
         match message {
-            Message::Text(text) => data(OpCode::Text, text.as_bytes(), Kind::Whole),
-            Message::Binary(bytes) => data(OpCode::Binary, bytes, Kind::Whole),
-            Message::Compressed(opcode, bytes) => data(opcode, bytes, Kind::Compressed),
-            Message::Piece(piece) => data(
-                piece.opcode,
-                piece.payload,
-                Kind::Piece(piece.first, piece.last),
-            ),
+            Message::Text(text) => data(OpCode::Text, false, text.as_bytes(), Kind::Whole),
+            Message::Binary(bytes) => data(OpCode::Binary, false, bytes, Kind::Whole),
+            Message::Compressed(opcode, bytes) => data(opcode, true, bytes, Kind::Whole),
+            Message::Piece(piece) => cut(false, piece),
+            Message::CompressedPiece(piece) => cut(true, piece),
             Message::Close(CloseFrame { code, reason }) => Self::Close(code, reason.to_owned()),
             Message::Ping(bytes) => Self::Ping(bytes.to_vec()),
             Message::Pong(bytes) => Self::Pong(bytes.to_vec()),
@@ -252,23 +253,25 @@ fn reframe(events: &[Event], seed: u16) -> Vec<u8> {
         match event {
             Event::Data {
                 opcode,
+                compressed,
                 payload,
                 kind,
-            } => match kind {
-                Kind::Whole => frame(true, 0, *opcode, payload),
-                Kind::Compressed => frame(true, 0b100, *opcode, payload),
-                Kind::Piece(first, last) => {
-                    let opcode = if *first {
-                        *opcode
-                    } else {
-                        OpCode::Continuation
-                    };
-                    frame(false, 0, opcode, payload);
-                    if *last {
-                        frame(true, 0, OpCode::Continuation, &[]);
+            } => {
+                let rsv = if *compressed { 0b100 } else { 0 };
+                match kind {
+                    Kind::Whole => frame(true, rsv, *opcode, payload),
+                    Kind::Piece(first, last) => {
+                        if *first {
+                            frame(false, rsv, *opcode, payload);
+                        } else {
+                            frame(false, 0, OpCode::Continuation, payload);
+                        }
+                        if *last {
+                            frame(true, 0, OpCode::Continuation, &[]);
+                        }
                     }
                 }
-            },
+            }
             Event::Close(code, reason) => {
                 let mut body = Vec::new();
                 if *code != CloseCode::NO_STATUS {

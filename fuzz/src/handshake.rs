@@ -281,7 +281,12 @@ fn check_parts(request: &Request) {
         assert!(!name.is_empty() && !value.contains(';'));
     }
     assert!(request.host().is_some() && request.body().is_empty());
-    let _ = (request.query(), request.origin(), request.cookie("a"));
+    assert!(request.query().is_some() || request.query_pairs().next().is_none());
+    let _ = (
+        request.origin(),
+        request.cookie("a"),
+        request.query_param("a"),
+    );
 }
 
 /// A request that no server may refuse, in a form that few clients write.

@@ -23,7 +23,7 @@ use wsloop::http::Response;
 use wsloop::protocol::deflate::Inflater;
 use wsloop::protocol::{Message, OpCode, Piece, Receiver};
 use wsloop::{
-    Connection, ConnectionId, DeflateConfig, Hub, Limits, Prepared, Server, SlowConsumer,
+    Compress, Connection, ConnectionId, DeflateConfig, Hub, Limits, Prepared, Server, SlowConsumer,
 };
 
 use crate::answers::Answer;
@@ -34,7 +34,10 @@ use crate::input::Input;
 pub fn run(data: &[u8]) {
     let mut input = Input(data);
     let settings = Settings(input.short());
-    let log = Rc::new(RefCell::new(Log::default()));
+    let log = Rc::new(RefCell::new(Log {
+        max_backlog: settings.max_backlog(),
+        ..Log::default()
+    }));
     let mut server = settings.server(&log);
     let mut clients = Vec::new();
     for _ in 0..STEPS {
@@ -241,6 +244,7 @@ impl Settings {
 /// What the handlers saw and did.
 #[derive(Default)]
 struct Log {
+    max_backlog: usize,
     /// What handlers do besides, the next one last.
     orders: Vec<u8>,
     seen: BTreeMap<ConnectionId, Seen>,
@@ -261,6 +265,8 @@ struct Seen {
     piecewise: bool,
     /// Messages that were taken to be sent.
     sent: Vec<(OpCode, Vec<u8>)>,
+    /// The message that is sent in parts.
+    parts: Option<Vec<u8>>,
 }
 
 impl Log {
@@ -299,6 +305,11 @@ impl Log {
             }
             _ => seen.delivered.push((piece.opcode, piece.payload.to_vec())),
         }
+    }
+
+    fn part(&mut self, conn: &Connection<'_>, part: &[u8]) {
+        let parts = self.seen(conn).parts.as_mut();
+        parts.expect("it was begun").extend_from_slice(part);
     }
 
     fn sent(&mut self, id: ConnectionId, opcode: OpCode, payload: &[u8]) {
@@ -342,7 +353,7 @@ fn act(conn: &mut Connection<'_>, log: &RefCell<Log>, payload: &[u8]) -> Result<
             send(conn, log, OpCode::Binary, &[7; 40_000]);
         }
         7 => broadcast(&mut conn.server(), log, b"to all"),
-        // If none is under way.
+        // If none is under way; else nothing can be begun.
         8 if conn.start_message(OpCode::Text).is_ok() => {
             let parts: [&[u8]; 3] = [b"in ", b"", b"parts"];
             let good = parts.map(|part| conn.send_part(part));
@@ -374,18 +385,53 @@ fn act(conn: &mut Connection<'_>, log: &RefCell<Log>, payload: &[u8]) -> Result<
             let _ = conn.http_error(404);
         }
         15 => conn.server().shutdown(),
+        16 if conn.start_message_with(OpCode::Text, Compress::Yes).is_ok() => {
+            log.borrow_mut().seen(conn).parts = Some(Vec::new());
+        }
+        17 if conn.send_part([b'p'; 100]).is_ok() => log.borrow_mut().part(conn, &[b'p'; 100]),
+        18 if conn.end_message("end").is_ok() => {
+            let mut log = log.borrow_mut();
+            log.part(conn, b"end");
+            let seen = log.seen(conn);
+            let message = seen.parts.take().expect("it was begun");
+            seen.sent.push((OpCode::Text, message));
+        }
+        19 | 20 => {
+            let choice =
+                [Compress::Auto, Compress::Yes, Compress::No][usize::from(order >> 5 & 3) % 3];
+            let parts = [payload, b"", &[b'm'; 3000], payload];
+            let sent = match order & 1 {
+                0 => conn.send_parts_with(OpCode::Binary, &parts, choice),
+                _ => conn.send_multiframe_with(OpCode::Binary, &parts, choice),
+            };
+            if sent.is_ok_and(|size| size > 0) {
+                log.borrow_mut()
+                    .sent(conn.id(), OpCode::Binary, &parts.concat());
+            }
+        }
+        21 => {
+            let choice = if order & 0x20 != 0 {
+                Compress::Yes
+            } else {
+                Compress::No
+            };
+            let sent = conn.send_with(OpCode::Text, &[b'w'; 600], choice);
+            if sent.is_ok_and(|size| size > 0) {
+                log.borrow_mut().sent(conn.id(), OpCode::Text, &[b'w'; 600]);
+            }
+        }
         _ => {}
     }
     Ok(())
 }
 
 fn send(conn: &mut Connection<'_>, log: &RefCell<Log>, opcode: OpCode, payload: &[u8]) {
-    let before = conn.backlog();
-    if let Ok(size) = conn.send(opcode, payload)
-        && size > 0
-    {
-        log.borrow_mut().sent(conn.id(), opcode, payload);
-        assert!(before <= 1 << 20 || conn.backlog() <= before);
+    if conn.send(opcode, payload).is_ok_and(|size| size > 0) {
+        let mut log = log.borrow_mut();
+        log.sent(conn.id(), opcode, payload);
+        // A message is taken while no more than half is queued; control frames have 4 KiB.
+        let most = log.max_backlog.max(log.max_backlog / 2 + payload.len() + 10) + (4 << 10);
+        assert!(conn.backlog() <= most, "{} bytes are queued", conn.backlog());
     }
 }
 
@@ -507,6 +553,16 @@ impl Client {
         let mut bytes = self.sent[taken..].to_vec();
         let mut rest = &mut bytes[..];
         let mut expected: Vec<(OpCode, Vec<u8>)> = Vec::new();
+        // The message in pieces that begins with the next one that is not empty.
+        let mut begin = None;
+        let extend =
+            |expected: &mut Vec<(OpCode, Vec<u8>)>, begin: &mut Option<OpCode>, bytes: &[u8]| {
+                if let Some(opcode) = begin.take() {
+                    expected.push((opcode, Vec::new()));
+                }
+                let under_way = expected.iter_mut().rfind(|message| !message.0.is_control());
+                under_way.expect("it was begun").1.extend_from_slice(bytes);
+            };
         while let Ok(Some(message)) = receiver.next(&mut rest) {
             expected.push(match message {
                 Message::Text(text) => (OpCode::Text, text.as_bytes().to_vec()),
@@ -524,11 +580,32 @@ impl Client {
                     };
                     (opcode, message.to_vec())
                 }
-                Message::Piece(piece) if piece.first => (piece.opcode, piece.payload.to_vec()),
                 Message::Piece(piece) => {
-                    let under_way = expected.iter_mut().rfind(|message| !message.0.is_control());
-                    let message = under_way.expect("it was begun");
-                    message.1.extend_from_slice(piece.payload);
+                    if piece.first {
+                        begin = Some(piece.opcode);
+                    }
+                    extend(&mut expected, &mut begin, piece.payload);
+                    continue;
+                }
+                Message::CompressedPiece(piece) => {
+                    if piece.first {
+                        begin = Some(piece.opcode);
+                        inflater.begin(true, usize::MAX);
+                    }
+                    let mut rest = piece.payload;
+                    let mut made = Vec::new();
+                    let mut room = vec![0; 64 << 10];
+                    loop {
+                        match inflater.piece(&mut rest, piece.last, &mut room) {
+                            Ok((size, _)) if size == room.len() => made.extend_from_slice(&room),
+                            Ok((size, _)) => break made.extend_from_slice(&room[..size]),
+                            // What came out before it was delivered, or was not.
+                            Err(_) => return None,
+                        }
+                    }
+                    if piece.last || !made.is_empty() {
+                        extend(&mut expected, &mut begin, &made);
+                    }
                     continue;
                 }
                 message => panic!("unknown: {message:?}"),
