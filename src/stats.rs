@@ -40,6 +40,14 @@ pub struct Stats {
     pub slow_closes: u64,
     /// Pongs that were not sent to peers that do not read.
     pub dropped_pongs: u64,
+    /// Connections that ended in order while the server went down: what was sent to them was handed
+    /// to the kernel, and they were closed, answered, or left by themselves.
+    pub drained: u64,
+    /// Connections that did not: the deadline of the drain or `close_timeout` cut them, a handler
+    /// did, or the network.
+    pub cut: u64,
+    /// Bytes that were queued for these and are lost, without what TLS held back.
+    pub cut_bytes: u64,
 }
 
 impl Stats {
@@ -85,6 +93,9 @@ impl Stats {
             (&mut since.dropped_messages, earlier.dropped_messages),
             (&mut since.slow_closes, earlier.slow_closes),
             (&mut since.dropped_pongs, earlier.dropped_pongs),
+            (&mut since.drained, earlier.drained),
+            (&mut since.cut, earlier.cut),
+            (&mut since.cut_bytes, earlier.cut_bytes),
         ] {
             *count = count.saturating_sub(before);
         }

@@ -54,11 +54,27 @@ pub(crate) struct Core {
     pub(crate) adoptions: Vec<Adoption>,
     /// What day and time it is, for answers.
     pub(crate) wall_clock: fn() -> SystemTime,
+    /// Set when the server goes down.
+    pub(crate) leaving: Option<Leaving>,
+}
+
+/// What connections have to know of a server that goes down.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Leaving {
+    /// What clients are closed with.
+    pub(crate) code: CloseCode,
+    /// Connections up to this number have had their turn to be closed: who gets ready only now is
+    /// closed at once.
+    pub(crate) called: u64,
 }
 
 /// What only the server itself can do: handlers ask for it, and it is done when they have returned.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Order {
+    /// Go down without loss.
+    Drain(Plan),
+    /// Leave the listeners to another process that has their sockets.
+    HandOver,
     /// Look anew at the deadlines of all connections: a setting has changed.
     Rearm,
     StartListening,
@@ -67,6 +83,16 @@ pub(crate) enum Order {
     StopListening,
     /// Count ticks anew: `tick_period` has changed.
     Tick,
+}
+
+/// How a server is to go down without loss.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plan {
+    /// What is left after this is cut.
+    pub(crate) deadline: Duration,
+    pub(crate) code: CloseCode,
+    /// Over how long the clients are closed.
+    pub(crate) spread: Duration,
 }
 
 impl Core {
@@ -93,6 +119,7 @@ impl Core {
             fetched: Stats::default(),
             adoptions: Vec::new(),
             wall_clock: SystemTime::now,
+            leaving: None,
         }
     }
 

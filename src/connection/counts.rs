@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::peer::{Marks, Peer};
+use super::core::Core;
+use super::peer::{Marks, Peer, Phase};
 use crate::stats::ConnectionStats;
 
 impl Peer {
@@ -35,5 +36,31 @@ impl Peer {
             age: now.saturating_sub(*since),
             ..*counts
         })
+    }
+}
+
+impl Core {
+    /// Notes that a connection is cut while the server goes down, and what is lost with it. One
+    /// that has been told everything, and has only not ended its side, ends in order.
+    pub(crate) fn note_cut(&mut self, slot: usize) {
+        if self.leaving.is_some()
+            && let Some(peer) = self.peers.get_mut(slot)
+            && (peer.phase < Phase::Draining || peer.backlog() > 0)
+            && !peer.marks.has(Marks::LOST)
+        {
+            peer.marks.set(Marks::LOST);
+            self.stats.cut_bytes += peer.backlog() as u64;
+        }
+    }
+
+    /// Counts a connection that is gone, if the server goes down.
+    pub(crate) fn count_left(&mut self, slot: usize) {
+        if self.leaving.is_some()
+            && let Some(peer) = self.peers.get(slot)
+        {
+            let lost = peer.marks.has(Marks::LOST) || peer.is_cut();
+            self.stats.cut += u64::from(lost);
+            self.stats.drained += u64::from(!lost);
+        }
     }
 }

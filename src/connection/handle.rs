@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::task::Waker;
+use std::time::Duration;
 
 use super::adoption::Adoption;
 use super::cursor::ConnectionId;
@@ -143,6 +144,38 @@ impl Handle {
             return Err(SendError::BadCloseCode(code.as_u16()));
         }
         self.command(Command::Stop(code))
+    }
+
+    /// Ends the server without loss, as [`Hub::drain`].
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::BadCloseCode`] for a code that must not be sent, [`SendError::Gone`] if the
+    /// server is gone.
+    pub fn drain(
+        &self,
+        deadline: Duration,
+        code: impl Into<CloseCode>,
+        spread: Duration,
+    ) -> Result<(), SendError> {
+        let code = code.into();
+        if !code.is_sendable() {
+            return Err(SendError::BadCloseCode(code.as_u16()));
+        }
+        self.run(move |hub| {
+            let ordered = hub.drain(deadline, code, spread);
+            debug_assert!(ordered.is_ok(), "the code was looked at");
+        })
+    }
+
+    /// Leaves the listeners to another process that has their sockets, as
+    /// [`Hub::hand_over_listeners`].
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Gone`] if the server is gone.
+    pub fn hand_over_listeners(&self) -> Result<(), SendError> {
+        self.run(|hub| hub.hand_over_listeners())
     }
 
     /// Closes the listeners and keeps the connections, as [`Hub::stop_listening`].

@@ -2,8 +2,9 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::time::Duration;
 
-use super::core::{Core, Order};
+use super::core::{Core, Order, Plan};
 use super::cursor::{Connection, ConnectionId};
 use super::handle::Handle;
 use super::peer::Phase;
@@ -152,6 +153,67 @@ impl<'s> Hub<'s> {
         }
         self.core.orders.push(Order::Stop(code));
         Ok(())
+    }
+
+    /// Ends the server without loss: nobody new comes in, what is queued is sent, clients are closed
+    /// with `code` one after the other, and who is left after `deadline` is cut.
+    ///
+    /// * The `Shutdown` event comes first, as with [`shutdown`](Self::shutdown).
+    /// * Who waits to be accepted is accepted, then the listeners are closed. A socket that was
+    ///   given or inherited is left as it is, for whoever has it besides.
+    /// * Over `spread`, evenly and the oldest first, clients are closed with `code`: 1001, or 1012
+    ///   for a restart (RFC 6455, 7.4). So they do not all come back at the same moment. Until its
+    ///   turn each is served as ever, ticks and timers go on, and what has come from it by then is
+    ///   delivered. A spread of zero closes all at once; it is never longer than `deadline`.
+    /// * The Close frame goes behind what is queued. Who reads slowly has until `deadline` for
+    ///   that, then `close_timeout` to answer.
+    /// * Who is in the opening handshake may end it, within `handshake_timeout`, and is closed
+    ///   then. A plain request is answered with `Connection: close`.
+    /// * `deadline` cuts everybody who is left. [`Stats`] counts who was
+    ///   [`drained`](Stats::drained) and who was [`cut`](Stats::cut), as the
+    ///   [`Stopped`](crate::event::Stopped) event tells;
+    ///   [`Server::start`](crate::Server::start) returns.
+    ///
+    /// Called again it can only bring deadline and spread forward; `shutdown` and `stop` end the
+    /// spread at once. The code stays.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use wsloop::{CloseCode, Hub};
+    ///
+    /// fn restart(hub: &mut Hub<'_>) -> Result<(), wsloop::SendError> {
+    ///     let (deadline, spread) = (Duration::from_secs(30), Duration::from_secs(10));
+    ///     hub.drain(deadline, CloseCode::SERVICE_RESTART, spread)
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::BadCloseCode`] for a code that must not be sent; then nothing was done.
+    #[doc(alias = "graceful_stop")]
+    pub fn drain(
+        &mut self,
+        deadline: Duration,
+        code: impl Into<CloseCode>,
+        spread: Duration,
+    ) -> Result<(), SendError> {
+        let code = code.into();
+        if !code.is_sendable() {
+            return Err(SendError::BadCloseCode(code.as_u16()));
+        }
+        self.core.orders.push(Order::Drain(Plan {
+            deadline,
+            code,
+            spread,
+        }));
+        Ok(())
+    }
+
+    /// Leaves the listeners to another process that has their sockets as well, when the handlers of
+    /// this turn have returned: see
+    /// [`Server::hand_over_listeners`](crate::Server::hand_over_listeners).
+    pub fn hand_over_listeners(&mut self) {
+        self.core.orders.push(Order::HandOver);
     }
 
     /// Closes the listeners, when the handlers of this turn have returned; connections are kept. New clients are

@@ -30,7 +30,7 @@ mod timers;
 mod watch;
 
 pub(crate) use self::adoption::{Adoption, Upgraded};
-pub(crate) use self::core::{Core, NOBODY, Order};
+pub(crate) use self::core::{Core, Leaving, NOBODY, Order, Plan};
 pub use cursor::{Connection, ConnectionId};
 pub(crate) use deferral::Decision;
 pub(crate) use handle::Command;

@@ -124,6 +124,8 @@ impl Marks {
     pub(super) const AWAITED: u16 = 1024;
     /// A message that is sent in parts was begun and has not ended.
     pub(super) const UNDER_WAY: u16 = 2048;
+    /// It did not end in order while the server went down.
+    pub(super) const LOST: u16 = 4096;
     /// Its messages and bytes are counted.
     pub(super) const COUNTED: u16 = 1 << 15;
 

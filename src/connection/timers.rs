@@ -31,6 +31,10 @@ type ConnectionAction =
 /// What is done when a timer is due.
 pub(crate) enum Action {
     Connection(usize, ConnectionAction),
+    /// A drain has come to its end.
+    DrainEnd,
+    /// Somebody's turn in a drain has come.
+    DrainStep,
     Hub(HubAction),
     /// The connection in this slot is older than it may become.
     Lifetime(usize),
@@ -41,7 +45,7 @@ impl Action {
     fn owner(&self) -> Option<usize> {
         match self {
             Self::Connection(slot, _) | Self::Lifetime(slot) => Some(*slot),
-            Self::Hub(_) => None,
+            Self::DrainEnd | Self::DrainStep | Self::Hub(_) => None,
         }
     }
 }
@@ -89,6 +93,16 @@ impl Timers {
     fn number(&mut self) -> TimerId {
         self.last += 1;
         TimerId(self.last)
+    }
+
+    /// Has the server itself do something at `due`.
+    pub(crate) fn set(&mut self, due: Duration, action: Action) -> TimerId {
+        self.add(due, None, action)
+    }
+
+    /// Takes a timer of the server's own back.
+    pub(crate) fn clear(&mut self, id: TimerId) {
+        self.remove(id);
     }
 
     fn add(&mut self, due: Duration, every: Option<Duration>, action: Action) -> TimerId {

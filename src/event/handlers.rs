@@ -33,6 +33,7 @@ pub struct Handlers {
     pub(super) request: Option<Handler<Request>>,
     pub(super) shutdown: Option<Handler<Shutdown>>,
     pub(super) start: Option<Handler<Start>>,
+    pub(super) stopped: Option<Handler<Stopped>>,
     pub(super) tick: Option<Handler<Tick>>,
     pub(super) utf8: Option<Handler<Utf8>>,
     /// What is to be done with the table that adopts this one, in order: see `add_to_adopter`.

@@ -29,6 +29,7 @@ use crate::error::Fault;
 use crate::handshake::{self, Upgrade};
 use crate::http::Response;
 use crate::protocol::{CloseFrame, Piece};
+use crate::stats::Stats;
 
 /// Something that happens, and that one handler can be registered for.
 pub trait Event: Sized + 'static {
@@ -157,10 +158,15 @@ events! {
     /// });
     /// ```
     Request in request: (Connection, &'p handshake::Request) -> Option<Response>;
-    /// The server goes down; its clients can still be sent to. On the server only.
+    /// The server goes down, at once or by a [drain](Hub::drain); its clients can still be sent
+    /// to. On the server only.
     Shutdown in shutdown: (Hub, ()) -> ();
     /// The event loop starts. On the server only.
     Start in start: (Hub, ()) -> ();
+    /// The server went down, and its connections are gone: what it counted, with how many of them
+    /// were [cut](Stats::cut). The last event; a server that is dropped before has none. On the
+    /// server only.
+    Stopped in stopped: (Hub, Stats) -> ();
     /// `tick_period` has passed. On the server only.
     Tick in tick: (Hub, Ticks) -> ();
     /// A text message came.

@@ -180,14 +180,15 @@ impl Listener {
     /// Stops listening; returns how to go on. What was bound here is closed; another socket is only
     /// not accepted from, since whoever has it besides would keep its address taken.
     pub(super) fn close(mut self, registry: &mio::Registry) -> Option<Closed> {
+        // epoll(7), Q6: if another process has the socket as well, closing it would not do.
+        let deregistered = match &mut self.socket {
+            ListenSocket::Tcp(socket) => registry.deregister(socket),
+            ListenSocket::Unix { socket, .. } => registry.deregister(socket),
+        };
+        if let Err(error) = deregistered {
+            log::debug!("a listener cannot be deregistered: {error}");
+        }
         if self.given {
-            let deregistered = match &mut self.socket {
-                ListenSocket::Tcp(socket) => registry.deregister(socket),
-                ListenSocket::Unix { socket, .. } => registry.deregister(socket),
-            };
-            if let Err(error) = deregistered {
-                log::debug!("a listener cannot be deregistered: {error}");
-            }
             // Who came meanwhile is accepted when it goes on.
             self.pending = true;
             self.retry_at = None;
@@ -206,6 +207,18 @@ impl Listener {
                 Some(Closed::Unix(path, mode.ok(), tls))
             }
         }
+    }
+
+    /// Leaves the file of a Unix socket where it is when the listener closes.
+    pub(super) fn leave_file(&mut self) {
+        if let ListenSocket::Unix { file, .. } = &mut self.socket {
+            *file = None;
+        }
+    }
+
+    /// Returns whether the socket was not bound here, so that others may have it as well.
+    pub(super) fn is_given(&self) -> bool {
+        self.given
     }
 
     pub(super) fn register(

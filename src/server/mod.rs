@@ -3,6 +3,7 @@
 mod adopting;
 mod answer;
 mod builder;
+mod going_down;
 mod inherited;
 mod listener;
 mod listening;
@@ -130,7 +131,7 @@ impl Server {
     }
 
     /// Runs the event loop until the server was shut down and its connections are gone, or
-    /// `close_timeout` is over.
+    /// `close_timeout` or the deadline of a [drain](Hub::drain) is over.
     ///
     /// # Errors
     ///

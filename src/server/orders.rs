@@ -12,8 +12,7 @@ use super::{Server, Source, State};
 use crate::config::Config;
 use crate::connection::Order;
 use crate::error::{BuildError, Result};
-use crate::event::{Shutdown, Tick, Ticks};
-use crate::protocol::CloseCode;
+use crate::event::{Tick, Ticks};
 use crate::transport::TlsConfig;
 
 /// A listener that `stop_listening` has stopped, and how it goes on.
@@ -127,6 +126,11 @@ impl Server {
         emit_hub::<Tick>(core, handlers, Ticks { now, missed });
     }
 
+    /// Returns whether there may be ticks: they go on while clients are served.
+    fn ticks(&self) -> bool {
+        self.state == State::Running || self.reactor.is_draining()
+    }
+
     /// Carries out what was ordered; goes down, step by step, if that was.
     pub(super) fn stop(&mut self, now: Instant) {
         if !self.reactor.core.orders.is_empty() {
@@ -139,6 +143,7 @@ impl Server {
             if self.reactor.core.peers.is_empty() {
                 self.state = State::Stopped;
                 self.commands = None;
+                self.tell_stopped();
             }
         }
         let connections = self.reactor.core.peers.len();
@@ -151,6 +156,8 @@ impl Server {
         while !self.reactor.core.orders.is_empty() {
             for order in std::mem::take(&mut self.reactor.core.orders) {
                 match order {
+                    Order::Drain(plan) => self.drain(plan),
+                    Order::HandOver => self.hand_over_listeners(),
                     Order::Rearm => self.reactor.rearm(),
                     Order::StartListening => {
                         if let Err(error) = self.start_listening() {
@@ -159,7 +166,7 @@ impl Server {
                     }
                     Order::Stop(code) => self.go_down(now, code),
                     Order::StopListening => self.stop_listening(),
-                    Order::Tick if self.state == State::Running => {
+                    Order::Tick if self.ticks() => {
                         let period = self.reactor.core.config.tick_period;
                         self.next_tick = now.checked_add(period).filter(|_| !period.is_zero());
                     }
@@ -167,22 +174,5 @@ impl Server {
                 }
             }
         }
-    }
-
-    /// Begins to go down: the last event, no listeners, a Close frame for everybody.
-    fn go_down(&mut self, now: Instant, code: CloseCode) {
-        if self.state != State::Running {
-            return;
-        }
-        let Reactor { core, handlers, .. } = &mut *self.reactor;
-        emit_hub::<Shutdown>(core, handlers, ());
-        self.listeners.clear();
-        self.closed.clear();
-        self.addresses();
-        self.next_tick = None;
-        let deadline = now.checked_add(self.reactor.core.config.close_timeout);
-        self.state = State::Stopping(deadline);
-        self.reactor.close_all(code);
-        self.reactor.end_turn();
     }
 }

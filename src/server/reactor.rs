@@ -7,6 +7,7 @@ mod adopting;
 mod alarms;
 mod commands;
 mod deadlines;
+mod drain;
 mod expanding;
 mod http;
 mod input;
@@ -20,6 +21,7 @@ use std::time::Instant;
 
 use slab::Slab;
 
+use self::drain::Schedule;
 use self::http::answered;
 use self::link::{Flags, Link};
 pub(super) use self::usual::News;
@@ -59,6 +61,8 @@ pub(super) struct Reactor {
     settling: Vec<usize>,
     /// Connections to be removed at the end of the turn.
     gone: Vec<usize>,
+    /// Who is closed when, while the server drains.
+    schedule: Option<Box<Schedule>>,
     epoch: Instant,
     now: u64,
 }
@@ -85,6 +89,7 @@ impl Reactor {
             resuming: Vec::new(),
             settling: Vec::new(),
             gone: Vec::new(),
+            schedule: None,
             epoch: now,
             now: 0,
         }
@@ -94,6 +99,11 @@ impl Reactor {
     pub(super) fn set_now(&mut self, now: Instant) -> u64 {
         self.core.now = now.saturating_duration_since(self.epoch);
         self.now = self.core.now.as_millis() as u64;
+        self.now
+    }
+
+    /// Returns the time of the turn, in milliseconds since the epoch.
+    pub(super) fn now(&self) -> u64 {
         self.now
     }
 
@@ -132,6 +142,7 @@ impl Reactor {
 
     /// Removes a connection that is gone, or that `take_in` took and that cannot be served.
     pub(super) fn dismiss(&mut self, slot: usize) {
+        self.core.count_left(slot);
         drop_caught((
             self.links.try_remove(slot),
             self.core.peers.try_remove(slot),
@@ -305,10 +316,16 @@ impl Reactor {
         else {
             return;
         };
+        let phase = peer.phase;
+        let mut reads_on = false;
         if peer.take_progress() {
             link.hear(self.now);
+            if self.schedule.is_some() && phase == Phase::Closing {
+                // It has its time to answer when it has read what is before the Close.
+                link.stamp = self.now;
+                reads_on = true;
+            }
         }
-        let phase = peer.phase;
         if phase == Phase::Draining && peer.backlog() == 0 && !link.flags.has(Flags::FIN) {
             if link.is_done() && !peer.transport.is_secure() {
                 // RFC 6455, 7.1.1: the server closes first. Nothing is left on either side, so no
@@ -333,6 +350,9 @@ impl Reactor {
             self.requeue(slot);
         }
         if phase == before {
+            if reads_on {
+                self.arm(slot);
+            }
             return;
         }
         let Some(link) = self.links.get_mut(slot) else {

@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
-use crate::connection::{Connection, Core, Ending, Peer, Phase};
+use crate::connection::{Connection, Core, Ending, Leaving, Peer, Phase};
 use crate::error::{Fault, HandlerError, HandshakeError, ProtocolError};
 use crate::event::{
     Cause, ConnectionEvent, Disconnect, Disconnected, Error, Event, Fragment, Handlers, Handshake,
@@ -150,6 +150,12 @@ impl Stage<'_> {
 
     /// The network failed: nothing can be sent any more.
     pub(super) fn lost(&mut self, error: std::io::Error) {
+        let Some(peer) = self.core.peers.get(self.slot) else {
+            return;
+        };
+        if peer.phase == Phase::Open || peer.backlog() > 0 {
+            self.core.note_cut(self.slot);
+        }
         let Some(peer) = self.core.peers.get(self.slot) else {
             return;
         };
@@ -340,8 +346,15 @@ impl Stage<'_> {
     pub(super) fn ready(&mut self) {
         self.emit::<Ready>(());
         let keep = self.core.config.keep_requests;
-        if let Some(peer) = self.core.peers.get_mut(self.slot) {
-            peer.tidy(keep);
+        let Some(peer) = self.core.peers.get_mut(self.slot) else {
+            return;
+        };
+        peer.tidy(keep);
+        if let Some(Leaving { code, called }) = self.core.leaving
+            && peer.serial <= called
+        {
+            // Its turn in a drain came during the opening handshake.
+            self.core.close(self.slot, code, Cause::Shutdown);
         }
     }
 

@@ -237,14 +237,15 @@ fn handlers_of_the_server_are_only_logged() {
                     fail(how)
                 }
             };
-            let (start, accept, tick, shutdown) =
-                (say("start"), say("accept"), say("tick"), say("shutdown"));
+            let (start, accept, tick) = (say("start"), say("accept"), say("tick"));
+            let (shutdown, stopped) = (say("shutdown"), say("stopped"));
             support::echo(builder)
                 .tick_period(Duration::from_millis(5))
                 .on(Start, move |_, ()| start())
                 .on(Accept, move |_, _| accept())
                 .on(Tick, move |_, _| tick())
                 .on(Shutdown, move |_, ()| shutdown())
+                .on(Stopped, move |_, _| stopped())
         });
         let mut client = server.ready();
         client.expect_alive();
@@ -257,7 +258,7 @@ fn handlers_of_the_server_are_only_logged() {
         client.expect_eof();
         drop(client);
         drop(server);
-        assert_eq!(log.rest().last().map(String::as_str), Some("shutdown"));
+        assert_eq!(log.rest().last().map(String::as_str), Some("stopped"));
     }
 }
 

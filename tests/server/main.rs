@@ -32,6 +32,7 @@ mod failing_handlers;
 mod fairness;
 mod foreign_poll;
 mod fragments;
+mod going_down;
 mod half_close;
 mod handlers_never_nest;
 mod handlers_of_one_connection;

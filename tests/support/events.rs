@@ -5,7 +5,7 @@ use std::sync::mpsc::Sender;
 use wsloop::Builder;
 use wsloop::event::*;
 
-/// Has every event of the connections and of the server, but `Tick`, written down.
+/// Has every event of the connections and of the server, but `Tick` and `Stopped`, written down.
 pub fn record(builder: Builder, log: &Sender<String>) -> Builder {
     let say = || {
         let log = log.clone();

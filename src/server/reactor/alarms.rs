@@ -27,6 +27,14 @@ impl Reactor {
                     let slot = *slot;
                     self.fire_one(slot, |conn| action(conn, ticks))
                 }
+                Action::DrainEnd => {
+                    self.end_drain();
+                    false
+                }
+                Action::DrainStep => {
+                    self.close_next();
+                    false
+                }
                 Action::Hub(action) => {
                     let core = &mut self.core;
                     let call = AssertUnwindSafe(|| action(&mut Hub::new(core), ticks));

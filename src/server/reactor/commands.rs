@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::Reactor;
-use crate::connection::{Command, Hub, Order, Phase};
+use crate::connection::{Command, Hub, Leaving, Order, Phase};
 use crate::error::{HandlerError, SendError};
 use crate::event::Cause;
 use crate::protocol::CloseCode;
@@ -52,6 +52,8 @@ impl Reactor {
 
     /// Tells every client that the server goes down.
     pub(in crate::server) fn close_all(&mut self, code: CloseCode) {
+        let called = u64::MAX;
+        self.core.leaving = Some(Leaving { code, called });
         for slot in 0..self.core.peers.capacity() {
             let Some(peer) = self.core.peers.get_mut(slot) else {
                 continue;
@@ -68,6 +70,7 @@ impl Reactor {
     /// Cuts every connection; each that had a `Connect` gets its `Disconnect`.
     pub(in crate::server) fn cut_all(&mut self) {
         for slot in 0..self.core.peers.capacity() {
+            self.core.note_cut(slot);
             if let Some(mut stage) = self.stage(slot) {
                 stage.cut(Cause::Shutdown);
                 self.settle(slot);

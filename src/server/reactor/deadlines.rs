@@ -45,7 +45,7 @@ impl Reactor {
         let Some(link) = self.links.get_mut(slot) else {
             return;
         };
-        if deadline.is_some_and(|deadline| deadline > self.now) {
+        if deadline.is_none_or(|deadline| deadline > self.now) {
             return self.schedule(slot, deadline);
         }
         let (phase, heard, now) = (link.phase, link.stamp, self.now);
@@ -81,7 +81,10 @@ impl Reactor {
                     self.schedule(slot, Some(next));
                 }
             }
-            Phase::Closing | Phase::Draining => stage.cut(Cause::Cut),
+            Phase::Closing | Phase::Draining => {
+                stage.core.note_cut(slot);
+                stage.cut(Cause::Cut);
+            }
             Phase::Gone => {}
         }
         self.settle(slot);
@@ -106,6 +109,7 @@ impl Reactor {
                 let first = [silence, config.idle_after()].into_iter().flatten().min()?;
                 Some(after(link.stamp, first))
             }
+            Phase::Closing if self.is_owed(slot) => None,
             Phase::Closing | Phase::Draining => Some(after(link.stamp, config.close_timeout)),
             Phase::Gone => None,
         }

@@ -34,6 +34,7 @@ impl Reactor {
                 let config = &self.core.config;
                 let more = request.keeps_alive()
                     && http.answered < config.max_requests
+                    && self.core.leaving.is_none()
                     && !config.keep_alive_timeout.is_zero();
                 let then = if more { Then::KeepAlive } else { Then::Close };
                 let Some(mut stage) = self.stage(slot) else {

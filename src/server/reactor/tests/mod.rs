@@ -4,6 +4,7 @@ mod alarms;
 #[cfg(feature = "deflate")]
 mod compressed_pieces;
 mod deadlines;
+mod drain;
 mod endings;
 mod flow;
 mod http;

@@ -1,0 +1,110 @@
+//! Going down, at once or without loss, and leaving the listeners to another process.
+
+use std::time::Instant;
+
+use super::reactor::Reactor;
+use super::stage::emit_hub;
+use super::{Server, State};
+use crate::connection::Plan;
+use crate::event::{Shutdown, Stopped};
+use crate::protocol::CloseCode;
+
+impl Server {
+    /// Leaves the listeners to another process that has their sockets as well, a successor for
+    /// instance: nothing is accepted from them any more, and this process closes its own. Nobody is
+    /// refused, since the kernel's queue belongs to all who have the socket; the file of a Unix
+    /// socket stays. Connections are kept.
+    ///
+    /// [`listeners`](Self::listeners) has the sockets, for the other process; call this when that
+    /// one listens. If no one has them, it is the end of them: clients are refused, and those that
+    /// wait in the queue are reset. [`start_listening`](Self::start_listening) does not get them
+    /// back.
+    pub fn hand_over_listeners(&mut self) {
+        for mut listener in self.listeners.drain(..) {
+            listener.leave_file();
+            listener.close(self.poll.registry());
+        }
+        self.addresses();
+    }
+
+    /// Begins to go down: the last event but one, no listeners, a Close frame for everybody. A drain
+    /// that is under way has no spread any more.
+    pub(super) fn go_down(&mut self, now: Instant, code: CloseCode) {
+        let code = match self.state {
+            State::Running => {
+                self.announce();
+                self.close_listeners();
+                code
+            }
+            State::Stopping(_) => match self.reactor.end_spread() {
+                Some(first) => first,
+                None => return,
+            },
+            State::Built | State::Stopped => return,
+        };
+        self.next_tick = None;
+        let deadline = now.checked_add(self.reactor.core.config.close_timeout);
+        self.state = State::Stopping(deadline);
+        self.reactor.close_all(code);
+        self.reactor.end_turn();
+    }
+
+    /// Begins to go down without loss. The deadline is a timer of the reactor.
+    pub(super) fn drain(&mut self, plan: Plan) {
+        match self.state {
+            State::Running => {}
+            State::Stopping(_) => return self.reactor.hasten(plan),
+            State::Built | State::Stopped => return,
+        }
+        self.announce();
+        self.accept_rest();
+        self.close_listeners();
+        self.state = State::Stopping(None);
+        self.reactor.drain(plan);
+        self.reactor.end_turn();
+    }
+
+    fn announce(&mut self) {
+        let Reactor { core, handlers, .. } = &mut *self.reactor;
+        emit_hub::<Shutdown>(core, handlers, ());
+    }
+
+    /// Accepts those who wait in the kernel's queues, since they are reset when it is closed. That
+    /// of a socket which was given or inherited is left to who else has it.
+    fn accept_rest(&mut self) {
+        for listener in &mut self.listeners {
+            listener.pending = !listener.is_given();
+        }
+        // Whoever waits now is among as many as the queue holds.
+        let config = &self.reactor.core.config;
+        let queue = usize::try_from(config.backlog).unwrap_or(0);
+        for _ in 0..=queue / config.turn_accepts {
+            if self.accepts_at() != Some(0) {
+                break;
+            }
+            self.accept(self.reactor.now());
+        }
+    }
+
+    fn close_listeners(&mut self) {
+        for listener in self.listeners.drain(..) {
+            listener.close(self.poll.registry());
+        }
+        self.closed.clear();
+        self.addresses();
+    }
+
+    /// Tells that the server went down.
+    #[cold]
+    pub(super) fn tell_stopped(&mut self) {
+        let stats = self.reactor.core.stats();
+        log::info!(
+            "stopped: {} connections ended in order, {} were cut, with {} bytes for them",
+            stats.drained,
+            stats.cut,
+            stats.cut_bytes
+        );
+        let Reactor { core, handlers, .. } = &mut *self.reactor;
+        emit_hub::<Stopped>(core, handlers, stats);
+    }
+}
