@@ -26,6 +26,8 @@
 //! - What has several frames is not compressed; what is compressed goes in one.
 //! - Messages are counted where they are messages: not by reads.
 
+mod signals;
+
 use std::collections::VecDeque;
 use std::env;
 use std::str;
@@ -155,6 +157,7 @@ fn main() -> wsloop::Result<()> {
             });
         })
         .build()?;
+    signals::drain_on_signals(server.handle())?;
     if let Some(addr) = server.local_addr() {
         eprintln!("listening on {addr}");
     }

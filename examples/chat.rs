@@ -16,6 +16,8 @@
 //! Pages of the same host, port included, may connect, and those of each ORIGIN that is given, for
 //! instance `http://127.0.0.1:8000`. Clients that are no browsers send no origin and may as well.
 
+mod signals;
+
 use std::collections::HashMap;
 use std::env;
 
@@ -90,6 +92,7 @@ fn main() -> wsloop::Result<()> {
             }
         })
         .build()?;
+    signals::drain_on_signals(server.handle())?;
     if let Some(addr) = server.local_addr() {
         eprintln!("listening on {addr}");
     }

@@ -18,6 +18,8 @@
 //! The limits are wide enough for a conformance suite: messages of 16 MiB, and no pings of the
 //! server's own.
 
+mod signals;
+
 use std::time::Duration;
 
 #[cfg(feature = "deflate")]
@@ -57,6 +59,7 @@ fn main() -> wsloop::Result<()> {
             conn.send_with(OpCode::Binary, data, compress)
         })
         .build()?;
+    signals::drain_on_signals(server.handle())?;
     // With port 0 the kernel picked one.
     for listener in server.listeners() {
         eprintln!("listening on {listener}");

@@ -28,6 +28,8 @@
 //!   farewell to the one who leaves is sent before `disconnect`, or in `PeerClose`. It comes at the end of a
 //!   stream as well, which Perl does not notice.
 
+mod signals;
+
 use std::env;
 use std::time::Duration;
 
@@ -127,6 +129,7 @@ fn main() -> wsloop::Result<()> {
             true
         })
         .build()?;
+    signals::drain_on_signals(server.handle())?;
     if let Some(addr) = server.local_addr() {
         eprintln!("listening on {addr}");
     }

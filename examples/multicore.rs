@@ -20,6 +20,8 @@
 //! nothing, so no handler waits for another core; what one loop has to tell the others goes through
 //! their [`Handle`]s.
 
+mod signals;
+
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::{env, io, thread};
@@ -61,6 +63,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         };
         // With port 0 the kernel picks one for the first, and the others share it.
         addr = bound;
+        signals::drain_on_signals(handle.clone())?;
         loops.0.push(handle);
         starts.push(start);
         threads.push(thread);
@@ -70,17 +73,19 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     eprintln!("listening on {addr}");
 
-    for line in io::stdin().lines() {
-        let line = line?;
-        if line.is_empty() {
-            for handle in &loops.0 {
-                handle.shutdown()?;
+    // Standard input may be at its end, as it is for a service; the loops go on. And they may end
+    // while it goes on.
+    thread::spawn(move || {
+        for line in io::stdin().lines().map_while(Result::ok) {
+            if line.is_empty() {
+                for handle in &loops.0 {
+                    let _ = handle.shutdown();
+                }
+                return;
             }
-            break;
+            loops.tell(&line);
         }
-        loops.tell(&line);
-    }
-    // Standard input may be at its end, as it is for a service; the loops go on.
+    });
     for thread in threads {
         thread.join().map_err(|_| "a panic")??;
     }

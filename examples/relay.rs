@@ -26,6 +26,8 @@
 //!   is closed, unless `idle_timeout` is set to zero.
 //! - Clients that were refused have a `Disconnect`, too; as in Perl.
 
+mod signals;
+
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::AsFd;
@@ -100,6 +102,7 @@ fn main() -> wsloop::Result<()> {
             });
         })
         .build()?;
+    signals::drain_on_signals(server.handle())?;
     if let Some(addr) = server.local_addr() {
         eprintln!("listening on {addr}");
     }

@@ -16,6 +16,8 @@
 //! may take its time, and sends the answer through a [`Handle`](wsloop::Handle). The clock goes on
 //! meanwhile.
 
+mod signals;
+
 use std::sync::mpsc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use std::{env, thread};
@@ -58,6 +60,7 @@ fn main() -> wsloop::Result<()> {
         }
     });
 
+    signals::drain_on_signals(server.handle())?;
     if let Some(addr) = server.local_addr() {
         eprintln!("listening on {addr}");
     }

@@ -17,6 +17,8 @@
 //! can open `new WebSocket("wss://127.0.0.1:9004/")`. (The page itself is an error: this server
 //! speaks nothing but WebSocket.)
 
+mod signals;
+
 use std::env;
 use std::error::Error;
 use std::sync::Arc;
@@ -39,6 +41,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .on(Utf8, |conn, text| conn.send_utf8(text))
         .on(Binary, |conn, data| conn.send_binary(data))
         .build()?;
+    signals::drain_on_signals(server.handle())?;
     if let Some(addr) = server.local_addr() {
         eprintln!("connect to wss://{addr}/ with the certificate on standard output");
         eprintln!("listening on {addr}");

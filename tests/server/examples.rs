@@ -92,6 +92,30 @@ impl Example {
     }
 }
 
+impl Example {
+    /// Sends the example a signal, by its name.
+    fn signal(&self, name: &str) {
+        let kill = format!("kill -s {name} {}", self.child.id());
+        let status = Command::new("sh").args(["-c", &kill]).status().unwrap();
+        assert!(status.success(), "{kill}");
+    }
+
+    /// Has the example end as the system does, and sees that the client is told and the exit is
+    /// a success.
+    fn expect_drain<S: Read + Write>(mut self, signal: &str, client: &mut Client<S>) {
+        self.signal(signal);
+        let frame = loop {
+            let frame = client.read_frame();
+            if frame.first == 0x88 {
+                break frame;
+            }
+        };
+        assert_eq!(frame.payload, 1001u16.to_be_bytes());
+        client.send_close(1001, "");
+        assert!(self.child.wait().unwrap().success());
+    }
+}
+
 impl Drop for Example {
     fn drop(&mut self) {
         let _ = self.child.kill();
@@ -306,6 +330,46 @@ fn multicore_reaches_everybody_over_all_loops() {
 }
 
 #[test]
+fn examples_drain_when_they_are_to_end() {
+    for (name, args) in [
+        ("echo", &["127.0.0.1:0"][..]),
+        ("multicore", &["127.0.0.1:0", "2"]),
+        ("tick", &["127.0.0.1:0"]),
+    ] {
+        for signal in ["TERM", "INT"] {
+            let example = Example::start(name, args);
+            let mut client = example.ready();
+            example.expect_drain(signal, &mut client);
+        }
+    }
+    let example = Example::start("chat", &["127.0.0.1:0"]);
+    let (mut ada, _) = example.request("/garden?nick=ada", "");
+    ada.expect_text("* ada is here");
+    example.expect_drain("TERM", &mut ada);
+}
+
+#[test]
+fn a_second_signal_is_obeyed_sooner() {
+    let mut example = Example::start("echo", &["127.0.0.1:0"]);
+    let (mut first, mut second) = (example.ready(), example.ready());
+    example.signal("TERM");
+    first.expect_close(1001);
+    first.send_close(1001, "");
+    // The turn of this one comes in a second, or now.
+    example.signal("TERM");
+    second.expect_close(1001);
+    second.send_close(1001, "");
+    assert!(example.child.wait().unwrap().success());
+}
+
+#[test]
+fn a_signal_before_anybody_came_ends_it_at_once() {
+    let mut example = Example::start("echo", &["127.0.0.1:0"]);
+    example.signal("TERM");
+    assert!(example.child.wait().unwrap().success());
+}
+
+#[test]
 fn multicore_tells_why_it_cannot_listen() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
@@ -325,6 +389,7 @@ fn tls_shows_its_certificate_and_echoes() {
     use rustls::pki_types::pem::PemObject;
     use rustls::pki_types::{CertificateDer, ServerName};
     use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+    use std::sync::Arc;
 
     let mut example = Example::start("tls", &["127.0.0.1:0"]);
     let mut pem = String::new();
@@ -344,9 +409,14 @@ fn tls_shows_its_certificate_and_echoes() {
         .with_root_certificates(roots)
         .with_no_client_auth();
     let name = ServerName::try_from("localhost").unwrap();
-    let session = ClientConnection::new(config.into(), name).unwrap();
-    let socket = Client::connect(example.addr()).stream;
-    let mut client = Client::over(StreamOwned::new(session, socket));
-    client.upgrade();
-    expect_echo(&mut client);
+    let connect = || {
+        let session = ClientConnection::new(Arc::new(config.clone()), name.clone()).unwrap();
+        let socket = Client::connect(example.addr()).stream;
+        let mut client = Client::over(StreamOwned::new(session, socket));
+        client.upgrade();
+        client
+    };
+    expect_echo(&mut connect());
+    let mut client = connect();
+    example.expect_drain("TERM", &mut client);
 }
