@@ -1,0 +1,174 @@
+//! Echo that is replaced while it runs, and refuses nobody meanwhile.
+//!
+//! ```text
+//! cargo build --release --example restart && target/release/examples/restart [ADDRESS]...
+//! ```
+//!
+//! The address is `127.0.0.1:9009` unless given; `unix:PATH` is a Unix socket. At SIGHUP
+//! (`kill -HUP` and the number that it says) it starts the program anew, which may be another
+//! version by then, with the listening sockets as systemd would hand them over: descriptors from 3
+//! on, `LISTEN_FDS` and `LISTEN_PID`. When that one listens, this one stops listening, and drains:
+//! its clients are closed with 1012, one after the other, and come back to the successor. There is
+//! one queue of the kernel for both, so whoever connects is accepted by one or the other. If the
+//! successor does not start, nothing has happened.
+//!
+//! SIGTERM and SIGINT drain without a successor. Where systemd holds the sockets itself (a socket
+//! unit), that is all a restart takes: clients wait in the queue for the new process.
+
+use std::ffi::OsString;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver};
+use std::time::Duration;
+use std::{env, process, thread};
+
+use command_fds::{CommandFdExt, FdMapping};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use wsloop::event::{Binary, Stopped, Utf8};
+use wsloop::{CloseCode, Handle, Server};
+
+/// Who is left then is cut.
+const DEADLINE: Duration = Duration::from_secs(8);
+/// Clients are closed over this time, so that they do not all come back in the same moment.
+const SPREAD: Duration = Duration::from_secs(1);
+/// How long a successor may take until it listens.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A successor has been started, and has not said yet that it listens.
+static RESTARTING: AtomicBool = AtomicBool::new(false);
+
+fn main() -> wsloop::Result<()> {
+    env_logger::init();
+    let mut server = build()?;
+    let signals = signals(server.handle())?;
+    for listener in server.listeners() {
+        eprintln!("listening on {listener}");
+    }
+    eprintln!("process {} serves", process::id());
+    tell_predecessor()?;
+    while server.turn(None)? {
+        for signal in signals.try_iter() {
+            match signal {
+                SIGHUP => match start_successor(&server) {
+                    Ok(()) => {}
+                    Err(error) => eprintln!("cannot start a successor: {error}"),
+                },
+                _ => server
+                    .hub()
+                    .drain(DEADLINE, CloseCode::GOING_AWAY, SPREAD)?,
+            }
+        }
+    }
+    Ok(())
+}
+
+fn build() -> wsloop::Result<Server> {
+    let mut builder = Server::builder();
+    if env::var_os("LISTEN_FDS").is_some() {
+        builder = builder.listen_inherited();
+    } else {
+        let mut addresses: Vec<String> = env::args().skip(1).collect();
+        if addresses.is_empty() {
+            addresses.push("127.0.0.1:9009".into());
+        }
+        for address in &addresses {
+            builder = match address.strip_prefix("unix:") {
+                Some(path) => builder.listen_unix(path),
+                None => builder.listen(address.as_str()),
+            };
+        }
+    }
+    builder
+        .on(Utf8, |conn, text| conn.send_utf8(text))
+        .on(Binary, |conn, data| conn.send_binary(data))
+        .on(Stopped, |_, stats| {
+            let (id, drained, cut) = (process::id(), stats.drained, stats.cut);
+            eprintln!("process {id} ends: {drained} drained, {cut} cut");
+        })
+        .build()
+}
+
+/// Returns where signals will come, and wakes the loop for each.
+fn signals(handle: Handle) -> io::Result<Receiver<i32>> {
+    let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])?;
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        for signal in signals.forever() {
+            let _ = sender.send(signal);
+            let _ = handle.run(|_| ());
+        }
+    });
+    Ok(receiver)
+}
+
+/// Starts this program anew with the listening sockets, and drains when that one listens.
+fn start_successor(server: &Server) -> io::Result<()> {
+    let sockets: Vec<OwnedFd> = server
+        .listeners()
+        .map(|listener| listener.socket().try_clone_to_owned())
+        .collect::<io::Result<_>>()?;
+    if sockets.is_empty() || RESTARTING.swap(true, Ordering::SeqCst) {
+        return Err(io::Error::other("there is one"));
+    }
+    let started = spawn(sockets);
+    let Ok((mut child, mut answers)) = started else {
+        RESTARTING.store(false, Ordering::SeqCst);
+        return started.map(drop);
+    };
+    let handle = server.handle();
+    thread::spawn(move || {
+        // What it says matters less than that it has come so far.
+        if answers.read_exact(&mut [0; READY.len()]).is_ok() {
+            let _ = handle.hand_over_listeners();
+            let _ = handle.drain(DEADLINE, CloseCode::SERVICE_RESTART, SPREAD);
+        } else {
+            let _ = child.kill();
+            let ended = child.wait();
+            RESTARTING.store(false, Ordering::SeqCst);
+            eprintln!("the successor did not start: {ended:?}");
+        }
+    });
+    Ok(())
+}
+
+/// Starts this program anew; returns the process, and where it will say that it listens.
+fn spawn(sockets: Vec<OwnedFd>) -> io::Result<(process::Child, UnixStream)> {
+    let (ours, theirs) = UnixStream::pair()?;
+    ours.set_read_timeout(Some(PATIENCE))?;
+    let mut command = Command::new("sh");
+    command
+        // The shell knows the number of the process, and becomes it.
+        .args(["-c", r#"export LISTEN_PID=$$; exec "$0" "$@""#])
+        // By the name that it was started by: there may be a new version.
+        .args(env::args_os().collect::<Vec<OsString>>())
+        .env("LISTEN_FDS", sockets.len().to_string())
+        .env_remove("LISTEN_FDNAMES")
+        .env(PREDECESSOR, process::id().to_string())
+        .stdin(OwnedFd::from(theirs));
+    let mapping = |(child_fd, parent_fd)| FdMapping {
+        parent_fd,
+        child_fd,
+    };
+    command
+        .fd_mappings((3..).zip(sockets).map(mapping).collect())
+        .map_err(io::Error::other)?;
+    Ok((command.spawn()?, ours))
+}
+
+/// Tells the process that started this one, if that is to be replaced.
+fn tell_predecessor() -> io::Result<()> {
+    if env::var_os(PREDECESSOR).is_some() {
+        let stdin = io::stdin().as_fd().try_clone_to_owned()?;
+        UnixStream::from(stdin).write_all(READY)?;
+    }
+    Ok(())
+}
+
+/// Set for a successor: standard input is a socket to the process of this number.
+const PREDECESSOR: &str = "PREDECESSOR";
+
+const READY: &[u8] = b"ready";
