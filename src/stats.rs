@@ -271,6 +271,9 @@ mod tests {
             dropped_messages: n,
             slow_closes: n,
             dropped_pongs: n,
+            drained: n,
+            cut: n,
+            cut_bytes: n,
         };
         assert_eq!(all(7).since(&all(5)), all(2));
     }

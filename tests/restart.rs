@@ -40,7 +40,10 @@ impl Processes {
     fn start(program: &Path, addresses: &[&str]) -> Self {
         // Processes whose parent has ended become this one's, which learns how they end.
         set_child_subreaper(true).unwrap();
-        #[expect(clippy::zombie_processes, reason = "waited for by number, as all of them")]
+        #[expect(
+            clippy::zombie_processes,
+            reason = "waited for by number, as all of them"
+        )]
         let mut child = Command::new(program)
             .args(addresses)
             .stdin(Stdio::null())
