@@ -430,8 +430,15 @@ fn send(conn: &mut Connection<'_>, log: &RefCell<Log>, opcode: OpCode, payload: 
         let mut log = log.borrow_mut();
         log.sent(conn.id(), opcode, payload);
         // A message is taken while no more than half is queued; control frames have 4 KiB.
-        let most = log.max_backlog.max(log.max_backlog / 2 + payload.len() + 10) + (4 << 10);
-        assert!(conn.backlog() <= most, "{} bytes are queued", conn.backlog());
+        let most = log
+            .max_backlog
+            .max(log.max_backlog / 2 + payload.len() + 10)
+            + (4 << 10);
+        assert!(
+            conn.backlog() <= most,
+            "{} bytes are queued",
+            conn.backlog()
+        );
     }
 }
 
