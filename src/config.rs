@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::handshake::Origins;
+use crate::handshake::{Hosts, Origins};
 
 /// The limits of one connection, in bytes or counts; each is checked before anything is allocated
 /// for what it limits. `usize::MAX` means none.
@@ -124,6 +124,8 @@ pub(crate) struct Config {
     pub(crate) buffers: Buffers,
     /// Which origins may connect; `None` for all.
     pub(crate) origins: Option<Origins>,
+    /// Which hosts requests may name; `None` for all.
+    pub(crate) hosts: Option<Hosts>,
     /// Whether the `Handshake` handler sees bad requests, too.
     pub(crate) bad_handshakes: bool,
     /// The subprotocols that the server speaks, the one it likes best first.
@@ -187,6 +189,7 @@ impl Default for Config {
             keepalive: Duration::ZERO,
             buffers: Buffers::default(),
             origins: None,
+            hosts: None,
             bad_handshakes: false,
             subprotocols: Vec::new(),
         }

@@ -224,6 +224,8 @@ pub enum HandshakeError {
         /// The limit, in bytes.
         limit: usize,
     },
+    /// `Host` is not on the list of [`Builder::hosts`](crate::Builder::hosts) (RFC 9110, 7.4).
+    HostNotServed,
     /// The version is not HTTP/1.1; for plain requests it may be HTTP/1.0.
     HttpVersion,
     /// The method is not GET (RFC 6455, 4.2.1).
@@ -273,6 +275,7 @@ impl HandshakeError {
             Self::HeadTooBig { .. } | Self::TooManyHeaders { .. } => {
                 StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
             }
+            Self::HostNotServed => StatusCode::MISDIRECTED_REQUEST,
             Self::HttpVersion => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
             Self::MethodNotGet => StatusCode::METHOD_NOT_ALLOWED,
             Self::NotUpgrade | Self::UnsupportedVersion => StatusCode::UPGRADE_REQUIRED,
@@ -308,6 +311,7 @@ impl fmt::Display for HandshakeError {
                     "request head exceeds max_handshake_size of {limit} bytes"
                 )
             }
+            Self::HostNotServed => f.write_str("host is not on the list of hosts"),
             Self::HttpVersion => f.write_str("http version is not 1.1"),
             Self::MethodNotGet => f.write_str("method is not GET"),
             Self::MissingHeader(name) => write!(f, "no {name} header"),
@@ -449,6 +453,8 @@ impl std::error::Error for HandlerError {}
 #[non_exhaustive]
 #[derive(Debug)]
 pub enum BuildError {
+    /// An entry of [`Builder::hosts`](crate::Builder::hosts) is no host. Carries it.
+    BadHost(String),
     /// An entry of [`Builder::origins`](crate::Builder::origins) is no origin. Carries it.
     BadOrigin(String),
     /// Two settings contradict each other. Carries what and why.
@@ -478,6 +484,7 @@ pub enum BuildError {
 impl fmt::Display for BuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::BadHost(entry) => write!(f, "{entry:?} is no host"),
             Self::BadOrigin(entry) => write!(f, "{entry:?} is no origin"),
             Self::Conflict(what) => f.write_str(what),
             Self::EventLoop(error) => write!(f, "cannot make the event loop: {error}"),
@@ -496,7 +503,7 @@ impl std::error::Error for BuildError {
                 Some(source)
             }
             Self::Pem { problem, .. } => problem.source(),
-            Self::BadOrigin(_) | Self::Conflict(_) | Self::NoListener => None,
+            Self::BadHost(_) | Self::BadOrigin(_) | Self::Conflict(_) | Self::NoListener => None,
         }
     }
 }

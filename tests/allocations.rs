@@ -1,4 +1,5 @@
-//! A message costs no allocation, an idle connection next to no memory.
+//! A message costs no allocation, an idle connection next to no memory, and a hostile peer no more
+//! than the limits say.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -8,8 +9,12 @@ use std::alloc::System;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
-use support::{Running, frame};
+use support::{PATIENCE, REQUEST, Running, frame};
+use wsloop::event::{Binary, Utf8};
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
@@ -20,9 +25,15 @@ fn exchange(stream: &mut TcpStream, request: &[u8], reply: &mut [u8]) {
     stream.read_exact(reply).unwrap();
 }
 
-/// One test, because the counters are of the whole process.
+/// One test at a time, because the counters are of the whole process.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[test]
 fn messages_and_idle_connections_cost_what_they_should() {
+    let _alone = alone();
     let server = Running::echo();
     a_message_costs_no_allocation(&server);
     an_idle_connection_costs_little(&server);
@@ -76,7 +87,7 @@ fn a_message_costs_no_allocation(server: &Running) {
 fn an_idle_connection_costs_little(server: &Running) {
     // More than a power of two, so that the slabs' spare room counts too.
     const CONNECTIONS: usize = 300;
-    let request = support::REQUEST.as_bytes();
+    let request = REQUEST.as_bytes();
     let message = frame(0x81, b"one echo");
     let mut reply = [0; 10];
     let mut streams = Vec::with_capacity(CONNECTIONS);
@@ -95,4 +106,258 @@ fn an_idle_connection_costs_little(server: &Running) {
     let each = bytes / CONNECTIONS;
     println!("{each} bytes of heap for each idle connection");
     assert!(each <= 512, "{each} bytes for each idle connection");
+}
+
+/// What was allocated since, whatever has been freed again: memory was never more than that.
+fn allocated(region: &Region<'_, System>) -> usize {
+    region.change().bytes_allocated
+}
+
+/// What is held more than before.
+fn held(region: &Region<'_, System>) -> usize {
+    let change = region.change();
+    change
+        .bytes_allocated
+        .saturating_sub(change.bytes_deallocated)
+}
+
+/// Returns when the server has looked at everything that was sent before, without allocating.
+fn settle(stream: &mut TcpStream) {
+    let request = frame(0x89, b"alive?");
+    for _ in 0..3 {
+        exchange(stream, &request, &mut [0; 8]);
+    }
+}
+
+#[test]
+fn a_header_that_claims_two_to_the_62_bytes_costs_less_than_a_read_buffer() {
+    const EACH: usize = 20;
+    const READ_BUFFER: usize = 64 << 10;
+    let _alone = alone();
+    let server = Running::start(|builder| support::echo(builder).max_recv_size(usize::MAX));
+    let mut other = server.ready().stream;
+    settle(&mut other);
+    for len in [1u64 << 30, 1 << 62, i64::MAX as u64] {
+        let claim = |first: u8| {
+            let head = [&[first, 0xff][..], &len.to_be_bytes(), &[1, 2, 3, 4]].concat();
+            [head, vec![0; 100]].concat()
+        };
+        // As the first frame, and as the second of a message.
+        for bytes in [claim(0x82), [frame(0x02, b"x"), claim(0x80)].concat()] {
+            let mut streams: Vec<_> = (0..EACH).map(|_| server.ready().stream).collect();
+            let region = Region::new(ALLOCATOR);
+            for stream in &mut streams {
+                stream.write_all(&bytes).unwrap();
+            }
+            settle(&mut other);
+            for stream in &mut streams {
+                stream.write_all(&[0; 100]).unwrap();
+            }
+            settle(&mut other);
+            let each = allocated(&region) / EACH;
+            assert!(
+                each <= READ_BUFFER + 4096,
+                "{each} bytes for {len} announced"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_million_tiny_fragments_cost_the_size_of_their_message() {
+    const COUNT: usize = 1_000_000;
+    let _alone = alone();
+    let server = Running::start(|builder| {
+        builder
+            .max_fragments(usize::MAX)
+            .max_recv_size(COUNT)
+            .on(Binary, |conn, data| conn.send_utf8(&data.len().to_string()))
+    });
+    for size in [0, 1] {
+        let mut stream = server.ready().stream;
+        let some = frame(0x00, &vec![7; size]).repeat(1000);
+        let first = frame(0x02, b"");
+        let last = frame(0x80, b"");
+        // A frame's head and the digits of the size.
+        let mut reply = vec![0; 2 + (size * COUNT).to_string().len()];
+        let region = Region::new(ALLOCATOR);
+        stream.write_all(&first).unwrap();
+        for _ in 0..COUNT / 1000 {
+            stream.write_all(&some).unwrap();
+        }
+        exchange(&mut stream, &last, &mut reply);
+        // It doubles as it grows.
+        let most = 2 * size * COUNT + (64 << 10);
+        let all = allocated(&region);
+        assert!(all <= most, "{all} bytes for fragments of {size}");
+    }
+}
+
+#[test]
+fn a_million_pings_and_pongs_leave_nothing_behind() {
+    const COUNT: usize = 1_000_000;
+    let _alone = alone();
+    let server = Running::echo();
+    let mut stream = server.ready().stream;
+    for (first, reply) in [(0x8a, 0), (0x89, 3)] {
+        let some = frame(first, b"x").repeat(1000);
+        let mut replies = vec![0; 1000 * reply];
+        settle(&mut stream);
+        exchange(&mut stream, &some, &mut replies);
+        settle(&mut stream);
+        let region = Region::new(ALLOCATOR);
+        for _ in 0..COUNT / 1000 {
+            exchange(&mut stream, &some, &mut replies);
+        }
+        settle(&mut stream);
+        // What came in one read and is over the share of a turn waits for the next.
+        assert!(held(&region) <= 4096, "{} bytes", held(&region));
+    }
+}
+
+#[test]
+fn pings_that_are_never_read_hold_the_backlog_and_no_more() {
+    const BACKLOG: usize = 64 << 10;
+    const READ_BUFFER: usize = 64 << 10;
+    let _alone = alone();
+    let server = Running::start(|builder| {
+        support::echo(builder)
+            .max_backlog(BACKLOG)
+            .read_buffer(READ_BUFFER)
+    });
+    let mut other = server.ready().stream;
+    let mut stream = server.ready().stream;
+    let pings = frame(0x89, &[7; 125]).repeat(1000);
+    settle(&mut other);
+    stream.set_nonblocking(true).unwrap();
+    let region = Region::new(ALLOCATOR);
+    let started = Instant::now();
+    // As much as both kernels take, and as the server takes.
+    let (mut at, mut refused) = (0, 0);
+    while refused < 50 {
+        assert!(started.elapsed() < PATIENCE, "the server takes it all");
+        match stream.write(&pings[at..]) {
+            Ok(size) => (at, refused) = ((at + size) % pings.len(), 0),
+            Err(_) => {
+                refused += 1;
+                settle(&mut other);
+            }
+        }
+    }
+    // The queue doubles as it grows; what was read and not looked at is a read buffer at most.
+    let most = 2 * BACKLOG + READ_BUFFER + (16 << 10);
+    assert!(held(&region) <= most, "{} bytes", held(&region));
+}
+
+#[cfg(feature = "deflate")]
+#[test]
+fn a_bomb_costs_its_limit_and_no_more() {
+    use wsloop::protocol::deflate::Deflater;
+    const LIMIT: usize = 256 << 10;
+    const EACH: usize = 10;
+    let _alone = alone();
+    let server = Running::start(|builder| {
+        support::echo(builder)
+            .deflate(wsloop::DeflateConfig::default())
+            .max_recv_size(LIMIT)
+    });
+    let offer = support::request_with("Sec-WebSocket-Extensions: permessage-deflate\r\n");
+    let mut bomb = Vec::new();
+    assert!(Deflater::new(9, 15).message(&vec![0; 8 << 20], false, &mut bomb));
+    assert!(bomb.len() < LIMIT, "it is small as it comes");
+    let bomb = frame(0xc2, &bomb);
+    let mut other = server.ready().stream;
+    let mut streams: Vec<_> = (0..EACH)
+        .map(|_| {
+            let mut client = server.client();
+            assert_eq!(client.request(&offer).status, 101);
+            client.stream
+        })
+        .collect();
+    settle(&mut other);
+    let region = Region::new(ALLOCATOR);
+    for stream in &mut streams {
+        stream.write_all(&bomb).unwrap();
+        let mut close = [0; 4];
+        stream.read_exact(&mut close).unwrap();
+        assert_eq!(close[2..], 1009u16.to_be_bytes());
+    }
+    // The place to expand to is shared; each has what came, and 42 KB to remember its messages.
+    let most = 2 * LIMIT + EACH * (4 * bomb.len() + (64 << 10));
+    let all = allocated(&region);
+    assert!(all <= most, "{all} bytes");
+}
+
+/// How a connection comes and goes.
+type Way = fn(&Running);
+
+#[test]
+fn connections_that_come_and_go_return_what_they_had() {
+    const CYCLES: usize = 500;
+    let _alone = alone();
+    let ways: [(&str, Way); 7] = [
+        ("FIN before a request", |server| drop(server.client())),
+        ("half a request and RST", |server| {
+            let mut client = server.client();
+            client.send_raw(&REQUEST[..50]);
+            client.reset();
+        }),
+        ("a refused request", |server| {
+            let mut client = server.client();
+            assert_eq!(client.request(REQUEST.replace("13", "8")).status, 426);
+            client.expect_eof();
+        }),
+        ("a closing handshake", |server| {
+            let mut client = server.ready();
+            client.send_close(1000, "bye");
+            client.expect_close(1000);
+            client.expect_eof();
+        }),
+        ("a close from here", |server| {
+            let mut client = server.ready();
+            client.send_text("close");
+            client.expect_close(4000);
+            client.send_close(4000, "");
+            client.expect_eof();
+        }),
+        ("a breach", |server| {
+            let mut client = server.ready();
+            client.send_raw([0xff; 100]);
+            client.expect_close(1002);
+            client.expect_eof();
+        }),
+        ("RST inside a message", |server| {
+            let mut client = server.ready();
+            client.send_frame(0x01, [b'x'; 1000]);
+            client.reset();
+        }),
+    ];
+    let server = Running::start(|builder| {
+        builder.on(Utf8, |conn, text| match text {
+            "close" => conn.disconnect(4000, "told to"),
+            _ => Ok(()),
+        })
+    });
+    let wait = || {
+        let started = Instant::now();
+        loop {
+            let (sender, receiver) = std::sync::mpsc::channel();
+            let ask = move |hub: &mut wsloop::Hub<'_>| _ = sender.send(hub.all_ids().len());
+            server.handle.run(ask).unwrap();
+            if receiver.recv_timeout(PATIENCE).unwrap() == 0 {
+                break;
+            }
+            assert!(started.elapsed() < PATIENCE, "they are never gone");
+        }
+    };
+    for (way, come_and_go) in ways {
+        (0..50).for_each(|_| come_and_go(&server));
+        wait();
+        let region = Region::new(ALLOCATOR);
+        (0..CYCLES).for_each(|_| come_and_go(&server));
+        wait();
+        // Entries of the wheel, of eight bytes each, stay until they are due.
+        let each = held(&region) / CYCLES;
+        assert!(each <= 64, "{way}: {each} bytes for each that came");
+    }
 }

@@ -64,6 +64,7 @@
 mod check;
 mod fields;
 mod host;
+mod hosts;
 mod key;
 mod origins;
 mod parser;
@@ -75,6 +76,7 @@ mod tokens;
 mod upgrade;
 
 pub(crate) use fields::Fields;
+pub(crate) use hosts::Hosts;
 pub use key::AcceptKey;
 pub use origins::Origins;
 pub use parser::Parser;

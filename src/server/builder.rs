@@ -15,8 +15,8 @@ use super::place::Place;
 use crate::config::{Config, SlowConsumer};
 use crate::connection::Watcher;
 use crate::error::{BuildError, Result};
-use crate::event::{Event, Handlers, Outcome};
-use crate::handshake::Origins;
+use crate::event::{Event, Handlers, Handshake, Origin, Outcome};
+use crate::handshake::{Hosts, Origins};
 
 /// The settings of a server: where it listens, what it allows, and its handlers.
 ///
@@ -30,6 +30,8 @@ pub struct Builder {
     pub(super) watches: Vec<(Interest, Box<dyn Watcher>)>,
     /// The entries of the list of origins, if there is one.
     origins: Option<Vec<String>>,
+    /// The entries of the list of hosts, if there is one.
+    hosts: Option<Vec<String>>,
     headless: bool,
 }
 
@@ -360,16 +362,28 @@ impl Builder {
     pub fn build(self) -> Result<Server> {
         let Self {
             mut config,
-            handlers,
+            mut handlers,
             places,
             watches,
             origins,
+            hosts,
             headless,
         } = self;
         check(&config)?;
         config.origins = origins
             .map(|entries| Origins::new(entries).map_err(BuildError::BadOrigin))
             .transpose()?;
+        config.hosts = hosts
+            .map(|entries| Hosts::new(entries).map_err(BuildError::BadHost))
+            .transpose()?;
+        if config.origins.is_none()
+            && Origin::slot(&mut handlers).is_none()
+            && Handshake::slot(&mut handlers).is_none()
+        {
+            log::warn!(
+                "any web page may connect: there is no list of origins, and no handler for it"
+            );
+        }
         if places.is_empty() && !headless {
             return Err(BuildError::NoListener.into());
         }

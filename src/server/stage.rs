@@ -278,6 +278,9 @@ impl Stage<'_> {
         };
         peer.remember(request.clone());
         let secure = peer.transport.is_secure();
+        if !self.serves(&request) {
+            return self.refuse(HandshakeError::HostNotServed, None);
+        }
         if let Some(origins) = &self.core.config.origins
             && !origins.allow(request.origin(), request.host(), secure)
         {
@@ -300,6 +303,12 @@ impl Stage<'_> {
         let verdict = self.emit::<Handshake>(&mut upgrade);
         drop(request);
         self.decide(upgrade, verdict);
+    }
+
+    /// Returns whether a request names a host of this server.
+    pub(super) fn serves(&self, request: &Request) -> bool {
+        let hosts = self.core.config.hosts.as_ref();
+        hosts.is_none_or(|hosts| hosts.serve(request.host()))
     }
 
     /// Carries out what was decided on an opening handshake; `None` accepts, as its absence does.

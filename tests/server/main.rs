@@ -60,6 +60,7 @@ mod protocol_errors;
 mod request_details;
 mod request_smuggling;
 mod response_splitting;
+mod security;
 mod sending;
 mod settings;
 mod several_handlers;

@@ -39,7 +39,8 @@ impl Builder {
     ///
     /// Any web page can make a browser connect to any server, with that server's cookies
     /// (RFC 6455, 10.2): a server that trusts cookies, or the network that it is in, needs this or
-    /// the handler. Plain requests are not concerned.
+    /// the handler. One that has neither, nor a `Handshake` handler, logs a warning when it is built;
+    /// `*` says that it is meant so. Plain requests are not concerned.
     ///
     /// ```
     /// # use wsloop::Server;
@@ -47,6 +48,24 @@ impl Builder {
     /// ```
     pub fn origins<S: Into<String>>(mut self, entries: impl IntoIterator<Item = S>) -> Self {
         self.origins = Some(entries.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Sets which hosts the server answers to: names or addresses as in `Host`, with a port, or
+    /// without for any. A request that names another is answered with 421, also a plain one, before
+    /// any handler is asked. Default: any. What is no host is an error of [`build`](Self::build).
+    ///
+    /// A page can be loaded from a name that becomes this server's address afterwards (DNS
+    /// rebinding): for the browser they are of one origin then, and `self` among the
+    /// [`origins`](Self::origins) takes it for that, too. A server that is reached by addresses that
+    /// others know, on `localhost` or in a private network, should name its hosts.
+    ///
+    /// ```
+    /// # use wsloop::Server;
+    /// let builder = Server::builder().origins(["self"]).hosts(["localhost:8080", "app.example"]);
+    /// ```
+    pub fn hosts<S: Into<String>>(mut self, entries: impl IntoIterator<Item = S>) -> Self {
+        self.hosts = Some(entries.into_iter().map(Into::into).collect());
         self
     }
 

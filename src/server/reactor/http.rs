@@ -3,6 +3,7 @@
 use super::Reactor;
 use super::link::{Http, Link, Share};
 use crate::connection::{Ending, Phase};
+use crate::error::HandshakeError;
 use crate::event::{Cause, Request};
 use crate::handshake::Refusal;
 use crate::http::{CONTINUE, Item, Reader, Then};
@@ -40,6 +41,12 @@ impl Reactor {
                 let Some(mut stage) = self.stage(slot) else {
                     return;
                 };
+                if !stage.serves(&request) {
+                    let error = HandshakeError::HostNotServed;
+                    let refusal = Refusal::from(error).answering(request.method());
+                    stage.refuse(error, Some(refusal));
+                    return self.settle(slot);
+                }
                 http.last = stage.answer(&request, then) == Then::Close;
                 if let Some(link) = self.links.get_mut(slot) {
                     link.stamp = self.now;

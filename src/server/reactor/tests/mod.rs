@@ -7,6 +7,7 @@ mod deadlines;
 mod drain;
 mod endings;
 mod flow;
+mod hostile;
 mod http;
 mod pausing;
 mod sending;

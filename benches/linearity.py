@@ -1,0 +1,59 @@
+#!/usr/bin/env python3
+"""Checks that hostile input costs no more for each byte of it when there is more of it.
+
+    benches/linearity.py
+
+Runs the cases of benches/linearity.rs by callgrind. Each shape comes at three sizes, each four times
+the one before; work that is linear in its input costs at most four times as many instructions, and
+less where a part of it is the same for every size. A shape whose cost per byte grows by more than
+the tolerance fails. Counts are compared with each other alone, so no record is kept and the tools do
+not matter. Needs valgrind, and gungraun-runner in the version of gungraun in Cargo.lock.
+"""
+
+import json
+import sys
+
+from instructions import instructions, output
+
+BENCH = ["cargo", "bench", "--quiet", "--profile", "peers", "--bench", "linearity"]
+# How much larger each size is than the one before.
+STEP = 4
+SIZES = 3
+# By how much the cost of a byte may grow in a step, in percent. What is sorted costs 18 % more; what
+# is quadratic would cost 300 % more.
+TOLERANCE = 30.0
+
+
+def count():
+    """Builds and runs the cases; returns their counts by shape, in the order of the sizes."""
+    counts = {}
+    for line in output(*BENCH, "--", "--output-format=json").splitlines():
+        summary = json.loads(line)
+        shape, index = summary["id"].rsplit("_", 1)
+        sizes = counts.setdefault(f"{summary['function_name']}/{shape}", {})
+        sizes[int(index)] = instructions(summary)
+    return {shape: [sizes[at] for at in sorted(sizes)] for shape, sizes in counts.items()}
+
+
+def main():
+    counts = count()
+    failures = []
+    width = max(map(len, counts))
+    print(f"{'instructions':{width}} {'n':>12} {'4 n':>12} {'16 n':>12} {'for each byte':>18}")
+    for shape, costs in sorted(counts.items()):
+        if len(costs) != SIZES:
+            failures.append(f"{shape} has {len(costs)} sizes")
+            continue
+        growth = [(more / STEP / less - 1) * 100 for less, more in zip(costs, costs[1:])]
+        numbers = " ".join(f"{cost:12}" for cost in costs)
+        print(f"{shape:{width}} {numbers} " + " ".join(f"{percent:+8.1f}%" for percent in growth))
+        if max(growth) > TOLERANCE:
+            failures.append(f"{shape} costs {max(growth):.0f} % more for each byte of a larger input")
+    for line in failures:
+        print(f"FAILED: {line}")
+    if failures:
+        sys.exit("hostile input may cost more than its size")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,488 @@
+//! What hostile input costs: each shape at three sizes, each four times the one before.
+//!
+//! `benches/linearity.py` runs these and compares the instructions per byte, counted by callgrind: a
+//! peer that sends four times as much may cause four times the work, and no more. Each case checks
+//! that its input got to where it should, so that no shape is cheap because it was refused early.
+
+#![expect(
+    missing_docs,
+    unused_qualifications,
+    reason = "what the macros of gungraun make"
+)]
+
+use std::hint::black_box;
+
+use gungraun::prelude::*;
+use wsloop::handshake::{Origins, Parser};
+use wsloop::http::{Item, Reader};
+use wsloop::protocol::{Header, Message, OpCode, Receiver, mask};
+use wsloop::{HandshakeError, Limits, ProtocolError};
+
+/// Limits that are out of the way.
+fn limits() -> Limits {
+    let mut limits = Limits::default();
+    limits.max_recv_size = usize::MAX;
+    limits.max_fragments = usize::MAX;
+    limits.max_handshake_size = usize::MAX;
+    limits.max_headers = usize::MAX;
+    limits.max_body_size = usize::MAX;
+    limits
+}
+
+// Messages.
+
+const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+
+fn frame(fin: bool, opcode: OpCode, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let header = Header {
+        fin,
+        rsv: 0,
+        opcode,
+        mask: Some(KEY),
+        len: payload.len() as u64,
+    };
+    header.encode(&mut bytes);
+    let start = bytes.len();
+    bytes.extend_from_slice(payload);
+    mask::apply(&mut bytes[start..], KEY, 0);
+    bytes
+}
+
+/// A message of `count` frames, with a control frame in front of each if that is asked for.
+fn fragmented(opcode: OpCode, payload: &[u8], count: usize, between: &[u8]) -> Vec<u8> {
+    let rest = [between, &frame(false, OpCode::Continuation, payload)].concat();
+    let first = frame(false, opcode, payload);
+    let last = frame(true, OpCode::Continuation, payload);
+    [first, rest.repeat(count - 2), last].concat()
+}
+
+/// Bytes for a receiver, and how they are cut.
+struct Incoming {
+    receiver: Receiver,
+    bytes: Vec<u8>,
+    cut: usize,
+    messages: usize,
+    expected: usize,
+    fault: Option<ProtocolError>,
+}
+
+impl Incoming {
+    fn new(bytes: Vec<u8>, cut: usize, expected: usize) -> Self {
+        Self {
+            receiver: Receiver::new(&limits()),
+            bytes,
+            cut,
+            messages: 0,
+            expected,
+            fault: None,
+        }
+    }
+
+    fn take(&mut self) {
+        for mut input in black_box(&mut self.bytes).chunks_mut(self.cut) {
+            loop {
+                match self.receiver.next(&mut input) {
+                    Ok(None) => break,
+                    Ok(Some(Message::Ping(_) | Message::Pong(_))) => {}
+                    Ok(Some(message)) => {
+                        black_box(message);
+                        self.messages += 1;
+                    }
+                    Err(error) => self.fault = Some(error),
+                }
+            }
+        }
+    }
+}
+
+/// What the server reads at a time.
+const READ: usize = 64 << 10;
+
+fn tiny_fragments(count: usize) -> Incoming {
+    Incoming::new(fragmented(OpCode::Binary, b"x", count, b""), READ, 1)
+}
+
+fn empty_fragments(count: usize) -> Incoming {
+    Incoming::new(fragmented(OpCode::Text, b"", count, b""), READ, 1)
+}
+
+fn pings_between(count: usize) -> Incoming {
+    let ping = frame(true, OpCode::Ping, b"ping");
+    Incoming::new(fragmented(OpCode::Binary, b"x", count, &ping), READ, 1)
+}
+
+/// Each fragment ends inside a character.
+fn cut_characters(count: usize) -> Incoming {
+    let text = "\u{1f600}".repeat(count);
+    let mut bytes = frame(false, OpCode::Text, &text.as_bytes()[..1]);
+    for part in text.as_bytes()[1..].chunks(4) {
+        bytes.extend(frame(false, OpCode::Continuation, part));
+    }
+    bytes.extend(frame(true, OpCode::Continuation, b""));
+    Incoming::new(bytes, READ, 1)
+}
+
+fn byte_by_byte(count: usize) -> Incoming {
+    Incoming::new(frame(true, OpCode::Text, &vec![b'x'; count]), 1, 1)
+}
+
+/// Fragments whose headers are cut, too.
+fn fragments_byte_by_byte(count: usize) -> Incoming {
+    Incoming::new(fragmented(OpCode::Text, b"x", count, b""), 1, 1)
+}
+
+fn small_messages(count: usize) -> Incoming {
+    let bytes = frame(true, OpCode::Text, b"x").repeat(count);
+    Incoming::new(bytes, READ, count)
+}
+
+fn empty_messages_byte_by_byte(count: usize) -> Incoming {
+    let bytes = frame(true, OpCode::Binary, b"").repeat(count);
+    Incoming::new(bytes, 1, count)
+}
+
+/// Everything behind a breach is thrown away.
+fn behind_a_breach(count: usize) -> Incoming {
+    let bytes = [&b"\xff\xff"[..], &vec![0xff; count]].concat();
+    Incoming::new(bytes, 100, 0)
+}
+
+fn is_taken(incoming: Incoming) {
+    assert_eq!(incoming.messages, incoming.expected, "all were taken");
+    assert_eq!(incoming.fault.is_some(), incoming.expected == 0);
+}
+
+#[library_benchmark(teardown = is_taken)]
+#[benches::tiny_fragments(args = [4_000, 16_000, 64_000], setup = tiny_fragments)]
+#[benches::empty_fragments(args = [4_000, 16_000, 64_000], setup = empty_fragments)]
+#[benches::pings_between(args = [2_000, 8_000, 32_000], setup = pings_between)]
+#[benches::cut_characters(args = [2_000, 8_000, 32_000], setup = cut_characters)]
+#[benches::byte_by_byte(args = [8_000, 32_000, 128_000], setup = byte_by_byte)]
+#[benches::fragments_byte_by_byte(args = [1_000, 4_000, 16_000], setup = fragments_byte_by_byte)]
+#[benches::small_messages(args = [4_000, 16_000, 64_000], setup = small_messages)]
+#[benches::empty_messages_byte_by_byte(args = [1_000, 4_000, 16_000], setup = empty_messages_byte_by_byte)]
+#[benches::behind_a_breach(args = [8_000, 32_000, 128_000], setup = behind_a_breach)]
+fn messages(mut incoming: Incoming) -> Incoming {
+    incoming.take();
+    incoming
+}
+
+// The opening handshake.
+
+/// A head and how it is cut, and whether it is one that ends.
+struct Head {
+    bytes: Vec<u8>,
+    cut: usize,
+    ends: bool,
+    parsed: Result<bool, HandshakeError>,
+}
+
+const START: &str = "GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
+    Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+    Sec-WebSocket-Version: 13\r\n";
+
+fn head(lines: &str, cut: usize, ends: bool) -> Head {
+    let end = if ends { "\r\n" } else { "" };
+    Head {
+        bytes: [START, lines, end].concat().into_bytes(),
+        cut,
+        ends,
+        parsed: Ok(false),
+    }
+}
+
+fn one_long_line(size: usize) -> Head {
+    head(&format!("X: {}\r\n", "x".repeat(size)), 1, true)
+}
+
+fn line_without_end(size: usize) -> Head {
+    head(&format!("X: {}", "x".repeat(size)), 1, false)
+}
+
+fn lines_without_end(count: usize) -> Head {
+    head(&"X: y\r\n".repeat(count), 1, false)
+}
+
+fn many_names(count: usize) -> Head {
+    let lines: String = (0..count).map(|at| format!("X-{at}: {at}\r\n")).collect();
+    head(&lines, 100, true)
+}
+
+fn one_name(count: usize) -> Head {
+    head(&"Cookie: a=b\r\n".repeat(count), 100, true)
+}
+
+fn is_parsed(head: Head) {
+    assert_eq!(head.parsed, Ok(head.ends), "it ends or not");
+}
+
+#[library_benchmark(teardown = is_parsed)]
+#[benches::one_long_line(args = [4_000, 16_000, 64_000], setup = one_long_line)]
+#[benches::line_without_end(args = [4_000, 16_000, 64_000], setup = line_without_end)]
+#[benches::lines_without_end(args = [1_000, 4_000, 16_000], setup = lines_without_end)]
+#[benches::many_names(args = [500, 2_000, 8_000], setup = many_names)]
+#[benches::one_name(args = [500, 2_000, 8_000], setup = one_name)]
+fn heads(mut head: Head) -> Head {
+    let mut parser = Parser::new(&limits());
+    for input in black_box(&head.bytes).chunks(head.cut) {
+        head.parsed = parser.parse(input).map(|parsed| parsed.is_some());
+    }
+    head
+}
+
+/// Headers that are taken apart, each filled with `unit` up to `size` bytes.
+fn filled(unit: &str, size: usize) -> Vec<Vec<u8>> {
+    let value = unit.repeat(size / unit.len());
+    FILLED
+        .iter()
+        .map(|name| format!("{START}{name}: a{value}\r\n\r\n").into_bytes())
+        .collect()
+}
+
+/// The headers that the server takes apart, or offers to.
+const FILLED: [&str; 8] = [
+    "Connection",
+    "Cookie",
+    "Host",
+    "Origin",
+    "Sec-WebSocket-Extensions",
+    "Sec-WebSocket-Key",
+    "Sec-WebSocket-Protocol",
+    "Upgrade",
+];
+
+/// Looks at everything in a request that anybody may look at.
+fn look(head: &[u8], origins: &Origins) -> usize {
+    let mut plain = Reader::new(&limits());
+    let plain = plain.read(black_box(head)).is_ok();
+    let parsed = Parser::new(&limits()).parse(black_box(head));
+    let Ok(Some((request, _))) = parsed else {
+        return usize::from(plain);
+    };
+    let _ = black_box(request.accept_key());
+    let allowed = origins.allow(request.origin(), request.host(), false);
+    black_box(allowed);
+    #[cfg(feature = "deflate")]
+    {
+        let lines = request.headers().get_all("sec-websocket-extensions");
+        let lines = lines.iter().map(|line| line.as_bytes());
+        let _ = black_box(wsloop::DeflateConfig::default().negotiate(lines));
+    }
+    1 + request.cookies().count() + request.subprotocols().count() + request.query_pairs().count()
+}
+
+#[library_benchmark(setup = filled)]
+#[benches::spaces(args = [(" ", 1_024), (" ", 4_096), (" ", 16_384)])]
+#[benches::commas(args = [(",", 1_024), (",", 4_096), (",", 16_384)])]
+#[benches::semicolons(args = [(";", 1_024), (";", 4_096), (";", 16_384)])]
+#[benches::quotes(args = [("\"", 1_024), ("\"", 4_096), ("\"", 16_384)])]
+#[benches::backslashes(args = [("=\"\\", 1_024), ("=\"\\", 4_096), ("=\"\\", 16_384)])]
+#[benches::escapes(args = [(";a=\"\\a\\a\\a\\a\"", 1_024), (";a=\"\\a\\a\\a\\a\"", 4_096), (";a=\"\\a\\a\\a\\a\"", 16_384)])]
+#[benches::elements(args = [(", a", 1_024), (", a", 4_096), (", a", 16_384)])]
+#[benches::parameters(args = [("; b=1", 1_024), ("; b=1", 4_096), ("; b=1", 16_384)])]
+#[benches::offers(args = [(", permessage-deflate; client_max_window_bits", 1_024), (", permessage-deflate; client_max_window_bits", 4_096), (", permessage-deflate; client_max_window_bits", 16_384)])]
+#[benches::letters(args = [("a", 1_024), ("a", 4_096), ("a", 16_384)])]
+#[benches::brackets(args = [("[:", 1_024), ("[:", 4_096), ("[:", 16_384)])]
+fn headers(heads: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+    let origins = Origins::new(["https://example.com", "self"]).expect("they are origins");
+    let looked: usize = heads.iter().map(|head| look(head, &origins)).sum();
+    assert!(looked > 0, "some of them are requests");
+    heads
+}
+
+/// Subprotocols that all differ.
+fn distinct(count: usize) -> Vec<u8> {
+    let names: Vec<_> = (0..count)
+        .map(|at| format!("p{}", at * 7919 % 65_521))
+        .collect();
+    let names = names.join(", ");
+    format!("{START}Sec-WebSocket-Protocol: {names}\r\n\r\n").into_bytes()
+}
+
+#[library_benchmark(setup = distinct)]
+#[benches::distinct(args = [500, 2_000, 8_000])]
+fn subprotocols(head: Vec<u8>) -> Vec<u8> {
+    let parsed = Parser::new(&limits()).parse(&head);
+    let Ok(Some((request, _))) = parsed else {
+        panic!("it is whole")
+    };
+    assert!(black_box(request.accept_key()).is_ok(), "it is accepted");
+    head
+}
+
+// Plain requests.
+
+/// Bytes for a reader of requests, and how they are cut.
+struct Requests {
+    bytes: Vec<u8>,
+    cut: usize,
+    count: usize,
+    expected: usize,
+}
+
+fn requests(bytes: String, cut: usize, expected: usize) -> Requests {
+    Requests {
+        bytes: bytes.into_bytes(),
+        cut,
+        count: 0,
+        expected,
+    }
+}
+
+fn pipelined(count: usize) -> Requests {
+    requests(
+        "GET / HTTP/1.1\r\nHost: a\r\n\r\n".repeat(count),
+        READ,
+        count,
+    )
+}
+
+const CHUNKED: &str = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+
+fn tiny_chunks(count: usize) -> Requests {
+    let chunks = "1\r\nx\r\n".repeat(count);
+    requests(format!("{CHUNKED}{chunks}0\r\n\r\n"), 100, 1)
+}
+
+fn chunks_byte_by_byte(count: usize) -> Requests {
+    let chunks = "1;a=b\r\nx\r\n".repeat(count);
+    requests(format!("{CHUNKED}{chunks}0\r\n\r\n"), 1, 1)
+}
+
+fn trailers(count: usize) -> Requests {
+    let lines = "X: y\r\n".repeat(count);
+    requests(format!("{CHUNKED}0\r\n{lines}\r\n"), 10, 1)
+}
+
+fn body_byte_by_byte(size: usize) -> Requests {
+    let body = "x".repeat(size);
+    let head = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {size}\r\n\r\n");
+    requests(head + &body, 1, 1)
+}
+
+fn are_read(requests: Requests) {
+    assert_eq!(requests.count, requests.expected, "all were read");
+}
+
+#[library_benchmark(teardown = are_read)]
+#[benches::pipelined(args = [250, 1_000, 4_000], setup = pipelined)]
+#[benches::tiny_chunks(args = [1_000, 4_000, 16_000], setup = tiny_chunks)]
+#[benches::chunks_byte_by_byte(args = [1_000, 4_000, 16_000], setup = chunks_byte_by_byte)]
+#[benches::trailers(args = [1_000, 4_000, 16_000], setup = trailers)]
+#[benches::body_byte_by_byte(args = [4_000, 16_000, 64_000], setup = body_byte_by_byte)]
+fn plain(mut requests: Requests) -> Requests {
+    let mut reader = Reader::new(&limits());
+    for mut input in black_box(&requests.bytes).chunks(requests.cut) {
+        while !input.is_empty() {
+            let (item, taken) = reader.read(input).expect("they are requests");
+            requests.count += usize::from(matches!(item, Some(Item::Request(_))));
+            input = &input[taken..];
+        }
+    }
+    requests
+}
+
+// Compression.
+
+#[cfg(feature = "deflate")]
+mod compression {
+    use super::*;
+    use wsloop::protocol::deflate::{Deflater, Inflater};
+
+    /// Messages to expand, and how large they are together.
+    pub(super) struct Compressed {
+        messages: Vec<Vec<u8>>,
+        expected: usize,
+        takeover: bool,
+    }
+
+    fn once(message: Vec<u8>, expected: usize) -> Compressed {
+        Compressed {
+            messages: vec![message],
+            expected,
+            takeover: true,
+        }
+    }
+
+    fn compressed(payload: &[u8]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        assert!(Deflater::new(9, 15).message(payload, false, &mut bytes));
+        bytes
+    }
+
+    /// A thousand times as large as it comes.
+    pub(super) fn bomb(size: usize) -> Compressed {
+        once(compressed(&vec![0; size]), size)
+    }
+
+    /// Blocks without content, of the kind that is told by its bytes.
+    pub(super) fn empty_blocks(block: &[u8], count: usize) -> Compressed {
+        once(block.repeat(count), 0)
+    }
+
+    /// Messages that are as small as they come.
+    pub(super) fn small_messages(takeover: bool, count: usize) -> Compressed {
+        Compressed {
+            messages: vec![compressed(b"x"); count],
+            expected: count,
+            takeover,
+        }
+    }
+
+    /// Messages that expand to 4 KiB each.
+    pub(super) fn small_bombs(count: usize) -> Compressed {
+        Compressed {
+            messages: vec![compressed(&[0; 4096]); count],
+            expected: 4096 * count,
+            takeover: false,
+        }
+    }
+
+    pub(super) fn expand(input: Compressed) -> Compressed {
+        let mut inflater = Inflater::new();
+        let mut room = Vec::new();
+        let mut size = 0;
+        for message in black_box(&input.messages) {
+            let limits = (usize::MAX, usize::MAX);
+            let expanded = inflater.message(message, input.takeover, limits.0, limits.1, &mut room);
+            size += expanded.expect("it is compressed").len();
+        }
+        assert_eq!(size, input.expected, "all was expanded");
+        input
+    }
+
+    /// A block of DEFLATE that is the last, has fixed codes and no content.
+    pub(super) const LAST: &[u8] = b"\x03\x00";
+    /// One that is stored and not the last.
+    pub(super) const STORED: &[u8] = b"\x00\x00\x00\xff\xff";
+    /// Four that have fixed codes and no content: ten bits each.
+    pub(super) const FIXED: &[u8] = b"\x02\x08\x20\x80\x00";
+
+    #[library_benchmark]
+    #[benches::bomb(args = [1 << 18, 1 << 20, 1 << 22], setup = bomb)]
+    #[benches::last_blocks(args = [(LAST, 500), (LAST, 2_000), (LAST, 8_000)], setup = empty_blocks)]
+    #[benches::stored_blocks(args = [(STORED, 1_000), (STORED, 4_000), (STORED, 16_000)], setup = empty_blocks)]
+    #[benches::fixed_blocks(args = [(FIXED, 1_000), (FIXED, 4_000), (FIXED, 16_000)], setup = empty_blocks)]
+    #[benches::small_messages(args = [(true, 500), (true, 2_000), (true, 8_000)], setup = small_messages)]
+    #[benches::small_messages_apart(args = [(false, 500), (false, 2_000), (false, 8_000)], setup = small_messages)]
+    #[benches::small_bombs(args = [500, 2_000, 8_000], setup = small_bombs)]
+    fn compressed_messages(input: Compressed) -> Compressed {
+        expand(input)
+    }
+
+    library_benchmark_group!(name = group, benchmarks = [compressed_messages]);
+}
+
+library_benchmark_group!(
+    name = shapes,
+    benchmarks = [messages, heads, headers, subprotocols, plain]
+);
+
+#[cfg(feature = "deflate")]
+use compression::group as compressed;
+
+#[cfg(feature = "deflate")]
+main!(library_benchmark_groups = [shapes, compressed]);
+#[cfg(not(feature = "deflate"))]
+main!(library_benchmark_groups = shapes);

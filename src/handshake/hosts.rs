@@ -1,0 +1,92 @@
+//! Which names the server answers to (RFC 9110, 7.4).
+
+use http::uri::Authority;
+
+use super::host::is_host;
+
+/// A list of the hosts that requests may name: each with a port, or without for any.
+#[derive(Clone, Debug)]
+pub(crate) struct Hosts(Vec<(Box<str>, Option<u16>)>);
+
+impl Hosts {
+    /// Makes a list of its entries, written as in `Host`.
+    ///
+    /// # Errors
+    ///
+    /// Returns the first entry that is none.
+    pub(crate) fn new(entries: impl IntoIterator<Item = String>) -> Result<Self, String> {
+        let parsed = entries.into_iter().map(|entry| {
+            // `*` is a letter of host names to RFC 3986, but meant as a pattern.
+            let host = split(&entry).filter(|_| !entry.contains('*'));
+            host.ok_or(entry)
+        });
+        Ok(Self(parsed.collect::<Result<_, _>>()?))
+    }
+
+    /// Returns whether a request with this `Host` is meant for this server. One without is not.
+    pub(crate) fn serve(&self, host: Option<&str>) -> bool {
+        let Some((name, port)) = host.and_then(split) else {
+            return false;
+        };
+        let matches = |known: &(Box<str>, Option<u16>)| {
+            known.0 == name && (known.1.is_none() || known.1 == port)
+        };
+        self.0.iter().any(matches)
+    }
+}
+
+/// Takes `uri-host [ ":" port ]` apart; the name is in lower case.
+fn split(text: &str) -> Option<(Box<str>, Option<u16>)> {
+    let authority: Authority = text.parse().ok().filter(|_| is_host(text.as_bytes()))?;
+    let name = authority.host().to_ascii_lowercase();
+    Some((name.into(), authority.port_u16()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_compared_as_a_whole() {
+        let entries = ["Example.com", "localhost:3000", "[::1]"].map(str::to_owned);
+        let hosts = Hosts::new(entries).unwrap();
+        for host in [
+            "example.com",
+            "EXAMPLE.COM:8443",
+            "example.com:",
+            "localhost:3000",
+            "[::1]",
+            "[::1]:80",
+        ] {
+            assert!(hosts.serve(Some(host)), "{host}");
+        }
+        for host in [
+            "",
+            "localhost",
+            "localhost:",
+            "localhost:300",
+            "localhost:30000",
+            "www.example.com",
+            "example.com.",
+            "example.com.evil.test",
+            "evil.test",
+            "u@example.com",
+            "::1",
+            "[::2]",
+            "127.0.0.1",
+        ] {
+            assert!(!hosts.serve(Some(host)), "{host}");
+        }
+        assert!(!hosts.serve(None));
+    }
+
+    #[test]
+    fn entries_that_are_none_are_told() {
+        for entry in [
+            "", "a b", "http://a", "a/", "u@a", "*.a", "a:x", "a:65536", "::1",
+        ] {
+            let told = Hosts::new([entry.to_owned()]).err();
+            assert_eq!(told.as_deref(), Some(entry), "{entry}");
+        }
+    }
+}

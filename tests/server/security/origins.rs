@@ -1,0 +1,238 @@
+//! Pages of other origins, and names that were bent to point here.
+
+use std::sync::Mutex;
+
+use wsloop::event::{Handshake, Origin, Request};
+use wsloop::http::Response;
+use wsloop::{BuildError, Builder, Error, Server};
+
+use crate::support::{REQUEST, Running, echo, log};
+
+/// What is answered to an upgrade that says to come from `origin` and to go to `host`.
+fn status(server: &Running, origin: Option<&str>, host: &str) -> u16 {
+    let line = origin.map_or(String::new(), |origin| format!("Origin: {origin}\r\n"));
+    let request = REQUEST
+        .replace("Host: example.com", &format!("Host: {host}"))
+        .replace("Upgrade: ", &format!("{line}Upgrade: "));
+    server.client().request(request).status
+}
+
+#[test]
+fn a_page_of_another_origin_opens_nothing_whatever_its_name_looks_like() {
+    let server = Running::start(|builder| {
+        echo(builder).origins([
+            "https://shop.example",
+            "http://[2001:db8::1]:8080",
+            "http://127.0.0.1",
+        ])
+    });
+    for origin in [
+        "https://shop.example",
+        "https://shop.example:443",
+        "HTTPS://Shop.Example",
+        "http://[2001:db8::1]:8080",
+        "http://[2001:DB8::1]:8080",
+        "http://127.0.0.1",
+        "http://127.0.0.1:80",
+    ] {
+        assert_eq!(
+            status(&server, Some(origin), "shop.example"),
+            101,
+            "{origin}"
+        );
+    }
+    for origin in [
+        // Scheme, host and port each.
+        "http://shop.example",
+        "wss://shop.example",
+        "https://shop.example:80",
+        "https://shop.example:4433",
+        "https://shop.exampl",
+        // Suffixes, prefixes, and what only looks alike.
+        "https://shop.example.evil.example",
+        "https://evilshop.example",
+        "https://evil.shop.example",
+        "https://shop-example",
+        "https://shop.example.",
+        "https://.shop.example",
+        "https://shop..example",
+        "https://shop.example%2eevil.example",
+        "https://shop.example%00.evil.example",
+        "https://xn--shp-9na.example",
+        "https://shop.example@evil.example",
+        "https://evil.example\\@shop.example",
+        "https://evil.example/https://shop.example",
+        "https://evil.example?https://shop.example",
+        "https://evil.example#https://shop.example",
+        "https://shop.example/",
+        "https://shop.example:443:443",
+        "https:shop.example",
+        "https:///shop.example",
+        "//shop.example",
+        "shop.example",
+        "https://shop.example https://evil.example",
+        "https://evil.example, https://shop.example",
+        "null",
+        "NULL",
+        "file://",
+        "none",
+        "self",
+        "*",
+        "https://*",
+        // Other ways to write the addresses.
+        "http://[2001:db8:0:0:0:0:0:1]:8080",
+        "http://[2001:db8::1]",
+        "http://[2001:db8::1]:80801",
+        "http://2001:db8::1:8080",
+        "http://[::ffff:127.0.0.1]",
+        "http://127.1",
+        "http://2130706433",
+        "http://0x7f000001",
+        "http://0177.0.0.1",
+        "http://127.0.0.1.",
+        "http://localhost",
+    ] {
+        let status = status(&server, Some(origin), "shop.example");
+        assert!([400, 403].contains(&status), "{origin}: {status}");
+    }
+    assert_eq!(status(&server, Some(""), "shop.example"), 403);
+    assert_eq!(status(&server, None, "shop.example"), 403);
+    let two = "https://shop.example\r\nOrigin: https://shop.example";
+    assert_eq!(status(&server, Some(two), "shop.example"), 400);
+}
+
+#[test]
+fn a_page_whose_name_was_rebound_to_this_server_opens_nothing() {
+    // It was loaded from evil.example, which then became 127.0.0.1: for the browser page and
+    // server are of one origin, and `Host` says so, too.
+    let rebound = (Some("http://evil.example:8080"), "evil.example:8080");
+    let trusting = Running::start(|builder| echo(builder).origins(["self"]));
+    assert_eq!(
+        status(&trusting, rebound.0, rebound.1),
+        101,
+        "self alone does not help"
+    );
+    let named = Running::start(|builder| echo(builder).origins(["http://localhost:8080"]));
+    assert_eq!(status(&named, rebound.0, rebound.1), 403);
+    let (sender, log) = log();
+    let hosts = Running::start(move |builder| {
+        let asked = sender.clone();
+        crate::support::recorded(builder, &sender)
+            .origins(["self"])
+            .hosts(["localhost:8080", "app.example", "[::1]"])
+            .on(Request, move |_, _| {
+                asked.send("request".into()).unwrap_or_default();
+                Response::new(200)
+            })
+    });
+    for (origin, host, expected) in [
+        ("http://localhost:8080", "localhost:8080", 101),
+        ("http://LocalHost:8080", "LOCALHOST:8080", 101),
+        ("http://app.example", "app.example", 101),
+        ("https://app.example:8443", "app.example:8443", 101),
+        ("http://[::1]:81", "[::1]:81", 101),
+        ("http://localhost:8081", "localhost:8081", 421),
+        ("http://localhost", "localhost", 421),
+        ("http://localhost.:8080", "localhost.:8080", 421),
+        (
+            "http://app.example.evil.example",
+            "app.example.evil.example",
+            421,
+        ),
+        ("http://evil.example:8080", "evil.example:8080", 421),
+        ("http://127.0.0.1:8080", "127.0.0.1:8080", 421),
+        ("http://evil.example", "app.example", 403),
+    ] {
+        let server = &hosts;
+        let found = status(server, Some(origin), host);
+        assert_eq!(found, expected, "{host}");
+        assert_eq!(log.next(), "connect");
+        if found == 101 {
+            assert_eq!(log.next(), "ready");
+        }
+        while !log.next().starts_with("disconnect") {}
+        // Plain requests as well: a page of that name could read their answers.
+        let plain = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        let mut client = server.client();
+        let found = client.request(plain).status;
+        assert_eq!(found == 421, expected == 421, "{host}: {found}");
+        if found == 421 {
+            client.expect_eof();
+        }
+        drop(client);
+        log.expect(&["connect"]);
+        let mut entry = log.next();
+        assert_eq!(entry == "request", expected != 421, "{host}: {entry}");
+        while !entry.starts_with("disconnect") {
+            entry = log.next();
+        }
+    }
+    // HTTP/1.0 knows no `Host`, and so names none.
+    let mut old = hosts.client();
+    assert_eq!(old.request("GET / HTTP/1.0\r\n\r\n").status, 421);
+    for entry in [
+        "",
+        "http://a",
+        "a b",
+        "*.example",
+        "a:99999",
+        "a/",
+        "u@a",
+        "::1",
+    ] {
+        let built = Server::builder()
+            .listen("127.0.0.1:0")
+            .hosts([entry])
+            .build();
+        match built {
+            Err(Error::Build(BuildError::BadHost(named))) => assert_eq!(named, entry),
+            other => panic!("{entry}: {other:?}"),
+        }
+    }
+}
+
+/// The warnings of this thread's servers.
+struct Warnings(Mutex<Vec<(std::thread::ThreadId, String)>>);
+
+static WARNINGS: Warnings = Warnings(Mutex::new(Vec::new()));
+
+impl ::log::Log for Warnings {
+    fn enabled(&self, metadata: &::log::Metadata<'_>) -> bool {
+        metadata.level() == ::log::Level::Warn
+    }
+
+    fn log(&self, record: &::log::Record<'_>) {
+        if self.enabled(record.metadata()) {
+            let entry = (std::thread::current().id(), record.args().to_string());
+            self.0.lock().expect("nobody panics with it").push(entry);
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+/// Whether a server that is made so warns of the pages that may connect.
+fn warns(make: impl FnOnce(Builder) -> Builder) -> bool {
+    let built = make(Server::builder().headless(true)).build();
+    assert!(built.is_ok());
+    let mut warnings = WARNINGS.0.lock().expect("nobody panics with it");
+    let me = std::thread::current().id();
+    let warned = |(thread, text): &(_, String)| *thread == me && text.contains("any web page");
+    let found = warnings.iter().any(warned);
+    warnings.clear();
+    found
+}
+
+#[test]
+fn a_server_without_a_policy_says_so() {
+    ::log::set_logger(&WARNINGS).expect("there is no other");
+    ::log::set_max_level(::log::LevelFilter::Warn);
+    assert!(warns(|builder| builder));
+    assert!(warns(echo));
+    assert!(!warns(|builder| builder.origins(["*"])));
+    assert!(!warns(|builder| builder.origins(["https://shop.example"])));
+    assert!(!warns(
+        |builder| builder.on(Origin, |_, origin| origin.is_none())
+    ));
+    assert!(!warns(|builder| builder.on(Handshake, |_, _| true)));
+}
