@@ -68,6 +68,129 @@ pub enum SlowConsumer {
     DropOldest,
 }
 
+/// How often something may happen: so many times in a period, and how many of them at once.
+///
+/// ```
+/// use std::time::Duration;
+/// use wsloop::Rate;
+///
+/// let messages = Rate::per_second(20); // 20 at once, and then one for each 50 ms
+/// let bytes = Rate::per_second(64 << 10).burst(1 << 20);
+/// let handshakes = Rate::new(10, Duration::from_secs(60));
+/// # let _ = (messages, bytes, handshakes);
+/// ```
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Rate {
+    count: u64,
+    period: Duration,
+    burst: u64,
+}
+
+impl Rate {
+    /// Allows `count` in each `period`, all of them at once if need be.
+    pub const fn new(count: u64, period: Duration) -> Self {
+        Self {
+            count,
+            period,
+            burst: count,
+        }
+    }
+
+    /// Allows `count` in each second, all of them at once if need be.
+    pub const fn per_second(count: u64) -> Self {
+        Self::new(count, Duration::from_secs(1))
+    }
+
+    /// Allows `count` at once, after a time in which there were fewer than the rate allows.
+    #[must_use]
+    pub const fn burst(self, count: u64) -> Self {
+        Self {
+            burst: count,
+            ..self
+        }
+    }
+
+    /// Returns whether it allows anything at all, and in any time.
+    pub(crate) fn is_sound(&self) -> bool {
+        self.count > 0 && self.burst > 0 && !self.period.is_zero()
+    }
+
+    /// Returns the time in which `count` are allowed.
+    pub(crate) fn time_of(&self, count: u64) -> Duration {
+        let nanos = self.period.as_nanos().saturating_mul(count.into()) / u128::from(self.count);
+        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
+
+    /// Returns the time in which as many are allowed as may come at once.
+    pub(crate) fn time_of_burst(&self) -> Duration {
+        self.time_of(self.burst)
+    }
+}
+
+/// What happens to a connection that is faster than
+/// [`max_message_rate`](crate::Builder::max_message_rate) and its kin allow
+/// ([`Builder::over_rate`](crate::Builder::over_rate)).
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum OverRate {
+    /// It is closed with 1008.
+    #[default]
+    Close,
+    /// It is not read until the rate allows what it has sent: TCP holds the rest back, and nothing
+    /// is lost.
+    Delay,
+}
+
+/// What one connection may send in a time; `None` is without a limit.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ReceiveRates {
+    pub(crate) messages: Option<Rate>,
+    pub(crate) bytes: Option<Rate>,
+    /// Of pings and pongs.
+    pub(crate) pings: Option<Rate>,
+    pub(crate) over: OverRate,
+}
+
+impl ReceiveRates {
+    /// Returns the limits that there are.
+    pub(crate) fn all(&self) -> impl Iterator<Item = Rate> {
+        [self.messages, self.bytes, self.pings]
+            .into_iter()
+            .flatten()
+    }
+
+    pub(crate) fn is_limited(&self) -> bool {
+        self.all().next().is_some()
+    }
+}
+
+/// What the connections of one address may do together.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AddressLimits {
+    /// Most open connections.
+    pub(crate) connections: usize,
+    /// Most connections whose opening handshake is not done.
+    pub(crate) half_open: usize,
+    /// How often it may connect.
+    pub(crate) handshakes: Option<Rate>,
+}
+
+impl Default for AddressLimits {
+    fn default() -> Self {
+        Self {
+            connections: usize::MAX,
+            half_open: usize::MAX,
+            handshakes: None,
+        }
+    }
+}
+
+impl AddressLimits {
+    pub(crate) fn is_limited(&self) -> bool {
+        self.connections < usize::MAX || self.half_open < usize::MAX || self.handshakes.is_some()
+    }
+}
+
 /// The server's deadlines, counts and policies; set through [`Builder`](crate::Builder).
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
@@ -77,8 +200,18 @@ pub(crate) struct Config {
     pub(crate) drain_at: usize,
     /// Listening pauses above this many connections; the kernel's backlog holds the rest.
     pub(crate) max_connections: usize,
+    /// Accepting pauses above this many connections whose opening handshake is not done.
+    pub(crate) max_half_open: usize,
+    /// What the connections of one address may do together.
+    pub(crate) addresses: AddressLimits,
+    /// What one connection may send in a time.
+    pub(crate) rates: ReceiveRates,
+    /// Most bytes that all connections may hold together. `usize::MAX` is none.
+    pub(crate) memory_budget: usize,
     /// From the accepted socket to the end of the opening handshake, TLS included; absolute.
     pub(crate) handshake_timeout: Duration,
+    /// From the first byte of a message to its last. Zero is off.
+    pub(crate) message_timeout: Duration,
     /// How long a connection may wait for its next plain request. Zero: each has one.
     pub(crate) keep_alive_timeout: Duration,
     /// Most plain requests that are answered on one connection.
@@ -165,7 +298,12 @@ impl Default for Config {
             slow_consumer: SlowConsumer::default(),
             drain_at: 0,
             max_connections: usize::MAX,
+            max_half_open: usize::MAX,
+            addresses: AddressLimits::default(),
+            rates: ReceiveRates::default(),
+            memory_budget: usize::MAX,
             handshake_timeout: Duration::from_secs(10),
+            message_timeout: Duration::from_secs(60),
             keep_alive_timeout: Duration::from_secs(15),
             max_requests: 1000,
             silence_max: Duration::from_secs(20),
@@ -199,6 +337,20 @@ impl Default for Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rates_are_times() {
+        let rate = Rate::new(10, Duration::from_secs(5)).burst(3);
+        assert_eq!(rate.time_of(1), Duration::from_millis(500));
+        assert_eq!(rate.time_of_burst(), Duration::from_millis(1500));
+        let fast = Rate::per_second(3_000_000_000);
+        assert_eq!(fast.time_of(9), Duration::from_nanos(3));
+        assert_eq!(fast.time_of(u64::MAX), Duration::from_nanos(u64::MAX / 3));
+        let never = Rate::new(1, Duration::MAX).time_of(u64::MAX);
+        assert_eq!(never, Duration::from_nanos(u64::MAX));
+        assert!(rate.is_sound() && !rate.burst(0).is_sound());
+        assert!(!Rate::per_second(0).is_sound() && !Rate::new(1, Duration::ZERO).is_sound());
+    }
 
     #[test]
     fn idle_follows_silence_unless_set() {

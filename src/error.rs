@@ -116,11 +116,19 @@ pub enum ProtocolError {
         /// The limit.
         limit: usize,
     },
+    /// A message was not whole within `message_timeout`.
+    TimedOut,
+    /// More bytes came than [`max_byte_rate`](crate::Builder::max_byte_rate) allows.
+    TooManyBytes,
     /// A message has more frames than `max_fragments`.
     TooManyFragments {
         /// The limit, in frames.
         limit: usize,
     },
+    /// More messages came than [`max_message_rate`](crate::Builder::max_message_rate) allows.
+    TooManyMessages,
+    /// More pings and pongs came than [`max_ping_rate`](crate::Builder::max_ping_rate) allows.
+    TooManyPings,
     /// A client's frame is not masked (RFC 6455, 5.1).
     Unmasked,
 }
@@ -133,7 +141,11 @@ impl ProtocolError {
         match self {
             Self::BadUtf8 => CloseCode::INVALID_PAYLOAD,
             Self::MessageTooBig { .. } | Self::RatioTooHigh { .. } => CloseCode::MESSAGE_TOO_BIG,
-            Self::TooManyFragments { .. } => CloseCode::POLICY_VIOLATION,
+            Self::TimedOut
+            | Self::TooManyBytes
+            | Self::TooManyFragments { .. }
+            | Self::TooManyMessages
+            | Self::TooManyPings => CloseCode::POLICY_VIOLATION,
             Self::BadCloseCode(_)
             | Self::BadCloseLength
             | Self::BadDeflate
@@ -174,9 +186,13 @@ impl fmt::Display for ProtocolError {
             Self::RatioTooHigh { limit } => {
                 write!(f, "compressed message expands beyond max_ratio of {limit}")
             }
+            Self::TimedOut => f.write_str("message not whole within message_timeout"),
+            Self::TooManyBytes => f.write_str("more bytes than max_byte_rate allows"),
             Self::TooManyFragments { limit } => {
                 write!(f, "message has more frames than max_fragments of {limit}")
             }
+            Self::TooManyMessages => f.write_str("more messages than max_message_rate allows"),
+            Self::TooManyPings => f.write_str("more pings than max_ping_rate allows"),
             Self::Unmasked => f.write_str("client frame is not masked"),
         }
     }
@@ -234,6 +250,9 @@ pub enum HandshakeError {
     MissingHeader(&'static str),
     /// The request does not ask for an upgrade to `websocket`.
     NotUpgrade,
+    /// The server's [`memory_budget`](crate::Builder::memory_budget) is used up, and the connection
+    /// held more than others.
+    NoMemory,
     /// The `Origin` handler, or [`Builder::origins`](crate::Builder::origins), refused the
     /// request's origin (RFC 6455, 4.2.2).
     OriginRefused,
@@ -283,7 +302,7 @@ impl HandshakeError {
             Self::Refused(status) => *status,
             Self::TimedOut => StatusCode::REQUEST_TIMEOUT,
             Self::TransferEncoding => StatusCode::NOT_IMPLEMENTED,
-            Self::Undecided => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoMemory | Self::Undecided => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 }
@@ -315,6 +334,7 @@ impl fmt::Display for HandshakeError {
             Self::HttpVersion => f.write_str("http version is not 1.1"),
             Self::MethodNotGet => f.write_str("method is not GET"),
             Self::MissingHeader(name) => write!(f, "no {name} header"),
+            Self::NoMemory => f.write_str("memory_budget is used up"),
             Self::NotUpgrade => f.write_str("not an upgrade to websocket"),
             Self::OriginRefused => f.write_str("origin refused"),
             Self::Refused(status) => write!(f, "refused with {status}"),
@@ -369,6 +389,12 @@ pub enum SendError {
     /// A message that is sent in parts was begun and has not ended: only control frames may go
     /// between its parts (RFC 6455, 5.4).
     MessageUnderWay,
+    /// The message would have to be queued, and the server's
+    /// [`memory_budget`](crate::Builder::memory_budget) is nearly used up.
+    NoMemory {
+        /// The budget, in bytes.
+        budget: usize,
+    },
     /// A part of a message was given, and none was begun.
     NoMessage,
     /// The opening handshake is not over yet.
@@ -405,6 +431,9 @@ impl fmt::Display for SendError {
             Self::Gone => f.write_str("the connection is gone"),
             Self::HandshakeDone => f.write_str("the opening handshake is over"),
             Self::MessageUnderWay => f.write_str("a message in parts has not ended"),
+            Self::NoMemory { budget } => {
+                write!(f, "memory_budget of {budget} bytes is nearly used up")
+            }
             Self::NoMessage => f.write_str("no message in parts was begun"),
             Self::NotReady => f.write_str("the opening handshake is not over"),
             Self::SubprotocolNotOffered => {
@@ -569,6 +598,9 @@ pub enum Fault {
     Handshake(HandshakeError),
     /// Reading or writing failed; TLS errors come this way too.
     Io(io::Error),
+    /// The server's [`memory_budget`](crate::Builder::memory_budget) is used up, and the connection
+    /// held more than others.
+    NoMemory,
     /// The peer broke the protocol or a limit.
     Protocol(ProtocolError),
     /// The peer reads too slowly and [`SlowConsumer::Close`](crate::SlowConsumer::Close) is set.
@@ -581,6 +613,7 @@ impl fmt::Display for Fault {
             Self::Handler(error) => write!(f, "handler failed: {error}"),
             Self::Handshake(error) => write!(f, "handshake refused: {error}"),
             Self::Io(error) => error.fmt(f),
+            Self::NoMemory => f.write_str("memory_budget is used up"),
             Self::Protocol(error) => error.fmt(f),
             Self::SlowConsumer => f.write_str("max_backlog exceeded"),
         }
@@ -594,7 +627,7 @@ impl std::error::Error for Fault {
             Self::Handshake(error) => Some(error),
             Self::Io(error) => Some(error),
             Self::Protocol(error) => Some(error),
-            Self::SlowConsumer => None,
+            Self::NoMemory | Self::SlowConsumer => None,
         }
     }
 }

@@ -77,7 +77,7 @@ mod server;
 mod stats;
 mod transport;
 
-pub use config::{Limits, SlowConsumer};
+pub use config::{Limits, OverRate, Rate, SlowConsumer};
 pub use connection::{
     Connection, ConnectionId, Descriptor, Handle, Hub, TimerId, WatchId, Watched,
 };

@@ -25,6 +25,28 @@ pub struct Stats {
     pub accept_pauses: u64,
     /// Times that accepting paused because descriptors or memory ran out.
     pub accept_failures: u64,
+    /// Times that accepting paused because `max_half_open` was reached.
+    pub half_open_pauses: u64,
+    /// Times that accepting paused because three quarters of `memory_budget` were used up.
+    pub budget_pauses: u64,
+    /// Connections that were refused because of `max_connections_per_address`.
+    pub over_address_connections: u64,
+    /// Connections that were refused because of `max_half_open_per_address`.
+    pub over_address_half_open: u64,
+    /// Connections that were refused because of `max_handshake_rate`.
+    pub over_handshake_rate: u64,
+    /// Times that a connection was faster than `max_message_rate` allows.
+    pub over_message_rate: u64,
+    /// Times that a connection was faster than `max_byte_rate` allows.
+    pub over_byte_rate: u64,
+    /// Times that a connection was faster than `max_ping_rate` allows.
+    pub over_ping_rate: u64,
+    /// Connections that were closed because a message was not whole within `message_timeout`.
+    pub timed_out_messages: u64,
+    /// Messages that were refused with [`SendError::NoMemory`](crate::SendError::NoMemory).
+    pub budget_refusals: u64,
+    /// Connections that were closed because `memory_budget` was used up.
+    pub budget_closes: u64,
     /// Times that the kernel was asked for events: one for each turn of the loop, and more where it
     /// spins (see [`Builder::busy_poll`](crate::Builder::busy_poll)).
     pub polls: u64,
@@ -87,6 +109,23 @@ impl Stats {
             (&mut since.bytes_out, earlier.bytes_out),
             (&mut since.accept_pauses, earlier.accept_pauses),
             (&mut since.accept_failures, earlier.accept_failures),
+            (&mut since.half_open_pauses, earlier.half_open_pauses),
+            (&mut since.budget_pauses, earlier.budget_pauses),
+            (
+                &mut since.over_address_connections,
+                earlier.over_address_connections,
+            ),
+            (
+                &mut since.over_address_half_open,
+                earlier.over_address_half_open,
+            ),
+            (&mut since.over_handshake_rate, earlier.over_handshake_rate),
+            (&mut since.over_message_rate, earlier.over_message_rate),
+            (&mut since.over_byte_rate, earlier.over_byte_rate),
+            (&mut since.over_ping_rate, earlier.over_ping_rate),
+            (&mut since.timed_out_messages, earlier.timed_out_messages),
+            (&mut since.budget_refusals, earlier.budget_refusals),
+            (&mut since.budget_closes, earlier.budget_closes),
             (&mut since.polls, earlier.polls),
             (&mut since.missed_ticks, earlier.missed_ticks),
             (&mut since.refused_messages, earlier.refused_messages),
@@ -265,6 +304,17 @@ mod tests {
             bytes_out: n,
             accept_pauses: n,
             accept_failures: n,
+            half_open_pauses: n,
+            budget_pauses: n,
+            over_address_connections: n,
+            over_address_half_open: n,
+            over_handshake_rate: n,
+            over_message_rate: n,
+            over_byte_rate: n,
+            over_ping_rate: n,
+            timed_out_messages: n,
+            budget_refusals: n,
+            budget_closes: n,
             polls: n,
             missed_ticks: n,
             refused_messages: n,

@@ -60,7 +60,13 @@ impl Core {
         }
         let queued = peer.backlog();
         if queued <= room {
-            return Ok(true);
+            // Control frames are few and small, and their room is kept for them.
+            if kind == Kind::Control || self.budget.queue(size) {
+                return Ok(true);
+            }
+            self.stats.budget_refusals += 1;
+            let budget = self.budget.limit();
+            return Err(SendError::NoMemory { budget });
         }
         match peer.slow_consumer {
             SlowConsumer::DropNewest | SlowConsumer::DropOldest if kind != Kind::Part => {

@@ -5,7 +5,7 @@ mod pieces;
 
 use self::pieces::Arriving;
 use super::core::Core;
-use super::peer::Peer;
+use super::peer::{Extras, Peer};
 use crate::config::SlowConsumer;
 use crate::error::{HandshakeError, ProtocolError};
 use crate::handshake::Request;
@@ -40,6 +40,26 @@ pub(super) struct Deflate {
     apart: Option<Box<Deflater>>,
     /// The compressed message that comes in pieces.
     arriving: Option<Box<Arriving>>,
+}
+
+/// What a compressor holds, for a window of 13 bits or less and for a larger one, in bytes: decision 37.
+const DEFLATER: [usize; 2] = [220 << 10, 320 << 10];
+
+/// What an expander that remembers holds, in bytes.
+const INFLATER: usize = 42 << 10;
+
+impl Extras {
+    /// Returns about how many bytes the connection's own compressors hold.
+    pub(super) fn compressors(&self) -> usize {
+        self.deflate.as_ref().map_or(0, |deflate| {
+            let deflaters = [&deflate.deflater, &deflate.apart];
+            let size = DEFLATER[usize::from(deflate.agreed.server_max_window_bits() > 13)];
+            let deflaters = deflaters.into_iter().flatten().count() * size;
+            let inflaters = usize::from(deflate.inflater.is_some()) * INFLATER;
+            let arriving = deflate.arriving.as_deref();
+            deflaters + inflaters + arriving.map_or(0, Arriving::held)
+        })
+    }
 }
 
 impl Deflate {

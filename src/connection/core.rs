@@ -5,8 +5,10 @@ use std::time::{Duration, SystemTime};
 
 use slab::Slab;
 
+use super::addresses::Addresses;
 use super::adoption::Adoption;
 use super::backlog::Kind;
+use super::budget::Budget;
 #[cfg(feature = "deflate")]
 use super::compression::Compression;
 use super::data::Data;
@@ -37,6 +39,10 @@ pub(crate) struct Core {
     pub(crate) dirty: Vec<usize>,
     /// Connections whose opening handshake is done and that are not closing.
     pub(crate) ready: usize,
+    /// Connections whose opening handshake is not done.
+    pub(crate) half_open: usize,
+    pub(crate) addresses: Addresses,
+    pub(crate) budget: Budget,
     /// What the server is to do at the end of the turn.
     pub(crate) orders: Vec<Order>,
     /// The TCP addresses that are listened on; the server keeps them up to date.
@@ -103,11 +109,14 @@ impl Core {
             #[cfg(feature = "deflate")]
             compression: Compression::new(config.deflate.clone()),
             room: Vec::new(),
+            addresses: Addresses::new(config.addresses),
+            budget: Budget::new(config.memory_budget),
             config,
             peers: Slab::new(),
             current: NOBODY,
             dirty: Vec::new(),
             ready: 0,
+            half_open: 0,
             orders: Vec::new(),
             local_addrs: Vec::new(),
             handle,
@@ -139,7 +148,26 @@ impl Core {
         };
         self.ready += usize::from(phase == Phase::Open);
         self.ready -= usize::from(peer.phase == Phase::Open);
+        let opened = peer.phase == Phase::Opening;
         peer.set_phase(phase);
+        if opened {
+            self.half_open -= 1;
+            self.addresses.opened(peer.addr.ip());
+        }
+    }
+
+    /// Notes that a connection is about to be removed.
+    pub(crate) fn forget(&mut self, slot: usize) {
+        // Whoever was never welcomed ends his handshake here.
+        let opening = |peer: &Peer| peer.phase == Phase::Opening;
+        if self.peers.get(slot).is_some_and(opening) {
+            self.set_phase(slot, Phase::Gone);
+        }
+        self.count_left(slot);
+        self.budget.charge(slot, 0);
+        if let Some(peer) = self.peers.get(slot) {
+            self.addresses.left(peer.addr.ip(), self.now);
+        }
     }
 
     /// Notes that a connection that was marked is looked at.
@@ -252,7 +280,10 @@ impl Core {
         };
         let size = frame.len();
         // The usual receiver of a broadcast: another connection, whose backlog `admit` would allow.
-        if self.current != slot && peer.backlog() <= self.config.limits.max_backlog / 2 {
+        if self.current != slot
+            && peer.backlog() <= self.config.limits.max_backlog / 2
+            && !self.budget.is_on()
+        {
             peer.enqueue_shared(frame);
             peer.count_out(true, size);
             if !peer.dirty {

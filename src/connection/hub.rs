@@ -246,6 +246,14 @@ impl<'s> Hub<'s> {
         self.core.handle.clone()
     }
 
+    /// Returns how many bytes all connections hold together, as
+    /// [`memory_budget`](crate::Builder::memory_budget) counts them; `None` without a budget. It is
+    /// of when each connection was looked at last.
+    pub fn memory_used(&self) -> Option<usize> {
+        let budget = &self.core.budget;
+        budget.is_on().then(|| budget.used())
+    }
+
     /// Returns what the server has counted.
     pub fn stats(&self) -> Stats {
         self.core.stats()

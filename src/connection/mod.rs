@@ -3,8 +3,10 @@
 //! Handlers write to memory: the reactor sends it after the handler returned. The one exception is
 //! a payload so large that a copy would cost more than a system call (decision 4).
 
+mod addresses;
 mod adoption;
 mod backlog;
+mod budget;
 #[cfg(feature = "deflate")]
 mod compression;
 #[cfg(not(feature = "deflate"))]
@@ -18,6 +20,7 @@ mod deferral;
 mod gather;
 mod handle;
 mod hub;
+mod meters;
 mod names;
 mod outbox;
 mod parts;
@@ -36,6 +39,7 @@ pub(crate) use deferral::Decision;
 pub(crate) use handle::Command;
 pub use handle::Handle;
 pub use hub::Hub;
+pub(crate) use meters::Metered;
 pub(crate) use peer::{Ending, Peer, Phase};
 pub(crate) use sending::Done;
 pub(crate) use timers::Action;

@@ -3,8 +3,15 @@
 use std::sync::Arc;
 
 use super::core::Core;
+use super::peer::Extras;
 use crate::error::ProtocolError;
 use crate::protocol::{Compress, OpCode, Piece, Prepared};
+
+impl Extras {
+    pub(super) fn compressors(&self) -> usize {
+        0
+    }
+}
 
 impl Core {
     pub(super) fn deflate(

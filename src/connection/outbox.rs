@@ -79,6 +79,15 @@ impl Outbox {
         self.len
     }
 
+    /// Returns about how many bytes of memory it takes; what is shared counts as its own.
+    pub(super) fn held(&self) -> usize {
+        let spare = match self.segments.back() {
+            Some(Segment::Own(last)) => last.capacity() - last.len(),
+            Some(Segment::Shared(_)) | None => 0,
+        };
+        size_of::<Self>() + self.sent + self.len + spare
+    }
+
     /// Appends a copy of `bytes`.
     pub(super) fn push(&mut self, bytes: &[u8]) {
         self.len += bytes.len();
@@ -236,7 +245,7 @@ impl Segment {
 }
 
 /// Largest segment that messages are joined in, in bytes.
-const SEGMENT_MAX: usize = 64 << 10;
+pub(super) const SEGMENT_MAX: usize = 64 << 10;
 
 /// Largest shared message that is cheaper to copy than to share, in bytes.
 const COPY_MAX: usize = 4 << 10;

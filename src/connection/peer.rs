@@ -11,6 +11,7 @@ use super::backlog::Kind;
 use super::compression::Deflate;
 use super::data::Data;
 use super::deferral::Deferred;
+use super::meters::Meters;
 use super::names::{Addr, Names};
 use super::outbox::Outbox;
 use super::sending::Sending;
@@ -91,6 +92,8 @@ pub(crate) struct Extras {
     plain_max: Option<usize>,
     /// What is counted, and when that began, from the reactor's epoch. With `Marks::COUNTED`.
     pub(super) counts: Option<Box<(ConnectionStats, Duration)>>,
+    /// With `Marks::METERED`.
+    pub(super) meters: Option<Box<Meters>>,
     pub(super) sending: Option<Box<Sending>>,
 }
 
@@ -126,6 +129,10 @@ impl Marks {
     pub(super) const UNDER_WAY: u16 = 2048;
     /// It did not end in order while the server went down.
     pub(super) const LOST: u16 = 4096;
+    /// It is measured how fast it sends.
+    pub(super) const METERED: u16 = 1 << 13;
+    /// It was faster than it may be, and is not read for now.
+    pub(super) const HELD_OFF: u16 = 1 << 14;
     /// Its messages and bytes are counted.
     pub(super) const COUNTED: u16 = 1 << 15;
 
@@ -336,6 +343,11 @@ impl Peer {
         self.outbox.as_deref().map_or(0, Outbox::len)
     }
 
+    /// Returns about how many bytes of memory the queue takes.
+    pub(super) fn queue_held(&self) -> usize {
+        self.outbox.as_deref().map_or(0, Outbox::held)
+    }
+
     /// Keeps the request, and those of its parts that outlive it.
     pub(crate) fn remember(&mut self, request: Rc<Request>) {
         let scheme = if self.transport.is_secure() {
@@ -399,7 +411,7 @@ impl Peer {
         self.outbox.get_or_insert_with(Outbox::fresh)
     }
 
-    pub(super) fn drop_outbox(&mut self) {
+    pub(crate) fn drop_outbox(&mut self) {
         self.marks.take(Marks::QUEUED);
         if let Some(outbox) = self.outbox.take() {
             outbox.recycle();

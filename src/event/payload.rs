@@ -62,6 +62,9 @@ pub enum Cause {
     Lifetime,
     /// [`Connection::disconnect`](crate::Connection::disconnect) was called.
     Local,
+    /// The server's [`memory_budget`](crate::Builder::memory_budget) was used up, and the connection
+    /// held more than others.
+    NoMemory,
     /// The peer sent a Close frame.
     Peer,
     /// The peer broke the protocol or a limit.
@@ -85,6 +88,7 @@ impl fmt::Display for Cause {
             Self::Io => f.write_str("network error"),
             Self::Lifetime => f.write_str("older than max_lifetime"),
             Self::Local => f.write_str("closed here"),
+            Self::NoMemory => f.write_str("memory_budget is used up"),
             Self::Peer => f.write_str("closed by the peer"),
             Self::Protocol(error) => error.fmt(f),
             Self::Shutdown => f.write_str("server went down"),

@@ -67,6 +67,11 @@ impl Parser {
         parsed
     }
 
+    /// Returns how many bytes of memory a head that is not complete takes.
+    pub(crate) fn held(&self) -> usize {
+        self.partial.capacity()
+    }
+
     /// Returns whether no byte of a head was taken yet.
     pub fn is_empty(&self) -> bool {
         self.partial.is_empty() && self.failed.is_none()

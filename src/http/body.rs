@@ -54,6 +54,11 @@ enum Place {
 }
 
 impl Body {
+    /// Returns how many bytes of memory it takes.
+    pub(super) fn held(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     /// Makes the reader of a request's body; `None` if it has none.
     pub(super) fn of(request: &Request, limits: &Limits) -> Result<Option<Self>, HandshakeError> {
         let headers = request.headers();

@@ -64,6 +64,16 @@ impl Reader {
         }
     }
 
+    /// Returns about how many bytes of memory a request that is not whole takes.
+    pub(crate) fn held(&self) -> usize {
+        let begun = self.begun.as_deref();
+        // A head is kept taken apart while its body comes: about twice its size.
+        let begun = begun.map_or(0, |(_, body)| {
+            body.held() + 2 * self.limits.max_handshake_size
+        });
+        self.parser.held() + begun
+    }
+
     /// Takes the next bytes, and returns what is whole with them, if anything, and how many bytes
     /// of `input` were taken. Without an item these are all, and more are needed.
     ///

@@ -34,6 +34,10 @@ impl Assembly {
         self.filled
     }
 
+    pub(super) fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     /// Appends `chunk`, the next of `remaining` bytes of its frame.
     pub(super) fn push(&mut self, chunk: &[u8], remaining: u64) {
         let needed = self.filled.saturating_add(chunk.len());

@@ -349,6 +349,30 @@ impl Decoder {
         self.partial.is_some()
     }
 
+    /// Returns when the message under way began, if its bytes are kept until it ends: in terms of
+    /// `now`, which is noted the first time.
+    pub(crate) fn begun(&mut self, now: u64) -> Option<u64> {
+        let partial = self.partial.as_deref_mut()?;
+        (!partial.in_pieces).then(|| *partial.since.get_or_insert(now))
+    }
+
+    /// Has the message under way begin anew, as far as [`begun`](Self::begun) is concerned.
+    pub(crate) fn begin_anew(&mut self, now: u64) {
+        if let Some(partial) = self.partial.as_deref_mut() {
+            partial.since = Some(now);
+        }
+    }
+
+    /// Returns when the message under way began, if that was noted.
+    pub(crate) fn since(&self) -> Option<u64> {
+        self.partial.as_deref()?.since
+    }
+
+    /// Returns about how many bytes of memory the message under way takes.
+    pub(crate) fn held(&self) -> usize {
+        self.partial.as_deref().map_or(0, Partial::held)
+    }
+
     pub(crate) fn is_partial(&self) -> bool {
         self.partial
             .as_deref()

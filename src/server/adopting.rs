@@ -2,12 +2,13 @@
 
 use std::io::Write;
 
+use super::full::Full;
 use super::{Server, Source, State};
 use crate::connection::Adoption;
 use crate::handshake::Refusal;
 use crate::protocol::{CloseCode, Sender};
 use crate::server::reactor::connection_tag;
-use crate::transport::Transport;
+use crate::transport::{Socket, Transport};
 
 impl Server {
     /// Takes in the connections that were given to [`Hub::adopt`](crate::Hub::adopt) and its kind.
@@ -15,9 +16,9 @@ impl Server {
         for adoption in std::mem::take(&mut self.reactor.core.adoptions) {
             let config = &self.reactor.core.config;
             let nodelay = config.nodelay;
-            let full = self.reactor.core.peers.len() >= config.max_connections;
+            let full = Full::of(&self.reactor.core).is_some();
             if full || self.state != State::Running {
-                log::warn!("adopted connection turned away: max_connections, or shutdown");
+                log::warn!("adopted connection turned away: no room, or shutdown");
                 turn_away(adoption, nodelay);
                 continue;
             }
@@ -34,6 +35,11 @@ impl Server {
                 }
             };
             let reactor = &mut self.reactor;
+            let core = &mut reactor.core;
+            if !core.addresses.admit(addr, core.now, &mut core.stats) {
+                refuse(socket, 429, upgraded.is_some());
+                continue;
+            }
             let (slot, serial) = reactor.take_in(Transport::Plain(socket), addr);
             let Some(peer) = reactor.core.peers.get_mut(slot) else {
                 continue;
@@ -53,17 +59,21 @@ impl Server {
 
 /// Tells a client that it cannot be served now, as far as its socket takes that at once.
 fn turn_away(adoption: Adoption, nodelay: bool) {
+    if let Ok((socket, _)) = adoption.stream.into_socket(nodelay) {
+        refuse(socket, 503, adoption.upgraded.is_some());
+    }
+}
+
+fn refuse(mut socket: Socket, status: u16, is_upgraded: bool) {
     let mut answer = Vec::new();
-    match adoption.upgraded {
-        None => Refusal::new(503).encode(&mut answer),
-        Some(_) => {
+    match is_upgraded {
+        false => Refusal::new(status).encode(&mut answer),
+        true => {
             // RFC 6455, 7.4 and the registry it begins: 1013 is "Try Again Later".
             let code = CloseCode::from(1013);
             let closed = Sender::default().close(code, "", &mut answer);
             debug_assert!(closed.is_ok(), "1013 may be sent");
         }
     }
-    if let Ok((mut socket, _)) = adoption.stream.into_socket(nodelay) {
-        let _ = socket.write(&answer);
-    }
+    let _ = socket.write(&answer);
 }

@@ -1,5 +1,6 @@
 //! The builder: every setting of a server.
 
+mod bounds;
 mod http;
 mod sockets;
 
@@ -422,6 +423,19 @@ fn check(config: &Config) -> Result<()> {
         "turn_share or turn_accepts is 0: nothing would ever be served"
     } else if config.max_connections == 0 {
         "max_connections is 0: nobody would ever be accepted"
+    } else if config.max_half_open == 0
+        || config.addresses.connections == 0
+        || config.addresses.half_open == 0
+    {
+        "max_half_open, max_connections_per_address or max_half_open_per_address is 0: nobody \
+         would ever be accepted"
+    } else if !config.rates.all().all(|rate| rate.is_sound())
+        || config
+            .addresses
+            .handshakes
+            .is_some_and(|rate| !rate.is_sound())
+    {
+        "a rate allows nothing, or has no period"
     } else if config.limits.max_fragments == 0 {
         "max_fragments is 0: no message could come"
     } else if config.handshake_timeout.is_zero() || config.close_timeout.is_zero() {

@@ -3,6 +3,7 @@
 mod adopting;
 mod answer;
 mod builder;
+mod full;
 mod going_down;
 mod inherited;
 mod listener;
@@ -31,6 +32,7 @@ pub use builder::Builder;
 pub use listening::Listening;
 pub use place::Place;
 
+use self::full::{Full, turn_away};
 use self::listener::{Accepting, Listener};
 use self::orders::Closed;
 use self::reactor::{News, Reactor, connection_tag};
@@ -64,8 +66,8 @@ pub struct Server {
     state: State,
     next_tick: Option<Instant>,
     epoch: Instant,
-    /// `max_connections` is reached and was counted.
-    full: bool,
+    /// Why accepting pauses, as it was counted and told.
+    full: Option<Full>,
     /// How many times in a row the list of events came back full.
     full_lists: u32,
 }
@@ -123,7 +125,7 @@ impl Server {
             state: State::Built,
             next_tick: None,
             epoch,
-            full: false,
+            full: None,
             full_lists: 0,
         };
         server.addresses();
@@ -323,7 +325,7 @@ impl Server {
 
     /// Returns when accepting goes on, if a listener waits for it: 0 for at once.
     fn accepts_at(&self) -> Option<u64> {
-        if self.full {
+        if self.full.is_some() {
             return None;
         }
         let waiting = self.listeners.iter().filter(|listener| listener.pending);
@@ -343,14 +345,11 @@ impl Server {
                 continue;
             }
             for _ in 0..reactor.core.config.turn_accepts {
-                if reactor.core.peers.len() >= reactor.core.config.max_connections {
-                    if !std::mem::replace(full, true) {
-                        reactor.core.stats.accept_pauses += 1;
-                        log::warn!("max_connections reached, accepting pauses");
-                    }
+                if let Some(limit) = Full::of(&reactor.core) {
+                    limit.pause(full, &mut reactor.core);
                     return;
                 }
-                *full = false;
+                *full = None;
                 match listener.accept() {
                     Accepting::Empty => break,
                     Accepting::Exhausted(error) => {
@@ -363,6 +362,11 @@ impl Server {
                     }
                     Accepting::Connection(transport, addr) => {
                         listener.retry_at = None;
+                        let core = &mut reactor.core;
+                        if !core.addresses.admit(addr, core.now, &mut core.stats) {
+                            turn_away(transport);
+                            continue;
+                        }
                         let (slot, serial) = reactor.take_in(transport, addr);
                         let Some(peer) = reactor.core.peers.get_mut(slot) else {
                             continue;

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Instant;
 
+use super::full::Full;
 use super::listener::Listener;
 use super::reactor::Reactor;
 use super::stage::emit_hub;
@@ -146,8 +147,9 @@ impl Server {
                 self.tell_stopped();
             }
         }
-        let connections = self.reactor.core.peers.len();
-        self.full &= connections >= self.reactor.core.config.max_connections;
+        if self.full.is_some() {
+            self.full = self.full.filter(|_| Full::of(&self.reactor.core).is_some());
+        }
     }
 
     /// Carries out what was ordered in this turn.

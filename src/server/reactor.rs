@@ -5,6 +5,7 @@
 
 mod adopting;
 mod alarms;
+mod bounds;
 mod commands;
 mod deadlines;
 mod drain;
@@ -134,15 +135,19 @@ impl Reactor {
         if self.core.config.connection_stats {
             peer.count(self.core.now);
         }
+        if self.core.config.rates.is_limited() {
+            peer.measure();
+        }
         let same = self.core.peers.insert(peer);
         debug_assert_eq!(slot, same, "the two slabs have the same keys");
         self.core.stats.accepted += 1;
+        self.core.half_open += 1;
         (slot, serial)
     }
 
     /// Removes a connection that is gone, or that `take_in` took and that cannot be served.
     pub(super) fn dismiss(&mut self, slot: usize) {
-        self.core.count_left(slot);
+        self.core.forget(slot);
         drop_caught((
             self.links.try_remove(slot),
             self.core.peers.try_remove(slot),
@@ -209,9 +214,15 @@ impl Reactor {
     /// Brings a connection from what handlers asked for to what the socket and the deadlines
     /// have: sends, refuses, closes, ends.
     pub(super) fn settle(&mut self, slot: usize) {
-        if self.send_only(slot) {
-            return;
+        if !self.send_only(slot) {
+            self.settle_all(slot);
         }
+        if self.core.budget.is_on() {
+            self.charge(slot);
+        }
+    }
+
+    fn settle_all(&mut self, slot: usize) {
         let owes_answer = self.links.get(slot).is_some_and(Link::owes_answer);
         let is_waiting = |link: &Link| link.flags.has(Flags::WAITING);
         let is_waiting = self.links.get(slot).is_some_and(is_waiting);
@@ -402,6 +413,19 @@ impl Reactor {
         if !self.core.dirty.is_empty() || !self.gone.is_empty() {
             self.settle_marked();
         }
+        if self.core.budget.is_on() {
+            self.end_budget();
+        }
+    }
+
+    /// Sees to it that no more is held than may be when the turn ends.
+    #[cold]
+    fn end_budget(&mut self) {
+        if self.core.budget.is_exceeded() {
+            self.shed();
+            self.settle_marked();
+        }
+        self.core.budget.end_turn();
     }
 
     fn settle_marked(&mut self) {
@@ -455,12 +479,13 @@ const SLOTS: usize = if usize::BITS > 32 {
 };
 
 /// Whether a connection is not read: because it was paused, or because it does not read either and
-/// half of `max_backlog` waits for it. TCP then holds back what it sends, and its own replies never
-/// overflow the backlog. Nor is it read while the answer to its opening handshake is postponed.
+/// half of `max_backlog` waits for it, or it was faster than it may be. TCP then holds back what it
+/// sends, and its own replies never overflow the backlog. Nor is it read while the answer to its
+/// opening handshake is postponed.
 fn is_stalled(core: &Core, peer: &Peer) -> bool {
     let full = || peer.backlog() > core.config.limits.max_backlog / 2;
     match peer.phase {
-        Phase::Open => peer.is_paused() || full(),
+        Phase::Open => peer.is_paused() || peer.is_held_off() || full(),
         Phase::Opening => peer.is_deferred() || full(),
         _ => false,
     }

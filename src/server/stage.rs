@@ -140,6 +140,36 @@ impl Stage<'_> {
         self.leave(Some(ending));
     }
 
+    /// Ends the connection because the server's memory is used up; it is told so if it `reads`.
+    pub(super) fn run_out(&mut self, reads: bool) {
+        let Some(peer) = self.core.peers.get(self.slot) else {
+            return;
+        };
+        let phase = peer.phase;
+        if phase == Phase::Gone {
+            return;
+        }
+        self.core.stats.budget_closes += 1;
+        log::info!(
+            "connection {}: closed, memory_budget is used up",
+            self.serial()
+        );
+        if phase == Phase::Opening && reads {
+            return self.refuse(HandshakeError::NoMemory, None);
+        }
+        if phase < Phase::Closing {
+            self.fault(&Fault::NoMemory);
+        }
+        let (code, cause) = (CloseCode::TRY_AGAIN_LATER, Cause::NoMemory);
+        if reads {
+            self.close(code, "");
+            return self.leave(Some(Ending::new(code, "", cause)));
+        }
+        self.core.note_cut(self.slot);
+        self.leave(Some(Ending::new(CloseCode::ABNORMAL, "", cause)));
+        self.core.set_phase(self.slot, Phase::Gone);
+    }
+
     /// Tells, once, of a close that the slow-consumer policy began.
     pub(super) fn tell_slow_consumer(&mut self) {
         let peer = self.core.peers.get_mut(self.slot);

@@ -6,6 +6,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod address_limits;
 mod adopt;
 mod broadcast;
 mod build_errors;

@@ -1,6 +1,6 @@
 //! Compressed messages that are handed out in pieces.
 
-use super::Compression;
+use super::{Compression, INFLATER};
 use crate::connection::core::Core;
 use crate::error::ProtocolError;
 use crate::protocol::deflate::{DeflateConfig, Inflater};
@@ -31,6 +31,16 @@ struct Input {
 }
 
 impl Arriving {
+    /// Returns about how many bytes of memory it takes.
+    pub(super) fn held(&self) -> usize {
+        let inflater = usize::from(self.inflater.is_some()) * INFLATER;
+        let input = self
+            .input
+            .as_ref()
+            .map_or(0, |input| input.bytes.capacity());
+        inflater + input + self.made.capacity()
+    }
+
     fn new(opcode: OpCode, inflater: Option<Box<Inflater>>) -> Box<Self> {
         Box::new(Self {
             opcode,

@@ -40,6 +40,8 @@ pub(super) struct Partial {
     pub(super) checked: usize,
     /// What was handed out, and may be freed now.
     pub(super) delivered: Option<OpCode>,
+    /// When it began, in the owner's terms, if the owner wanted that noted.
+    pub(super) since: Option<u64>,
 }
 
 impl Partial {
@@ -66,6 +68,11 @@ impl Partial {
             }
         }
         self.fragments = self.fragments.saturating_add(1);
+    }
+
+    /// Returns about how many bytes of memory it takes.
+    pub(super) fn held(&self) -> usize {
+        size_of::<Self>() + self.assembly.capacity() + self.control.capacity()
     }
 
     /// Takes the frame's payload from `input`.

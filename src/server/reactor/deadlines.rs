@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::super::timers::{Entry, MAX_AHEAD};
-use super::Reactor;
 use super::http::answered;
+use super::{Reactor, is_stalled};
 use crate::connection::{Peer, Phase};
-use crate::error::HandshakeError;
+use crate::error::{HandshakeError, ProtocolError};
 use crate::event::Cause;
 use crate::protocol::{CloseCode, OpCode};
 
@@ -36,10 +36,22 @@ impl Reactor {
             return;
         };
         let due = std::mem::take(&mut link.due);
-        // Who is not listened to cannot be heard of.
-        let paused = self.core.peers.get(slot).is_some_and(Peer::is_paused);
-        if paused && link.phase == Phase::Open {
-            link.hear(self.now);
+        let peer = self.core.peers.get_mut(slot);
+        let released = peer.is_some_and(|peer| peer.go_on(self.core.now));
+        if link.phase == Phase::Open
+            && let Some(peer) = self.core.peers.get(slot)
+        {
+            // Who is not listened to cannot be heard of,
+            if peer.is_paused() || peer.is_held_off() || released {
+                link.hear(self.now);
+            }
+            // nor end a message.
+            if is_stalled(&self.core, peer) || released {
+                link.decoder.begin_anew(self.now);
+            }
+        }
+        if released {
+            self.settle(slot);
         }
         let deadline = self.deadline(slot);
         let Some(link) = self.links.get_mut(slot) else {
@@ -50,6 +62,10 @@ impl Reactor {
         }
         let (phase, heard, now) = (link.phase, link.stamp, self.now);
         let (asked, idle_http) = (link.has_begun(), link.is_idle_http());
+        let timeout = millis(self.core.config.message_timeout);
+        let since = link.decoder.since();
+        let overdue =
+            timeout > 0 && since.is_some_and(|since| since.saturating_add(timeout) <= now);
         let peer = self.core.peers.get(slot);
         let deferred = peer.is_some_and(Peer::is_deferred);
         let Some(mut stage) = self.stage(slot) else {
@@ -61,6 +77,10 @@ impl Reactor {
             Phase::Opening if idle_http => stage.leave(Some(answered())),
             Phase::Opening if asked => stage.refuse(HandshakeError::TimedOut, None),
             Phase::Opening => stage.cut(Cause::Handshake(HandshakeError::TimedOut)),
+            Phase::Open if overdue => {
+                stage.core.stats.timed_out_messages += 1;
+                stage.fail(ProtocolError::TimedOut);
+            }
             Phase::Open => {
                 let (silence, idle) = (
                     stage.core.config.silence_max,
@@ -106,8 +126,14 @@ impl Reactor {
             },
             Phase::Open => {
                 let silence = Some(config.silence_max).filter(|silence| !silence.is_zero());
-                let first = [silence, config.idle_after()].into_iter().flatten().min()?;
-                Some(after(link.stamp, first))
+                let first = [silence, config.idle_after()].into_iter().flatten().min();
+                let heard = first.map(|first| after(link.stamp, first));
+                let timeout = config.message_timeout;
+                let message = link.decoder.since().filter(|_| !timeout.is_zero());
+                let message = message.map(|since| after(since, timeout));
+                let held_off = self.core.peers.get(slot)?.held_off_until();
+                let held_off = held_off.map(|until| millis(until).saturating_add(1));
+                [heard, message, held_off].into_iter().flatten().min()
             }
             Phase::Closing if self.is_owed(slot) => None,
             Phase::Closing | Phase::Draining => Some(after(link.stamp, config.close_timeout)),
@@ -129,7 +155,7 @@ impl Reactor {
     }
 
     /// Sees to it that the connection is looked at by `deadline`.
-    fn schedule(&mut self, slot: usize, deadline: Option<u64>) {
+    pub(super) fn schedule(&mut self, slot: usize, deadline: Option<u64>) {
         let (Some(link), Some(deadline)) = (self.links.get_mut(slot), deadline) else {
             return;
         };
@@ -142,6 +168,6 @@ impl Reactor {
     }
 }
 
-fn millis(duration: Duration) -> u64 {
+pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

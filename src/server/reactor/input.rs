@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::link::{Flags, Link, Share};
 use super::usual::Usual;
 use super::{Reactor, is_stalled};
-use crate::connection::{NOBODY, Peer, Phase};
+use crate::connection::{Metered, NOBODY, Peer, Phase};
 use crate::error::SendError;
 use crate::event::{Binary, Fragment, Ping, Pong, Utf8, Verdict};
 use crate::protocol::{Bounds, Header, Message, OpCode};
@@ -52,6 +52,7 @@ impl Reactor {
         self.settle(slot);
         self.core.current = NOBODY;
         self.requeue(slot);
+        self.after_read(slot);
     }
 
     /// Begins what is not usual; returns the connection's share of this turn.
@@ -240,6 +241,9 @@ impl Reactor {
             if let Some(counts) = self.core.peers.get_mut(slot).and_then(Peer::counts) {
                 counts.bytes_in += received.bytes as u64;
             }
+            if !self.measure_bytes(slot, received.bytes) {
+                return false;
+            }
         }
         share.bytes = share.bytes.saturating_sub(received.bytes.max(1));
         if received.bytes > 0 {
@@ -264,6 +268,20 @@ impl Reactor {
             }
         }
         more
+    }
+
+    /// Measures what came from an open connection; returns whether it is still read.
+    fn measure_bytes(&mut self, slot: usize, bytes: usize) -> bool {
+        let open = |peer: &Peer| peer.phase == Phase::Open;
+        if self.core.peers.get(slot).is_some_and(open)
+            && let Err(error) = self.core.meter(slot, Metered::Bytes(bytes))
+        {
+            if let Some(mut stage) = self.stage(slot) {
+                stage.fail(error);
+            }
+            return false;
+        }
+        true
     }
 
     /// Delivers a part of the buffer, and keeps what is over the share of this turn. Returns
@@ -355,6 +373,11 @@ impl Reactor {
                 Err(error) => return stage.fail(error),
             };
             share.messages -= 1;
+            if let Some(what) = metered(&message)
+                && let Err(error) = stage.core.meter(slot, what)
+            {
+                return stage.fail(error);
+            }
             match message {
                 Message::Close(frame) => {
                     link.flags.set(Flags::CLOSED);
@@ -403,5 +426,18 @@ impl Reactor {
                 return;
             }
         }
+    }
+}
+
+/// Returns what a message counts as where it is measured how fast they come.
+#[inline(always)]
+fn metered(message: &Message<'_>) -> Option<Metered> {
+    match message {
+        Message::Ping(_) | Message::Pong(_) => Some(Metered::Ping),
+        Message::Piece(piece) | Message::CompressedPiece(piece) => {
+            piece.first.then_some(Metered::Message)
+        }
+        Message::Text(_) | Message::Binary(_) | Message::Compressed(..) => Some(Metered::Message),
+        Message::Close(_) => None,
     }
 }

@@ -197,6 +197,18 @@ impl Link {
         self.http().is_some_and(|http| http.last)
     }
 
+    /// Returns about how many bytes of memory what was received takes.
+    pub(super) fn held(&self) -> usize {
+        let pending = self.pending.as_deref().map_or(0, |pending| {
+            let unread = pending.unread.as_ref();
+            let http = pending.http.as_ref();
+            size_of::<Pending>()
+                + unread.map_or(0, |(bytes, _)| bytes.capacity())
+                + http.map_or(0, |http| http.reader.held())
+        });
+        self.decoder.held() + pending
+    }
+
     /// Frees what was kept of the peer's bytes: they are of no use any more.
     pub(super) fn forget_input(&mut self) {
         self.decoder = Decoder::default();

@@ -1,6 +1,7 @@
 //! The reactor over simulated sockets and a clock that the test turns.
 
 mod alarms;
+mod bounds;
 #[cfg(feature = "deflate")]
 mod compressed_pieces;
 mod deadlines;

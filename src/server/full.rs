@@ -1,0 +1,57 @@
+//! When nobody new is let in.
+
+use std::io::Write;
+
+use crate::connection::Core;
+use crate::handshake::Refusal;
+use crate::transport::Transport;
+
+/// Why accepting pauses.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Full {
+    Connections,
+    HalfOpen,
+    Memory,
+}
+
+impl Full {
+    /// Returns which limit is reached, if one is.
+    pub(super) fn of(core: &Core) -> Option<Self> {
+        if core.peers.len() >= core.config.max_connections {
+            Some(Self::Connections)
+        } else if core.half_open >= core.config.max_half_open {
+            Some(Self::HalfOpen)
+        } else if core.budget.keeps_out() {
+            Some(Self::Memory)
+        } else {
+            None
+        }
+    }
+
+    /// Counts and tells that accepting pauses, unless it did before.
+    pub(super) fn pause(self, before: &mut Option<Self>, core: &mut Core) {
+        if before.replace(self) == Some(self) {
+            return;
+        }
+        let stats = &mut core.stats;
+        let (counter, limit) = match self {
+            Self::Connections => (&mut stats.accept_pauses, "max_connections reached"),
+            Self::HalfOpen => (&mut stats.half_open_pauses, "max_half_open reached"),
+            Self::Memory => (
+                &mut stats.budget_pauses,
+                "three quarters of memory_budget used up",
+            ),
+        };
+        *counter += 1;
+        log::warn!("{limit}, accepting pauses");
+    }
+}
+
+/// Answers a client whose address has too many connections, as far as its socket takes that at once.
+pub(super) fn turn_away(transport: Transport) {
+    if let Transport::Plain(mut socket) = transport {
+        let mut answer = Vec::new();
+        Refusal::new(429).encode(&mut answer);
+        let _ = socket.write(&answer);
+    }
+}

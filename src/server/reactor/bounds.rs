@@ -1,0 +1,76 @@
+//! What connections hold and how fast they are: who is put off, held off or closed for it.
+
+use super::Reactor;
+use super::deadlines::millis;
+use crate::connection::Peer;
+use crate::server::stage::Stage;
+
+impl Reactor {
+    /// Looks at a connection after it was read: at the deadlines that this brings, and at what the
+    /// connection holds by now.
+    pub(super) fn after_read(&mut self, slot: usize) {
+        let timeout = self.core.config.message_timeout;
+        let Some(link) = self.links.get_mut(slot) else {
+            return;
+        };
+        let ends = match link.decoder.begun(self.now) {
+            Some(since) if !timeout.is_zero() => Some(since.saturating_add(millis(timeout))),
+            _ => None,
+        };
+        let peer = self.core.peers.get(slot);
+        let held_off = peer.and_then(Peer::held_off_until);
+        // A deadline is not early.
+        let held_off = held_off.map(|until| millis(until).saturating_add(1));
+        if let Some(due) = ends.into_iter().chain(held_off).min() {
+            self.schedule(slot, Some(due));
+        }
+        if self.core.budget.is_on() {
+            self.charge(slot);
+            self.shed();
+        }
+    }
+
+    /// Notes what a connection holds.
+    pub(super) fn charge(&mut self, slot: usize) {
+        if let (Some(link), Some(peer)) = (self.links.get(slot), self.core.peers.get(slot)) {
+            self.core.budget.charge(slot, link.held() + peer.held());
+        }
+    }
+
+    /// Closes those who hold most, if `memory_budget` is exceeded, until an eighth of it is free: as
+    /// many bytes have to come before it is exceeded again.
+    pub(super) fn shed(&mut self) {
+        if !self.core.budget.is_exceeded() {
+            return;
+        }
+        log::warn!(
+            "memory_budget of {} bytes is exceeded: those who hold most are closed",
+            self.core.budget.limit()
+        );
+        for (_, slot) in self.core.budget.by_share() {
+            if self.core.budget.is_relieved() {
+                break;
+            }
+            if let Some(mut stage) = self.stage(slot) {
+                stage.give_up();
+                self.settle(slot);
+                self.charge(slot);
+            }
+        }
+    }
+}
+
+impl Stage<'_> {
+    /// Closes a connection for what it holds, and frees that.
+    fn give_up(&mut self) {
+        let Some(peer) = self.core.peers.get(self.slot) else {
+            return;
+        };
+        // Those who read are told.
+        let reads = peer.backlog() == 0;
+        self.run_out(reads);
+        if !reads && let Some(peer) = self.core.peers.get_mut(self.slot) {
+            peer.drop_outbox();
+        }
+    }
+}
