@@ -361,3 +361,65 @@ fn connections_that_come_and_go_return_what_they_had() {
         assert!(each <= 64, "{way}: {each} bytes for each that came");
     }
 }
+
+#[test]
+fn all_connections_together_hold_the_budget_and_no_more() {
+    const BUDGET: usize = 2 << 20;
+    const READ_BUFFER: usize = 64 << 10;
+    const EACH: usize = 100;
+    let _alone = alone();
+    let server = Running::start(|builder| {
+        support::echo(builder)
+            .memory_budget(BUDGET)
+            .read_buffer(READ_BUFFER)
+            .max_recv_size(usize::MAX)
+            .max_backlog(usize::MAX)
+            .send_buffer_size(4 << 10)
+    });
+    let mut honest = server.ready().stream;
+    let connect = |_| {
+        let stream = server.ready().stream;
+        stream.set_nonblocking(true).unwrap();
+        stream
+    };
+    let mut hoarders: Vec<_> = (0..EACH).map(connect).collect();
+    let mut deaf: Vec<_> = (0..EACH).map(connect).collect();
+    // The beginning of a message, or fragments of one; messages whose echoes nobody reads.
+    let head = [
+        &[0x82, 0xff][..],
+        &(1u64 << 40).to_be_bytes(),
+        &[1, 2, 3, 4],
+    ]
+    .concat();
+    let first = frame(0x02, b"x");
+    let (more, fragment, message) = (
+        vec![0; 16 << 10],
+        frame(0x00, &[7; 16 << 10]),
+        frame(0x82, &[7; 16 << 10]),
+    );
+    settle(&mut honest);
+    let region = Region::new(ALLOCATOR);
+    for (at, stream) in hoarders.iter_mut().enumerate() {
+        let _ = stream.write(if at % 2 == 0 { &head } else { &first });
+    }
+    let mut most = 0;
+    for _ in 0..40 {
+        for (at, (hoarder, deaf)) in hoarders.iter_mut().zip(&mut deaf).enumerate() {
+            let _ = hoarder.write(if at % 2 == 0 { &more } else { &fragment });
+            let _ = deaf.write(&message);
+            settle(&mut honest);
+            most = most.max(held(&region));
+        }
+    }
+    // On top of it what one turn brings: a read, a message that grows to twice its size, and what
+    // finding out who holds most takes.
+    println!("{most} bytes of heap at most");
+    let bound = BUDGET + 2 * READ_BUFFER + (128 << 10);
+    assert!((BUDGET / 2..=bound).contains(&most), "{most} bytes");
+    drop((hoarders, deaf, honest));
+    let stats = server.stop();
+    assert!(
+        stats.budget_closes > 0 && stats.budget_refusals > 0,
+        "{stats:?}"
+    );
+}
