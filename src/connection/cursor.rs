@@ -176,8 +176,8 @@ impl<'s> Connection<'s> {
     /// # Errors
     ///
     /// As [`send_utf8`](Self::send_utf8), and [`SendError::ControlTooLong`].
-    pub fn ping(&mut self, payload: &[u8]) -> Result<usize, SendError> {
-        self.core.send(self.slot, OpCode::Ping, payload)
+    pub fn ping(&mut self, payload: impl AsRef<[u8]>) -> Result<usize, SendError> {
+        self.core.send(self.slot, OpCode::Ping, payload.as_ref())
     }
 
     /// Sends a pong that no ping asked for, at most 125 bytes. Pings are answered without it.
@@ -185,8 +185,8 @@ impl<'s> Connection<'s> {
     /// # Errors
     ///
     /// As [`ping`](Self::ping).
-    pub fn pong(&mut self, payload: &[u8]) -> Result<usize, SendError> {
-        self.core.send(self.slot, OpCode::Pong, payload)
+    pub fn pong(&mut self, payload: impl AsRef<[u8]>) -> Result<usize, SendError> {
+        self.core.send(self.slot, OpCode::Pong, payload.as_ref())
     }
 
     /// Starts the closing handshake: sends what is queued and a Close frame, and waits for the

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::core::{Core, Order, Plan};
 use super::cursor::{Connection, ConnectionId};
 use super::handle::Handle;
-use super::peer::Phase;
+use super::peer::{Peer, Phase};
 use crate::error::SendError;
 use crate::protocol::{CloseCode, Prepared};
 use crate::stats::Stats;
@@ -28,6 +28,16 @@ impl<'s> Hub<'s> {
         let peer = self.core.peers.get(slot)?;
         (peer.serial == id.serial && peer.phase < Phase::Draining)
             .then(|| Connection::new(self.core, slot))
+    }
+
+    /// Returns a connection by its bare number, as [`ConnectionId::as_u64`] tells it, from a log or
+    /// a request for instance; `None` if it is over. It looks at all connections for it: with the
+    /// [`ConnectionId`], [`get`](Self::get) looks at one.
+    pub fn find(&mut self, number: u64) -> Option<Connection<'_>> {
+        let mut peers = self.core.peers.iter();
+        let is_it = |peer: &Peer| peer.serial == number && peer.phase < Phase::Draining;
+        let (slot, _) = peers.find(|(_, peer)| is_it(peer))?;
+        Some(Connection::new(self.core, slot))
     }
 
     /// Returns the numbers of the connections that are ready.

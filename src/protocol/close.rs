@@ -63,6 +63,13 @@ impl From<u16> for CloseCode {
     }
 }
 
+/// So that a code is compared with a number as it is written.
+impl PartialEq<u16> for CloseCode {
+    fn eq(&self, code: &u16) -> bool {
+        self.0 == *code
+    }
+}
+
 impl From<CloseCode> for u16 {
     fn from(code: CloseCode) -> Self {
         code.0

@@ -307,12 +307,16 @@ fn a_stale_id_finds_nobody() {
                     assert_ne!(stale, conn.id());
                     assert!(conn.server().get(stale).is_none(), "in the same place");
                 }
+                let number = conn.id().as_u64();
+                let found = conn.server().find(number).map(|conn| conn.id().as_u64());
+                assert_eq!(found, Some(number), "by its bare number, too");
                 stale = Some(conn.id());
                 sender.send(conn.id()).unwrap();
             })
             .on(Disconnect, |conn, _| {
                 let id = conn.id();
                 assert!(conn.server().get(id).is_none());
+                assert!(conn.server().find(id.as_u64()).is_none());
             })
     });
     let first = server.ready();

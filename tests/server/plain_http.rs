@@ -424,3 +424,31 @@ fn over_tls_it_is_the_same() {
     assert!(client.request(last).body == expected.as_bytes());
     client.expect_eof();
 }
+
+#[test]
+fn where_an_upgrade_is_expected_it_is_426_with_what_goes_with_it() {
+    let server = Running::start(|builder| {
+        builder.on(Request, |_, request| {
+            (request.path() == "/ws").then(|| Response::new(426))
+        })
+    });
+    let mut client = server.client();
+    let response = client.request(get("/ws"));
+    assert_eq!(response.status, 426);
+    assert_eq!(response.header("upgrade"), Some("websocket"));
+    assert_eq!(response.header("sec-websocket-version"), Some("13"));
+    assert_eq!(client.request(get("/other")).status, 404, "it lives on");
+    assert_eq!(client.request(REQUEST).status, 101);
+
+    // Without a handler nothing but an upgrade is expected.
+    let server = Running::echo();
+    for (request, status) in [
+        (get("/"), 426),
+        (get("/").replace("GET", "HEAD"), 405),
+        (post("/", "Content-Length: 0\r\n", ""), 405),
+    ] {
+        let mut client = server.client();
+        client.send_raw(request);
+        assert_eq!(client.response_head().status, status);
+    }
+}

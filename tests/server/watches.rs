@@ -64,7 +64,7 @@ fn a_handler_need_not_use_up_what_is_there() {
             let entry = match watched.source.read(&mut byte).unwrap() {
                 0 => {
                     assert!(watched.hangup);
-                    hub.unwatch(watched.id);
+                    assert!(hub.unwatch(watched.id).is_none(), "its handler holds it");
                     assert!(!hub.is_watched(watched.id));
                     "end".into()
                 }
