@@ -47,7 +47,7 @@ def main():
         if options.server:
             results, failures = run(options.server, cases), 0
         else:
-            results, failures = run_with_own_server(cases)
+            results, failures = run_with_own_server(cases, options.compressor)
         if options.update:
             update(results, options.cases)
         passed, deviating = compare(results, cases, options.cases)
@@ -73,6 +73,12 @@ def parse_options():
         help="host:port of a running echo server, to test it instead of examples/echo.rs",
     )
     parser.add_argument(
+        "--compressor",
+        choices=["dedicated", "shared"],
+        default="dedicated",
+        help="what examples/echo.rs compresses everything with (default: %(default)s)",
+    )
+    parser.add_argument(
         "--update",
         action="store_true",
         help="write the results that are acceptable to expected.json before comparing",
@@ -95,13 +101,13 @@ def select(patterns):
     return {case for case in CASES if is_selected(case, patterns)}
 
 
-def run_with_own_server(cases):
+def run_with_own_server(cases, compressor):
     subprocess.run(["cargo", "build", "--release", "--example", "echo"], cwd=ROOT, check=True)
     target = ROOT / os.environ.get("CARGO_TARGET_DIR", "target")
     address = f"127.0.0.1:{free_port()}"
     with open(SERVER_LOG, "wb") as log:
         server = subprocess.Popen(
-            [target / "release/examples/echo", address, "dedicated"],
+            [target / "release/examples/echo", address, compressor],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Clients that offer compression have it: by default text from 1,410 bytes on, by one compressor for
-//! all; with `dedicated` everything, by one for each. The address is `127.0.0.1:9001` unless given; `unix:PATH` listens on a Unix socket, and
+//! all; with `shared` everything by it, with `dedicated` everything by one for each. The address is `127.0.0.1:9001` unless given; `unix:PATH` listens on a Unix socket, and
 //! `inherited` on what systemd hands over (`systemd-socket-activate -l 9001 .../echo inherited`). To
 //! try it, open the console of a browser:
 //!
@@ -37,15 +37,15 @@ fn main() -> wsloop::Result<()> {
         None if address == "inherited" => Server::builder().listen_inherited(),
         None => Server::builder().listen(address.as_str()),
     };
-    let dedicated = std::env::args().nth(2).as_deref() == Some("dedicated");
+    let compressor = std::env::args().nth(2);
     #[cfg(feature = "deflate")]
-    let builder = builder.deflate(match dedicated {
-        true => DeflateConfig::dedicated(),
-        false => DeflateConfig::shared(),
+    let builder = builder.deflate(match compressor.as_deref() {
+        Some("dedicated") => DeflateConfig::dedicated(),
+        _ => DeflateConfig::shared(),
     });
-    let compress = match dedicated {
-        true => Compress::Yes,
-        false => Compress::Auto,
+    let compress = match compressor {
+        Some(_) => Compress::Yes,
+        None => Compress::Auto,
     };
     let mut server = builder
         .max_recv_size(16 << 20)
