@@ -175,3 +175,29 @@ fn when_memory_runs_short_nobody_new_is_let_in_until_there_is_some() {
     let stats = server.stop();
     assert_eq!((stats.budget_pauses, stats.budget_closes), (1, 0));
 }
+
+#[cfg(feature = "tls")]
+#[test]
+fn a_session_that_is_not_up_is_cut_for_its_memory_and_told_nothing() {
+    let tls = support::tls::Identity::new().server;
+    let server = Running::start_on(move || {
+        let builder = wsloop::Server::builder()
+            .listen("127.0.0.1:0")
+            .listen_tls("127.0.0.1:0", tls);
+        support::echo(builder).memory_budget(60_000)
+    });
+    let mut other = server.ready();
+    let mut plain: Vec<Client> = (0..15).map(|_| server.ready()).collect();
+    let mut secure = Client::connect(server.addrs[1]);
+    wait_until(&server, |hub| hub.all_ids().len() == 17);
+    let message = support::frame(0x82, &[7; 4_000]);
+    for client in &mut plain {
+        client.send_raw(&message[..3_900]);
+        settle(&mut other);
+    }
+    // It holds more than any other.
+    assert!(secure.read_to_end().is_empty());
+    other.expect_alive();
+    drop((other, plain));
+    assert!(server.stop().budget_closes >= 1);
+}

@@ -66,8 +66,8 @@ impl Stage<'_> {
         let Some(peer) = self.core.peers.get(self.slot) else {
             return;
         };
-        // Those who read are told.
-        let reads = peer.backlog() == 0;
+        // Those who read are told, if there is someone to tell: without TLS there is not.
+        let reads = peer.backlog() == 0 && !peer.transport.needs_ssl();
         self.run_out(reads);
         if !reads && let Some(peer) = self.core.peers.get_mut(self.slot) {
             peer.drop_outbox();
