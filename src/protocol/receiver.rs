@@ -353,19 +353,26 @@ impl Decoder {
     /// `now`, which is noted the first time.
     pub(crate) fn begun(&mut self, now: u64) -> Option<u64> {
         let partial = self.partial.as_deref_mut()?;
-        (!partial.in_pieces).then(|| *partial.since.get_or_insert(now))
+        if partial.in_pieces {
+            return None;
+        }
+        if partial.since == 0 {
+            partial.since = mark(now);
+        }
+        Some(time_of(partial.since, now))
     }
 
     /// Has the message under way begin anew, as far as [`begun`](Self::begun) is concerned.
     pub(crate) fn begin_anew(&mut self, now: u64) {
         if let Some(partial) = self.partial.as_deref_mut() {
-            partial.since = Some(now);
+            partial.since = mark(now);
         }
     }
 
-    /// Returns when the message under way began, if that was noted.
-    pub(crate) fn since(&self) -> Option<u64> {
-        self.partial.as_deref()?.since
+    /// Returns when the message under way began, if that was noted, less than 2^31 before `now`.
+    pub(crate) fn since(&self, now: u64) -> Option<u64> {
+        let since = self.partial.as_deref()?.since;
+        (since > 0).then(|| time_of(since, now))
     }
 
     /// Returns about how many bytes of memory the message under way takes.
@@ -518,6 +525,18 @@ impl Decoder {
         }
         buffer
     }
+}
+
+/// Returns what is noted of a time: its low bits, never zero.
+fn mark(time: u64) -> u32 {
+    (time as u32).max(1)
+}
+
+/// Returns the time of a mark that was made not long before `now`.
+fn time_of(mark: u32, now: u64) -> u64 {
+    // One that is no zero any more may be ahead by one.
+    let ago = (now as u32).wrapping_sub(mark).cast_signed();
+    now.saturating_sub(ago.max(0) as u64)
 }
 
 /// The largest buffer that is made ready for a message that is expected, in bytes. A larger message

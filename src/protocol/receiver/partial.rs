@@ -40,8 +40,9 @@ pub(super) struct Partial {
     pub(super) checked: usize,
     /// What was handed out, and may be freed now.
     pub(super) delivered: Option<OpCode>,
-    /// When it began, in the owner's terms, if the owner wanted that noted.
-    pub(super) since: Option<u64>,
+    /// When it began, in the owner's terms, if the owner wanted that noted; the low bits, so that it
+    /// finds room where there was none to lose. Zero is not noted.
+    pub(super) since: u32,
 }
 
 impl Partial {

@@ -455,3 +455,28 @@ proptest! {
         prop_assert_eq!(whole, cut);
     }
 }
+
+#[test]
+fn a_message_s_beginning_is_known_whenever_it_was() {
+    const DAY: u64 = 24 * 60 * 60 * 1000;
+    for begun in [0, 1, 1 << 32, (1 << 32) - 1, (7 << 32) + 5, 49 * DAY, 400 * DAY] {
+        let mut decoder = Decoder::default();
+        let bounds = Bounds::new(1000, 1000);
+        assert_eq!(decoder.begun(begun), None);
+        let mut bytes = frame(0x81, b"12345");
+        let (first, mut rest) = bytes.split_at_mut(8);
+        assert_eq!(decoder.next(&mut &mut *first, bounds), Ok(None));
+        assert_eq!(decoder.since(begun), None);
+        // A millisecond may be lost where its number is zero.
+        let about = |time: Option<u64>| time.is_some_and(|time| time.abs_diff(begun) <= 1);
+        assert!(about(decoder.begun(begun)), "{begun}");
+        for later in [1, 60_000, DAY, 20 * DAY] {
+            assert!(about(decoder.begun(begun + later)), "{begun} {later}");
+            assert!(about(decoder.since(begun + later)), "{begun} {later}");
+        }
+        decoder.begin_anew(begun + 5_000);
+        assert!(decoder.since(begun + 9_000).unwrap() >= begun + 5_000);
+        let message = decoder.next(&mut rest, bounds);
+        assert_eq!(message, Ok(Some(Message::Text("12345"))));
+    }
+}

@@ -63,7 +63,7 @@ impl Reactor {
         let (phase, heard, now) = (link.phase, link.stamp, self.now);
         let (asked, idle_http) = (link.has_begun(), link.is_idle_http());
         let timeout = millis(self.core.config.message_timeout);
-        let since = link.decoder.since();
+        let since = link.decoder.since(self.now);
         let overdue =
             timeout > 0 && since.is_some_and(|since| since.saturating_add(timeout) <= now);
         let peer = self.core.peers.get(slot);
@@ -129,7 +129,7 @@ impl Reactor {
                 let first = [silence, config.idle_after()].into_iter().flatten().min();
                 let heard = first.map(|first| after(link.stamp, first));
                 let timeout = config.message_timeout;
-                let message = link.decoder.since().filter(|_| !timeout.is_zero());
+                let message = link.decoder.since(self.now).filter(|_| !timeout.is_zero());
                 let message = message.map(|since| after(since, timeout));
                 let held_off = self.core.peers.get(slot)?.held_off_until();
                 let held_off = held_off.map(|until| millis(until).saturating_add(1));
