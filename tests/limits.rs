@@ -198,10 +198,10 @@ fn pings_and_pongs_have_at_most_125_bytes() {
     let server = Running::start(|builder| {
         builder.on(Utf8, |conn, _| {
             let too_long = Err(SendError::ControlTooLong { size: 126 });
-            assert_eq!(conn.ping(&[0; 126]), too_long);
-            assert_eq!(conn.pong(&[0; 126]), too_long);
-            conn.ping(&[1; 125])?;
-            conn.pong(&[2; 125])
+            assert_eq!(conn.ping([0; 126]), too_long);
+            assert_eq!(conn.pong([0; 126]), too_long);
+            conn.ping([1; 125])?;
+            conn.pong([2; 125])
         })
     });
     let mut client = server.ready();

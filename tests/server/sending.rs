@@ -51,11 +51,11 @@ fn a_close_without_a_code() {
 fn control_frames_up_to_125_bytes() {
     let server = Running::start(|builder| {
         builder.on(Ready, |conn, ()| {
-            assert_eq!(conn.ping(&[b'p'; 125]), Ok(127));
-            assert_eq!(conn.pong(&[b'q'; 125]), Ok(127));
+            assert_eq!(conn.ping([b'p'; 125]), Ok(127));
+            assert_eq!(conn.pong([b'q'; 125]), Ok(127));
             let long = SendError::ControlTooLong { size: 126 };
-            assert_eq!(conn.ping(&[0; 126]), Err(long));
-            assert_eq!(conn.pong(&[0; 126]), Err(long));
+            assert_eq!(conn.ping([0; 126]), Err(long));
+            assert_eq!(conn.pong([0; 126]), Err(long));
             assert_eq!(conn.send(OpCode::Ping, &[0; 126]), Err(long));
             let reason = "r".repeat(124);
             assert_eq!(conn.disconnect(1000, &reason), Err(long));
