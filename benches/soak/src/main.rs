@@ -1,0 +1,58 @@
+//! Keeps a wsloop server under load for a time, and accounts for every message.
+//!
+//! `soak --help` lists the options, and `docs/reliability.md` tells what is done.
+
+mod checker;
+mod child;
+mod client;
+mod fleet;
+mod frame;
+mod ledger;
+mod message;
+mod options;
+mod probe;
+mod record;
+mod run;
+mod serve;
+mod series;
+mod stream;
+
+use std::alloc::System;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use options::Task;
+use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+fn main() -> ExitCode {
+    match soak() {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn soak() -> Result<ExitCode> {
+    match Task::parse(std::env::args())? {
+        Task::Help => print!("{}", options::USAGE),
+        Task::Publish { .. } => {}
+        Task::Serve(options) => serve::run(&options)?,
+        Task::Run(options) => {
+            let outcome = run::run(&options)?;
+            eprintln!("{:#?}", outcome.totals);
+            eprintln!("{:?}", outcome.counts);
+            eprintln!("{:?}", outcome.stats);
+            eprintln!("{:?} {:?} {:?}", outcome.pristine, outcome.warmed, outcome.after);
+            if outcome.faults.count > 0 {
+                eprintln!("{} faults", outcome.faults.count);
+                return Ok(ExitCode::FAILURE);
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,455 @@
+//! The course of a run.
+
+use std::process;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use hdrhistogram::Histogram;
+
+use crate::child::{ServerStats, Servers, Word};
+use crate::client::Counts;
+use crate::fleet::{Fleet, Rates};
+use crate::ledger::{Faults, Totals};
+use crate::options::Options;
+use crate::probe::Reading;
+use crate::series::{Phase, Sample, Series};
+use crate::stream::client_config;
+
+/// The servers' process at rest, with nobody connected.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Level {
+    pub(crate) resident: u64,
+    pub(crate) heap: u64,
+    pub(crate) descriptors: u64,
+}
+
+/// What came of a run.
+pub(crate) struct Outcome {
+    /// How long the load lasted.
+    pub(crate) loaded: Duration,
+    pub(crate) took: Duration,
+    pub(crate) totals: Totals,
+    pub(crate) counts: Counts,
+    pub(crate) stats: ServerStats,
+    pub(crate) faults: Faults,
+    /// Before the first connection, after the first load, and after the long one.
+    pub(crate) pristine: Level,
+    pub(crate) warmed: Level,
+    pub(crate) after: Level,
+    /// Round trips during the load, in microseconds.
+    pub(crate) latency: Histogram<u64>,
+    /// Connections that were closed by the drain at the end.
+    pub(crate) drained: usize,
+    pub(crate) samples: Vec<Sample>,
+}
+
+/// A run under way.
+struct Run<'o> {
+    options: &'o Options,
+    servers: Servers,
+    fleet: Fleet,
+    series: Series,
+    began: Instant,
+    phase: Phase,
+    interval: Duration,
+    sampled: Instant,
+    counts: Counts,
+    server: Reading,
+    load: Reading,
+    /// Of each server, as it said last.
+    alive: [i64; 2],
+    heap: u64,
+    stats: ServerStats,
+    latency: Histogram<u64>,
+}
+
+/// Runs all of it.
+///
+/// # Errors
+///
+/// Fails if something keeps the run from going on; what is wrong with the servers is in the outcome.
+pub(crate) fn run(options: &Options) -> Result<Outcome> {
+    let needed = (options.connections * 2 + 2 * FURTHER) as u64;
+    let limit = rlimit::increase_nofile_limit(u64::MAX)?;
+    if limit < needed {
+        eprintln!("{limit} descriptors are allowed, about {needed} may be needed");
+    }
+    let load = Duration::from_secs_f64(options.minutes * 60.0);
+    let life = load + Duration::from_secs(300 + options.connections as u64 / 50);
+    thread::spawn(move || {
+        thread::sleep(life + Duration::from_secs(10));
+        eprintln!("the run does not end");
+        // The servers end when their input does.
+        process::exit(2)
+    });
+    std::fs::create_dir_all(&options.out)?;
+    let began = Instant::now();
+    let servers = Servers::start(options, life)?;
+    let tls = client_config(&servers.certificate)?;
+    let run = Run {
+        options,
+        fleet: Fleet::new(servers.addresses, tls, options.seed)?,
+        series: Series::new(&options.out.join("soak.csv"))?,
+        began,
+        phase: Phase::Rest,
+        interval: Duration::from_millis(match options.minutes {
+            minutes if minutes < 1.0 => 500,
+            minutes if minutes < 10.0 => 1000,
+            _ => 5000,
+        }),
+        sampled: began,
+        counts: Counts::default(),
+        server: Reading::of(servers.pid())?,
+        load: Reading::of(process::id())?,
+        alive: [0; 2],
+        heap: 0,
+        stats: ServerStats::default(),
+        latency: Histogram::new_with_bounds(1, 120_000_000, 3)?,
+        servers,
+    };
+    run.all(load)
+}
+
+impl Run<'_> {
+    fn all(mut self, load: Duration) -> Result<Outcome> {
+        let settle = (load / 8).clamp(SETTLE_MIN, SETTLE_MAX);
+        let pristine = self.settle(SETTLE_MIN)?;
+        self.phase = Phase::Warm;
+        self.fill(self.options.connections)?;
+        self.exchange((load / 4).clamp(WARM_MIN, WARM_MAX))?;
+        self.empty()?;
+        let warmed = self.settle(settle)?;
+
+        self.phase = Phase::Load;
+        self.fill(self.options.connections)?;
+        let start = Instant::now();
+        self.latency.reset();
+        self.exchange(load)?;
+        let loaded = start.elapsed();
+        let latency = self.latency.clone();
+        self.empty()?;
+        self.phase = Phase::Rest;
+        let after = self.settle(settle)?;
+
+        self.phase = Phase::Drain;
+        self.fill((self.options.connections / 10).max(10))?;
+        self.exchange(WARM_MIN)?;
+        let drained = self.drain()?;
+        let (fleet, series) = (self.fleet, self.series);
+        let mut ledger = fleet.ledger;
+        ledger.close();
+        check_sums(&ledger.totals, &self.stats, &mut ledger.faults);
+        check_levels(&pristine, &warmed, &after, &mut ledger.faults);
+        Ok(Outcome {
+            loaded,
+            took: self.began.elapsed(),
+            totals: ledger.totals,
+            counts: fleet.context.counts,
+            stats: self.stats,
+            faults: ledger.faults,
+            pristine,
+            warmed,
+            after,
+            latency,
+            drained,
+            samples: series.samples,
+        })
+    }
+
+    /// Has clients come until there are enough.
+    fn fill(&mut self, connections: usize) -> Result<()> {
+        // Some more than asked for, since some always come and go.
+        self.fleet.come(connections + connections / 50 + 2);
+        let patience = FILL_PATIENCE + Duration::from_secs(connections as u64 / 50);
+        let full = self.until(patience, |run| run.fleet.open() >= connections)?;
+        if !full {
+            bail!("{} of {connections} clients are open", self.fleet.open());
+        }
+        Ok(())
+    }
+
+    /// Has everybody do what they do for a time.
+    fn exchange(&mut self, time: Duration) -> Result<()> {
+        let Options { rate, churn, .. } = *self.options;
+        self.fleet.rates = Some(Rates {
+            messages: rate,
+            churn,
+            visits: churn / 3.0,
+        });
+        self.servers.order("go")?;
+        self.until(time, |_| false)?;
+        self.servers.order("rest")?;
+        self.fleet.rates = None;
+        Ok(())
+    }
+
+    /// Has all clients leave in order.
+    fn empty(&mut self) -> Result<()> {
+        self.fleet.leave();
+        if !self.until(EMPTY_PATIENCE, |run| run.is_empty())? {
+            let (left, alive) = (self.fleet.sockets(), self.alive);
+            let fault = format!("{left} clients and {alive:?} connections do not end");
+            self.fleet.ledger.faults.add(fault);
+        }
+        Ok(())
+    }
+
+    fn is_empty(&self) -> bool {
+        self.fleet.sockets() == 0 && self.alive == [0; 2] && self.fleet.ledger.unsettled() == 0
+    }
+
+    /// Waits, and reads what the servers hold then.
+    fn settle(&mut self, time: Duration) -> Result<Level> {
+        self.until(time, |_| false)?;
+        let Reading {
+            resident,
+            descriptors,
+            ..
+        } = Reading::of(self.servers.pid())?;
+        Ok(Level {
+            resident,
+            heap: self.heap,
+            descriptors,
+        })
+    }
+
+    /// Drains the servers, and returns how many clients they had.
+    fn drain(&mut self) -> Result<usize> {
+        let clients = self.fleet.open();
+        self.fleet.come(0);
+        self.servers.order("drain")?;
+        let ended = self.until(DRAIN_PATIENCE, |run| run.fleet.sockets() == 0)?;
+        if !ended {
+            let left = self.fleet.sockets();
+            let fault = format!("{left} clients are left after the drain");
+            self.fleet.ledger.faults.add(fault);
+        }
+        let status = self.servers.wait(DRAIN_PATIENCE)?;
+        if !status.success() {
+            bail!("the servers ended with {status}");
+        }
+        // The reader ends with what it reads.
+        while let Ok(word) = self.servers.words.recv() {
+            self.take(word);
+        }
+        Ok(clients)
+    }
+
+    /// Goes on for a time, or until something holds; whether it does.
+    fn until(&mut self, time: Duration, holds: impl Fn(&Self) -> bool) -> Result<bool> {
+        let end = Instant::now() + time;
+        loop {
+            self.fleet.turn()?;
+            while let Ok(word) = self.servers.words.try_recv() {
+                self.take(word);
+            }
+            let now = Instant::now();
+            if now - self.sampled >= self.interval {
+                self.sample().context("the servers' process cannot be read")?;
+                self.fleet.ledger.overdue(now);
+            }
+            if holds(self) {
+                return Ok(true);
+            }
+            if now >= end {
+                return Ok(false);
+            }
+        }
+    }
+
+    fn take(&mut self, word: Word) {
+        match word {
+            Word::Gone(record) => self.fleet.ledger.server(record, Instant::now()),
+            Word::Fault(fault) => self.fleet.ledger.faults.add(fault),
+            Word::Stats(stats) => self.stats.add(&stats),
+            Word::Status {
+                server,
+                alive,
+                heap,
+            } => {
+                if let Some(place) = self.alive.get_mut(server) {
+                    *place = alive;
+                }
+                if heap > 0 {
+                    self.heap = heap;
+                }
+            }
+        }
+    }
+
+    fn sample(&mut self) -> Result<()> {
+        let (server, load) = match self.phase {
+            // They may end while it is read.
+            Phase::Drain => match Reading::of(self.servers.pid()) {
+                Ok(server) => (server, Reading::of(process::id())?),
+                Err(_) => return Ok(()),
+            },
+            _ => (Reading::of(self.servers.pid())?, Reading::of(process::id())?),
+        };
+        let counts = self.fleet.context.counts;
+        let seconds = (server.at - self.server.at).as_secs_f64().max(0.001);
+        let per_second = |now: u64, before: u64| (now - before) as f64 / seconds;
+        let open = self.fleet.open();
+        let latency = &mut self.fleet.context.latency;
+        let sample = Sample {
+            seconds: self.began.elapsed().as_secs_f64(),
+            phase: self.phase,
+            open,
+            alive: self.alive.iter().sum(),
+            resident: server.resident,
+            heap: self.heap,
+            descriptors: server.descriptors,
+            sent: per_second(counts.sent, self.counts.sent),
+            received: per_second(counts.received, self.counts.received),
+            median: latency.value_at_quantile(0.5),
+            p99: latency.value_at_quantile(0.99),
+            longest: latency.max(),
+            server_cpu: server.load_since(&self.server),
+            load_cpu: load.load_since(&self.load),
+            load_resident: load.resident,
+            faults: self.fleet.ledger.faults.count,
+        };
+        self.latency.add(&*latency)?;
+        latency.reset();
+        eprintln!(
+            "{:6.0} s {:5?} {:6} open {:6.1} MB {:6} fds {:6.0} in/s p50 {:5} p99 {:6} us cpu {:.2}+{:.2} faults {}",
+            sample.seconds,
+            sample.phase,
+            sample.open,
+            sample.resident as f64 / 1e6,
+            sample.descriptors,
+            sample.received,
+            sample.median,
+            sample.p99,
+            sample.server_cpu,
+            sample.load_cpu,
+            sample.faults,
+        );
+        self.series.add(sample)?;
+        (self.server, self.load, self.counts) = (server, load, counts);
+        self.sampled = Instant::now();
+        Ok(())
+    }
+}
+
+/// Holds what the servers counted against the sums over all connections.
+fn check_sums(totals: &Totals, stats: &ServerStats, faults: &mut Faults) {
+    let out = totals.echoed + totals.pushed + totals.news_out;
+    for (what, counted, sum) in [
+        ("accepted", stats.accepted, totals.opened),
+        ("connections", totals.settled, totals.opened),
+        ("messages_in", stats.messages_in, totals.received),
+        ("messages_out", stats.messages_out, out),
+        ("requests", stats.requests, totals.requests),
+        ("accept_failures", stats.accept_failures, 0),
+        ("cut", stats.cut, 0),
+    ] {
+        if counted != sum {
+            faults.add(format!("{what}: {counted} were counted, and the sum is {sum}"));
+        }
+    }
+}
+
+/// Holds what is held at the end against what was held before.
+fn check_levels(pristine: &Level, warmed: &Level, after: &Level, faults: &mut Faults) {
+    for (what, level) in [("first", warmed), ("long", after)] {
+        if level.descriptors != pristine.descriptors {
+            let (now, before) = (level.descriptors, pristine.descriptors);
+            faults.add(format!("{now} descriptors after the {what} load, {before} before"));
+        }
+    }
+    if after.heap > warmed.heap + HEAP_TOLERANCE {
+        let (now, before) = (after.heap, warmed.heap);
+        faults.add(format!("{now} bytes are allocated, {before} were after the first load"));
+    }
+    if after.resident > warmed.resident + resident_tolerance(warmed) {
+        let (now, before) = (after.resident, warmed.resident);
+        faults.add(format!("{now} bytes are resident, {before} were after the first load"));
+    }
+}
+
+/// How much more may be resident after the long load than after the first.
+pub(crate) fn resident_tolerance(warmed: &Level) -> u64 {
+    warmed.resident / 10 + (4 << 20)
+}
+
+/// How much more may be allocated then, in bytes.
+pub(crate) const HEAP_TOLERANCE: u64 = 256 << 10;
+
+/// Descriptors for what is none of the connections that are asked for.
+const FURTHER: usize = 200;
+
+const SETTLE_MIN: Duration = Duration::from_millis(2500);
+const SETTLE_MAX: Duration = Duration::from_secs(20);
+const WARM_MIN: Duration = Duration::from_secs(3);
+const WARM_MAX: Duration = Duration::from_secs(60);
+const FILL_PATIENCE: Duration = Duration::from_secs(20);
+const EMPTY_PATIENCE: Duration = Duration::from_secs(90);
+const DRAIN_PATIENCE: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_that_differ_are_told() {
+        let totals = Totals {
+            opened: 5,
+            settled: 5,
+            received: 20,
+            echoed: 20,
+            pushed: 3,
+            news_out: 4,
+            requests: 2,
+            ..Totals::default()
+        };
+        let stats = ServerStats {
+            accepted: 5,
+            messages_in: 20,
+            messages_out: 27,
+            requests: 2,
+            ..ServerStats::default()
+        };
+        let faults = |stats: ServerStats| {
+            let mut faults = Faults::default();
+            check_sums(&totals, &stats, &mut faults);
+            faults.count
+        };
+        assert_eq!(faults(stats), 0);
+        let changes: [fn(&mut ServerStats); 6] = [
+            |stats| stats.accepted += 1,
+            |stats| stats.messages_in -= 1,
+            |stats| stats.messages_out += 1,
+            |stats| stats.requests += 1,
+            |stats| stats.accept_failures += 1,
+            |stats| stats.cut += 1,
+        ];
+        for change in changes {
+            let mut stats = stats;
+            change(&mut stats);
+            assert_eq!(faults(stats), 1);
+        }
+    }
+
+    #[test]
+    fn what_is_not_given_back_is_told() {
+        let level = Level {
+            resident: 100 << 20,
+            heap: 1 << 20,
+            descriptors: 20,
+        };
+        let faults = |after: Level| {
+            let mut faults = Faults::default();
+            check_levels(&level, &level, &after, &mut faults);
+            faults.count
+        };
+        assert_eq!(faults(level), 0);
+        let descriptors = 21;
+        assert_eq!(faults(Level { descriptors, ..level }), 1);
+        let heap = level.heap + HEAP_TOLERANCE + 1;
+        assert_eq!(faults(Level { heap, ..level }), 1);
+        let resident = 120 << 20;
+        assert_eq!(faults(Level { resident, ..level }), 1);
+    }
+}
