@@ -100,7 +100,13 @@ impl Replies {
                     return Err(format!("news {number} after {}", self.last_news));
                 }
                 self.last_news = number;
-                judge(|number| Name::News { number }, number, is_text, payload, scratch)?;
+                judge(
+                    |number| Name::News { number },
+                    number,
+                    is_text,
+                    payload,
+                    scratch,
+                )?;
             }
         }
         Ok(mark)

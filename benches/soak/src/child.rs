@@ -17,11 +17,12 @@ use crate::record::{ServerRecord, next};
 #[derive(Debug)]
 pub(crate) enum Word {
     Gone(ServerRecord),
-    /// Of one of the two: its connections, and the live heap of the process or 0.
+    /// Of one of the two: its connections, and what the process has allocated, in bytes and blocks.
     Status {
         server: usize,
         alive: i64,
         heap: u64,
+        blocks: u64,
     },
     Fault(String),
     Stats(ServerStats),
@@ -86,6 +87,11 @@ impl Servers {
         std::fs::write(&certificate, made.cert.pem())?;
         std::fs::write(&key, made.signing_key.serialize_pem())?;
 
+        // Those that never finish theirs are waited for; a machine with much else to do needs time.
+        let handshake = match options.minutes {
+            minutes if minutes < 1.0 => "3",
+            _ => "10",
+        };
         let mut child = Command::new(std::env::current_exe()?)
             .arg("--serve")
             .arg("--certificate")
@@ -93,6 +99,7 @@ impl Servers {
             .arg("--key")
             .arg(&key)
             .args(["--life", &life.as_secs().to_string()])
+            .args(["--handshake", handshake])
             .args(["--connections", &options.connections.to_string()])
             .args(["--churn", &options.churn.to_string()])
             .args(["--seed", &options.seed.to_string()])
@@ -106,7 +113,9 @@ impl Servers {
         let mut stdout = BufReader::new(stdout);
         let mut line = String::new();
         stdout.read_line(&mut line)?;
-        let listening = line.strip_prefix("listening").context("no server listens")?;
+        let listening = line
+            .strip_prefix("listening")
+            .context("no server listens")?;
         let mut addrs = listening.split_whitespace();
         let mut next = || next(&mut addrs);
         let addresses = Addresses {
@@ -184,6 +193,7 @@ fn parse(line: &str) -> Result<Word> {
             server: number()? as usize,
             alive: i64::try_from(number()?)?,
             heap: number()?,
+            blocks: number()?,
         },
         "stats" => Word::Stats(ServerStats {
             accepted: number()?,
@@ -209,11 +219,26 @@ mod tests {
     #[test]
     fn lines_are_understood_or_told() {
         assert!(matches!(parse("fault it is bad"), Ok(Word::Fault(text)) if text == "it is bad"));
-        let status = parse("status 1 20 300");
-        assert!(matches!(status, Ok(Word::Status { server: 1, alive: 20, heap: 300 })));
+        let status = parse("status 1 20 300 4");
+        assert!(matches!(
+            status,
+            Ok(Word::Status {
+                server: 1,
+                alive: 20,
+                heap: 300,
+                blocks: 4
+            })
+        ));
         let stats = parse("stats 1 2 3 4 5 6 7 8 9 10 11");
         assert!(matches!(stats, Ok(Word::Stats(stats)) if stats.accept_failures == 11));
-        for line in ["", "stats 1", "status 1 -2 3", "gone", "gone 1", "hello you"] {
+        for line in [
+            "",
+            "stats 1",
+            "status 1 -2 3 4",
+            "gone",
+            "gone 1",
+            "hello you",
+        ] {
             assert!(parse(line).is_err(), "{line}");
         }
     }

@@ -7,7 +7,6 @@ mod sending;
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
 use std::time::Instant;
 
 use flate2::Decompress;
@@ -78,6 +77,8 @@ pub(crate) struct Context {
     pub(crate) latency: Histogram<u64>,
     pub(crate) faults: Vec<String>,
     pub(crate) counts: Counts,
+    /// Replies that are awaited by clients that read.
+    pub(crate) awaited: usize,
 }
 
 /// What the load has done.
@@ -105,7 +106,6 @@ pub(crate) struct Counts {
 /// A connection, from its connect to its end.
 pub(crate) struct Client {
     pub(crate) number: u64,
-    pub(crate) addr: SocketAddr,
     pub(crate) stream: Stream,
     pub(crate) state: State,
     pub(crate) temper: Temper,
@@ -140,7 +140,6 @@ pub(crate) struct Client {
 /// What a client is made of.
 pub(crate) struct Birth {
     pub(crate) number: u64,
-    pub(crate) addr: SocketAddr,
     pub(crate) stream: Stream,
     pub(crate) fate: Fate,
     /// Whether it offers compression, and whether the server remembers messages for it then.
@@ -152,7 +151,6 @@ impl Client {
     pub(crate) fn new(birth: Birth, context: &mut Context) -> Self {
         let Birth {
             number,
-            addr,
             stream,
             fate,
             deflate,
@@ -161,7 +159,6 @@ impl Client {
         let inflate = || Box::new(Decompress::new(false));
         let mut client = Self {
             number,
-            addr,
             stream,
             state: State::Opening,
             temper: Temper::of(number),
@@ -201,6 +198,13 @@ impl Client {
         client
     }
 
+    /// Notes that it awaits nothing any more.
+    pub(crate) fn forget(&self, context: &mut Context) {
+        if self.temper == Temper::Polite {
+            context.awaited -= self.flight.len();
+        }
+    }
+
     pub(crate) fn is_open(&self) -> bool {
         self.state == State::Open
     }
@@ -222,14 +226,9 @@ impl Client {
     /// Writes and reads what can be.
     pub(crate) fn advance(&mut self, context: &mut Context) {
         self.flush();
-        let limit = match self.reading {
-            Reading::Free => usize::MAX,
-            Reading::Paused => 0,
-            Reading::Trickle(_) => TRICKLE,
-        };
-        // What is due in a trickle is read when its time comes.
-        if limit == usize::MAX {
-            self.read(limit, context);
+        // Others read when their time comes.
+        if self.reading == Reading::Free {
+            self.read(usize::MAX, context);
         }
     }
 
@@ -262,9 +261,13 @@ impl Client {
         self.flush();
     }
 
-    /// Reads a trickle; what is left comes with the next.
+    /// Reads a trickle; what is left comes with the next, or at once if it is the last.
     pub(crate) fn trickle(&mut self, context: &mut Context) {
         self.read(TRICKLE, context);
+        if self.state != State::Open {
+            self.reading = Reading::Free;
+            self.advance(context);
+        }
     }
 
     /// Writes what there is room for, and ends the own side if that is due.

@@ -94,6 +94,7 @@ impl Fleet {
                 latency: Histogram::new_with_bounds(1, 120_000_000, 3)?,
                 faults: Vec::new(),
                 counts: Counts::default(),
+                awaited: 0,
             },
             ledger: Ledger::default(),
             addresses,
@@ -216,7 +217,7 @@ impl Fleet {
             return;
         };
         self.due[4].add(rates.messages, passed);
-        while self.due[4].take() {
+        while self.context.awaited < AWAITED_MAX && self.due[4].take() {
             let Some(key) = self.pick() else {
                 break;
             };
@@ -285,10 +286,11 @@ impl Fleet {
         let place = self.clients.vacant_entry();
         let interest = Interest::READABLE | Interest::WRITABLE;
         let token = Token(place.key());
-        self.poll.registry().register(&mut stream.socket, token, interest)?;
+        self.poll
+            .registry()
+            .register(&mut stream.socket, token, interest)?;
         let birth = Birth {
             number,
-            addr,
             stream,
             fate,
             deflate,
@@ -345,6 +347,7 @@ impl Fleet {
         }
         if client.state == State::Over {
             let client = self.clients.remove(key);
+            client.forget(&mut self.context);
             self.ledger.client(client.record(), Instant::now());
             // The descriptor is closed with it, and that takes it out of epoll.
         }
@@ -411,6 +414,10 @@ const RAMP: f64 = 400.0;
 const OPENING_MAX: usize = 100;
 
 const LEAVING_AT_ONCE: usize = 16;
+
+/// Replies that may be awaited in all. Where others have the processors the load becomes less, and
+/// does not pile up.
+const AWAITED_MAX: usize = 1000;
 
 /// How often one is picked that is not open, before none is.
 const PICKS: usize = 20;

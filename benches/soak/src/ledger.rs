@@ -193,7 +193,10 @@ impl Ledger {
         totals.pushes += client.pushes;
         totals.news_out += server.news;
         totals.news_in += client.news;
-        *totals.endings.entry((client.ending, server.why)).or_default() += 1;
+        *totals
+            .endings
+            .entry((client.ending, server.why))
+            .or_default() += 1;
     }
 }
 
@@ -208,13 +211,19 @@ fn compare(client: &ClientRecord, server: &ServerRecord) -> Vec<&'static str> {
     must(fits(client, server.why), "an end that does not fit");
 
     // What a client got must have been sent, and what the server got as well.
-    must(server.received <= client.sent, "received more than was sent");
+    must(
+        server.received <= client.sent,
+        "received more than was sent",
+    );
     must(client.echoes <= server.echoed, "more echoes than were sent");
     must(client.pushes <= server.pushed, "more pushes than were sent");
     must(client.news <= server.news, "more news than were sent");
     must(client.pongs <= server.pings, "more pongs than pings");
     must(server.pings <= client.pings, "more pings than were sent");
-    must(client.requests <= server.requests, "more answers than requests");
+    must(
+        client.requests <= server.requests,
+        "more answers than requests",
+    );
     must(server.echoed == server.received, "not all was echoed");
 
     // Whose Close frame was read, or end of stream after one's own, has had everything before it.
@@ -248,10 +257,16 @@ fn compare(client: &ClientRecord, server: &ServerRecord) -> Vec<&'static str> {
     match (client.ending, server.why) {
         (Ending::Closed, Why::Peer) => {
             let codes = (client.close_sent, client.close_received);
-            must(codes == (Some(server.code), Some(server.code)), "Close codes differ");
+            must(
+                codes == (Some(server.code), Some(server.code)),
+                "Close codes differ",
+            );
         }
         (Ending::Answered | Ending::Closed, _) => {
-            must(client.close_received == Some(server.code), "Close codes differ");
+            must(
+                client.close_received == Some(server.code),
+                "Close codes differ",
+            );
         }
         _ => {}
     }

@@ -2,6 +2,7 @@
 //!
 //! `soak --help` lists the options, and `docs/reliability.md` tells what is done.
 
+mod chart;
 mod checker;
 mod child;
 mod client;
@@ -12,9 +13,10 @@ mod message;
 mod options;
 mod probe;
 mod record;
+mod report;
 mod run;
-mod serve;
 mod series;
+mod serve;
 mod stream;
 
 use std::alloc::System;
@@ -40,14 +42,11 @@ fn main() -> ExitCode {
 fn soak() -> Result<ExitCode> {
     match Task::parse(std::env::args())? {
         Task::Help => print!("{}", options::USAGE),
-        Task::Publish { .. } => {}
+        Task::Publish { from, docs } => report::publish(&from, &docs)?,
         Task::Serve(options) => serve::run(&options)?,
         Task::Run(options) => {
             let outcome = run::run(&options)?;
-            eprintln!("{:#?}", outcome.totals);
-            eprintln!("{:?}", outcome.counts);
-            eprintln!("{:?}", outcome.stats);
-            eprintln!("{:?} {:?} {:?}", outcome.pristine, outcome.warmed, outcome.after);
+            print!("{}", report::write(&options, &outcome)?);
             if outcome.faults.count > 0 {
                 eprintln!("{} faults", outcome.faults.count);
                 return Ok(ExitCode::FAILURE);

@@ -36,6 +36,7 @@ pub(crate) struct Serve {
     /// The process ends after this, whatever happens.
     pub(crate) life: Duration,
     pub(crate) connections: usize,
+    pub(crate) handshake_timeout: Duration,
     /// Connections that the servers close by themselves, in a second.
     pub(crate) closings: f64,
     pub(crate) seed: u64,
@@ -55,7 +56,8 @@ impl Task {
             seed: 1,
             out: "target/soak".into(),
         };
-        let (mut serves, mut life, mut publish) = (false, 0, None);
+        let (mut serves, mut publish) = (false, None);
+        let (mut life, mut handshake) = (0, 10);
         let (mut certificate, mut key) = (PathBuf::new(), PathBuf::new());
         let mut parser = Parser::from_iter(args);
         while let Some(arg) = parser.next()? {
@@ -72,6 +74,7 @@ impl Task {
                 Long("certificate") => certificate = parser.value()?.into(),
                 Long("key") => key = parser.value()?.into(),
                 Long("life") => life = parser.value()?.parse()?,
+                Long("handshake") => handshake = parser.value()?.parse()?,
                 _ => return Err(arg.unexpected().into()),
             }
         }
@@ -95,6 +98,7 @@ impl Task {
                 key,
                 life: Duration::from_secs(life),
                 connections,
+                handshake_timeout: Duration::from_secs(handshake),
                 closings: churn / 4.0,
                 seed: options.seed.into(),
             }));

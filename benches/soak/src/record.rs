@@ -248,7 +248,7 @@ impl Ending {
             Self::InRecord => "dropped within a TLS record",
             Self::InHandshake => "dropped within the opening handshake",
             Self::InHello => "dropped within the TLS handshake",
-            Self::Lost => "cut by the server, as it was told to",
+            Self::Lost => "cut by the server",
             Self::Unfinished => "never finished the opening handshake",
             Self::Visited => "plain HTTP requests",
             Self::Refused => "bad requests, refused",

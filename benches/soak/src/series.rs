@@ -27,9 +27,10 @@ pub(crate) struct Sample {
     pub(crate) median: u64,
     pub(crate) p99: u64,
     pub(crate) longest: u64,
-    /// Shares of a processor.
+    /// Shares of a processor that the two processes used, and that all their threads waited for.
     pub(crate) server_cpu: f64,
     pub(crate) load_cpu: f64,
+    pub(crate) waited: f64,
     /// Of the load's process, in bytes.
     pub(crate) load_resident: u64,
     pub(crate) faults: u64,
@@ -40,8 +41,10 @@ pub(crate) struct Sample {
 pub(crate) enum Phase {
     /// The load comes and goes once, for a baseline.
     Warm,
+    /// Clients come.
+    Fill,
     Load,
-    /// Everybody has gone.
+    /// Everybody goes, or has gone.
     Rest,
     Drain,
 }
@@ -84,24 +87,20 @@ impl Series {
             longest,
             server_cpu,
             load_cpu,
+            waited,
             load_resident,
             faults,
         } = &sample;
         writeln!(
             self.file,
             "{seconds:.1},{phase:?},{open},{alive},{resident},{heap},{descriptors},{sent:.0},\
-             {received:.0},{median},{p99},{longest},{server_cpu:.3},{load_cpu:.3},{load_resident},\
-             {faults}"
+             {received:.0},{median},{p99},{longest},{server_cpu:.3},{load_cpu:.3},{waited:.3},\
+             {load_resident},{faults}"
         )?;
         self.samples.push(sample);
         Ok(())
     }
-
-    /// The rows of a phase.
-    pub(crate) fn of(&self, phase: Phase) -> impl Iterator<Item = &Sample> {
-        self.samples.iter().filter(move |sample| sample.phase == phase)
-    }
 }
 
 const HEAD: &str = "seconds,phase,open,alive,resident,heap,descriptors,sent,received,median_us,\
-                    p99_us,longest_us,server_cpu,load_cpu,load_resident,faults";
+                    p99_us,longest_us,server_cpu,load_cpu,waited,load_resident,faults";

@@ -1,8 +1,8 @@
 //! The servers under load: two event loops in a process of their own.
 //!
 //! They print lines: `listening` and the addresses, `gone` and a record for each connection that is
-//! over, `status` once a second, `fault`, and `stats` at the end. They read lines: `go` and `rest`
-//! begin and end what they do by themselves, `drain` ends them. They end as well when nothing can be
+//! over, `status` twice a second, `fault`, and `stats` at the end. They read lines: `go` and `rest`
+//! begin and end what they do by themselves, `trim` has free memory given back, `drain` ends them. They end as well when nothing can be
 //! read any more, and when their time is up.
 
 mod desk;
@@ -93,6 +93,7 @@ fn obey(handles: &[Handle], active: &AtomicBool) {
         match line.as_str() {
             "go" => active.store(true, Ordering::Relaxed),
             "rest" => active.store(false, Ordering::Relaxed),
+            "trim" => crate::probe::trim(),
             "drain" => {
                 for handle in handles {
                     // A server that is gone already needs no drain.
@@ -120,7 +121,9 @@ fn serve(
     ready.send((handle.clone(), server.local_addrs()))?;
     let other = thread::spawn(move || other::run(flavour, &handle, &active));
     server.start()?;
-    other.join().map_err(|_| anyhow!("the other thread panicked"))?;
+    other
+        .join()
+        .map_err(|_| anyhow!("the other thread panicked"))?;
     let mut desk = desk.borrow_mut();
     desk.end(server.stats());
     Ok(())
@@ -144,7 +147,7 @@ fn build(flavour: Flavour, options: &Serve, desk: &Rc<RefCell<Desk>>) -> Result<
         .max_backlog(256 << 10)
         // Small, so that slow readers are noticed by the server and not by the kernel alone.
         .send_buffer_size(32 << 10)
-        .handshake_timeout(HANDSHAKE_TIMEOUT)
+        .handshake_timeout(options.handshake_timeout)
         .deflate(deflate.threshold(64))
         .connection_stats(flavour == Flavour::Dedicated)
         .tick_period(TICK_PERIOD)
@@ -158,7 +161,7 @@ fn build(flavour: Flavour, options: &Serve, desk: &Rc<RefCell<Desk>>) -> Result<
             binary.borrow_mut().receive(conn, None, payload);
         })
         .on(Ping, |conn, _| conn.data::<desk::Account>().pings += 1)
-        .on(Request, |conn, request| desk::answer(conn, request))
+        .on(Request, desk::answer)
         .on(Tick, move |hub, _| tick.borrow_mut().tick(hub))
         .on(Disconnect, move |conn, why| {
             disconnect.borrow_mut().dismiss(conn, why);
@@ -166,9 +169,6 @@ fn build(flavour: Flavour, options: &Serve, desk: &Rc<RefCell<Desk>>) -> Result<
         .build()
         .context("a server cannot be built")
 }
-
-/// From accept to the end of the opening handshake.
-pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(4);
 
 const TICK_PERIOD: Duration = Duration::from_millis(50);
 const DRAIN_DEADLINE: Duration = Duration::from_secs(30);

@@ -26,7 +26,9 @@ impl Deflate {
             let taken = self.compress.total_in() as usize;
             let flush = FlushCompress::Sync;
             // It fails if there is nothing to do, and then nothing was done.
-            let _ = self.compress.compress_vec(&payload[taken..], &mut out, flush);
+            let _ = self
+                .compress
+                .compress_vec(&payload[taken..], &mut out, flush);
             if out.len() < out.capacity() {
                 break;
             }

@@ -34,9 +34,7 @@ impl Client {
             }
         };
         input.drain(..taken);
-        if !input.is_empty() {
-            self.input = input;
-        } else if input.capacity() <= super::KEPT {
+        if !input.is_empty() || input.capacity() <= super::KEPT {
             self.input = input;
         }
         result
@@ -177,6 +175,7 @@ impl Client {
             && let Some(sent) = self.flight.pop_front()
             && self.temper == Temper::Polite
         {
+            context.awaited -= 1;
             let micros = sent.elapsed().as_micros();
             let micros = u64::try_from(micros).unwrap_or(u64::MAX);
             context.latency.saturating_record(micros);
@@ -186,7 +185,9 @@ impl Client {
     }
 
     fn take_close(&mut self, payload: &[u8], context: &mut Context) -> Result<(), String> {
-        let code = payload.first_chunk::<2>().map(|&code| u16::from_be_bytes(code));
+        let code = payload
+            .first_chunk::<2>()
+            .map(|&code| u16::from_be_bytes(code));
         let code = code.ok_or("a Close frame without a code")?;
         self.close_received = Some(code);
         match self.state {
@@ -223,4 +224,3 @@ impl Client {
 
 /// The answer to the key that every request carries.
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
-

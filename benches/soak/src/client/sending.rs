@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::{Client, Context, Fate, Reading, State};
 use crate::frame::{self, BINARY, CONTINUATION, FIN, PING, RSV1, TEXT};
-use crate::message::{Message, Name};
+use crate::message::{Message, Name, Temper};
 use crate::record::Stage;
 
 impl Client {
@@ -89,7 +89,12 @@ impl Client {
         for _ in 1..frames {
             let size = each.min(rest.len());
             let (part, after) = rest.split_at(size);
-            frame::write(&mut self.out, first, part, context.rng.u32(..).to_ne_bytes());
+            frame::write(
+                &mut self.out,
+                first,
+                part,
+                context.rng.u32(..).to_ne_bytes(),
+            );
             // RFC 6455, 5.4: "Control frames MAY be injected in the middle of a fragmented message."
             if context.rng.u8(..4) == 0 {
                 self.ping(context);
@@ -105,6 +110,7 @@ impl Client {
         counts.pipelined += u64::from(!self.flight.is_empty());
         self.sent += 1;
         self.flight.push_back(Instant::now());
+        context.awaited += usize::from(self.temper == Temper::Polite);
         context.payload = payload;
     }
 

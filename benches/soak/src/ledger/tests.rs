@@ -57,7 +57,10 @@ fn after(change: impl FnOnce(&mut ClientRecord, &mut ServerRecord)) -> Vec<Strin
 
 #[track_caller]
 fn told(faults: &[String], what: &str) {
-    assert!(faults.iter().any(|fault| fault.contains(what)), "{faults:?}");
+    assert!(
+        faults.iter().any(|fault| fault.contains(what)),
+        "{faults:?}"
+    );
 }
 
 #[test]
@@ -92,7 +95,10 @@ fn each_count_that_differs_is_told() {
     told(&after(|client, _| client.requests += 1), "more answers");
     told(&after(|_, server| server.echoed -= 1), "not all was echoed");
     told(&after(|_, server| server.code = 1001), "codes differ");
-    told(&after(|client, _| client.close_received = None), "codes differ");
+    told(
+        &after(|client, _| client.close_received = None),
+        "codes differ",
+    );
 }
 
 #[test]

@@ -133,15 +133,16 @@ impl Desk {
         }
     }
 
-    /// Does what is due by itself: messages, closings, and once a second a status.
+    /// Does what is due by itself: messages, closings, and twice a second a status.
     pub(super) fn tick(&mut self, hub: &mut Hub<'_>) {
         self.ticks += 1;
-        if self.ticks.is_multiple_of(TICKS_PER_SECOND) {
-            let heap = match self.flavour {
-                Flavour::Shared => probe::heap(),
-                Flavour::Dedicated => 0,
-            };
-            self.say(format!("status {} {} {heap}", self.flavour as usize, self.alive));
+        if self.ticks.is_multiple_of(TICKS_PER_SECOND / 2) {
+            let (bytes, blocks) = probe::heap();
+            let Self { flavour, alive, .. } = *self;
+            self.say(format!(
+                "status {} {alive} {bytes} {blocks}",
+                flavour as usize
+            ));
             self.look(hub);
         }
         if !self.active.load(Ordering::Relaxed) || self.ids.is_empty() {
@@ -351,10 +352,7 @@ pub(super) fn push(conn: &mut Connection<'_>, scratch: &mut Vec<u8>) {
 }
 
 /// Answers a plain request.
-pub(super) fn answer(
-    conn: &mut Connection<'_>,
-    request: &handshake::Request,
-) -> Option<Response> {
+pub(super) fn answer(conn: &mut Connection<'_>, request: &handshake::Request) -> Option<Response> {
     let page = request.path().strip_prefix("/page/")?;
     conn.data::<Account>().requests += 1;
     Some(Response::new(200).body(page_of(page)))

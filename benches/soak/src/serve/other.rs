@@ -59,8 +59,8 @@ fn send(handle: &Handle, number: u64, to_all: bool, id: ConnectionId) -> Result<
     match (to_all, text) {
         (false, Some(text)) => handle.send_utf8(id, &text),
         (false, None) => handle.send_binary(id, &payload),
-        (true, Some(text)) if number % 2 == 0 => handle.broadcast_utf8(&text),
-        (true, None) if number % 2 == 0 => handle.broadcast_binary(&payload),
+        (true, Some(text)) if number.is_multiple_of(2) => handle.broadcast_utf8(&text),
+        (true, None) if number.is_multiple_of(2) => handle.broadcast_binary(&payload),
         (true, Some(text)) => handle.run(move |hub| _ = hub.broadcast_utf8(&text)),
         (true, None) => handle.run(move |hub| _ = hub.broadcast_binary(&payload)),
     }
@@ -71,4 +71,5 @@ const PAUSE: Duration = Duration::from_millis(47);
 /// How often it is looked who is there.
 const LOOK: Duration = Duration::from_secs(1);
 
-const BROADCAST_TURNS: u64 = 100;
+/// Messages to one client for each to all; odd, so that all ways to broadcast have their turn.
+const BROADCAST_TURNS: u64 = 101;
