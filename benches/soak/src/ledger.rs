@@ -37,6 +37,20 @@ pub(crate) struct Totals {
     pub(crate) endings: BTreeMap<(Ending, Why), u64>,
 }
 
+impl Totals {
+    /// Connections that did not end in order.
+    pub(crate) fn cut(&self) -> u64 {
+        let rough = |ending: Ending| {
+            ending.is_kill() || matches!(ending, Ending::Lost | Ending::Unfinished)
+        };
+        let cut = self
+            .endings
+            .iter()
+            .filter(|((ending, _), _)| rough(*ending));
+        cut.map(|(_, count)| count).sum()
+    }
+}
+
 /// Faults: the first ones in words, and the number of all.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Faults {

@@ -18,6 +18,7 @@ mod run;
 mod series;
 mod serve;
 mod stream;
+mod verdict;
 
 use std::alloc::System;
 use std::process::ExitCode;

@@ -98,7 +98,7 @@ mod tests {
         assert!(second.resident > first.resident + (16 << 20));
         // Other tests hold memory, too.
         assert!(heap().0 > heap_before + (16 << 20));
-        assert!(second.descriptors > 0 && second.cpu >= first.cpu);
+        assert!(second.descriptors > 0 && second.cpu > 0.0);
         drop((held, file));
         assert!(Reading::of(u32::MAX).is_err());
     }

@@ -8,8 +8,9 @@ use anyhow::{Context, Result};
 
 use crate::options::Options;
 use crate::record::Why;
-use crate::run::{BLOCKS_MORE, BYTES_MORE, Level, Outcome, RESIDENT_MORE};
+use crate::run::Outcome;
 use crate::series::Phase;
+use crate::verdict::{BLOCKS_MORE, BYTES_MORE, Level, RESIDENT_MORE};
 
 /// Writes the tables and the picture of a run to its folder, and returns the tables.
 ///
@@ -191,8 +192,8 @@ fn ends(out: &mut String, outcome: &Outcome) -> Result<()> {
     writeln!(
         out,
         "\nThose that the server cut with another cause than `Cut` did not read, and so did not \
-         answer its Close frame in time. The last {} were closed by `Hub::drain`; {} were cut by \
-         it.\n",
+         answer its Close frame in time. The last {} were closed by `Hub::drain`; while it lasted, {} \
+         were cut that did not read or never finished their handshake.\n",
         grouped(outcome.drained as u64),
         grouped(outcome.stats.cut),
     )?;
