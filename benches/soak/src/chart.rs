@@ -119,7 +119,7 @@ const PANELS: [Panel; 4] = [
 ///
 /// Fails if the file cannot be written.
 pub(crate) fn draw(samples: &[Sample], file: &Path) -> Result<()> {
-    let height = TOP + PANELS.len() as i32 * (PANEL + GAP) + 20;
+    let height = TOP + PANELS.len() as i32 * (PANEL + GAP) - 12;
     let area = SVGBackend::new(file, (WIDTH as u32, height as u32)).into_drawing_area();
     area.fill(&WHITE).map_err(failed)?;
     let minutes = samples.last().map_or(1.0, |sample| sample.seconds / 60.0);
@@ -138,10 +138,13 @@ pub(crate) fn draw(samples: &[Sample], file: &Path) -> Result<()> {
             label(&area, &plain(at), (x, top + PANEL + 4), 12, HPos::Center)?;
         }
         for (place, shown) in (0..).zip(panel.lines) {
-            let points = samples
-                .iter()
-                .map(|sample| (x(sample), scale.at((shown.value)(sample))));
-            line(&area, &points.collect::<Vec<_>>(), shown.colour, 1)?;
+            // There is no time of a round trip where there was none.
+            let is_there = |sample: &Sample| !panel.is_logarithmic || (shown.value)(sample) > 0.0;
+            for part in samples.chunk_by(|a, b| is_there(a) && is_there(b)) {
+                let part = part.iter().filter(|sample| is_there(sample));
+                let points = part.map(|sample| (x(sample), scale.at((shown.value)(sample))));
+                line(&area, &points.collect::<Vec<_>>(), shown.colour, 1)?;
+            }
             let left = RIGHT - 190 * (panel.lines.len() as i32 - place);
             let sign = Rectangle::new(
                 [(left, top - 18), (left + 12, top - 6)],
@@ -151,7 +154,7 @@ pub(crate) fn draw(samples: &[Sample], file: &Path) -> Result<()> {
             label(&area, shown.name, (left + 18, top - 20), 13, HPos::Left)?;
         }
     }
-    label(&area, "minutes", (RIGHT, height - 20), 12, HPos::Right)?;
+    label(&area, "minutes", (RIGHT, height - 16), 12, HPos::Right)?;
     area.present().map_err(failed)
 }
 
@@ -222,10 +225,10 @@ impl Scale {
     }
 }
 
-/// How far apart marks are, so that there are five to twelve of them.
+/// How far apart marks are, so that there are at most eight of them.
 fn step(most: f64) -> f64 {
     let decade = 10_f64.powf((most / 5.0).log10().floor());
-    let fits = |factor: &f64| most / (decade * factor) <= 12.0;
+    let fits = |factor: &f64| most / (decade * factor) <= 8.0;
     let factor = [1.0, 2.0, 5.0].into_iter().find(fits);
     decade * factor.unwrap_or(10.0)
 }
@@ -266,7 +269,7 @@ mod tests {
     fn marks_are_neither_few_nor_many() {
         for most in [0.3, 1.0, 2.4, 7.0, 61.0, 480.0, 10_710.0] {
             let marks = most / step(most);
-            assert!((2.0..=12.0).contains(&marks), "{most}: {marks}");
+            assert!((2.0..=8.0).contains(&marks), "{most}: {marks}");
         }
         assert_eq!(plain(0.05), "0.05");
         assert_eq!(plain(10.0), "10");
