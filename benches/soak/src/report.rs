@@ -152,7 +152,7 @@ fn messages(out: &mut String, outcome: &Outcome) -> Result<()> {
             "messages sent while a reply was awaited",
             all(counts.pipelined),
         ),
-        ("pings of clients, each answered", all(totals.pings)),
+        ("pings of clients that came in", all(totals.pings)),
         (
             "times that a client read slowly or not at all",
             all(counts.pauses),
@@ -192,8 +192,8 @@ fn ends(out: &mut String, outcome: &Outcome) -> Result<()> {
     writeln!(
         out,
         "\nThose that the server cut with another cause than `Cut` did not read, and so did not \
-         answer its Close frame in time. The last {} were closed by `Hub::drain`; while it lasted, {} \
-         were cut that did not read or never finished their handshake.\n",
+         answer its Close frame in time. The last {} were closed by `Hub::drain`; connections cut while it \
+         lasted, because they did not read or never finished their handshake: {}.\n",
         grouped(outcome.drained as u64),
         grouped(outcome.stats.cut),
     )?;
