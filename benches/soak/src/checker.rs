@@ -1,0 +1,239 @@
+//! Whether the messages of one connection are those that were sent: each once, in order, unaltered.
+
+use crate::message::{Mark, Message, Name};
+
+/// Checks what the server receives on one connection.
+#[derive(Debug)]
+pub(crate) struct Heard {
+    pub(crate) connection: u64,
+    /// Messages that came, which is the number of the next one.
+    pub(crate) count: u64,
+}
+
+impl Heard {
+    pub(crate) fn new(connection: u64) -> Self {
+        let count = 0;
+        Self { connection, count }
+    }
+
+    /// Takes the next message.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it is not the one that is awaited, and says what it is instead.
+    pub(crate) fn take(
+        &mut self,
+        is_text: bool,
+        payload: &[u8],
+        scratch: &mut Vec<u8>,
+    ) -> Result<(), String> {
+        let Self { connection, count } = *self;
+        let name = |sequence| Name::Echo {
+            connection,
+            sequence,
+        };
+        self.count += 1;
+        judge(name, count, is_text, payload, scratch)
+    }
+}
+
+/// Checks what a client receives.
+#[derive(Debug)]
+pub(crate) struct Replies {
+    connection: u64,
+    pub(crate) echoes: u64,
+    pub(crate) pushes: u64,
+    pub(crate) news: u64,
+    last_news: u64,
+}
+
+impl Replies {
+    pub(crate) fn new(connection: u64) -> Self {
+        Self {
+            connection,
+            echoes: 0,
+            pushes: 0,
+            news: 0,
+            last_news: 0,
+        }
+    }
+
+    /// Takes the next message, of a client that has sent so many; returns what it is.
+    ///
+    /// # Errors
+    ///
+    /// As [`Heard::take`].
+    pub(crate) fn take(
+        &mut self,
+        sent: u64,
+        is_text: bool,
+        payload: &[u8],
+        scratch: &mut Vec<u8>,
+    ) -> Result<Mark, String> {
+        let connection = self.connection;
+        let mark = Mark::of(payload).ok_or_else(|| "a message of no kind".to_owned())?;
+        match mark {
+            Mark::Echo => {
+                let next = self.echoes;
+                self.echoes += 1;
+                if next >= sent {
+                    return Err(format!("echo {next} of what was not sent"));
+                }
+                let name = |sequence| Name::Echo {
+                    connection,
+                    sequence,
+                };
+                judge(name, next, is_text, payload, scratch)?;
+            }
+            Mark::Push => {
+                let next = self.pushes;
+                self.pushes += 1;
+                let name = |sequence| Name::Push {
+                    connection,
+                    sequence,
+                };
+                judge(name, next, is_text, payload, scratch)?;
+            }
+            Mark::News(number) => {
+                self.news += 1;
+                if number <= self.last_news {
+                    return Err(format!("news {number} after {}", self.last_news));
+                }
+                self.last_news = number;
+                judge(
+                    |number| Name::News { number },
+                    number,
+                    is_text,
+                    payload,
+                    scratch,
+                )?;
+            }
+        }
+        Ok(mark)
+    }
+}
+
+/// Compares a message with the one that is awaited, and finds out which it is if it is another.
+fn judge(
+    name: impl Fn(u64) -> Name,
+    awaited: u64,
+    is_text: bool,
+    payload: &[u8],
+    scratch: &mut Vec<u8>,
+) -> Result<(), String> {
+    let mut is = |number| {
+        let message = Message::of(name(number));
+        message.size == payload.len() && message.is_text() == is_text && {
+            message.write(scratch);
+            *scratch == payload
+        }
+    };
+    if is(awaited) {
+        return Ok(());
+    }
+    let size = payload.len();
+    let what = name(awaited);
+    if let Some(number) = (awaited + 1..awaited + 1 + NEAR).find(|&number| is(number)) {
+        return Err(format!("{what:?} is missing, {number} came instead"));
+    }
+    if let Some(number) = (awaited.saturating_sub(NEAR)..awaited).find(|&number| is(number)) {
+        return Err(format!("{number} came again instead of {what:?}"));
+    }
+    Err(format!("{what:?} came altered, in {size} bytes"))
+}
+
+/// How far around the awaited message another is looked for.
+const NEAR: u64 = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A message as it is received.
+    fn arrival(name: Name) -> (bool, Vec<u8>) {
+        let message = Message::of(name);
+        let mut out = Vec::new();
+        message.write(&mut out);
+        (message.is_text(), out)
+    }
+
+    fn echo(sequence: u64) -> (bool, Vec<u8>) {
+        let connection = 9;
+        arrival(Name::Echo {
+            connection,
+            sequence,
+        })
+    }
+
+    /// What the server says of messages that come in this order.
+    fn heard(arrivals: &[(bool, Vec<u8>)]) -> Result<u64, String> {
+        let mut heard = Heard::new(9);
+        for (is_text, payload) in arrivals {
+            heard.take(*is_text, payload, &mut Vec::new())?;
+        }
+        Ok(heard.count)
+    }
+
+    #[test]
+    fn what_comes_as_it_was_sent_is_good() {
+        let all: Vec<_> = (0..300).map(echo).collect();
+        assert_eq!(heard(&all), Ok(300));
+    }
+
+    #[test]
+    fn lost_repeated_swapped_and_altered_messages_are_told() {
+        let lost = heard(&[echo(0), echo(2)]).unwrap_err();
+        assert!(lost.contains("is missing, 2 came"), "{lost}");
+        let again = heard(&[echo(0), echo(1), echo(1)]).unwrap_err();
+        assert!(again.contains("1 came again"), "{again}");
+        let swapped = heard(&[echo(1), echo(0)]).unwrap_err();
+        assert!(swapped.contains("is missing, 1 came"), "{swapped}");
+        // Each bit counts, and so do the length and the kind.
+        let (is_text, payload) = (0..).map(echo).find(|(_, p)| p.len() > 100).unwrap();
+        let sequence = (0..).find(|&n| echo(n).1 == payload).unwrap();
+        for change in 0..3 {
+            let mut all: Vec<_> = (0..sequence).map(echo).collect();
+            let (mut is_text, mut payload) = (is_text, payload.clone());
+            match change {
+                0 => payload[99] ^= 1,
+                1 => drop(payload.pop()),
+                _ => is_text = !is_text,
+            }
+            all.push((is_text, payload));
+            let altered = heard(&all).unwrap_err();
+            assert!(altered.contains("came altered"), "{altered}");
+        }
+    }
+
+    #[test]
+    fn a_client_tells_three_kinds_of_messages_apart() {
+        let connection = 9;
+        let push = |sequence| {
+            arrival(Name::Push {
+                connection,
+                sequence,
+            })
+        };
+        let news = |number| arrival(Name::News { number });
+        let take = |arrivals: &[(bool, Vec<u8>)]| {
+            let mut replies = Replies::new(9);
+            for (is_text, payload) in arrivals {
+                replies.take(2, *is_text, payload, &mut Vec::new())?;
+            }
+            Ok::<_, String>((replies.echoes, replies.pushes, replies.news))
+        };
+        // News may be missed by whoever reads too slowly, but never come twice or late.
+        let good = [push(0), echo(0), news(3), news(5), echo(1), push(1)];
+        assert_eq!(take(&good), Ok((2, 2, 2)));
+        assert!(take(&[news(3), news(3)]).is_err());
+        assert!(take(&[news(3), news(2)]).is_err());
+        assert!(take(&[push(1)]).is_err());
+        assert!(take(&[echo(0), echo(0)]).is_err());
+        let (is_text, mut payload) = news(3);
+        payload[17] ^= 1;
+        assert!(take(&[(is_text, payload)]).is_err());
+        let early = take(&[echo(0), echo(1), echo(2)]).unwrap_err();
+        assert!(early.contains("not sent"), "{early}");
+        assert!(take(&[(false, b"?".to_vec())]).is_err());
+    }
+}

@@ -1,0 +1,284 @@
+//! What each side writes down of a connection when it is over.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::str::{FromStr, SplitWhitespace};
+
+use anyhow::{Context, Result, bail};
+use wsloop::HandshakeError;
+use wsloop::event::Cause;
+
+/// What the server says of a connection, in its one `Disconnect`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct ServerRecord {
+    /// The number by which the client named itself; `None` if no handshake was completed.
+    pub(crate) number: Option<u64>,
+    pub(crate) addr: SocketAddr,
+    pub(crate) why: Why,
+    pub(crate) code: u16,
+    /// Plain requests that were answered.
+    pub(crate) requests: u64,
+    pub(crate) pings: u64,
+    /// Messages received.
+    pub(crate) received: u64,
+    /// Messages sent: replies, ones for this client alone, and ones for several.
+    pub(crate) echoed: u64,
+    pub(crate) pushed: u64,
+    pub(crate) news: u64,
+}
+
+/// Who or what ended a connection, as the server sees it.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub(crate) enum Why {
+    Answered,
+    Cut,
+    Eof,
+    Handler,
+    Handshake,
+    Io,
+    Lifetime,
+    Local,
+    Peer,
+    Protocol,
+    Shutdown,
+    Silent,
+    SlowConsumer,
+    TimedOut,
+    /// A cause that this program does not know.
+    Unknown,
+}
+
+impl Why {
+    const ALL: [Self; 15] = [
+        Self::Answered,
+        Self::Cut,
+        Self::Eof,
+        Self::Handler,
+        Self::Handshake,
+        Self::Io,
+        Self::Lifetime,
+        Self::Local,
+        Self::Peer,
+        Self::Protocol,
+        Self::Shutdown,
+        Self::Silent,
+        Self::SlowConsumer,
+        Self::TimedOut,
+        Self::Unknown,
+    ];
+
+    /// Whether the server ended the connection because its program said so.
+    pub(crate) fn is_own(self) -> bool {
+        matches!(
+            self,
+            Self::Cut | Self::Handler | Self::Lifetime | Self::Local | Self::Shutdown
+        )
+    }
+}
+
+impl From<Cause> for Why {
+    fn from(cause: Cause) -> Self {
+        match cause {
+            Cause::Answered => Self::Answered,
+            Cause::Cut => Self::Cut,
+            Cause::Eof => Self::Eof,
+            Cause::Handler => Self::Handler,
+            Cause::Handshake(HandshakeError::TimedOut) => Self::TimedOut,
+            Cause::Handshake(_) => Self::Handshake,
+            Cause::Io => Self::Io,
+            Cause::Lifetime => Self::Lifetime,
+            Cause::Local => Self::Local,
+            Cause::Peer => Self::Peer,
+            Cause::Protocol(_) => Self::Protocol,
+            Cause::Shutdown => Self::Shutdown,
+            Cause::Silent => Self::Silent,
+            Cause::SlowConsumer => Self::SlowConsumer,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+impl fmt::Display for ServerRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.number {
+            Some(number) => write!(f, "{number}")?,
+            None => f.write_str("-")?,
+        }
+        let Self {
+            addr, why, code, ..
+        } = self;
+        write!(f, " {addr} {why:?} {code} {} {}", self.requests, self.pings)?;
+        let Self {
+            received,
+            echoed,
+            pushed,
+            news,
+            ..
+        } = self;
+        write!(f, " {received} {echoed} {pushed} {news}")
+    }
+}
+
+impl FromStr for ServerRecord {
+    type Err = anyhow::Error;
+
+    fn from_str(line: &str) -> Result<Self> {
+        let mut words = line.split_whitespace();
+        let number = words.next().context("an empty record")?;
+        let number = (number != "-").then(|| number.parse()).transpose()?;
+        let addr = next(&mut words)?;
+        let why = words.next().unwrap_or_default();
+        let known = |candidate: &Why| format!("{candidate:?}") == why;
+        let record = Self {
+            number,
+            addr,
+            why: Why::ALL.into_iter().find(known).context("a cause")?,
+            code: next(&mut words)?,
+            requests: next(&mut words)?,
+            pings: next(&mut words)?,
+            received: next(&mut words)?,
+            echoed: next(&mut words)?,
+            pushed: next(&mut words)?,
+            news: next(&mut words)?,
+        };
+        if let Some(word) = words.next() {
+            bail!("{word} at the end of a record");
+        }
+        Ok(record)
+    }
+}
+
+/// The next word as a number or an address.
+pub(crate) fn next<T: FromStr>(words: &mut SplitWhitespace<'_>) -> Result<T> {
+    let word = words.next().context("a line that is too short")?;
+    word.parse().ok().with_context(|| format!("{word:?}"))
+}
+
+/// What the client says of a connection.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct ClientRecord {
+    pub(crate) number: u64,
+    pub(crate) stage: Stage,
+    pub(crate) ending: Ending,
+    /// Whether it belongs to those that may be given up by the server while it closes them.
+    pub(crate) is_slow: bool,
+    pub(crate) close_sent: Option<u16>,
+    pub(crate) close_received: Option<u16>,
+    /// Plain requests that were answered.
+    pub(crate) requests: u64,
+    pub(crate) pings: u64,
+    pub(crate) pongs: u64,
+    /// Messages sent.
+    pub(crate) sent: u64,
+    /// Messages received, by their kinds.
+    pub(crate) echoes: u64,
+    pub(crate) pushes: u64,
+    pub(crate) news: u64,
+}
+
+/// How far a connection came.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) enum Stage {
+    /// No whole request was sent.
+    Connected,
+    /// The request was sent, and no answer came.
+    Requested,
+    /// It was, or is not to be, a WebSocket.
+    Open,
+}
+
+/// How a connection ended, as its client sees it.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub(crate) enum Ending {
+    /// The client sent a Close frame first, and read up to the end.
+    Closed,
+    /// The server sent one first; the client answered it, and read up to the end.
+    Answered,
+    /// The client ended its side without a Close frame, and read up to the end.
+    HalfClosed,
+    /// The client closed its socket without a word.
+    Dropped,
+    /// The client reset the connection.
+    Reset,
+    /// The client closed its socket within a message, between two frames of it.
+    InMessage,
+    /// The client closed its socket within a frame.
+    InFrame,
+    /// The client closed its socket within a TLS record.
+    InRecord,
+    /// The client closed its socket within its request, or before it.
+    InHandshake,
+    /// The client closed its socket within its first TLS message.
+    InHello,
+    /// The server ended the connection without a Close frame.
+    Lost,
+    /// The client never went on with its handshake, and was sent away.
+    Unfinished,
+    /// Plain requests were answered.
+    Visited,
+    /// The request was a bad one, and refused.
+    Refused,
+}
+
+impl Ending {
+    /// Whether the client left without reading what was sent to it.
+    pub(crate) fn is_kill(self) -> bool {
+        matches!(
+            self,
+            Self::Dropped
+                | Self::Reset
+                | Self::InMessage
+                | Self::InFrame
+                | Self::InRecord
+                | Self::InHandshake
+                | Self::InHello
+        )
+    }
+
+    /// What it is in words.
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Self::Closed => "closed by the client, in order",
+            Self::Answered => "closed by the server, in order",
+            Self::HalfClosed => "half closed by the client, without a Close frame",
+            Self::Dropped => "dropped by the client",
+            Self::Reset => "reset by the client",
+            Self::InMessage => "dropped within a message, between two fragments",
+            Self::InFrame => "dropped within a frame",
+            Self::InRecord => "dropped within a TLS record",
+            Self::InHandshake => "dropped within the opening handshake",
+            Self::InHello => "dropped within the TLS handshake",
+            Self::Lost => "cut by the server",
+            Self::Unfinished => "never finished the opening handshake",
+            Self::Visited => "plain HTTP requests",
+            Self::Refused => "bad requests, refused",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_survives_its_line() {
+        for (number, why) in [(Some(7), Why::Peer), (None, Why::TimedOut)] {
+            let record = ServerRecord {
+                number,
+                addr: SocketAddr::from(([127, 0, 0, 2], 4000)),
+                why,
+                code: 1000,
+                requests: 1,
+                pings: 2,
+                received: 3,
+                echoed: 4,
+                pushed: 5,
+                news: 6,
+            };
+            let line = record.to_string();
+            assert_eq!(line.parse::<ServerRecord>().unwrap(), record);
+            assert!(format!("{line} 7").parse::<ServerRecord>().is_err());
+            assert!(line[..line.len() - 2].parse::<ServerRecord>().is_err());
+        }
+    }
+}

@@ -1,0 +1,387 @@
+//! What is written about a run, and where it goes.
+
+use std::fmt::Write;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use crate::options::Options;
+use crate::record::Why;
+use crate::run::Outcome;
+use crate::series::Phase;
+use crate::verdict::{BLOCKS_MORE, BYTES_MORE, Level, RESIDENT_MORE};
+
+/// Writes the tables and the picture of a run to its folder, and returns the tables.
+///
+/// # Errors
+///
+/// Fails if something cannot be written.
+pub(crate) fn write(options: &Options, outcome: &Outcome) -> Result<String> {
+    crate::chart::draw(&outcome.samples, &options.out.join(PICTURE))?;
+    let text = summary(options, outcome)?;
+    let path = options.out.join(SUMMARY);
+    fs::write(&path, &text).with_context(|| path.display().to_string())?;
+    Ok(text)
+}
+
+/// Puts the last run's tables and picture into the documents.
+///
+/// # Errors
+///
+/// Fails if there was no run, or the document has no place for it.
+pub(crate) fn publish(from: &Path, docs: &Path) -> Result<()> {
+    let summary = fs::read_to_string(from.join(SUMMARY)).context("there was no run")?;
+    let page = docs.join("reliability.md");
+    let text = fs::read_to_string(&page).with_context(|| page.display().to_string())?;
+    fs::write(&page, spliced(&text, &summary)?)?;
+    let folder = docs.join("reliability");
+    fs::create_dir_all(&folder)?;
+    fs::copy(from.join(PICTURE), folder.join(PICTURE))?;
+    Ok(())
+}
+
+/// The text with another part between the marks.
+fn spliced(text: &str, part: &str) -> Result<String> {
+    let (before, rest) = text.split_once(BEGIN).context("no mark of a beginning")?;
+    let (_, after) = rest.split_once(END).context("no mark of an end")?;
+    Ok(format!(
+        "{before}{BEGIN}\n\n{}\n\n{END}{after}",
+        part.trim()
+    ))
+}
+
+fn summary(options: &Options, outcome: &Outcome) -> Result<String> {
+    let mut out = String::new();
+    let Options {
+        minutes,
+        connections,
+        rate,
+        churn,
+        seed,
+        ..
+    } = options;
+    let loaded = outcome.loaded.as_secs_f64() / 60.0;
+    let took = outcome.took.as_secs_f64() / 60.0;
+    writeln!(
+        out,
+        "The last run was `soak --minutes {minutes} --connections {connections} --rate {rate} \
+         --churn {churn} --seed {seed}`: **{loaded:.1} minutes** of load, {took:.1} in all, on {}.\n",
+        machine(),
+    )?;
+    match outcome.faults.count {
+        0 => writeln!(out, "It found nothing amiss.\n")?,
+        count => {
+            writeln!(
+                out,
+                "**It found {} faults**, the first of them:\n",
+                grouped(count)
+            )?;
+            for fault in outcome.faults.first.iter().take(10) {
+                writeln!(out, "- `{}`", fault.replace('`', "'"))?;
+            }
+            writeln!(out)?;
+        }
+    }
+    writeln!(
+        out,
+        "![Memory, connections, round trips and processors](reliability/{PICTURE})\n"
+    )?;
+    messages(&mut out, outcome)?;
+    ends(&mut out, outcome)?;
+    memory(&mut out, outcome)?;
+    pace(&mut out, outcome)?;
+    Ok(out)
+}
+
+fn messages(out: &mut String, outcome: &Outcome) -> Result<()> {
+    let (totals, counts, stats) = (&outcome.totals, &outcome.counts, &outcome.stats);
+    writeln!(
+        out,
+        "### Messages\n\n| | sent | received |\n| --- | ---: | ---: |"
+    )?;
+    for (what, sent, received) in [
+        ("from clients", totals.sent, totals.received),
+        ("back to their clients", totals.echoed, totals.echoes),
+        (
+            "to one client, by the server itself",
+            totals.pushed,
+            totals.pushes,
+        ),
+        (
+            "to many clients, by the server itself",
+            totals.news_out,
+            totals.news_in,
+        ),
+    ] {
+        writeln!(
+            out,
+            "| {what} | {} | {} |",
+            grouped(sent),
+            grouped(received)
+        )?;
+    }
+    writeln!(
+        out,
+        "\nWhat was sent and not received was under way on connections that were cut, dropped or \
+         reset, or that the server closed while its client was sending; on all others both numbers \
+         are the same for each. Every message that came was compared byte by byte with what it had \
+         to be.\n"
+    )?;
+    writeln!(out, "| | |\n| --- | ---: |")?;
+    let all = |number| grouped(number);
+    for (what, number) in [
+        (
+            "MB of payload, from clients",
+            all(counts.bytes_sent / 1_000_000),
+        ),
+        (
+            "MB of payload, to clients",
+            all(counts.bytes_received / 1_000_000),
+        ),
+        ("largest message, bytes", all(counts.largest)),
+        (
+            "messages in several frames, from and to clients",
+            pair(counts.fragmented_sent, counts.fragmented_received),
+        ),
+        (
+            "compressed messages, from and to clients",
+            pair(counts.compressed_sent, counts.compressed_received),
+        ),
+        (
+            "messages sent while a reply was awaited",
+            all(counts.pipelined),
+        ),
+        ("pings of clients that came in", all(totals.pings)),
+        (
+            "times that a client read slowly or not at all",
+            all(counts.pauses),
+        ),
+        (
+            "messages that the server refused to queue for slow clients",
+            all(stats.refused),
+        ),
+        ("plain HTTP requests answered", all(totals.requests)),
+    ] {
+        writeln!(out, "| {what} | {number} |")?;
+    }
+    writeln!(out)?;
+    Ok(())
+}
+
+fn ends(out: &mut String, outcome: &Outcome) -> Result<()> {
+    let (totals, counts) = (&outcome.totals, &outcome.counts);
+    writeln!(
+        out,
+        "### Connections\n\n{} connections ({} plain, {} with TLS), each with exactly one \
+         `Disconnect`. How they ended, and the cause that the server told:\n\n\
+         | end | cause | connections |\n| --- | --- | ---: |",
+        grouped(totals.opened),
+        grouped(counts.plain),
+        grouped(counts.tls),
+    )?;
+    for (&(ending, why), &count) in &totals.endings {
+        writeln!(
+            out,
+            "| {} | {} | {} |",
+            ending.title(),
+            named(why),
+            grouped(count)
+        )?;
+    }
+    writeln!(
+        out,
+        "\nThose that the server cut with another cause than `Cut` did not read, and so did not \
+         answer its Close frame in time. The last {} were closed by `Hub::drain`; connections cut while it \
+         lasted, because they did not read or never finished their handshake: {}.\n",
+        grouped(outcome.drained as u64),
+        grouped(outcome.stats.cut),
+    )?;
+    Ok(())
+}
+
+fn memory(out: &mut String, outcome: &Outcome) -> Result<()> {
+    let Outcome {
+        pristine,
+        warmed,
+        after,
+        samples,
+        ..
+    } = outcome;
+    let loads = || samples.iter().filter(|sample| sample.phase == Phase::Load);
+    let peak = loads().map(|sample| sample.resident).max().unwrap_or(0);
+    let most = loads().map(|sample| sample.heap).max().unwrap_or(0);
+    let held = loads().map(|sample| sample.descriptors).max().unwrap_or(0);
+    writeln!(
+        out,
+        "### Memory and descriptors\n\n\
+         Of the servers' process. Between the load and the next reading nobody is connected.\n\n\
+         | | before all | after the first load | most under load | after the long load |\n\
+         | --- | ---: | ---: | ---: | ---: |"
+    )?;
+    let mut row = |what: &str, of: fn(&Level) -> String, most: String| {
+        let (first, second, last) = (of(pristine), of(warmed), of(after));
+        writeln!(out, "| {what} | {first} | {second} | {most} | {last} |")
+    };
+    row(
+        "descriptors",
+        |level| grouped(level.descriptors),
+        grouped(held),
+    )?;
+    row("allocated, MB", |level| mega(level.heap), mega(most))?;
+    row(
+        "allocated, blocks",
+        |level| grouped(level.blocks),
+        String::new(),
+    )?;
+    row("resident, MB", |level| mega(level.resident), mega(peak))?;
+    row(
+        "resident after `malloc_trim`, MB",
+        |level| mega(level.trimmed),
+        String::new(),
+    )?;
+    writeln!(
+        out,
+        "\nThe run fails if a descriptor more is open afterwards than before, or if after the long \
+         load there are {} blocks, {} MB allocated or {} MB resident (after `malloc_trim`) more than \
+         after the first.\n",
+        grouped(BLOCKS_MORE),
+        mega(BYTES_MORE),
+        mega(RESIDENT_MORE),
+    )?;
+    Ok(())
+}
+
+fn pace(out: &mut String, outcome: &Outcome) -> Result<()> {
+    let samples: Vec<_> = outcome
+        .samples
+        .iter()
+        .filter(|sample| sample.phase == Phase::Load)
+        .collect();
+    let count = samples.len().max(1) as f64;
+    let mean = |of: fn(&crate::series::Sample) -> f64| {
+        samples.iter().map(|sample| of(sample)).sum::<f64>() / count
+    };
+    let least = samples.iter().map(|sample| sample.open).min().unwrap_or(0);
+    let latency = &outcome.latency;
+    let quantile = |q| milli(latency.value_at_quantile(q));
+    writeln!(out, "### Pace\n\n| during the load | |\n| --- | ---: |")?;
+    for (what, figure) in [
+        ("open WebSockets, least", grouped(least as u64)),
+        (
+            "open WebSockets, mean",
+            grouped(mean(|sample| sample.open as f64) as u64),
+        ),
+        (
+            "messages per second from clients, mean",
+            grouped(mean(|sample| sample.sent) as u64),
+        ),
+        (
+            "messages per second to clients, mean",
+            grouped(mean(|sample| sample.received) as u64),
+        ),
+        ("round trip, half within, ms", quantile(0.5)),
+        ("round trip, 99 of 100 within, ms", quantile(0.99)),
+        ("round trip, 999 of 1,000 within, ms", quantile(0.999)),
+        ("round trip, longest, ms", milli(latency.max())),
+        (
+            "processors used by the servers",
+            format!("{:.2}", mean(|sample| sample.server_cpu)),
+        ),
+        (
+            "processors used by the load",
+            format!("{:.2}", mean(|sample| sample.load_cpu)),
+        ),
+        (
+            "processors that both waited for",
+            format!("{:.2}", mean(|sample| sample.waited)),
+        ),
+    ] {
+        writeln!(out, "| {what} | {figure} |")?;
+    }
+    writeln!(
+        out,
+        "\nRound trips are of clients that read at once, from when a message was put down to when \
+         its reply was checked, so what either process waits for a processor is part of them: where \
+         the last row is large, other programs had the machine, and the round trips are theirs.\n"
+    )?;
+    Ok(())
+}
+
+/// The processors, and the kernel.
+fn machine() -> String {
+    let read = |path| fs::read_to_string(path).unwrap_or_default();
+    let info = read("/proc/cpuinfo");
+    let model = info
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let (_, model) = model.unwrap_or(("", "an unknown processor"));
+    let cores = std::thread::available_parallelism().map_or(0, |cores| cores.get());
+    let kernel = read("/proc/sys/kernel/osrelease");
+    format!("{cores} x {model}, Linux {}", kernel.trim())
+}
+
+/// A cause as in `wsloop::event::Cause`.
+fn named(why: Why) -> String {
+    match why {
+        Why::TimedOut => "`Handshake(TimedOut)`".into(),
+        Why::Handshake => "`Handshake(..)`".into(),
+        Why::Protocol => "`Protocol(..)`".into(),
+        why => format!("`{why:?}`"),
+    }
+}
+
+/// A number in groups of three digits.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+fn pair(one: u64, other: u64) -> String {
+    format!("{} and {}", grouped(one), grouped(other))
+}
+
+fn mega(bytes: u64) -> String {
+    format!("{:.1}", bytes as f64 / 1e6)
+}
+
+fn milli(micros: u64) -> String {
+    format!("{:.2}", micros as f64 / 1e3)
+}
+
+const PICTURE: &str = "soak.svg";
+const SUMMARY: &str = "summary.md";
+const BEGIN: &str = "<!-- soak: begin -->";
+const END: &str = "<!-- soak: end -->";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_grouped() {
+        for (number, text) in [
+            (0, "0"),
+            (999, "999"),
+            (1000, "1,000"),
+            (12_345_678, "12,345,678"),
+        ] {
+            assert_eq!(grouped(number), text);
+        }
+    }
+
+    #[test]
+    fn a_run_takes_the_place_of_the_one_before() {
+        let text = format!("one\n\n{BEGIN}\n\nold\n\n{END}\n\ntwo\n");
+        let expected = format!("one\n\n{BEGIN}\n\nnew\n\n{END}\n\ntwo\n");
+        assert_eq!(spliced(&text, "\nnew\n").unwrap(), expected);
+        assert!(spliced("no place", "new").is_err());
+    }
+}

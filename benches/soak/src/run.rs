@@ -1,0 +1,365 @@
+//! The course of a run.
+
+use std::process;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use hdrhistogram::Histogram;
+
+use crate::child::{ServerStats, Servers, Word};
+use crate::client::Counts;
+use crate::fleet::{Fleet, Rates};
+use crate::ledger::{Faults, Totals};
+use crate::options::Options;
+use crate::probe::Reading;
+use crate::series::{Phase, Sample, Series};
+use crate::stream::client_config;
+use crate::verdict::{Level, check_levels, check_sums};
+
+/// What came of a run.
+pub(crate) struct Outcome {
+    /// How long the load lasted.
+    pub(crate) loaded: Duration,
+    pub(crate) took: Duration,
+    pub(crate) totals: Totals,
+    pub(crate) counts: Counts,
+    pub(crate) stats: ServerStats,
+    pub(crate) faults: Faults,
+    /// Before the first connection, after the first load, and after the long one.
+    pub(crate) pristine: Level,
+    pub(crate) warmed: Level,
+    pub(crate) after: Level,
+    /// Round trips during the load, in microseconds.
+    pub(crate) latency: Histogram<u64>,
+    /// Connections that were closed by the drain at the end.
+    pub(crate) drained: usize,
+    pub(crate) samples: Vec<Sample>,
+}
+
+/// A run under way.
+struct Run<'o> {
+    options: &'o Options,
+    servers: Servers,
+    fleet: Fleet,
+    series: Series,
+    began: Instant,
+    phase: Phase,
+    interval: Duration,
+    sampled: Instant,
+    counts: Counts,
+    server: Reading,
+    load: Reading,
+    /// Of each server, as it said last.
+    alive: [i64; 2],
+    heap: u64,
+    blocks: u64,
+    stats: ServerStats,
+    latency: Histogram<u64>,
+}
+
+/// Runs all of it.
+///
+/// # Errors
+///
+/// Fails if something keeps the run from going on; what is wrong with the servers is in the outcome.
+pub(crate) fn run(options: &Options) -> Result<Outcome> {
+    let needed = (options.connections * 2 + 2 * FURTHER) as u64;
+    let limit = rlimit::increase_nofile_limit(u64::MAX)?;
+    if limit < needed {
+        eprintln!("{limit} descriptors are allowed, about {needed} may be needed");
+    }
+    let load = Duration::from_secs_f64(options.minutes * 60.0);
+    // All the patience that there is, and the time that connections take to come.
+    let life = load + load / 6 + Duration::from_secs(600 + options.connections as u64 / 20);
+    thread::spawn(move || {
+        thread::sleep(life + Duration::from_secs(10));
+        eprintln!("the run does not end");
+        // The servers end when their input does.
+        process::exit(2)
+    });
+    std::fs::create_dir_all(&options.out)?;
+    let began = Instant::now();
+    let servers = Servers::start(options, life)?;
+    let tls = client_config(&servers.certificate)?;
+    let run = Run {
+        options,
+        fleet: Fleet::new(servers.addresses, tls, options.seed)?,
+        series: Series::new(&options.out.join("soak.csv"))?,
+        began,
+        phase: Phase::Rest,
+        interval: Duration::from_millis(match options.minutes {
+            minutes if minutes < 1.0 => 500,
+            minutes if minutes < 10.0 => 1000,
+            _ => 5000,
+        }),
+        sampled: began,
+        counts: Counts::default(),
+        server: Reading::of(servers.pid())?,
+        load: Reading::of(process::id())?,
+        alive: [0; 2],
+        heap: 0,
+        blocks: 0,
+        stats: ServerStats::default(),
+        latency: Histogram::new_with_bounds(1, 120_000_000, 3)?,
+        servers,
+    };
+    run.all(load)
+}
+
+impl Run<'_> {
+    fn all(mut self, load: Duration) -> Result<Outcome> {
+        let settle = (load / 8).clamp(SETTLE_MIN, SETTLE_MAX);
+        let pristine = self.settle(SETTLE_MIN, u64::MAX)?;
+        self.phase = Phase::Warm;
+        self.fill(self.options.connections)?;
+        self.exchange((load / 6).clamp(WARM_MIN, WARM_MAX))?;
+        self.empty()?;
+        let warmed = self.settle(settle, pristine.descriptors)?;
+
+        self.phase = Phase::Fill;
+        self.fill(self.options.connections)?;
+        self.sample()?;
+        self.latency.reset();
+        self.phase = Phase::Load;
+        let start = Instant::now();
+        self.exchange(load)?;
+        self.sample()?;
+        let loaded = start.elapsed();
+        let latency = self.latency.clone();
+        self.phase = Phase::Rest;
+        self.empty()?;
+        let after = self.settle(settle, pristine.descriptors)?;
+
+        self.phase = Phase::Drain;
+        self.fill((self.options.connections / 10).max(10))?;
+        self.exchange(WARM_MIN)?;
+        let cut_before = self.fleet.ledger.totals.cut();
+        let drained = self.drain()?;
+        let (fleet, series) = (self.fleet, self.series);
+        let mut ledger = fleet.ledger;
+        ledger.close();
+        check_sums(&ledger.totals, cut_before, &self.stats, &mut ledger.faults);
+        check_levels(&pristine, &warmed, &after, &mut ledger.faults);
+        Ok(Outcome {
+            loaded,
+            took: self.began.elapsed(),
+            totals: ledger.totals,
+            counts: fleet.context.counts,
+            stats: self.stats,
+            faults: ledger.faults,
+            pristine,
+            warmed,
+            after,
+            latency,
+            drained,
+            samples: series.samples,
+        })
+    }
+
+    /// Has clients come until there are enough.
+    fn fill(&mut self, connections: usize) -> Result<()> {
+        // Some more than asked for, since some always come and go.
+        self.fleet.come(connections + connections / 50 + 2);
+        let patience = FILL_PATIENCE + Duration::from_secs(connections as u64 / 50);
+        let full = self.until(patience, |run| run.fleet.open() >= connections)?;
+        if !full {
+            bail!("{} of {connections} clients are open", self.fleet.open());
+        }
+        Ok(())
+    }
+
+    /// Has everybody do what they do for a time.
+    fn exchange(&mut self, time: Duration) -> Result<()> {
+        let Options { rate, churn, .. } = *self.options;
+        self.fleet.rates = Some(Rates {
+            messages: rate,
+            churn,
+            visits: churn / 3.0,
+        });
+        self.servers.order("go")?;
+        self.until(time, |_| false)?;
+        self.servers.order("rest")?;
+        self.fleet.rates = None;
+        Ok(())
+    }
+
+    /// Has all clients leave in order.
+    fn empty(&mut self) -> Result<()> {
+        self.fleet.leave();
+        if !self.until(EMPTY_PATIENCE, |run| run.is_empty())? {
+            let (left, alive) = (self.fleet.sockets(), self.alive);
+            let fault = format!("{left} clients and {alive:?} connections do not end");
+            self.fleet.ledger.faults.add(fault);
+        }
+        Ok(())
+    }
+
+    fn is_empty(&self) -> bool {
+        self.fleet.sockets() == 0 && self.alive == [0; 2] && self.fleet.ledger.unsettled() == 0
+    }
+
+    /// Waits, for a time and until no more descriptors are open than these, and reads what the
+    /// servers hold then.
+    fn settle(&mut self, time: Duration, descriptors: u64) -> Result<Level> {
+        self.until(time, |_| false)?;
+        let pid = self.servers.pid();
+        // Sockets of the servers may outlive their connections by `close_timeout`.
+        let end = Instant::now() + SETTLE_MAX;
+        while Reading::of(pid)?.descriptors > descriptors && Instant::now() < end {
+            self.until(SETTLE_MIN / 2, |_| false)?;
+        }
+        let Reading {
+            resident,
+            descriptors,
+            ..
+        } = Reading::of(pid)?;
+        self.servers.order("trim")?;
+        // So long that another status has come.
+        self.until(TRIM_PATIENCE, |_| false)?;
+        Ok(Level {
+            resident,
+            trimmed: Reading::of(pid)?.resident,
+            heap: self.heap,
+            blocks: self.blocks,
+            descriptors,
+        })
+    }
+
+    /// Drains the servers, and returns how many clients they had.
+    fn drain(&mut self) -> Result<usize> {
+        let clients = self.fleet.open();
+        self.fleet.come(0);
+        self.servers.order("drain")?;
+        let ended = self.until(DRAIN_PATIENCE, |run| run.fleet.sockets() == 0)?;
+        if !ended {
+            let left = self.fleet.sockets();
+            let fault = format!("{left} clients are left after the drain");
+            self.fleet.ledger.faults.add(fault);
+        }
+        let status = self.servers.wait(DRAIN_PATIENCE)?;
+        if !status.success() {
+            bail!("the servers ended with {status}");
+        }
+        // The reader ends with what it reads.
+        while let Ok(word) = self.servers.words.recv() {
+            self.take(word);
+        }
+        Ok(clients)
+    }
+
+    /// Goes on for a time, or until something holds; whether it does.
+    fn until(&mut self, time: Duration, holds: impl Fn(&Self) -> bool) -> Result<bool> {
+        let end = Instant::now() + time;
+        loop {
+            self.fleet.turn()?;
+            while let Ok(word) = self.servers.words.try_recv() {
+                self.take(word);
+            }
+            let now = Instant::now();
+            if now - self.sampled >= self.interval {
+                self.sample()
+                    .context("the servers' process cannot be read")?;
+                self.fleet.ledger.overdue(now);
+            }
+            if holds(self) {
+                return Ok(true);
+            }
+            if now >= end {
+                return Ok(false);
+            }
+        }
+    }
+
+    fn take(&mut self, word: Word) {
+        match word {
+            Word::Gone(record) => self.fleet.ledger.server(record, Instant::now()),
+            Word::Fault(fault) => self.fleet.ledger.faults.add(fault),
+            Word::Stats(stats) => self.stats.add(&stats),
+            Word::Status {
+                server,
+                alive,
+                heap,
+                blocks,
+            } => {
+                if let Some(place) = self.alive.get_mut(server) {
+                    *place = alive;
+                }
+                (self.heap, self.blocks) = (heap, blocks);
+            }
+        }
+    }
+
+    fn sample(&mut self) -> Result<()> {
+        let (server, load) = match self.phase {
+            // They may end while it is read.
+            Phase::Drain => match Reading::of(self.servers.pid()) {
+                Ok(server) => (server, Reading::of(process::id())?),
+                Err(_) => return Ok(()),
+            },
+            _ => (
+                Reading::of(self.servers.pid())?,
+                Reading::of(process::id())?,
+            ),
+        };
+        let counts = self.fleet.context.counts;
+        let seconds = (server.at - self.server.at).as_secs_f64().max(0.001);
+        let per_second = |now: u64, before: u64| (now - before) as f64 / seconds;
+        let open = self.fleet.open();
+        let (server_cpu, server_waited) = server.load_since(&self.server);
+        let (load_cpu, load_waited) = load.load_since(&self.load);
+        let latency = &mut self.fleet.context.latency;
+        let sample = Sample {
+            seconds: self.began.elapsed().as_secs_f64(),
+            phase: self.phase,
+            open,
+            alive: self.alive.iter().sum(),
+            resident: server.resident,
+            heap: self.heap,
+            descriptors: server.descriptors,
+            sent: per_second(counts.sent, self.counts.sent),
+            received: per_second(counts.received, self.counts.received),
+            median: latency.value_at_quantile(0.5),
+            p99: latency.value_at_quantile(0.99),
+            longest: latency.max(),
+            server_cpu,
+            load_cpu,
+            waited: server_waited + load_waited,
+            load_resident: load.resident,
+            faults: self.fleet.ledger.faults.count,
+        };
+        self.latency.add(&*latency)?;
+        latency.reset();
+        eprintln!(
+            "{:6.0} s {:5?} {:6} open {:6.1} MB {:6} fds {:6.0} in/s p50 {:5} p99 {:6} us cpu {:.2}+{:.2} waited {:.2} faults {}",
+            sample.seconds,
+            sample.phase,
+            sample.open,
+            sample.resident as f64 / 1e6,
+            sample.descriptors,
+            sample.received,
+            sample.median,
+            sample.p99,
+            sample.server_cpu,
+            sample.load_cpu,
+            sample.waited,
+            sample.faults,
+        );
+        self.series.add(sample)?;
+        (self.server, self.load, self.counts) = (server, load, counts);
+        self.sampled = Instant::now();
+        Ok(())
+    }
+}
+
+/// Descriptors for what is none of the connections that are asked for.
+const FURTHER: usize = 200;
+
+const SETTLE_MIN: Duration = Duration::from_secs(1);
+const SETTLE_MAX: Duration = Duration::from_secs(20);
+const WARM_MIN: Duration = Duration::from_millis(1500);
+const WARM_MAX: Duration = Duration::from_secs(300);
+const TRIM_PATIENCE: Duration = Duration::from_millis(1200);
+const FILL_PATIENCE: Duration = Duration::from_secs(20);
+const EMPTY_PATIENCE: Duration = Duration::from_secs(90);
+const DRAIN_PATIENCE: Duration = Duration::from_secs(60);

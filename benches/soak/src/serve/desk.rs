@@ -1,0 +1,373 @@
+//! What the handlers of one server do, and what they write down.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+
+use wsloop::event::Disconnected;
+use wsloop::http::Response;
+use wsloop::{
+    Compress, Connection, ConnectionId, ConnectionStats, Hub, OpCode, Prepared, SendError, Stats,
+    handshake,
+};
+
+use super::Flavour;
+use crate::checker::Heard;
+use crate::message::{Message, Name, Temper};
+use crate::options::Serve;
+use crate::probe;
+use crate::record::ServerRecord;
+
+/// What is counted of a connection.
+#[derive(Default)]
+pub(super) struct Account {
+    /// Checks what comes, once the client has said which it is.
+    heard: Option<Heard>,
+    echoed: u64,
+    pub(super) pushed: u64,
+    news: u64,
+    pub(super) pings: u64,
+    requests: u64,
+    /// Messages whose way to the kernel was asked about, and those that an answer came for.
+    awaited: u64,
+    told: u64,
+}
+
+impl Account {
+    /// The number by which the client named itself.
+    pub(super) fn number(&self) -> Option<u64> {
+        self.heard.as_ref().map(|heard| heard.connection)
+    }
+}
+
+/// What the handlers of a server share.
+pub(super) struct Desk {
+    flavour: Flavour,
+    out: Sender<String>,
+    active: Arc<AtomicBool>,
+    scratch: Vec<u8>,
+    rng: fastrand::Rng,
+    /// Who was ready at the last look, and who of them is slow.
+    ids: Vec<ConnectionId>,
+    slow: Vec<ConnectionId>,
+    ticks: u64,
+    /// The number of the last news.
+    news: u64,
+    /// Pushes in each tick.
+    pushes: u64,
+    /// Closings in each tick, and those that are due, of which the whole ones are carried out.
+    closings: f64,
+    closings_due: f64,
+    /// Connections that had a `Connect` and no `Disconnect` yet.
+    pub(super) alive: i64,
+    /// What was received, and what was counted of all single connections.
+    received: u64,
+    counted: ConnectionStats,
+}
+
+impl Desk {
+    pub(super) fn new(
+        flavour: Flavour,
+        options: &Serve,
+        out: Sender<String>,
+        active: Arc<AtomicBool>,
+    ) -> Self {
+        let closings = options.closings / TICKS_PER_SECOND as f64;
+        Self {
+            flavour,
+            out,
+            active,
+            scratch: Vec::new(),
+            rng: fastrand::Rng::with_seed(options.seed ^ flavour as u64),
+            ids: Vec::new(),
+            slow: Vec::new(),
+            ticks: 0,
+            news: 0,
+            pushes: (options.connections / 2000).max(1) as u64,
+            closings: match flavour {
+                Flavour::Shared => closings * 0.9,
+                Flavour::Dedicated => closings * 0.1,
+            },
+            closings_due: 0.0,
+            alive: 0,
+            received: 0,
+            counted: ConnectionStats::default(),
+        }
+    }
+
+    /// Sends a line to whoever started this process.
+    fn say(&self, line: String) {
+        // If nobody listens any more, the process ends anyway.
+        let _ = self.out.send(line);
+    }
+
+    /// Notes which client it is, by its path.
+    pub(super) fn admit(&mut self, conn: &mut Connection<'_>) {
+        let path = conn.request().map(|request| request.path());
+        let number = path.and_then(|path| path.strip_prefix("/c/")?.parse().ok());
+        match number {
+            Some(number) => conn.data::<Account>().heard = Some(Heard::new(number)),
+            None => self.say(format!("fault a path that no client asks for: {path:?}")),
+        }
+    }
+
+    /// Checks a message, and sends it back in one of several ways.
+    pub(super) fn receive(
+        &mut self,
+        conn: &mut Connection<'_>,
+        text: Option<&str>,
+        payload: &[u8],
+    ) {
+        self.received += 1;
+        let Some(heard) = &mut conn.data::<Account>().heard else {
+            return self.say("fault a message of nobody".into());
+        };
+        let (number, sequence) = (heard.connection, heard.count);
+        if let Err(fault) = heard.take(text.is_some(), payload, &mut self.scratch) {
+            self.say(format!("fault {number} at the server: {fault}"));
+        }
+        match echo(conn, text, payload, sequence) {
+            Ok(_) => conn.data::<Account>().echoed += 1,
+            Err(error) => self.say(format!("fault {number} was not answered: {error}")),
+        }
+    }
+
+    /// Does what is due by itself: messages, closings, and twice a second a status.
+    pub(super) fn tick(&mut self, hub: &mut Hub<'_>) {
+        self.ticks += 1;
+        if self.ticks.is_multiple_of(TICKS_PER_SECOND / 2) {
+            let (bytes, blocks) = probe::heap();
+            let Self { flavour, alive, .. } = *self;
+            self.say(format!(
+                "status {} {alive} {bytes} {blocks}",
+                flavour as usize
+            ));
+            self.look(hub);
+        }
+        if !self.active.load(Ordering::Relaxed) || self.ids.is_empty() {
+            return;
+        }
+        let slow = self.slow.len().min(SLOW_PUSHES);
+        for turn in 0..self.pushes + slow as u64 {
+            let (ids, burst) = match turn < self.pushes {
+                true => (&self.ids, 1),
+                false => (&self.slow, SLOW_BURST),
+            };
+            let id = ids[self.rng.usize(..ids.len())];
+            for _ in 0..burst {
+                if let Some(mut conn) = hub.get(id) {
+                    push(&mut conn, &mut self.scratch);
+                }
+            }
+        }
+        if self.flavour == Flavour::Shared && self.ticks.is_multiple_of(NEWS_TICKS) {
+            self.tell_all(hub);
+        }
+        self.closings_due += self.closings;
+        while self.closings_due >= 1.0 {
+            self.closings_due -= 1.0;
+            let id = self.ids[self.rng.usize(..self.ids.len())];
+            if let Some(mut conn) = hub.get(id) {
+                self.close(&mut conn);
+            }
+        }
+    }
+
+    /// Sees who is there.
+    fn look(&mut self, hub: &mut Hub<'_>) {
+        let Self { ids, slow, .. } = self;
+        ids.clear();
+        slow.clear();
+        hub.for_each(|conn| {
+            let id = conn.id();
+            ids.push(id);
+            let number = conn.data::<Account>().number();
+            if number.is_some_and(|number| Temper::of(number) == Temper::Slow) {
+                slow.push(id);
+            }
+        });
+        if ids.is_empty() {
+            // What they held is not the server's, and would be counted as such.
+            (*ids, *slow) = (Vec::new(), Vec::new());
+        }
+    }
+
+    /// Sends the same to everybody, and notes who was sent it.
+    fn tell_all(&mut self, hub: &mut Hub<'_>) {
+        self.news += 1;
+        let message = Message::of(Name::News { number: self.news });
+        message.write(&mut self.scratch);
+        let prepared = match std::str::from_utf8(&self.scratch) {
+            Ok(text) if message.is_text() => Prepared::utf8(text),
+            _ => Prepared::binary(&self.scratch),
+        };
+        hub.for_each(|conn| {
+            if conn.send_prepared(&prepared).is_ok() {
+                conn.data::<Account>().news += 1;
+            }
+        });
+    }
+
+    /// Ends a connection in one of several ways.
+    fn close(&mut self, conn: &mut Connection<'_>) {
+        match self.rng.u8(..10) {
+            0 => conn.shutdown(),
+            1 => conn.set_lifetime(Some(Duration::from_millis(100))),
+            2 => {
+                conn.set_timer(Duration::ZERO, |_| Err::<(), _>("it is to fail"));
+            }
+            _ => {
+                let code = [1000, 1001, 1008, 3000, 4999][self.rng.usize(..5)];
+                // It may be closing already.
+                let _ = conn.disconnect(code, "the soak closes");
+            }
+        }
+    }
+
+    /// Writes down what a connection came to.
+    pub(super) fn dismiss(&mut self, conn: &mut Connection<'_>, why: Disconnected<'_>) {
+        self.alive -= 1;
+        let Some(addr) = conn.peer_addr() else {
+            return self.say("fault a client without an address".into());
+        };
+        let stats = conn.stats();
+        let account = conn.data::<Account>();
+        if account.awaited != account.told {
+            let Account { awaited, told, .. } = account;
+            self.say(format!("fault {addr} was told of {told} of {awaited}"));
+        }
+        let received = account.heard.as_ref().map_or(0, |heard| heard.count);
+        if let Some(stats) = stats {
+            // The rest of what was sent is news, by broadcasts and by the other thread.
+            let own = account.echoed + account.pushed;
+            account.news = stats.messages_out.saturating_sub(own);
+            if stats.messages_in != received || stats.messages_out < own {
+                self.say(format!("fault {addr} has other counts: {stats:?}"));
+            }
+            self.counted.messages_in += stats.messages_in;
+            self.counted.messages_out += stats.messages_out;
+        }
+        let record = ServerRecord {
+            number: account.number(),
+            addr,
+            why: why.cause.into(),
+            code: why.code.as_u16(),
+            requests: account.requests,
+            pings: account.pings,
+            received,
+            echoed: account.echoed,
+            pushed: account.pushed,
+            news: account.news,
+        };
+        self.say(format!("gone {record}"));
+    }
+
+    /// Says what the server has counted, and checks it against what was counted here.
+    pub(super) fn end(&mut self, stats: Stats) {
+        if stats.messages_in != self.received {
+            let received = self.received;
+            self.say(format!("fault {received} messages, but {stats:?}"));
+        }
+        if self.flavour == Flavour::Dedicated {
+            let sums = (self.counted.messages_in, self.counted.messages_out);
+            if sums != (stats.messages_in, stats.messages_out) {
+                self.say(format!("fault sums of {sums:?}, but {stats:?}"));
+            }
+        }
+        if self.alive != 0 {
+            self.say(format!("fault {} Disconnects are missing", self.alive));
+        }
+        let Stats {
+            accepted,
+            requests,
+            messages_in,
+            messages_out,
+            bytes_in,
+            bytes_out,
+            ..
+        } = stats;
+        self.say(format!(
+            "stats {accepted} {requests} {messages_in} {messages_out} {bytes_in} {bytes_out} {} {} {} {} {}",
+            stats.refused_messages,
+            stats.dropped_pongs,
+            stats.drained,
+            stats.cut,
+            stats.accept_failures,
+        ));
+    }
+}
+
+/// Sends a message back.
+fn echo(
+    conn: &mut Connection<'_>,
+    text: Option<&str>,
+    payload: &[u8],
+    sequence: u64,
+) -> Result<usize, SendError> {
+    let opcode = match text {
+        Some(_) => OpCode::Text,
+        None => OpCode::Binary,
+    };
+    let (first, rest) = payload.split_at(payload.len() / 3);
+    let (second, third) = rest.split_at(rest.len() / 2);
+    match sequence % 16 {
+        11 => conn.send_with(opcode, payload, Compress::Yes),
+        12 => conn.send_with(opcode, payload, Compress::No),
+        13 => conn.send_parts(opcode, &[first, second, third]),
+        14 => conn.send_multiframe(opcode, &[first, second, third]),
+        15 => {
+            conn.data::<Account>().awaited += 1;
+            let told = |conn: &mut Connection<'_>, _| conn.data::<Account>().told += 1;
+            match text {
+                Some(text) => conn.send_utf8_then(text, told),
+                None => conn.send_binary_then(payload, told),
+            }
+        }
+        _ => match text {
+            Some(text) => conn.send_utf8(text),
+            None => conn.send_binary(payload),
+        },
+    }
+}
+
+/// Sends the next message to one client, if it is not too slow.
+pub(super) fn push(conn: &mut Connection<'_>, scratch: &mut Vec<u8>) {
+    let account = conn.data::<Account>();
+    let Some(connection) = account.number() else {
+        return;
+    };
+    let message = Message::of(Name::Push {
+        connection,
+        sequence: account.pushed,
+    });
+    message.write(scratch);
+    let sent = match std::str::from_utf8(scratch) {
+        Ok(text) if message.is_text() => conn.send_utf8(text),
+        _ => conn.send_binary(scratch),
+    };
+    if sent.is_ok() {
+        conn.data::<Account>().pushed += 1;
+    }
+}
+
+/// Answers a plain request.
+pub(super) fn answer(conn: &mut Connection<'_>, request: &handshake::Request) -> Option<Response> {
+    let page = request.path().strip_prefix("/page/")?;
+    conn.data::<Account>().requests += 1;
+    Some(Response::new(200).body(page_of(page)))
+}
+
+/// What a page consists of.
+pub(crate) fn page_of(name: &str) -> String {
+    format!("page {name}\n").repeat(20)
+}
+
+const TICKS_PER_SECOND: u64 = 20;
+
+/// Ticks between two news to everybody.
+const NEWS_TICKS: u64 = 20 * TICKS_PER_SECOND;
+
+/// How many slow clients are sent messages in a tick, and how many at once.
+const SLOW_PUSHES: usize = 2;
+const SLOW_BURST: usize = 6;

@@ -1,0 +1,75 @@
+//! Another thread of the server's program, which sends by a `Handle`.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use wsloop::{ConnectionId, Handle, SendError};
+
+use super::Flavour;
+use super::desk::push;
+use crate::message::{Message, Name};
+
+/// Sends until the server is gone.
+pub(super) fn run(flavour: Flavour, handle: &Handle, active: &AtomicBool) {
+    let mut rng = fastrand::Rng::with_seed(3);
+    let (mut ids, mut looked, mut news) = (Vec::new(), Instant::now(), 0);
+    let mut turn = 0_u64;
+    loop {
+        thread::sleep(PAUSE);
+        turn += 1;
+        if looked.elapsed() > LOOK {
+            looked = Instant::now();
+            // The server may have gone while it was asked.
+            let answer = handle.ask(|hub| hub.ids()).ok();
+            let Some(found) = answer.and_then(|answer| answer.recv().ok()) else {
+                return;
+            };
+            ids = found;
+        }
+        if ids.is_empty() || !active.load(Ordering::Relaxed) {
+            continue;
+        }
+        let id = ids[rng.usize(..ids.len())];
+        let sent = match flavour {
+            Flavour::Shared => handle.run(move |hub| {
+                if let Some(mut conn) = hub.get(id) {
+                    push(&mut conn, &mut Vec::new());
+                }
+            }),
+            Flavour::Dedicated => {
+                news += 1;
+                send(handle, news, turn.is_multiple_of(BROADCAST_TURNS), id)
+            }
+        };
+        if sent.is_err() {
+            return;
+        }
+    }
+}
+
+/// Sends news to one client or to all, by each of the methods in turn.
+fn send(handle: &Handle, number: u64, to_all: bool, id: ConnectionId) -> Result<(), SendError> {
+    let message = Message::of(Name::News { number });
+    let mut payload = Vec::new();
+    message.write(&mut payload);
+    let text = String::from_utf8(payload.clone()).ok();
+    let text = text.filter(|_| message.is_text());
+    // What is not sent, because a client is too slow or gone, is not counted either.
+    match (to_all, text) {
+        (false, Some(text)) => handle.send_utf8(id, &text),
+        (false, None) => handle.send_binary(id, &payload),
+        (true, Some(text)) if number.is_multiple_of(2) => handle.broadcast_utf8(&text),
+        (true, None) if number.is_multiple_of(2) => handle.broadcast_binary(&payload),
+        (true, Some(text)) => handle.run(move |hub| _ = hub.broadcast_utf8(&text)),
+        (true, None) => handle.run(move |hub| _ = hub.broadcast_binary(&payload)),
+    }
+}
+
+const PAUSE: Duration = Duration::from_millis(47);
+
+/// How often it is looked who is there.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Messages to one client for each to all; odd, so that all ways to broadcast have their turn.
+const BROADCAST_TURNS: u64 = 101;
