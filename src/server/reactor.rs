@@ -153,6 +153,10 @@ impl Reactor {
             self.core.peers.try_remove(slot),
         ));
         let (left, room) = (self.links.len(), self.links.capacity());
+        if left == 0 {
+            // Nobody is there whose next message they would be for.
+            self.pool = Pool::default();
+        }
         // At the powers of two, so that it costs next to nothing for each.
         if room > SHRINK_MIN && left <= room / 4 && (left.is_power_of_two() || left == 0) {
             self.shrink();

@@ -459,7 +459,15 @@ proptest! {
 #[test]
 fn a_message_s_beginning_is_known_whenever_it_was() {
     const DAY: u64 = 24 * 60 * 60 * 1000;
-    for begun in [0, 1, 1 << 32, (1 << 32) - 1, (7 << 32) + 5, 49 * DAY, 400 * DAY] {
+    for begun in [
+        0,
+        1,
+        1 << 32,
+        (1 << 32) - 1,
+        (7 << 32) + 5,
+        49 * DAY,
+        400 * DAY,
+    ] {
         let mut decoder = Decoder::default();
         let bounds = Bounds::new(1000, 1000);
         assert_eq!(decoder.begun(begun), None);

@@ -245,3 +245,25 @@ fn a_value_that_panics_when_it_is_dropped_hurts_nobody_else() {
     world.send(&bystander, &frame(0x81, b"still here"));
     assert_eq!(bystander.take(), b"\x81\x0astill here");
 }
+
+#[test]
+fn when_nobody_is_left_no_buffers_for_large_messages_are() {
+    let mut config = Config::default();
+    config.limits.max_recv_size = 1 << 20;
+    let mut world = World::new(config);
+    let clients = [world.ready(), world.ready()];
+    let message = frame(0x82, &vec![7; 600_000]);
+    for client in &clients {
+        world.send(client, &message[..200_000]);
+        world.send(client, &message[200_000..]);
+    }
+    let kept = |world: &World| format!("{:?}", world.reactor.pool);
+    let none = format!("{:?}", Pool::default());
+    assert_ne!(kept(&world), none, "the next messages may be as large");
+    for (client, is_last) in clients.iter().zip([false, true]) {
+        client.line.0.borrow_mut().peer_fin = true;
+        world.news(client, true, true);
+        assert_eq!(kept(&world) == none, is_last);
+    }
+    assert!(world.is_empty());
+}
