@@ -15,7 +15,7 @@ import sys
 
 from instructions import instructions, output
 
-BENCH = ["cargo", "bench", "--quiet", "--profile", "peers", "--bench", "linearity"]
+BENCH = ["cargo", "bench", "--quiet", "--bench", "linearity"]
 # How much larger each size is than the one before.
 STEP = 4
 SIZES = 3
