@@ -136,8 +136,8 @@ pub enum OverRate {
     /// It is closed with 1008.
     #[default]
     Close,
-    /// It is not read until the rate allows what it has sent: TCP holds the rest back, and nothing
-    /// is lost.
+    /// It is not read until the rate allows what it has sent, for 16 ms at least: TCP holds the rest
+    /// back, and nothing is lost. Nor is it noticed before then that the peer has gone.
     Delay,
 }
 

@@ -13,6 +13,8 @@ pub(crate) struct Addresses {
     limits: AddressLimits,
     /// `None` where there is no limit: then nothing is kept.
     known: Option<HashMap<Key, Known>>,
+    /// When it was said in the log last that connections are refused.
+    told: Option<Duration>,
     /// With how many addresses those that have become uninteresting are looked for.
     prune_at: usize,
 }
@@ -44,8 +46,6 @@ struct Known {
     connections: usize,
     half_open: usize,
     handshakes: Meter,
-    /// It was said in the log that the address is refused.
-    is_told: bool,
 }
 
 impl Addresses {
@@ -56,6 +56,7 @@ impl Addresses {
         Self {
             known: limits.is_limited().then(HashMap::new),
             limits,
+            told: None,
             prune_at: Self::PRUNE_MIN,
         }
     }
@@ -91,11 +92,14 @@ impl Addresses {
         } else {
             one.connections += 1;
             one.half_open += 1;
-            one.is_told = false;
             return true;
         };
-        if !std::mem::replace(&mut one.is_told, true) {
-            log::warn!("connections of {} are refused: {over}", addr.ip());
+        if self
+            .told
+            .is_none_or(|told| now.saturating_sub(told) >= TOLD_EVERY)
+        {
+            self.told = Some(now);
+            log::warn!("connections are refused, of {} for one: {over}", addr.ip());
         }
         false
     }
@@ -122,6 +126,9 @@ impl Addresses {
         }
     }
 }
+
+/// How often it is said in the log that connections are refused: whoever is, can cause it.
+const TOLD_EVERY: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {

@@ -49,6 +49,12 @@ impl Core {
         } else {
             0
         };
+        // Control frames are few and small, and their room is kept for them.
+        if kind != Kind::Control && !self.budget.has_room(size) {
+            self.stats.budget_refusals += 1;
+            let budget = self.budget.limit();
+            return Err(SendError::NoMemory { budget });
+        }
         // Whatever is queued up to here, the bytes are taken.
         let room = limit.saturating_add(reserve).saturating_sub(size);
         let room = room.max(limit / 2);
@@ -60,13 +66,8 @@ impl Core {
         }
         let queued = peer.backlog();
         if queued <= room {
-            // Control frames are few and small, and their room is kept for them.
-            if kind == Kind::Control || self.budget.queue(size) {
-                return Ok(true);
-            }
-            self.stats.budget_refusals += 1;
-            let budget = self.budget.limit();
-            return Err(SendError::NoMemory { budget });
+            self.budget.queue(size);
+            return Ok(true);
         }
         match peer.slow_consumer {
             SlowConsumer::DropNewest | SlowConsumer::DropOldest if kind != Kind::Part => {

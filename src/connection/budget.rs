@@ -1,7 +1,8 @@
 //! What all connections may hold together, and what they do.
 
 use super::outbox::SEGMENT_MAX;
-use super::peer::Peer;
+use super::peer::{Peer, Phase};
+use crate::handshake::Request;
 
 /// The memory of all connections together, as far as it was looked at.
 ///
@@ -65,21 +66,24 @@ impl Budget {
         self.is_on() && self.used >= part(self.limit, 6)
     }
 
-    /// Second: takes `size` bytes that are to be queued; returns whether they may be.
-    pub(super) fn queue(&mut self, size: usize) -> bool {
+    /// Second: returns whether `size` bytes may be queued.
+    pub(super) fn has_room(&mut self, size: usize) -> bool {
         if !self.is_on() {
             return true;
         }
-        // Small messages are joined in segments that double as they grow.
-        let room = if size < SEGMENT_MAX { 2 * size } else { size };
-        let queued = self.queued.saturating_add(room);
+        let queued = self.queued.saturating_add(room_of(size));
         let fits = self.used.saturating_add(queued) <= part(self.limit, 7);
-        if fits {
-            self.queued = queued;
-        } else if !std::mem::replace(&mut self.is_told, true) {
+        if !fits && !std::mem::replace(&mut self.is_told, true) {
             log::warn!("messages are refused: memory_budget is nearly used up");
         }
         fits
+    }
+
+    /// Notes that `size` bytes are queued in this turn.
+    pub(super) fn queue(&mut self, size: usize) {
+        if self.is_on() {
+            self.queued = self.queued.saturating_add(room_of(size));
+        }
     }
 
     /// Third: whether connections have to be closed.
@@ -99,6 +103,12 @@ impl Budget {
     }
 }
 
+/// Returns how much memory a message of `size` bytes may take in a queue: small ones are joined in
+/// segments that double as they grow.
+fn room_of(size: usize) -> usize {
+    if size < SEGMENT_MAX { 2 * size } else { size }
+}
+
 /// Returns so many eighths of a limit.
 fn part(limit: usize, eighths: usize) -> usize {
     limit / 8 * eighths
@@ -108,22 +118,25 @@ impl Peer {
     /// Returns about how many bytes the connection holds, but for what was received and what the
     /// application keeps.
     pub(crate) fn held(&self) -> usize {
-        let tls = if self.transport.is_secure() {
-            TLS_SESSION
-        } else {
-            0
-        };
+        if self.phase == Phase::Gone {
+            // It is removed before the turn ends.
+            return 0;
+        }
         let extras = self.extras();
         let compressors = extras.map_or(0, |extras| extras.compressors());
-        BASE + tls + compressors + self.queue_held()
+        let request = self.request().map_or(0, Request::held);
+        let names = self.names.held() + request;
+        BASE + names + self.transport.held() + compressors + self.queue_held()
+    }
+
+    /// Returns whether the peer reads what it is sent, as far as can be told.
+    pub(crate) fn reads(&self) -> bool {
+        self.backlog() == 0 && !self.transport.holds_back()
     }
 }
 
 /// What a connection has in any case, with its socket, its deadlines and its addresses.
 const BASE: usize = 512;
-
-/// What a session of TLS has: 8 KB when it is idle, and a record that is not whole.
-const TLS_SESSION: usize = 24 << 10;
 
 #[cfg(test)]
 mod tests {
@@ -138,9 +151,12 @@ mod tests {
         assert!(!budget.keeps_out());
         budget.charge(2, 100);
         assert!(budget.keeps_out(), "at three quarters");
-        assert!(budget.queue(30) && budget.queue(20) && !budget.queue(1));
+        assert!(budget.has_room(50) && !budget.has_room(51));
+        budget.queue(30);
+        budget.queue(20);
+        assert!(!budget.has_room(1));
         budget.end_turn();
-        assert!(budget.queue(50));
+        assert!(budget.has_room(50));
         budget.charge(1, 200);
         assert!(!budget.is_exceeded() && !budget.is_relieved());
         budget.charge(7, 1);
@@ -155,7 +171,8 @@ mod tests {
     #[test]
     fn without_a_limit_nothing_is_refused() {
         let mut budget = Budget::new(usize::MAX);
-        assert!(budget.queue(usize::MAX) && budget.queue(usize::MAX));
+        budget.queue(usize::MAX);
+        assert!(budget.has_room(usize::MAX));
         assert!(!budget.keeps_out() && !budget.is_exceeded());
     }
 }

@@ -45,6 +45,11 @@ pub(super) struct Deflate {
 /// What a compressor holds, for a window of 13 bits or less and for a larger one, in bytes: decision 37.
 const DEFLATER: [usize; 2] = [220 << 10, 320 << 10];
 
+/// Returns about what a compressor for a window of `bits` holds, in bytes.
+fn deflater_size(bits: u8) -> usize {
+    DEFLATER[usize::from(bits > 13)]
+}
+
 /// What an expander that remembers holds, in bytes.
 const INFLATER: usize = 42 << 10;
 
@@ -53,7 +58,7 @@ impl Extras {
     pub(super) fn compressors(&self) -> usize {
         self.deflate.as_ref().map_or(0, |deflate| {
             let deflaters = [&deflate.deflater, &deflate.apart];
-            let size = DEFLATER[usize::from(deflate.agreed.server_max_window_bits() > 13)];
+            let size = deflater_size(deflate.agreed.server_max_window_bits());
             let deflaters = deflaters.into_iter().flatten().count() * size;
             let inflaters = usize::from(deflate.inflater.is_some()) * INFLATER;
             let arriving = deflate.arriving.as_deref();
@@ -178,6 +183,14 @@ impl Core {
         if may_drop {
             deflate.forget();
         }
+        let makes_one = !alone && deflate.deflater.is_none();
+        if makes_one {
+            // Without room for one the message is sent as it is.
+            if !self.budget.has_room(deflater_size(bits)) {
+                return None;
+            }
+            self.budget.queue(deflater_size(bits));
+        }
         let deflater = match alone {
             true => Compression::shared(deflaters, level, bits),
             false => deflate
@@ -187,6 +200,10 @@ impl Core {
         let mut out = std::mem::take(scratch);
         out.clear();
         let done = compress(deflater, !alone, &mut out);
+        if makes_one {
+            // So that it is counted, whatever becomes of the message.
+            self.mark(slot);
+        }
         // What refers to nothing may be left out if it gains nothing.
         if !done || (alone && choice == Compress::Auto && out.len() >= size) {
             self.compression.scratch = out;

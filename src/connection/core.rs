@@ -39,7 +39,7 @@ pub(crate) struct Core {
     pub(crate) dirty: Vec<usize>,
     /// Connections whose opening handshake is done and that are not closing.
     pub(crate) ready: usize,
-    /// Connections whose opening handshake is not done.
+    /// Connections of which neither an upgrade nor a plain request was answered yet.
     pub(crate) half_open: usize,
     pub(crate) addresses: Addresses,
     pub(crate) budget: Budget,
@@ -148,9 +148,17 @@ impl Core {
         };
         self.ready += usize::from(phase == Phase::Open);
         self.ready -= usize::from(peer.phase == Phase::Open);
-        let opened = peer.phase == Phase::Opening;
         peer.set_phase(phase);
-        if opened {
+        if phase > Phase::Opening {
+            self.opened(slot);
+        }
+    }
+
+    /// Notes that a connection is half open no more: it was answered, or is over.
+    pub(crate) fn opened(&mut self, slot: usize) {
+        if let Some(peer) = self.peers.get_mut(slot)
+            && std::mem::take(&mut peer.half_open)
+        {
             self.half_open -= 1;
             self.addresses.opened(peer.addr.ip());
         }
@@ -158,11 +166,8 @@ impl Core {
 
     /// Notes that a connection is about to be removed.
     pub(crate) fn forget(&mut self, slot: usize) {
-        // Whoever was never welcomed ends his handshake here.
-        let opening = |peer: &Peer| peer.phase == Phase::Opening;
-        if self.peers.get(slot).is_some_and(opening) {
-            self.set_phase(slot, Phase::Gone);
-        }
+        // One that could not be watched was never answered.
+        self.opened(slot);
         self.count_left(slot);
         self.budget.charge(slot, 0);
         if let Some(peer) = self.peers.get(slot) {

@@ -169,7 +169,7 @@ impl<'s> Hub<'s> {
     /// with `code` one after the other, and who is left after `deadline` is cut.
     ///
     /// * The `Shutdown` event comes first, as with [`shutdown`](Self::shutdown).
-    /// * Who waits to be accepted is accepted, then the listeners are closed. A socket that was
+    /// * Who waits to be accepted is accepted, as far as the limits of connections and memory allow, then the listeners are closed. A socket that was
     ///   given or inherited is left as it is, for whoever has it besides.
     /// * Over `spread`, evenly and the oldest first, clients are closed with `code`: 1001, or 1012
     ///   for a restart (RFC 6455, 7.4). So they do not all come back at the same moment. Until its

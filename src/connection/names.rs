@@ -13,6 +13,11 @@ pub(super) struct Names {
 }
 
 impl Names {
+    /// Returns how many bytes of memory they take.
+    pub(super) fn held(&self) -> usize {
+        self.text.len()
+    }
+
     /// Keeps copies; together they are about as large as the request at most.
     pub(super) fn new(uri: &str, origin: Option<&str>, subprotocol: Option<&str>) -> Self {
         let text = [

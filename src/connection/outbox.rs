@@ -81,11 +81,14 @@ impl Outbox {
 
     /// Returns about how many bytes of memory it takes; what is shared counts as its own.
     pub(super) fn held(&self) -> usize {
-        let spare = match self.segments.back() {
-            Some(Segment::Own(last)) => last.capacity() - last.len(),
-            Some(Segment::Shared(_)) | None => 0,
+        let held = |segment: &Segment| match segment {
+            Segment::Own(bytes) => bytes.capacity(),
+            Segment::Shared(bytes) => bytes.len(),
         };
-        size_of::<Self>() + self.sent + self.len + spare
+        let segments: usize = self.segments.iter().map(held).sum();
+        let lists = self.segments.capacity() * size_of::<Segment>()
+            + self.units.capacity() * size_of::<Unit>();
+        size_of::<Self>() + self.spare.capacity() + segments + lists
     }
 
     /// Appends a copy of `bytes`.

@@ -64,6 +64,8 @@ pub(crate) struct Peer {
     pub(crate) phase: Phase,
     /// In `dirty` of the core, to be looked at before the turn ends.
     pub(super) dirty: bool,
+    /// Neither an upgrade nor a plain request of it was answered yet.
+    pub(super) half_open: bool,
     /// Compression was agreed on.
     deflating: bool,
     /// What happens to messages beyond `max_backlog`.
@@ -187,6 +189,7 @@ impl Peer {
             sender: Sender::default(),
             phase: Phase::Opening,
             dirty: false,
+            half_open: true,
             deflating: false,
             slow_consumer: config.slow_consumer,
             marks: Marks(Marks::NOT_OPEN | secure),

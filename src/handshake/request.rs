@@ -25,6 +25,19 @@ impl Request {
         Self(request)
     }
 
+    /// Returns about how many bytes of memory it takes, without its body.
+    pub(crate) fn held(&self) -> usize {
+        let line = |(name, value): (&http::HeaderName, &http::HeaderValue)| {
+            LINE + name.as_str().len() + value.len()
+        };
+        let lines: usize = self.headers().iter().map(line).sum();
+        let target = self
+            .uri()
+            .path_and_query()
+            .map_or(0, |target| target.as_str().len());
+        size_of::<Self>() + target + lines
+    }
+
     /// Gives the request its body.
     pub(crate) fn set_body(&mut self, body: Vec<u8>) {
         *self.0.body_mut() = body;
@@ -160,6 +173,9 @@ impl From<http::Request<()>> for Request {
         Self(request.map(|()| Vec::new()))
     }
 }
+
+/// What the table of headers has for each line besides the name and the value, about.
+const LINE: usize = 128;
 
 #[cfg(test)]
 mod tests {

@@ -67,10 +67,7 @@ impl Reader {
     /// Returns about how many bytes of memory a request that is not whole takes.
     pub(crate) fn held(&self) -> usize {
         let begun = self.begun.as_deref();
-        // A head is kept taken apart while its body comes: about twice its size.
-        let begun = begun.map_or(0, |(_, body)| {
-            body.held() + 2 * self.limits.max_handshake_size
-        });
+        let begun = begun.map_or(0, |(request, body)| request.held() + body.held());
         self.parser.held() + begun
     }
 

@@ -362,17 +362,34 @@ impl Decoder {
         Some(time_of(partial.since, now))
     }
 
-    /// Has the message under way begin anew, as far as [`begun`](Self::begun) is concerned.
-    pub(crate) fn begin_anew(&mut self, now: u64) {
-        if let Some(partial) = self.partial.as_deref_mut() {
-            partial.since = mark(now);
+    /// Has the time of the message under way stand still from `now` on: nobody reads it.
+    pub(crate) fn stall(&mut self, now: u64) {
+        if let Some(partial) = self.partial.as_deref_mut()
+            && partial.stalled == 0
+        {
+            partial.stalled = mark(now);
         }
     }
 
-    /// Returns when the message under way began, if that was noted, less than 2^31 before `now`.
+    /// Has the time of the message under way go on.
+    pub(crate) fn unstall(&mut self, now: u64) {
+        if let Some(partial) = self.partial.as_deref_mut()
+            && partial.stalled > 0
+        {
+            let stalled = time_of(std::mem::take(&mut partial.stalled), now);
+            if partial.since > 0 {
+                let since = time_of(partial.since, now).max(1);
+                partial.since = mark(since + (now - stalled.max(since).min(now)));
+            }
+        }
+    }
+
+    /// Returns when the message under way began, if that was noted, less than 2^31 before `now`;
+    /// later by as long as nobody has read it. `None` while nobody does.
     pub(crate) fn since(&self, now: u64) -> Option<u64> {
-        let since = self.partial.as_deref()?.since;
-        (since > 0).then(|| time_of(since, now))
+        let partial = self.partial.as_deref()?;
+        let goes_on = partial.since > 0 && partial.stalled == 0 && !partial.in_pieces;
+        goes_on.then(|| time_of(partial.since, now))
     }
 
     /// Returns about how many bytes of memory the message under way takes.

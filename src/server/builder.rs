@@ -436,6 +436,8 @@ fn check(config: &Config) -> Result<()> {
             .is_some_and(|rate| !rate.is_sound())
     {
         "a rate allows nothing, or has no period"
+    } else if config.memory_budget < MEMORY_BUDGET_MIN {
+        "memory_budget is less than 65,536 bytes"
     } else if config.limits.max_fragments == 0 {
         "max_fragments is 0: no message could come"
     } else if config.handshake_timeout.is_zero() || config.close_timeout.is_zero() {
@@ -456,3 +458,6 @@ fn check(config: &Config) -> Result<()> {
 
 /// A TLS record and what rustls holds of the next one fit into it.
 const READ_BUFFER_MIN: usize = 32 << 10;
+
+/// Three quarters of it hold a connection or two.
+const MEMORY_BUDGET_MIN: usize = 64 << 10;

@@ -29,10 +29,11 @@ impl Full {
     }
 
     /// Counts and tells that accepting pauses, unless it did before.
-    pub(super) fn pause(self, before: &mut Option<Self>, core: &mut Core) {
+    pub(super) fn pause(self, before: &mut Option<Self>, told: &mut Option<u64>, core: &mut Core) {
         if before.replace(self) == Some(self) {
             return;
         }
+        let now = core.now.as_millis() as u64;
         let stats = &mut core.stats;
         let (counter, limit) = match self {
             Self::Connections => (&mut stats.accept_pauses, "max_connections reached"),
@@ -43,9 +44,16 @@ impl Full {
             ),
         };
         *counter += 1;
-        log::warn!("{limit}, accepting pauses");
+        // Clients that come and go can cause it over and over.
+        if told.is_none_or(|told| now.saturating_sub(told) >= TOLD_EVERY) {
+            *told = Some(now);
+            log::warn!("{limit}, accepting pauses");
+        }
     }
 }
+
+/// How often it is said in the log that accepting pauses, in milliseconds.
+const TOLD_EVERY: u64 = 10_000;
 
 /// Answers a client whose address has too many connections, as far as its socket takes that at once.
 pub(super) fn turn_away(transport: Transport) {

@@ -68,6 +68,8 @@ pub struct Server {
     epoch: Instant,
     /// Why accepting pauses, as it was counted and told.
     full: Option<Full>,
+    /// When that was told last.
+    full_told: Option<u64>,
     /// How many times in a row the list of events came back full.
     full_lists: u32,
 }
@@ -126,6 +128,7 @@ impl Server {
             next_tick: None,
             epoch,
             full: None,
+            full_told: None,
             full_lists: 0,
         };
         server.addresses();
@@ -338,6 +341,7 @@ impl Server {
             poll,
             listeners,
             full,
+            full_told,
             ..
         } = self;
         for listener in listeners.iter_mut().filter(|listener| listener.pending) {
@@ -346,7 +350,7 @@ impl Server {
             }
             for _ in 0..reactor.core.config.turn_accepts {
                 if let Some(limit) = Full::of(&reactor.core) {
-                    limit.pause(full, &mut reactor.core);
+                    limit.pause(full, full_told, &mut reactor.core);
                     return;
                 }
                 *full = None;

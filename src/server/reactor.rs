@@ -362,6 +362,7 @@ impl Reactor {
         link.phase = phase;
         if link.flags.has(Flags::PAUSED) && !is_stalled(&self.core, peer) {
             link.flags.clear(Flags::PAUSED);
+            link.decoder.unstall(self.now);
             self.requeue(slot);
         }
         if phase == before {
@@ -396,6 +397,7 @@ impl Reactor {
         }
         if is_stalled(&self.core, peer) {
             link.flags.set(Flags::PAUSED);
+            link.decoder.stall(self.now);
         } else {
             self.wait_turn(slot);
         }

@@ -140,28 +140,26 @@ impl Stage<'_> {
         self.leave(Some(ending));
     }
 
-    /// Ends the connection because the server's memory is used up; it is told so if it `reads`.
-    pub(super) fn run_out(&mut self, reads: bool) {
+    /// Ends the connection because the server's memory is used up; it is told so if it is to be, and
+    /// if it `asks` for something during the opening handshake.
+    pub(super) fn run_out(&mut self, told: bool, asks: bool) {
         let Some(peer) = self.core.peers.get(self.slot) else {
             return;
         };
         let phase = peer.phase;
-        if phase == Phase::Gone {
-            return;
-        }
         self.core.stats.budget_closes += 1;
         log::info!(
             "connection {}: closed, memory_budget is used up",
             self.serial()
         );
-        if phase == Phase::Opening && reads {
+        if phase == Phase::Opening && told && asks {
             return self.refuse(HandshakeError::NoMemory, None);
         }
         if phase < Phase::Closing {
             self.fault(&Fault::NoMemory);
         }
         let (code, cause) = (CloseCode::TRY_AGAIN_LATER, Cause::NoMemory);
-        if reads {
+        if told && phase > Phase::Opening {
             self.close(code, "");
             return self.leave(Some(Ending::new(code, "", cause)));
         }

@@ -189,6 +189,22 @@ impl Transport {
         }
     }
 
+    /// Returns about how many bytes of memory the TLS session takes.
+    pub(crate) fn held(&self) -> usize {
+        match self {
+            Self::Plain(_) => 0,
+            Self::Secure(_, session) => session.held(),
+        }
+    }
+
+    /// Returns whether TLS holds something back that the kernel has not taken.
+    pub(crate) fn holds_back(&self) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            Self::Secure(_, session) => session.wants_write(),
+        }
+    }
+
     /// Returns the certificates that the peer showed, its own first, as DER; none before the TLS
     /// handshake is done.
     pub(crate) fn peer_certificates(&self) -> impl Iterator<Item = &[u8]> {

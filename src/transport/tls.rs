@@ -180,6 +180,11 @@ impl Tls {
         self.session.wants_write()
     }
 
+    /// Returns about how many bytes of memory the session takes.
+    pub(super) fn held(&self) -> usize {
+        SESSION + if self.wants_write() { BUFFERED } else { 0 }
+    }
+
     /// Writes pending ciphertext until the socket would block; `Ok(true)` when none is left.
     ///
     /// # Errors
@@ -293,6 +298,9 @@ fn discard(socket: &mut impl Read, scratch: &mut [u8]) -> io::Result<Received> {
         blocked: size.is_none(),
     })
 }
+
+/// What a session has in any case, in bytes: 8 KB when it is idle, and a record that is not whole.
+const SESSION: usize = 24 << 10;
 
 /// How many bytes are encrypted before they are written, and so how much ciphertext one session
 /// holds for a slow peer at most. With its frame header, a message of the default `max_send_size`

@@ -184,7 +184,7 @@ fn a_session_that_is_not_up_is_cut_for_its_memory_and_told_nothing() {
         let builder = wsloop::Server::builder()
             .listen("127.0.0.1:0")
             .listen_tls("127.0.0.1:0", tls);
-        support::echo(builder).memory_budget(60_000)
+        support::echo(builder).memory_budget(70_000)
     });
     let mut other = server.ready();
     let mut plain: Vec<Client> = (0..15).map(|_| server.ready()).collect();

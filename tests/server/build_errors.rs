@@ -26,6 +26,20 @@ fn settings_that_nothing_could_be_served_with() {
     conflict(|builder| builder.turn_accepts(0), "turn_accepts");
     conflict(|builder| builder.max_connections(0), "max_connections");
     conflict(|builder| builder.max_fragments(0), "max_fragments");
+    conflict(|builder| builder.memory_budget(65_535), "memory_budget");
+    conflict(|builder| builder.max_half_open(0), "max_half_open");
+    conflict(
+        |builder| builder.max_connections_per_address(0),
+        "max_connections_per_address",
+    );
+    conflict(
+        |builder| builder.max_ping_rate(wsloop::Rate::per_second(0)),
+        "rate",
+    );
+    conflict(
+        |builder| builder.max_handshake_rate(wsloop::Rate::per_second(1).burst(0)),
+        "rate",
+    );
     let zero = Duration::ZERO;
     conflict(
         |builder| builder.handshake_timeout(zero),

@@ -1,6 +1,6 @@
 //! Compression of messages in parts.
 
-use super::{Deflaters, place};
+use super::{Deflaters, deflater_size, place};
 use crate::config::SlowConsumer;
 use crate::connection::core::Core;
 use crate::connection::peer::Peer;
@@ -78,6 +78,13 @@ impl Core {
             return false;
         };
         let bits = deflate.agreed.server_max_window_bits();
+        if deflate.deflater.is_none() && deflate.apart.is_none() {
+            // Without room for a compressor the message is sent as it is.
+            if !self.budget.has_room(deflater_size(bits)) {
+                return false;
+            }
+            self.budget.queue(deflater_size(bits));
+        }
         // No part of it is dropped, but messages before it may be.
         if deflate.agreed.server_no_context_takeover() || may_drop {
             let deflaters = &mut self.compression.deflaters;

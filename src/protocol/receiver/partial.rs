@@ -43,6 +43,8 @@ pub(super) struct Partial {
     /// When it began, in the owner's terms, if the owner wanted that noted; the low bits, so that it
     /// finds room where there was none to lose. Zero is not noted.
     pub(super) since: u32,
+    /// Since when nobody reads it, in the same terms; zero if somebody does.
+    pub(super) stalled: u32,
 }
 
 impl Partial {

@@ -9,7 +9,7 @@ impl Builder {
     /// Sets how much memory all connections may hold together, in bytes: what is queued for them,
     /// messages and requests that are not whole, what was read and waits for its turn, compressors
     /// of their own (260 KB with both directions in use), TLS (24 KiB each), and 512 bytes each.
-    /// Default none (`usize::MAX`).
+    /// Default none (`usize::MAX`); 65,536 at least.
     ///
     /// What is refused, in this order:
     ///
@@ -37,8 +37,10 @@ impl Builder {
     /// Sets how long a message may take from its first byte to its last, however slowly its bytes
     /// come; then the connection is closed with 1008. Default 60 s; zero is off.
     ///
-    /// Time in which the connection is not read does not count, nor do messages that a
-    /// [`Fragment`](crate::event::Fragment) handler takes in pieces, since nothing is held for them.
+    /// Time in which something has come and is not read does not count (the connection is paused, or
+    /// held off, or does not read itself), nor do messages that a
+    /// [`Fragment`](crate::event::Fragment) handler takes in pieces, since nothing is held for them. A
+    /// frame's header that trickles has the time once more.
     pub fn message_timeout(mut self, timeout: Duration) -> Self {
         self.config.message_timeout = timeout;
         self
@@ -55,8 +57,8 @@ impl Builder {
     }
 
     /// Sets how many bytes a connection may send in a time once its opening handshake is done:
-    /// frames with their headers, as they come over the wire but without what TLS adds. Default
-    /// none. The burst should hold what one read brings (`read_buffer`, 512 KiB), or a client that
+    /// frames with their headers, as they come over the wire but without what TLS adds, and without
+    /// what came in one read with the request. Default none. The burst should hold what one read brings (`read_buffer`, 512 KiB), or a client that
     /// sends no more than the rate allows may be over it after it was held up by the network.
     pub fn max_byte_rate(mut self, rate: Rate) -> Self {
         self.config.rates.bytes = Some(rate);
@@ -87,8 +89,8 @@ impl Builder {
         self
     }
 
-    /// Sets how many connections of one address may be in their opening handshake at once, plain
-    /// requests included. Default none (`usize::MAX`). Further ones are refused as by
+    /// Sets how many connections of one address may be half open at once: those of which neither an
+    /// upgrade nor a plain request was answered yet. Default none (`usize::MAX`). Further ones are refused as by
     /// [`max_connections_per_address`](Self::max_connections_per_address).
     pub fn max_half_open_per_address(mut self, connections: usize) -> Self {
         self.config.addresses.half_open = connections;
@@ -103,9 +105,10 @@ impl Builder {
         self
     }
 
-    /// Sets how many connections of all addresses may be in their opening handshake at once, plain
-    /// requests included. At the limit accepting pauses, and further clients wait in the kernel's
-    /// queue; `handshake_timeout` sees to it that they are let in. Default none (`usize::MAX`).
+    /// Sets how many connections of all addresses may be half open at once: those of which neither an
+    /// upgrade nor a plain request was answered yet. At the limit accepting pauses, and further clients
+    /// wait in the kernel's queue; `handshake_timeout` sees to it that they are let in. Default none
+    /// (`usize::MAX`).
     pub fn max_half_open(mut self, connections: usize) -> Self {
         self.config.max_half_open = connections;
         self

@@ -2,7 +2,8 @@
 
 use super::Reactor;
 use super::deadlines::millis;
-use crate::connection::Peer;
+use super::link::Link;
+use crate::connection::{Peer, Phase};
 use crate::server::stage::Stage;
 
 impl Reactor {
@@ -51,8 +52,9 @@ impl Reactor {
             if self.core.budget.is_relieved() {
                 break;
             }
+            let asks = self.links.get(slot).is_some_and(Link::owes_answer);
             if let Some(mut stage) = self.stage(slot) {
-                stage.give_up();
+                stage.give_up(asks);
                 self.settle(slot);
                 self.charge(slot);
             }
@@ -61,15 +63,20 @@ impl Reactor {
 }
 
 impl Stage<'_> {
-    /// Closes a connection for what it holds, and frees that.
-    fn give_up(&mut self) {
+    /// Closes a connection for what it holds, and frees that. Who reads is told, if it `asks` for
+    /// something during the opening handshake and there is someone to tell: without TLS there is not.
+    fn give_up(&mut self, asks: bool) {
         let Some(peer) = self.core.peers.get(self.slot) else {
             return;
         };
-        // Those who read are told, if there is someone to tell: without TLS there is not.
-        let reads = peer.backlog() == 0 && !peer.transport.needs_ssl();
-        self.run_out(reads);
-        if !reads && let Some(peer) = self.core.peers.get_mut(self.slot) {
+        if peer.phase >= Phase::Draining {
+            // It is over already, but for what is left to send and to be thrown away.
+            self.core.note_cut(self.slot);
+            return self.core.set_phase(self.slot, Phase::Gone);
+        }
+        let told = peer.reads() && !peer.transport.needs_ssl();
+        self.run_out(told, asks);
+        if !told && let Some(peer) = self.core.peers.get_mut(self.slot) {
             peer.drop_outbox();
         }
     }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::super::timers::{Entry, MAX_AHEAD};
+use super::Reactor;
 use super::http::answered;
-use super::{Reactor, is_stalled};
 use crate::connection::{Peer, Phase};
 use crate::error::{HandshakeError, ProtocolError};
 use crate::event::Cause;
@@ -41,19 +41,20 @@ impl Reactor {
         if link.phase == Phase::Open
             && let Some(peer) = self.core.peers.get(slot)
         {
-            // Who is not listened to cannot be heard of,
+            // Who is not listened to cannot be heard of.
             if peer.is_paused() || peer.is_held_off() || released {
                 link.hear(self.now);
-            }
-            // nor end a message.
-            if is_stalled(&self.core, peer) || released {
-                link.decoder.begin_anew(self.now);
             }
         }
         if released {
             self.settle(slot);
         }
-        let deadline = self.deadline(slot);
+        let mut deadline = self.deadline(slot);
+        if released {
+            // It may be held off again soon: the wheel is not to fill with entries that are far ahead.
+            let soon = self.now.saturating_add(SOON);
+            deadline = deadline.map(|deadline| deadline.min(soon));
+        }
         let Some(link) = self.links.get_mut(slot) else {
             return;
         };
@@ -171,3 +172,6 @@ impl Reactor {
 pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
+
+/// How soon a connection that was held off is looked at again, in milliseconds.
+const SOON: u64 = 1000;

@@ -48,6 +48,7 @@ impl Reactor {
                     return self.settle(slot);
                 }
                 http.last = stage.answer(&request, then) == Then::Close;
+                self.core.opened(slot);
                 if let Some(link) = self.links.get_mut(slot) {
                     link.stamp = self.now;
                 }

@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::link::{Flags, Link, Share};
 use super::usual::Usual;
 use super::{Reactor, is_stalled};
-use crate::connection::{Metered, NOBODY, Peer, Phase};
+use crate::connection::{Core, Metered, NOBODY, Peer, Phase};
 use crate::error::SendError;
 use crate::event::{Binary, Fragment, Ping, Pong, Utf8, Verdict};
 use crate::protocol::{Bounds, Header, Message, OpCode};
@@ -68,6 +68,10 @@ impl Reactor {
 
     /// Delivers the bytes that were left over from the turn before.
     fn consume_unread(&mut self, slot: usize, share: &mut Share) {
+        let stalled = |peer| is_stalled(&self.core, peer);
+        if self.core.peers.get(slot).is_some_and(stalled) {
+            return;
+        }
         let Some((mut bytes, used)) = self.links.get_mut(slot).and_then(|link| link.take_unread())
         else {
             return;
@@ -297,8 +301,13 @@ impl Reactor {
         // The buffer comes along, because handlers can reach everything else.
         let mut buffer = std::mem::take(&mut self.buffer);
         let input = buffer.get_mut(range).unwrap_or_default();
-        let left = self.consume(slot, input, share);
-        if left > 0
+        let (came, left) = (input.len(), self.consume(slot, input, share));
+        // A message may have come whole into its own buffer, and wait there.
+        let waits = |core: &Core| {
+            let peer = core.peers.get(slot);
+            came == 0 && peer.is_some_and(|peer| is_stalled(core, peer))
+        };
+        if (left > 0 || waits(&self.core))
             && let Some(link) = self.links.get_mut(slot)
         {
             link.keep_unread(input[input.len() - left..].to_vec(), 0);
@@ -306,8 +315,9 @@ impl Reactor {
                 self.read_end_again(slot);
             }
         }
+        let unread = self.links.get(slot).is_some_and(Link::has_unread);
         self.buffer = buffer;
-        left == 0
+        !unread
     }
 
     /// Sees to it that the peer's FIN, which was read, is read once more.
@@ -373,7 +383,8 @@ impl Reactor {
                 Err(error) => return stage.fail(error),
             };
             share.messages -= 1;
-            if let Some(what) = metered(&message)
+            if open
+                && let Some(what) = metered(&message)
                 && let Err(error) = stage.core.meter(slot, what)
             {
                 return stage.fail(error);

@@ -96,16 +96,19 @@ fn messages_that_are_whole_in_time_may_come_without_end() {
 fn time_in_which_a_connection_is_not_read_is_not_its_messages() {
     let mut world = World::echo(Config::default());
     let client = world.ready();
-    world.send(&client, &frame(0x82, &[7; 1_000])[..500]);
-    for _ in 0..10 {
+    let message = frame(0x82, &[7; 1_000]);
+    world.send(&client, &message[..500]);
+    // Shorter than what is looked at, and longer.
+    for at in 0..100 {
         Connection::new(&mut world.reactor.core, slot(&client)).pause();
-        world.pass(50_000);
+        world.send(&client, &message[500 + at..501 + at]);
+        world.pass(if at % 10 == 0 { 50_000 } else { 5_000 });
         Connection::new(&mut world.reactor.core, slot(&client)).resume();
         world.turn();
-        world.pass(1_000);
+        world.pass(500);
     }
     assert!(!is_gone(&world, &client));
-    world.send(&client, &frame(0x82, &[7; 1_000])[500..]);
+    world.send(&client, &message[600..]);
     assert_eq!(client.take().len(), 1_004);
 }
 
@@ -455,4 +458,166 @@ fn half_open_connections_are_those_that_may_still_upgrade() {
     assert_eq!(half_open(&world), 2);
     world.pass(30_000);
     assert_eq!(half_open(&world), 0);
+}
+
+// What was found wrong once.
+
+#[test]
+fn a_large_message_that_is_whole_when_it_is_held_off_comes_when_it_is_time() {
+    for fin in [false, true] {
+        let mut config = Config::default();
+        config.limits.max_recv_size = 1 << 20;
+        config.rates.bytes = Some(Rate::per_second(100_000).burst(150_000));
+        config.rates.over = OverRate::Delay;
+        let mut world = World::new(config);
+        let log = world.log.clone();
+        world.reactor.handlers.set::<Binary, ()>(move |_, data| {
+            log.borrow_mut().push(format!("{}", data.len()));
+        });
+        let client = world.ready();
+        let message = frame(0x82, &[7; 200_000]);
+        // Its end lands in its own buffer, and is over the rate.
+        world.send(&client, &message[..100_000]);
+        world.send(&client, &message[100_000..]);
+        assert_eq!(world.take_log(), [""; 0]);
+        if fin {
+            client.line.0.borrow_mut().peer_fin = true;
+            world.news(&client, true, true);
+        }
+        world.pass(2_000);
+        let log = world.take_log();
+        assert_eq!(log.first().map(String::as_str), Some("200000"), "{log:?}");
+    }
+}
+
+#[test]
+fn a_message_in_pieces_has_any_time_after_a_pause_as_well() {
+    let mut world = World::new(Config::default());
+    world.reactor.handlers.set::<Fragment, ()>(|_, _| ());
+    let client = world.ready();
+    world.send(&client, &frame(0x02, b"x"));
+    Connection::new(&mut world.reactor.core, slot(&client)).pause();
+    world.send(&client, &frame(0x00, b"y"));
+    world.pass(25_000);
+    Connection::new(&mut world.reactor.core, slot(&client)).resume();
+    world.turn();
+    for _ in 0..20 {
+        world.pass(10_000);
+        world.send(&client, &frame(0x00, b"y"));
+    }
+    assert!(!is_gone(&world, &client));
+}
+
+#[test]
+fn to_be_held_off_does_not_put_the_end_of_a_message_off() {
+    let mut world = limited(OverRate::Delay);
+    let client = world.ready();
+    world.send(&client, &frame(0x02, b"x"));
+    let begun = world.at;
+    while !is_gone(&world, &client) {
+        // A moment each time.
+        world.send(&client, &frame(0x89, b"").repeat(3));
+        world.pass(2_000);
+        assert!(world.at - begun < 100_000);
+    }
+    assert!(world.reactor.core.stats.over_ping_rate > 10);
+    assert_eq!(world.reactor.core.stats.timed_out_messages, 1);
+}
+
+#[test]
+fn who_is_held_off_again_and_again_leaves_nothing_in_the_wheel() {
+    let mut config = Config::default();
+    config.rates.messages = Some(Rate::per_second(50).burst(1));
+    config.rates.over = OverRate::Delay;
+    let mut world = World::echo(config);
+    let client = world.ready();
+    let mut turns = 0;
+    for _ in 0..500 {
+        world.send(&client, &frame(0x81, b"x").repeat(2));
+        turns += world.pass(40);
+    }
+    assert!(!is_gone(&world, &client));
+    // What is in the wheel comes up within a second, but for one entry for each of them.
+    let before = turns;
+    turns += world.pass(1_100);
+    assert!(turns - before <= 70, "{} entries", turns - before);
+    assert!(world.pass(120_000) <= 40);
+}
+
+#[test]
+fn whoever_closes_in_order_is_not_measured_any_more() {
+    let mut world = limited(OverRate::Close);
+    let client = world.ready();
+    let close = Connection::new(&mut world.reactor.core, slot(&client)).disconnect(4000, "");
+    assert_eq!(close, Ok(()));
+    world.turn();
+    let under_way = frame(0x81, b"x").repeat(100);
+    let answer = frame(0x88, &4000u16.to_be_bytes());
+    world.send(&client, &[under_way, answer].concat());
+    assert_eq!(world.take_log(), ["disconnect 4000 (closed here)"]);
+    assert_eq!(world.reactor.core.stats.over_message_rate, 0);
+}
+
+#[test]
+fn names_requests_and_lists_count_as_what_is_held() {
+    let mut world = budgeted();
+    let before = used(&world);
+    let long = "x".repeat(12_000);
+    let request = String::from_utf8(REQUEST.to_vec()).expect("it is text");
+    let client = world.connect();
+    world.send(
+        &client,
+        request.replace("GET /", &format!("GET /{long}")).as_bytes(),
+    );
+    assert!(client.take().starts_with(b"HTTP/1.1 101 "));
+    assert!(used(&world) - before >= 12_000, "{}", used(&world) - before);
+    let small = world.ready();
+    let before = used(&world);
+    small.set_room(Some(0));
+    Connection::new(&mut world.reactor.core, slot(&small))
+        .set_slow_consumer(SlowConsumer::DropOldest);
+    for _ in 0..5_000 {
+        let sent = world.reactor.core.send(slot(&small), OpCode::Text, b"");
+        assert!(sent.is_ok());
+    }
+    world.turn();
+    let held = used(&world) - before;
+    assert!(held >= 5_000 * 16, "{held} for a list of 5,000");
+}
+
+#[test]
+fn what_is_refused_for_memory_drops_nothing() {
+    let mut world = budgeted();
+    let client = world.ready();
+    client.set_room(Some(0));
+    let core = &mut world.reactor.core;
+    Connection::new(core, slot(&client)).set_slow_consumer(SlowConsumer::DropOldest);
+    let mut sent = 0;
+    while core
+        .send(slot(&client), OpCode::Binary, &[7; 10_000])
+        .is_ok()
+    {
+        sent += 1;
+        assert!(sent < 1_000);
+    }
+    let queued = core.peers[slot(&client)].backlog();
+    assert_eq!(queued, sent * 10_004);
+    assert_eq!(core.stats.dropped_messages, 0);
+}
+
+#[test]
+fn whoever_was_answered_is_not_half_open() {
+    let mut world = World::echo(Config::default());
+    let handlers = &mut world.reactor.handlers;
+    handlers.set::<crate::event::Request, _>(|_, _| Some(crate::http::Response::new(200)));
+    let clients = [world.connect(), world.connect()];
+    assert_eq!(world.reactor.core.half_open, 2);
+    for _ in 0..3 {
+        world.send(&clients[0], b"GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+        assert_eq!(world.reactor.core.half_open, 1);
+    }
+    world.send(&clients[0], REQUEST);
+    assert_eq!(world.reactor.core.half_open, 1);
+    world.pass(60_000);
+    assert_eq!(world.reactor.core.half_open, 0);
 }
