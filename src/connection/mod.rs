@@ -40,6 +40,8 @@ pub(crate) use handle::Command;
 pub use handle::Handle;
 pub use hub::Hub;
 pub(crate) use meters::Metered;
+#[cfg(test)]
+pub(crate) use outbox::Outbox;
 pub(crate) use peer::{Ending, Peer, Phase};
 pub(crate) use sending::Done;
 pub(crate) use timers::Action;

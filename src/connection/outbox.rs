@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 /// A queue of bytes for one connection, oldest first. An idle connection has none.
 #[derive(Debug, Default)]
-pub(super) struct Outbox {
+pub(crate) struct Outbox {
     segments: VecDeque<Segment>,
     /// Bytes of the first segment that the kernel took.
     sent: usize,
@@ -72,6 +72,12 @@ impl Outbox {
                 spare.0.push(self);
             }
         });
+    }
+
+    /// Forgets the queues that are kept: what comes after is not to depend on what came before.
+    #[cfg(test)]
+    pub(crate) fn forget_spare() {
+        SPARE.with_borrow_mut(|spare| spare.0.clear());
     }
 
     /// Bytes queued.

@@ -65,7 +65,7 @@ pub(crate) struct Peer {
     /// In `dirty` of the core, to be looked at before the turn ends.
     pub(super) dirty: bool,
     /// Neither an upgrade nor a plain request of it was answered yet.
-    pub(super) half_open: bool,
+    pub(crate) half_open: bool,
     /// Compression was agreed on.
     deflating: bool,
     /// What happens to messages beyond `max_backlog`.

@@ -11,7 +11,9 @@ impl Peer {
 
     /// Goes on reading; returns whether it was paused.
     fn resume(&mut self) -> bool {
-        let was_paused = self.marks.take(Marks::PAUSED);
+        // A close has ended the pause: what is done after it is no sign of life.
+        let was_paused = self.is_paused();
+        self.marks.take(Marks::PAUSED);
         if was_paused {
             self.marks.set(Marks::PROGRESS);
         }

@@ -146,7 +146,7 @@ impl Peer {
     }
 
     /// Returns the low-water mark for `Drain`, in bytes; `server` is the server's.
-    pub(super) fn drain_at(&self, server: usize) -> usize {
+    pub(crate) fn drain_at(&self, server: usize) -> usize {
         let own = self.sending().and_then(|sending| sending.drain_at);
         own.unwrap_or(server)
     }

@@ -41,6 +41,19 @@ enum ListenSocket {
         /// Accepted sockets do not inherit them.
         buffers: Buffers,
     },
+    /// The clients are a test's.
+    #[cfg(test)]
+    Simulated(std::rc::Rc<dyn Port>),
+}
+
+/// A simulated listening socket: what a test has to play.
+#[cfg(test)]
+pub(super) trait Port {
+    /// Accepts a connection, as accept(2).
+    fn accept(&self) -> io::Result<(Socket, Option<SocketAddr>)>;
+
+    /// Listens, or not any more.
+    fn listen(&self, on: bool) -> io::Result<()>;
 }
 
 /// What accepting came to.
@@ -166,6 +179,13 @@ impl Listener {
         Ok(listener)
     }
 
+    /// Listens on a port of a test.
+    #[cfg(test)]
+    pub(super) fn simulated(port: std::rc::Rc<dyn Port>) -> io::Result<Self> {
+        port.listen(true)?;
+        Ok(Self::new(ListenSocket::Simulated(port), None))
+    }
+
     fn new(socket: ListenSocket, tls: Option<TlsConfig>) -> Self {
         Self {
             socket,
@@ -184,6 +204,8 @@ impl Listener {
         let deregistered = match &mut self.socket {
             ListenSocket::Tcp(socket) => registry.deregister(socket),
             ListenSocket::Unix { socket, .. } => registry.deregister(socket),
+            #[cfg(test)]
+            ListenSocket::Simulated(_) => Ok(()),
         };
         if let Err(error) = deregistered {
             log::debug!("a listener cannot be deregistered: {error}");
@@ -205,6 +227,11 @@ impl Listener {
                 let path = path.clone()?;
                 let mode = fs::symlink_metadata(&path).map(|file| file.mode() & 0o777);
                 Some(Closed::Unix(path, mode.ok(), tls))
+            }
+            #[cfg(test)]
+            ListenSocket::Simulated(port) => {
+                port.listen(false).ok()?;
+                Some(Closed::Simulated(port.clone()))
             }
         }
     }
@@ -231,6 +258,8 @@ impl Listener {
             ListenSocket::Unix { socket, .. } => {
                 registry.register(socket, token, mio::Interest::READABLE)
             }
+            #[cfg(test)]
+            ListenSocket::Simulated(_) => Ok(()),
         }
     }
 
@@ -240,6 +269,8 @@ impl Listener {
         match &self.socket {
             ListenSocket::Tcp(socket) => busy_poll(&SockRef::from(socket), time),
             ListenSocket::Unix { .. } => Ok(()),
+            #[cfg(test)]
+            ListenSocket::Simulated(_) => Ok(()),
         }
     }
 
@@ -248,6 +279,8 @@ impl Listener {
         match &self.socket {
             ListenSocket::Tcp(socket) => socket.local_addr().ok(),
             ListenSocket::Unix { .. } => None,
+            #[cfg(test)]
+            ListenSocket::Simulated(_) => None,
         }
     }
 
@@ -256,6 +289,8 @@ impl Listener {
         match &self.socket {
             ListenSocket::Tcp(_) => None,
             ListenSocket::Unix { path, .. } => path.as_deref(),
+            #[cfg(test)]
+            ListenSocket::Simulated(_) => None,
         }
     }
 
@@ -267,6 +302,8 @@ impl Listener {
         match &self.socket {
             ListenSocket::Tcp(socket) => socket.as_fd(),
             ListenSocket::Unix { socket, .. } => socket.as_fd(),
+            #[cfg(test)]
+            ListenSocket::Simulated(_) => unreachable!("no handler of a simulation asks for it"),
         }
     }
 
@@ -285,6 +322,8 @@ impl Listener {
                     }
                     (Socket::Unix(socket), None)
                 }),
+                #[cfg(test)]
+                ListenSocket::Simulated(port) => port.accept(),
             };
             let error = match result {
                 Ok((socket, addr)) => {

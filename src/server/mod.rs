@@ -3,6 +3,7 @@
 mod adopting;
 mod answer;
 mod builder;
+mod events;
 mod full;
 mod going_down;
 mod inherited;
@@ -18,7 +19,6 @@ mod waiting;
 mod watching;
 
 use std::fmt;
-use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
@@ -26,18 +26,19 @@ use std::sync::mpsc::{self, TryRecvError};
 use std::task::Wake;
 use std::time::{Duration, Instant};
 
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Interest, Poll};
 
 pub use builder::Builder;
 pub use listening::Listening;
 pub use place::Place;
 
+use self::events::{EventQueue, Heard, Source, hear};
 use self::full::{Full, turn_away};
 use self::listener::{Accepting, Listener};
 use self::orders::Closed;
-use self::reactor::{News, Reactor, connection_tag};
+use self::reactor::{Reactor, connection_tag};
 use self::stage::emit_hub;
-use self::waiting::{Queue, Waiting};
+use self::waiting::Waiting;
 use self::watching::EventRegistrar;
 use crate::config::Config;
 use crate::connection::{Command, Core, Handle, Hub, Readiness, Watcher};
@@ -160,7 +161,7 @@ impl Server {
             return Ok(false);
         }
         if self.state == State::Built {
-            self.begin();
+            self.begin(Instant::now());
         }
         let now = Instant::now();
         let timeout = match (self.wait(now), timeout) {
@@ -214,9 +215,8 @@ impl Server {
         self.reactor.core.stats()
     }
 
-    fn begin(&mut self) {
+    fn begin(&mut self, now: Instant) {
         self.state = State::Running;
-        let now = Instant::now();
         self.reactor.set_now(now);
         let period = self.reactor.core.config.tick_period;
         if !period.is_zero() {
@@ -255,39 +255,22 @@ impl Server {
 
     /// Carries out what has happened by `now`: the turn of the loop.
     fn advance(&mut self, now: Instant) {
-        let millis = self.reactor.set_now(now);
-        let mut woken = false;
-        let mut events = 0;
-        self.reactor.begin_turn();
-        let (listeners, ready) = (&mut self.listeners, &mut self.ready);
-        self.reactor
-            .take_news(self.events.iter().filter_map(|event| {
-                events += 1;
-                match Source::of(event.token()) {
-                    Source::Connection(tag) => {
-                        let hangup = event.is_read_closed() || event.is_error();
-                        let readable = event.is_readable() || hangup;
-                        return Some(News {
-                            tag,
-                            readable,
-                            hangup,
-                        });
-                    }
-                    Source::Waker => woken = true,
-                    Source::Watch(key) => {
-                        woken = true;
-                        ready.push((key, watching::readiness(event)));
-                    }
-                    Source::Listener(index) => {
-                        if let Some(listener) = listeners.get_mut(index) {
-                            listener.pending = true;
-                        }
-                    }
-                }
-                None
-            }));
+        let Self {
+            reactor,
+            events,
+            listeners,
+            ready,
+            ..
+        } = self;
+        let heard = hear(now, events.iter(), reactor, listeners, ready);
+        self.go_on(now, heard);
+    }
+
+    /// Carries out the rest of a turn, when the connections that were heard of have been served.
+    #[inline(always)]
+    fn go_on(&mut self, now: Instant, Heard { events, woken }: Heard) {
         self.reactor.serve_waiting();
-        self.accept(millis);
+        self.accept(self.reactor.now());
         if woken {
             self.serve_watches();
             self.run_commands(now);
@@ -415,62 +398,6 @@ impl fmt::Debug for Server {
     }
 }
 
-/// What an event is from.
-enum Source {
-    /// A connection, by its tag.
-    Connection(usize),
-    Listener(usize),
-    Waker,
-    /// A watched source, by its key.
-    Watch(usize),
-}
-
-impl Source {
-    fn token(&self) -> Token {
-        Token(match self {
-            Self::Waker => usize::MAX,
-            Self::Listener(index) => LISTENERS | index,
-            Self::Watch(key) => LISTENERS | WATCHES | key,
-            Self::Connection(tag) => *tag,
-        })
-    }
-
-    fn of(token: Token) -> Self {
-        match token.0 {
-            tag if tag & LISTENERS == 0 => Self::Connection(tag),
-            usize::MAX => Self::Waker,
-            bits if bits & WATCHES != 0 => Self::Watch(bits & !(LISTENERS | WATCHES)),
-            bits => Self::Listener(bits & !LISTENERS),
-        }
-    }
-}
-
-/// The kernel's event queue, and the list that it fills.
-struct EventQueue<'s> {
-    poll: &'s mut Poll,
-    events: &'s mut Events,
-}
-
-impl Queue for EventQueue<'_> {
-    fn poll(&mut self, timeout: Option<Duration>) -> io::Result<bool> {
-        match self.poll.poll(self.events, timeout) {
-            // By a signal; the list is empty.
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(false),
-            polled => polled.map(|()| !self.events.is_empty()),
-        }
-    }
-
-    fn now(&self) -> Instant {
-        Instant::now()
-    }
-}
-
-/// The top bit, which no connection's tag has.
-const LISTENERS: usize = 1 << (usize::BITS - 1);
-
-/// The next bit, which only watched sources have besides. The one below it is clear.
-const WATCHES: usize = 1 << (usize::BITS - 2);
-
 /// Wakes the loop from another thread.
 struct LoopWaker(mio::Waker);
 
@@ -493,3 +420,7 @@ const FULL_LISTS: u32 = 64;
 
 /// How many commands of other threads are carried out in a turn.
 const COMMANDS: usize = 4096;
+
+#[cfg(test)]
+#[path = "../../tests/simulation/mod.rs"]
+mod simulation;

@@ -24,6 +24,8 @@ pub(super) enum Closed {
     Tcp(SocketAddr, Option<bool>, Option<TlsConfig>),
     /// With the permissions of the file.
     Unix(PathBuf, Option<u32>, Option<TlsConfig>),
+    #[cfg(test)]
+    Simulated(std::rc::Rc<dyn super::listener::Port>),
 }
 
 impl Closed {
@@ -35,6 +37,8 @@ impl Closed {
                 Listener::bind_tcp(*addr, *only_v6, tls.clone(), config)?
             }
             Self::Unix(path, mode, tls) => Listener::bind_unix(path, *mode, tls.clone(), config)?,
+            #[cfg(test)]
+            Self::Simulated(port) => Listener::simulated(port.clone())?,
         };
         if !config.busy_poll.is_zero() {
             // As when it was built: without the option it goes on.
@@ -48,6 +52,8 @@ impl Closed {
             Self::Given(_) => "a socket that was given".into(),
             Self::Tcp(addr, ..) => addr.to_string(),
             Self::Unix(path, ..) => path.display().to_string(),
+            #[cfg(test)]
+            Self::Simulated(_) => "a simulated port".into(),
         }
     }
 }
@@ -85,7 +91,7 @@ impl Server {
         for (closed, opened) in self.closed.drain(..).zip(opened) {
             let given = match closed {
                 Closed::Given(listener) => Some(listener),
-                Closed::Tcp(..) | Closed::Unix(..) => None,
+                _ => None,
             };
             self.listeners.extend(opened.or(given));
         }

@@ -60,6 +60,11 @@ impl StreamSocket {
 #[cfg(test)]
 pub(crate) trait Wire: Read + Write {
     fn shutdown_write(&mut self) -> io::Result<()>;
+
+    /// What is reported of the socket from now on carries this token.
+    fn register(&mut self, _token: mio::Token) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 impl Socket {
@@ -117,7 +122,7 @@ impl Socket {
             Self::Tcp(socket) => registry.register(socket, token, interests),
             Self::Unix(socket) => registry.register(socket, token, interests),
             #[cfg(test)]
-            Self::Simulated(_) => Ok(()),
+            Self::Simulated(wire) => wire.register(token),
         }
     }
 }

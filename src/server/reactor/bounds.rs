@@ -33,9 +33,21 @@ impl Reactor {
 
     /// Notes what a connection holds.
     pub(super) fn charge(&mut self, slot: usize) {
-        if let (Some(link), Some(peer)) = (self.links.get(slot), self.core.peers.get(slot)) {
-            self.core.budget.charge(slot, link.held() + peer.held());
-        }
+        let held = self.held(slot);
+        self.core.budget.charge(slot, held);
+    }
+
+    /// Returns about how many bytes of memory a connection holds.
+    pub(in crate::server) fn held(&self, slot: usize) -> usize {
+        let (link, peer) = (self.links.get(slot), self.core.peers.get(slot));
+        link.map_or(0, Link::held) + peer.map_or(0, Peer::held)
+    }
+
+    /// Returns when the message under way has to be whole, if one is and somebody reads it.
+    pub(in crate::server) fn message_end(&self, slot: usize) -> Option<u64> {
+        let timeout = self.core.config.message_timeout;
+        let since = self.links.get(slot)?.decoder.since(self.now)?;
+        (!timeout.is_zero()).then(|| since.saturating_add(millis(timeout)))
     }
 
     /// Closes those who hold most, if `memory_budget` is exceeded, until an eighth of it is free: as

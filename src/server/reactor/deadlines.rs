@@ -63,10 +63,7 @@ impl Reactor {
         }
         let (phase, heard, now) = (link.phase, link.stamp, self.now);
         let (asked, idle_http) = (link.has_begun(), link.is_idle_http());
-        let timeout = millis(self.core.config.message_timeout);
-        let since = link.decoder.since(self.now);
-        let overdue =
-            timeout > 0 && since.is_some_and(|since| since.saturating_add(timeout) <= now);
+        let overdue = self.message_end(slot).is_some_and(|end| end <= now);
         let peer = self.core.peers.get(slot);
         let deferred = peer.is_some_and(Peer::is_deferred);
         let Some(mut stage) = self.stage(slot) else {
@@ -129,9 +126,7 @@ impl Reactor {
                 let silence = Some(config.silence_max).filter(|silence| !silence.is_zero());
                 let first = [silence, config.idle_after()].into_iter().flatten().min();
                 let heard = first.map(|first| after(link.stamp, first));
-                let timeout = config.message_timeout;
-                let message = link.decoder.since(self.now).filter(|_| !timeout.is_zero());
-                let message = message.map(|since| after(since, timeout));
+                let message = self.message_end(slot);
                 let held_off = self.core.peers.get(slot)?.held_off_until();
                 let held_off = held_off.map(|until| millis(until).saturating_add(1));
                 [heard, message, held_off].into_iter().flatten().min()

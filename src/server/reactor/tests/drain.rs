@@ -136,6 +136,25 @@ fn who_does_not_answer_is_cut_after_close_timeout() {
 }
 
 #[test]
+fn resuming_who_was_closed_in_a_pause_does_not_put_its_end_off() {
+    let mut world = World::echo(Config {
+        close_timeout: Duration::from_millis(500),
+        ..Config::default()
+    });
+    let client = world.ready();
+    let slot = client.tag & SLOTS;
+    Connection::new(&mut world.reactor.core, slot).pause();
+    world.drain(10_000, 0);
+    assert_eq!(client.take(), CLOSE);
+    world.pass(400);
+    Connection::new(&mut world.reactor.core, slot).resume();
+    world.turn();
+    world.pass(120);
+    assert_eq!(world.take_log(), ["disconnect 1012 (server went down)"]);
+    assert!(world.is_empty());
+}
+
+#[test]
 fn a_slow_reader_has_until_the_deadline_and_then_close_timeout() {
     let mut world = World::echo(Config::default());
     let client = world.ready();

@@ -1,0 +1,63 @@
+//! What no client may send: each has to be the end of its connection.
+
+use super::clients::{UPGRADE, frame};
+use super::random::Random;
+use super::settings::Settings;
+
+/// Returns a request that has to be refused, whatever the server serves.
+pub(super) fn bad_request(random: &mut Random) -> Vec<u8> {
+    match random.below(7) {
+        0 => UPGRADE.replace("Version: 13", "Version: 12").into_bytes(),
+        1 => UPGRADE.replace("Key: dGhl", "Key: dGh").into_bytes(),
+        2 => UPGRADE.replace("GET /", "POST /").into_bytes(),
+        3 => UPGRADE.replace("Host: h", "Host : h").into_bytes(),
+        4 => b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n".to_vec(),
+        5 => UPGRADE
+            .replace(
+                "Host: h",
+                &format!("Host: h\r\nX: {}", "x".repeat(17 << 10)),
+            )
+            .into_bytes(),
+        _ => UPGRADE.replace("HTTP/1.1", "HTTP/3.0").into_bytes(),
+    }
+}
+
+/// Returns bytes that have to be failed, after whole messages.
+pub(super) fn bad_frame(random: &mut Random, settings: &Settings) -> Vec<u8> {
+    let limits = &settings.config.limits;
+    let unmasked = |first: u8| vec![first, 0x02, b'a', b'b'];
+    match random.below(15) {
+        // RFC 6455, 5.1: not masked.
+        0 => unmasked(0x81),
+        1 => unmasked(0x89),
+        // 5.2: reserved bits, opcodes of nobody's.
+        2 => frame(0xa1, b"reserved"),
+        3 => frame(0x83, b"opcode"),
+        4 => frame(0x8b, b"opcode"),
+        // 5.4: a continuation of nothing, a message within another.
+        5 => frame(0x80, b"continuation"),
+        6 => [frame(0x01, b"begun"), frame(0x81, b"another")].concat(),
+        // 5.5: control frames in parts, or too long.
+        7 => frame(0x09, b"part"),
+        8 => frame(0x89, &[b'l'; 126]),
+        // 5.5.1 and 7.4: Close frames.
+        9 => frame(0x88, b"1"),
+        10 => frame(0x88, &1006_u16.to_be_bytes()),
+        // 8.1: no UTF-8.
+        11 => frame(0x81, b"\xc0\x80"),
+        // A length in more bytes than it takes.
+        12 => vec![0x82, 0xfe, 0, 1, 1, 2, 3, 4, 0],
+        // Larger than is allowed, where it is not handed out as it comes.
+        13 if !settings.pieces => frame(0x82, &vec![b'x'; limits.max_recv_size + 1]),
+        // More frames than are allowed, where they are not handed out as they come.
+        _ => {
+            let mut bytes = frame(0x01, b"");
+            for _ in 0..limits.max_fragments {
+                bytes.extend(frame(0x00, b""));
+            }
+            // Where they are, this breaks the rule.
+            bytes.extend(frame(0x81, b"another"));
+            bytes
+        }
+    }
+}

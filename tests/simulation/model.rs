@@ -1,0 +1,400 @@
+//! What is known of each connection, from what its handlers are told and what they do.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use super::checks::Check;
+use super::clients::Sense;
+use super::output::Told;
+use super::world::World;
+use crate::config::{OverRate, SlowConsumer};
+use crate::connection::{Connection, ConnectionId, Phase};
+use crate::error::{ProtocolError, SendError};
+use crate::event::{Cause, Disconnected};
+use crate::protocol::{OpCode, Piece};
+
+/// What is known of a connection.
+#[derive(Default)]
+pub(super) struct Seen {
+    pub(super) accepted_at: Option<Duration>,
+    /// It could not be registered: nothing is told of it.
+    pub(super) unregistered: bool,
+    pub(super) id: Option<ConnectionId>,
+    pub(super) connected: bool,
+    pub(super) disconnected: bool,
+    pub(super) ready: bool,
+    /// So many of the client's `expected` were told.
+    pub(super) next: usize,
+    piece: Option<(OpCode, Vec<u8>)>,
+    /// Messages that were taken to be sent and are not written yet, with their numbers.
+    pub(super) sent: VecDeque<(u64, OpCode, Vec<u8>)>,
+    sent_count: u64,
+    /// Up to which number they were written, or dropped.
+    written: u64,
+    /// A message that is sent in parts.
+    pub(super) parts: Option<(OpCode, Vec<u8>)>,
+    pub(super) pings: VecDeque<Vec<u8>>,
+    pub(super) pongs: VecDeque<Vec<u8>>,
+    /// Callbacks that have to be called, with the numbers of their messages.
+    pub(super) callbacks: BTreeMap<u64, u64>,
+    pub(super) lifetime: Option<Duration>,
+    pub(super) had_lifetime: bool,
+    /// Where it stands, and since when.
+    pub(super) phase: Option<(Phase, Duration)>,
+    /// When the server heard of the peer last, at the latest.
+    pub(super) heard_at: Duration,
+    /// It was held off when it was looked at last.
+    pub(super) held_off: bool,
+    /// When the last ping of the server's own was written.
+    pub(super) pinged_at: Duration,
+    pub(super) request_at: Option<Duration>,
+    /// More than `drain_at` was left over: a `Drain` has to come.
+    pub(super) above: bool,
+    /// What handlers have done to it.
+    pub(super) did_close: bool,
+    pub(super) did_cut: bool,
+    pub(super) did_fail: bool,
+    pub(super) did_limit: bool,
+    pub(super) did_refuse: bool,
+    pub(super) is_deferred: bool,
+    /// How many messages came in a turn, and in which.
+    in_turn: (u64, usize),
+    pub(super) cause: Option<Cause>,
+}
+
+impl World {
+    /// Returns which client a connection is of, and checks that it lives.
+    pub(super) fn client_of(&mut self, conn: &Connection<'_>, event: &'static str) -> usize {
+        let id = conn.id();
+        let Some(client) = self.names.get(&id.as_u64()).copied() else {
+            self.fail(Check::ConnectFirst, || {
+                format!("{event} of a connection without Connect")
+            });
+            return 0;
+        };
+        self.progress += 1;
+        self.note(event, client, 0);
+        let gone = self.clients[client].seen.disconnected;
+        self.check(!gone, Check::NothingAfterDisconnect, || {
+            format!("{event} of client {client}")
+        });
+        client
+    }
+
+    pub(super) fn connected(&mut self, conn: &Connection<'_>) -> usize {
+        let client = self.port.accepted.take();
+        self.check(client.is_some(), Check::ConnectFirst, || {
+            "a second Connect".into()
+        });
+        let client = client.unwrap_or(0);
+        let known = self.names.insert(conn.id().as_u64(), client);
+        self.check(known.is_none(), Check::FreshIds, || {
+            format!("{} again", conn.id())
+        });
+        let port = conn.port();
+        self.check(port == Some(1024 + client as u16), Check::FreshIds, || {
+            format!("client {client} has port {port:?}")
+        });
+        self.note("Connect", client, 0);
+        self.totals.connections += 1;
+        let lifetime = self.settings.config.max_lifetime;
+        let now = self.now;
+        let seen = &mut self.clients[client].seen;
+        (seen.connected, seen.id) = (true, Some(conn.id()));
+        seen.heard_at = now;
+        seen.lifetime = lifetime.map(|lifetime| now + lifetime);
+        seen.had_lifetime = lifetime.is_some();
+        client
+    }
+
+    /// Checks what was told against what the client sent.
+    pub(super) fn told_of(&mut self, client: usize, sense: Sense) {
+        self.totals.messages_in += u64::from(matches!(sense, Sense::Message(..)));
+        let now = self.now;
+        let state = &mut self.clients[client];
+        state.seen.heard_at = now;
+        let expected = state.expected.get(state.seen.next);
+        let holds = expected
+            .is_some_and(|(end, expected)| *expected == sense && *end <= self.lines[client].read);
+        if !holds {
+            let expected = expected.cloned();
+            let read = self.lines[client].read;
+            self.fail(Check::MessagesIn, || {
+                format!("client {client} of {read} bytes: {sense:?} instead of {expected:?}")
+            });
+        }
+        self.clients[client].seen.next += 1;
+    }
+
+    pub(super) fn message(
+        &mut self,
+        conn: &Connection<'_>,
+        opcode: OpCode,
+        payload: &[u8],
+    ) -> usize {
+        let client = self.client_of(conn, "message");
+        self.is_wanted(conn, client);
+        self.in_share(client);
+        // A limit that was lowered counts from the next frame on.
+        let max = match self.clients[client].seen.did_limit {
+            true => self.settings.config.limits.max_recv_size,
+            false => conn.max_recv_size(),
+        };
+        self.check(payload.len() <= max, Check::ReceiveLimit, || {
+            format!("{} bytes of client {client}", payload.len())
+        });
+        self.told_of(client, Sense::Message(opcode, payload.to_vec()));
+        client
+    }
+
+    pub(super) fn piece(&mut self, conn: &Connection<'_>, piece: Piece<'_>) -> usize {
+        let client = self.client_of(conn, "piece");
+        self.is_wanted(conn, client);
+        self.in_share(client);
+        let now = self.now;
+        let seen = &mut self.clients[client].seen;
+        seen.heard_at = now;
+        let fits = match &mut seen.piece {
+            None => piece.first,
+            Some((opcode, _)) => !piece.first && *opcode == piece.opcode,
+        };
+        let (_, message) = seen.piece.get_or_insert((piece.opcode, Vec::new()));
+        message.extend_from_slice(piece.payload);
+        let whole = if piece.last { seen.piece.take() } else { None };
+        self.check(fits, Check::MessagesIn, || {
+            format!("pieces of client {client}")
+        });
+        if let Some((opcode, message)) = whole {
+            self.told_of(client, Sense::Message(opcode, message));
+        }
+        client
+    }
+
+    /// Checks that what comes of a connection may be delivered.
+    pub(super) fn is_wanted(&mut self, conn: &Connection<'_>, client: usize) {
+        self.check(conn.is_ready(), Check::NothingAfterClose, || {
+            format!("a message of client {client}")
+        });
+        self.check(!conn.is_paused(), Check::NothingWhilePaused, || {
+            format!("a message of client {client}")
+        });
+    }
+
+    /// Checks that a connection has no more than its share of a turn.
+    fn in_share(&mut self, client: usize) {
+        let turn = self.totals.turns;
+        let share = self.settings.config.turn_messages;
+        let seen = &mut self.clients[client].seen;
+        if seen.in_turn.0 != turn {
+            seen.in_turn = (turn, 0);
+        }
+        seen.in_turn.1 += 1;
+        let count = seen.in_turn.1;
+        self.check(count <= share, Check::TurnShare, || {
+            format!("{count} messages of client {client}, whose share is {share}")
+        });
+    }
+
+    /// Notes a message that was sent, or was not.
+    pub(super) fn sent(
+        &mut self,
+        client: usize,
+        opcode: OpCode,
+        payload: &[u8],
+        result: Result<usize, SendError>,
+    ) -> Option<u64> {
+        let policy = self.settings.config.slow_consumer;
+        let seen = &mut self.clients[client].seen;
+        match result {
+            Ok(0) => {
+                let drops = [SlowConsumer::DropNewest, SlowConsumer::DropOldest];
+                self.check(drops.contains(&policy), Check::MessagesOut, || {
+                    format!("dropped for client {client}")
+                });
+                None
+            }
+            Ok(_) => {
+                seen.sent_count += 1;
+                let number = seen.sent_count;
+                seen.sent.push_back((number, opcode, payload.to_vec()));
+                let gone = seen.disconnected;
+                self.check(!gone, Check::NothingAfterDisconnect, || {
+                    format!("sent to client {client}")
+                });
+                self.note("sent", client, payload.len());
+                Some(number)
+            }
+            Err(_) => None,
+        }
+    }
+
+    /// Checks what was written to a client since the last time.
+    pub(super) fn parse(&mut self, client: usize) {
+        loop {
+            let (state, line) = (&mut self.clients[client], &self.lines[client]);
+            let (end, told) = match state.output.next(&line.sent) {
+                Ok(Some(told)) => told,
+                Ok(None) => return,
+                Err(fault) => {
+                    return self.fail(Check::WholeFrames, || {
+                        format!("to client {client}: {fault}")
+                    });
+                }
+            };
+            state.told.push_back((end, told.clone()));
+            self.look(client);
+            match told {
+                Told::Answer(status) => self.note("answer", client, status.into()),
+                Told::Message(opcode, payload) => self.wrote(client, opcode, &payload),
+                Told::Ping(payload) => {
+                    let now = self.now;
+                    let seen = &mut self.clients[client].seen;
+                    if payload.is_empty() {
+                        seen.pinged_at = now;
+                        continue;
+                    }
+                    let known = seen.pings.iter().position(|ping| *ping == payload);
+                    seen.pings.drain(..known.map_or(0, |at| at + 1));
+                    self.check(known.is_some(), Check::ControlFrames, || {
+                        format!("a ping of nobody's to client {client}: {payload:?}")
+                    });
+                }
+                Told::Pong(payload) => {
+                    let seen = &mut self.clients[client].seen;
+                    let known = seen.pongs.iter().position(|pong| *pong == payload);
+                    seen.pongs.drain(..known.map_or(0, |at| at + 1));
+                    self.check(known.is_some(), Check::ControlFrames, || {
+                        format!("a pong of nobody's to client {client}: {payload:?}")
+                    });
+                }
+                Told::Close(_) => {
+                    self.note("close", client, 0);
+                    self.forget_dropped(client);
+                    let seen = &self.clients[client].seen;
+                    let left = seen.sent.len();
+                    self.check(left == 0, Check::MessagesOut, || {
+                        format!("{left} messages to client {client} were not before its Close")
+                    });
+                }
+            }
+        }
+    }
+
+    fn wrote(&mut self, client: usize, opcode: OpCode, payload: &[u8]) {
+        let may_drop = self.settings.config.slow_consumer == SlowConsumer::DropOldest;
+        self.totals.messages_out += 1;
+        let seen = &mut self.clients[client].seen;
+        while let Some((number, is_of, is)) = seen.sent.pop_front() {
+            seen.written = number;
+            if is_of == opcode && is == payload {
+                return;
+            }
+            if !may_drop {
+                let (is, payload) = (
+                    String::from_utf8_lossy(&is),
+                    String::from_utf8_lossy(payload),
+                );
+                let what = format!("to client {client}: {payload:?} instead of {is:?}");
+                return self.fail(Check::MessagesOut, || what);
+            }
+        }
+        let payload = String::from_utf8_lossy(payload);
+        let what = format!("to client {client}, and was not sent: {payload:?}");
+        self.fail(Check::MessagesOut, || what);
+    }
+
+    /// Forgets what was dropped, now that nothing is queued.
+    pub(super) fn forget_dropped(&mut self, client: usize) {
+        if self.settings.config.slow_consumer == SlowConsumer::DropOldest {
+            let seen = &mut self.clients[client].seen;
+            seen.written = seen.sent_count;
+            seen.sent.clear();
+        }
+    }
+
+    /// Notes that a callback was called.
+    pub(super) fn called_back(
+        &mut self,
+        client: usize,
+        callback: u64,
+        result: Result<(), SendError>,
+    ) {
+        self.progress += 1;
+        self.note("callback", client, usize::from(result.is_ok()));
+        self.parse(client);
+        let seen = &mut self.clients[client].seen;
+        let Some(number) = seen.callbacks.remove(&callback) else {
+            return self.fail(Check::CallbackOnce, || format!("again, of client {client}"));
+        };
+        let (written, disconnected) = (seen.written, seen.disconnected);
+        self.check(!disconnected, Check::CallbackOnce, || {
+            format!("after the Disconnect of client {client}")
+        });
+        if result.is_ok() {
+            self.check(number <= written, Check::CallbackOnce, || {
+                format!("message {number} to client {client} is not written")
+            });
+        }
+        if result == Err(SendError::Gone) {
+            let closing = self.clients[client].seen.phase;
+            self.tell(|| format!("callback of client {client} in {closing:?}"));
+        }
+    }
+
+    pub(super) fn drained(&mut self, client: usize) {
+        // Above a mark of more than nothing the next one may be due for what the handler sends.
+        let line = &mut self.lines[client];
+        let was_full = std::mem::replace(&mut line.was_full, line.is_behind);
+        self.check(was_full, Check::DrainOnce, || {
+            format!("client {client}, to whom everything was written")
+        });
+        self.clients[client].seen.above = false;
+    }
+
+    pub(super) fn disconnected(&mut self, client: usize, why: Disconnected<'_>) {
+        self.tell(|| format!("Disconnect of client {client}: {why}"));
+        self.check_cause(client, why);
+        let seen = &mut self.clients[client].seen;
+        let again = std::mem::replace(&mut seen.disconnected, true);
+        seen.cause = Some(why.cause);
+        let left = seen.callbacks.len();
+        self.check(!again, Check::OneDisconnect, || format!("client {client}"));
+        self.check(left == 0, Check::CallbackOnce, || {
+            format!("{left} callbacks of client {client} were not called")
+        });
+    }
+
+    /// Checks that what is said to have ended a connection may have.
+    fn check_cause(&mut self, client: usize, why: Disconnected<'_>) {
+        let (state, line, hand) = (&self.clients[client], &self.lines[client], &self.hand);
+        let seen = &state.seen;
+        let goes_down = hand.stopping.is_some() || self.is_ending();
+        let config = &self.settings.config;
+        let (rates, closes) = (config.rates, config.rates.over == OverRate::Close);
+        let plausible = match why.cause {
+            Cause::Answered => seen.request_at.is_some(),
+            // Or by a deadline after a close from here.
+            Cause::Cut => seen.did_cut || seen.did_close,
+            Cause::Eof => line.fin_read,
+            Cause::Handler => seen.did_fail,
+            Cause::Handshake(_) => !seen.ready,
+            Cause::Io => line.reset_told,
+            Cause::Lifetime => seen.had_lifetime,
+            Cause::Local => seen.did_close,
+            Cause::Peer => state.close.is_some_and(|end| end <= line.read),
+            Cause::NoMemory => config.memory_budget < usize::MAX,
+            Cause::Protocol(ProtocolError::TimedOut) => !config.message_timeout.is_zero(),
+            Cause::Protocol(ProtocolError::TooManyBytes) => closes && rates.bytes.is_some(),
+            Cause::Protocol(ProtocolError::TooManyMessages) => closes && rates.messages.is_some(),
+            Cause::Protocol(ProtocolError::TooManyPings) => closes && rates.pings.is_some(),
+            Cause::Protocol(_) => state.breach.is_some() || seen.did_limit,
+            Cause::Shutdown => goes_down,
+            Cause::Silent => seen.ready,
+            // The kernel need not have been asked: what others are sent leaves at the end of a turn.
+            Cause::SlowConsumer => self.settings.config.slow_consumer == SlowConsumer::Close,
+        };
+        self.check(plausible, Check::Causes, || {
+            format!("client {client}: {why}")
+        });
+    }
+}
