@@ -73,7 +73,7 @@ impl Settings {
 
 fn config(random: &mut Random) -> Config {
     let limits = Limits {
-        max_recv_size: random.pick(&[200, 1000, 5000, 20_000]),
+        max_recv_size: random.pick(&[200, 1000, 1000, 5000, 5000, 20_000, 20_000, 150_000]),
         max_send_size: random.pick(&[1000, 20_000, 100_000]),
         max_fragments: random.pick(&[5, 100, 1000]),
         max_backlog: random.pick(&[500, 3000, 10_000, 100_000]),
@@ -132,7 +132,7 @@ fn rates(random: &mut Random) -> ReceiveRates {
         rates.messages = Some(Rate::per_second(100).burst(5));
     }
     if random.chance(500) {
-        rates.bytes = Some(Rate::per_second(20_000).burst(3000));
+        rates.bytes = Some(Rate::per_second(500_000).burst(3000));
     }
     if random.chance(300) {
         rates.pings = Some(Rate::per_second(20).burst(3));

@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::link::{Flags, Link, Share};
 use super::usual::Usual;
 use super::{Reactor, is_stalled};
-use crate::connection::{Core, Metered, NOBODY, Peer, Phase};
+use crate::connection::{Metered, NOBODY, Peer, Phase};
 use crate::error::SendError;
 use crate::event::{Binary, Fragment, Ping, Pong, Utf8, Verdict};
 use crate::protocol::{Bounds, Header, Message, OpCode};
@@ -303,21 +303,16 @@ impl Reactor {
         let input = buffer.get_mut(range).unwrap_or_default();
         let (came, left) = (input.len(), self.consume(slot, input, share));
         // A message may have come whole into its own buffer, and wait there.
-        let waits = |core: &Core| {
-            let peer = core.peers.get(slot);
-            came == 0 && peer.is_some_and(|peer| is_stalled(core, peer))
-        };
-        if (left > 0 || waits(&self.core))
-            && let Some(link) = self.links.get_mut(slot)
-        {
+        let stalled = |peer| is_stalled(&self.core, peer);
+        let waits = left > 0 || (came == 0 && self.core.peers.get(slot).is_some_and(stalled));
+        if waits && let Some(link) = self.links.get_mut(slot) {
             link.keep_unread(input[input.len() - left..].to_vec(), 0);
             if eof {
                 self.read_end_again(slot);
             }
         }
-        let unread = self.links.get(slot).is_some_and(Link::has_unread);
         self.buffer = buffer;
-        !unread
+        !waits
     }
 
     /// Sees to it that the peer's FIN, which was read, is read once more.
