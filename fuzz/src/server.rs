@@ -12,6 +12,8 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use wsloop::event::{
@@ -32,6 +34,15 @@ use crate::input::Input;
 
 /// Settings (2), then steps: what to do (1), and with which client and how (1).
 pub fn run(data: &[u8]) {
+    // What Rust's own `main` sees to, and libFuzzer's does not: a peer that is gone is an error of a
+    // write, and no signal.
+    static BROKEN_PIPES: LazyLock<Arc<AtomicBool>> = LazyLock::new(|| {
+        let seen = Arc::default();
+        let heard = signal_hook::flag::register(signal_hook::consts::SIGPIPE, Arc::clone(&seen));
+        heard.expect("signals can be heard");
+        seen
+    });
+    LazyLock::force(&BROKEN_PIPES);
     let mut input = Input(data);
     let settings = Settings(input.short());
     let log = Rc::new(RefCell::new(Log {
