@@ -65,8 +65,8 @@ pub struct Stats {
     /// Connections that ended in order while the server went down: what was sent to them was handed
     /// to the kernel, and they were closed, answered, or left by themselves.
     pub drained: u64,
-    /// Connections that did not: the deadline of the drain, `close_timeout` or `handshake_timeout`
-    /// cut them, a handler did, or the network.
+    /// Connections that did not: the deadline of the drain or `close_timeout` cut them, a handler
+    /// did, or the network. Who never sent a request, and is cut by `handshake_timeout`, is none.
     pub cut: u64,
     /// Bytes that were queued for these and are lost, without what TLS held back.
     pub cut_bytes: u64,

@@ -63,7 +63,7 @@ impl Hub<'_> {
     /// and on no extension. `bytes_read` is what was read behind the request.
     ///
     /// `Accept`, `Connect` and `Ready` follow when the loop has its turn, without `Origin` and
-    /// `Handshake`; a refusal in `Connect` closes with 1008. At `max_connections`, or when the server
+    /// `Handshake`, and without a look at the lists of `hosts` and `origins`; a refusal in `Connect` closes with 1008. At `max_connections`, or when the server
     /// goes down, the client is sent a Close frame with 1013 and the socket is closed, without an
     /// event.
     pub fn adopt_upgraded(

@@ -169,12 +169,13 @@ impl<'s> Hub<'s> {
     /// with `code` one after the other, and who is left after `deadline` is cut.
     ///
     /// * The `Shutdown` event comes first, as with [`shutdown`](Self::shutdown).
-    /// * Who waits to be accepted is accepted, as far as the limits of connections and memory allow, then the listeners are closed. A socket that was
-    ///   given or inherited is left as it is, for whoever has it besides.
+    /// * Who waits to be accepted is accepted, as far as the limits of connections, half-open ones
+    ///   and memory allow; then the listeners are closed. A socket that was given or inherited is
+    ///   left as it is, for whoever has it besides.
     /// * Over `spread`, evenly and the oldest first, clients are closed with `code`: 1001, or 1012
     ///   for a restart (RFC 6455, 7.4). So they do not all come back at the same moment. Until its
     ///   turn each is served as ever, ticks and timers go on, and what has come from it by then is
-    ///   delivered. A spread of zero closes all at once; it is never longer than `deadline`.
+    ///   delivered, unless it is paused, held off or does not read itself. A spread of zero closes all at once; it is never longer than `deadline`.
     /// * The Close frame goes behind what is queued. Who reads slowly has until `deadline` for
     ///   that, then `close_timeout` to answer.
     /// * Who is in the opening handshake may end it, within `handshake_timeout`, and is closed

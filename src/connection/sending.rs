@@ -107,7 +107,10 @@ impl Peer {
         }
         let flushed = self.transport.flush()?;
         if flushed {
-            self.marks.take(Marks::BLOCKED);
+            if self.marks.take(Marks::BLOCKED) {
+                // What TLS held back is gone as well.
+                self.marks.set(Marks::PROGRESS);
+            }
             if self.marks.has(Marks::AWAITED) {
                 self.note_written();
             }

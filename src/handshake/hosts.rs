@@ -28,8 +28,14 @@ impl Hosts {
         let Some((name, port)) = host.and_then(split) else {
             return false;
         };
+        // RFC 9110, 4.2: clients leave the port out where it is the scheme's, and which scheme that was
+        // is not known behind a proxy.
         let matches = |known: &(Box<str>, Option<u16>)| {
-            known.0 == name && (known.1.is_none() || known.1 == port)
+            let same = match (known.1, port) {
+                (None, _) | (Some(80 | 443), None) => true,
+                (known, port) => known == port,
+            };
+            known.0 == name && same
         };
         self.0.iter().any(matches)
     }
@@ -48,7 +54,8 @@ mod tests {
 
     #[test]
     fn names_are_compared_as_a_whole() {
-        let entries = ["Example.com", "localhost:3000", "[::1]"].map(str::to_owned);
+        let entries = ["Example.com", "localhost:3000", "[::1]", "secure.test:443"];
+        let entries = entries.map(str::to_owned);
         let hosts = Hosts::new(entries).unwrap();
         for host in [
             "example.com",
@@ -57,11 +64,14 @@ mod tests {
             "localhost:3000",
             "[::1]",
             "[::1]:80",
+            "secure.test",
+            "secure.test:443",
         ] {
             assert!(hosts.serve(Some(host)), "{host}");
         }
         for host in [
             "",
+            "secure.test:80",
             "localhost",
             "localhost:",
             "localhost:300",

@@ -75,14 +75,18 @@ impl Server {
         for listener in &mut self.listeners {
             listener.pending = !listener.is_given();
         }
-        // Whoever waits now is among as many as the queue holds.
+        // Those who have gone in this turn make room.
+        self.full = None;
+        self.reactor.end_turn();
+        // Whoever waits now is among as many as the queue holds, which the kernel limits as well.
+        let now = self.reactor.now();
         let config = &self.reactor.core.config;
-        let queue = usize::try_from(config.backlog).unwrap_or(0);
+        let queue = usize::try_from(config.backlog).unwrap_or(0).min(QUEUE_MAX);
         for _ in 0..=queue / config.turn_accepts {
-            if self.accepts_at() != Some(0) {
+            if self.accepts_at().is_none_or(|at| at > now) {
                 break;
             }
-            self.accept(self.reactor.now());
+            self.accept(now);
         }
     }
 
@@ -108,3 +112,6 @@ impl Server {
         emit_hub::<Stopped>(core, handlers, stats);
     }
 }
+
+/// The longest queue that is accepted from before a listener closes.
+const QUEUE_MAX: usize = 65_535;

@@ -162,7 +162,10 @@ impl Server {
     #[cold]
     pub(super) fn carry_out(&mut self, now: Instant) {
         while !self.reactor.core.orders.is_empty() {
-            for order in std::mem::take(&mut self.reactor.core.orders) {
+            let mut orders = std::mem::take(&mut self.reactor.core.orders);
+            // Before the listeners are closed, whichever was asked for first.
+            orders.sort_by_key(|order| !matches!(order, Order::HandOver));
+            for order in orders {
                 match order {
                     Order::Drain(plan) => self.drain(plan),
                     Order::HandOver => self.hand_over_listeners(),

@@ -268,6 +268,7 @@ impl Reactor {
                 break;
             }
             if peer.is_cut() {
+                stage.core.note_cut(slot);
                 stage.leave(None);
                 stage.core.set_phase(slot, Phase::Gone);
                 continue;

@@ -331,3 +331,61 @@ fn sockets_that_nobody_has_are_gone() {
     client.expect_alive();
     expect_refused(server.addr);
 }
+
+#[test]
+fn listeners_are_left_to_the_successor_whichever_was_asked_for_first() {
+    let dir = TempDir::new();
+    let path = dir.path("socket");
+    let own = path.clone();
+    let mut server = Running::start_on(move || Server::builder().listen_unix(own));
+    let restart = |hub: &mut wsloop::Hub<'_>| {
+        hub.drain(LONG, CloseCode::SERVICE_RESTART, Duration::ZERO)
+            .unwrap();
+        hub.hand_over_listeners();
+    };
+    server.handle.run(restart).unwrap();
+    server.join();
+    assert!(path.exists(), "the file is the successor's");
+}
+
+#[cfg(feature = "tls")]
+#[test]
+fn what_tls_holds_back_is_owed_as_well() {
+    // More than both kernels take, and no more than that and TLS.
+    const SIZE: usize = 100 << 10;
+    let identity = support::tls::Identity::new();
+    let tls = identity.server.clone();
+    let (sender, log) = support::log();
+    let mut server = Running::start_on(move || {
+        Server::builder()
+            .listen_tls("127.0.0.1:0", tls)
+            .send_buffer_size(4 << 10)
+            .recv_buffer_size(4 << 10)
+            .max_send_size(SIZE)
+            .close_timeout(Duration::from_millis(200))
+            .on(Utf8, move |conn, _| {
+                conn.send_binary(&vec![7; SIZE])?;
+                sender.send("sent".into()).unwrap();
+                Ok::<_, SendError>(())
+            })
+    });
+    let mut client = identity.connect(server.addr);
+    socket2::SockRef::from(&client.stream.sock)
+        .set_recv_buffer_size(4 << 10)
+        .unwrap();
+    client.upgrade();
+    client.send_text("much");
+    log.expect(&["sent"]);
+    server
+        .handle
+        .drain(LONG, CloseCode::SERVICE_RESTART, Duration::ZERO)
+        .unwrap();
+    // Longer than `close_timeout`: that is for the answer to a Close that was read.
+    thread::sleep(Duration::from_secs(1));
+    let frame = client.read_frame();
+    assert!(frame.payload.len() == SIZE && frame.payload.iter().all(|byte| *byte == 7));
+    client.expect_close(1012);
+    client.send_close(1012, "");
+    let stats = server.join();
+    assert_eq!((stats.drained, stats.cut, stats.cut_bytes), (1, 0, 0));
+}

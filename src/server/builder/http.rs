@@ -52,7 +52,7 @@ impl Builder {
     }
 
     /// Sets which hosts the server answers to: names or addresses as in `Host`, with a port, or
-    /// without for any. A request that names another is answered with 421, also a plain one, before
+    /// without for any. Ports 80 and 443 are those of requests that name none. A request that names another is answered with 421, also a plain one, before
     /// any handler is asked. Default: any. What is no host is an error of [`build`](Self::build).
     ///
     /// A page can be loaded from a name that becomes this server's address afterwards (DNS

@@ -174,6 +174,7 @@ impl Reactor {
             Phase::Opening => {
                 // Who waits for nothing ends, and who does when it is answered.
                 if link.is_idle_http()
+                    && !link.has_unread()
                     && let Some(http) = link.http_mut()
                 {
                     http.last = true;
@@ -197,7 +198,7 @@ impl Reactor {
     /// Returns whether a drain waits for the connection to read what was sent before its Close.
     pub(super) fn is_owed(&self, slot: usize) -> bool {
         let peer = self.core.peers.get(slot);
-        self.schedule.is_some() && peer.is_some_and(|peer| peer.backlog() > 0)
+        self.schedule.is_some() && peer.is_some_and(|peer| !peer.reads())
     }
 }
 

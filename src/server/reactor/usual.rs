@@ -191,10 +191,6 @@ impl Reactor {
             macro_rules! deliver {
                 ($all:ident, $lens:ident, $handler:ident) => {{
                     left -= $lens.len();
-                    let Some(handler) = $handler else {
-                        at += $lens.len() * SHORT_HEAD + $all.len();
-                        continue;
-                    };
                     self.usual.left = left;
                     let mut rest = $all;
                     for &len in $lens {
@@ -212,6 +208,10 @@ impl Reactor {
                         at += SHORT_HEAD + len;
                         self.usual.at = at;
                         self.core.stats.messages_in += 1;
+                        // Without a handler it is looked at all the same.
+                        let Some(handler) = $handler.as_mut() else {
+                            continue;
+                        };
                         let conn = &mut Connection::new(&mut self.core, slot);
                         if let Err(error) = handler(conn, payload) {
                             return Err((Broken::Handler(error), self.usual));

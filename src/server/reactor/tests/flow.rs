@@ -307,3 +307,24 @@ fn who_takes_pieces_gets_them_also_where_a_large_message_was_expected() {
     assert_eq!(world.take_log(), ["150000 bytes", "end"]);
     assert_eq!(size.take(), 300_000);
 }
+
+#[test]
+fn without_a_handler_every_message_is_looked_at_and_counted_all_the_same() {
+    let mut world = World::new(Config::default());
+    let client = world.ready();
+    let fine = frame(0x81, b"a").repeat(5);
+    world.send(&client, &fine);
+    assert_eq!(world.reactor.core.stats.messages_in, 5);
+    assert_eq!(world.take_log(), [""; 0]);
+    // Halves of a character are no texts, however well they go together.
+    let halves = [frame(0x81, b"\xe2\x82"), frame(0x81, b"\xac")].concat();
+    world.send(&client, &[fine, halves].concat());
+    assert_eq!(
+        world.take_log(),
+        [
+            "error: text is not utf-8",
+            "disconnect 1007 (text is not utf-8) text is not utf-8"
+        ]
+    );
+    assert_eq!(world.reactor.core.stats.messages_in, 10);
+}
