@@ -352,7 +352,7 @@ fn listeners_are_left_to_the_successor_whichever_was_asked_for_first() {
 #[test]
 fn what_tls_holds_back_is_owed_as_well() {
     // More than both kernels take, and no more than that and TLS.
-    const SIZE: usize = 100 << 10;
+    const SIZE: usize = 170 << 10;
     let identity = support::tls::Identity::new();
     let tls = identity.server.clone();
     let (sender, log) = support::log();
