@@ -362,7 +362,7 @@ fn what_tls_holds_back_is_owed_as_well() {
             .send_buffer_size(4 << 10)
             .recv_buffer_size(4 << 10)
             .max_send_size(SIZE)
-            .close_timeout(Duration::from_millis(200))
+            .close_timeout(Duration::from_secs(2))
             .on(Utf8, move |conn, _| {
                 conn.send_binary(&vec![7; SIZE])?;
                 sender.send("sent".into()).unwrap();
@@ -381,11 +381,12 @@ fn what_tls_holds_back_is_owed_as_well() {
         .drain(LONG, CloseCode::SERVICE_RESTART, Duration::ZERO)
         .unwrap();
     // Longer than `close_timeout`: that is for the answer to a Close that was read.
-    thread::sleep(Duration::from_secs(1));
+    thread::sleep(Duration::from_secs(5));
     let frame = client.read_frame();
     assert!(frame.payload.len() == SIZE && frame.payload.iter().all(|byte| *byte == 7));
     client.expect_close(1012);
     client.send_close(1012, "");
+    drop(client);
     let stats = server.join();
     assert_eq!((stats.drained, stats.cut, stats.cut_bytes), (1, 0, 0));
 }
