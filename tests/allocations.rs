@@ -56,12 +56,7 @@ fn a_message_costs_no_allocation(server: &Running) {
         for _ in 0..100 {
             exchange(&mut stream, &request, &mut reply);
         }
-        let region = Region::new(ALLOCATOR);
-        for _ in 0..1000 {
-            exchange(&mut stream, &request, &mut reply);
-        }
-        let change = region.change();
-        let count = change.allocations + change.reallocations;
+        let count = allocations(|| exchange(&mut stream, &request, &mut reply));
         // A large message may come in two segments, and is put together then.
         let most = if size > 8_192 { 1000 } else { 0 };
         assert!(
@@ -77,11 +72,23 @@ fn a_message_costs_no_allocation(server: &Running) {
     for _ in 0..100 {
         exchange(&mut stream, &request, &mut reply);
     }
-    let region = Region::new(ALLOCATOR);
-    for _ in 0..100 {
-        exchange(&mut stream, &request, &mut reply);
-    }
-    assert_eq!(region.change().allocations, 0);
+    let count = allocations(|| exchange(&mut stream, &request, &mut reply));
+    assert_eq!(count, 0);
+}
+
+/// Counts the allocations of a thousand times. What runs the tests allocates as well, now and then:
+/// the least of some counts is returned.
+fn allocations(mut once: impl FnMut()) -> usize {
+    let count = || {
+        let region = Region::new(ALLOCATOR);
+        (0..1000).for_each(|_| once());
+        let change = region.change();
+        change.allocations + change.reallocations
+    };
+    std::iter::repeat_with(count)
+        .take(5)
+        .min()
+        .unwrap_or_default()
 }
 
 fn an_idle_connection_costs_little(server: &Running) {

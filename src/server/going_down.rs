@@ -53,7 +53,10 @@ impl Server {
     pub(super) fn drain(&mut self, plan: Plan) {
         match self.state {
             State::Running => {}
-            State::Stopping(_) => return self.reactor.hasten(plan),
+            State::Stopping(_) => {
+                self.reactor.hasten(plan);
+                return self.reactor.end_turn();
+            }
             State::Built | State::Stopped => return,
         }
         self.announce();

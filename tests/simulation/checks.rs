@@ -161,7 +161,17 @@ impl World {
         self.check(
             held == used && used <= budget.limit(),
             Check::Budget,
-            || format!("{used} are counted, {held} held, of {}", budget.limit()),
+            || {
+                let peers = reactor.core.peers.iter();
+                let each =
+                    peers.map(|(slot, peer)| (slot, peer.phase, peer.held(), reactor.held(slot)));
+                let each: Vec<_> = each.collect();
+                let shares = budget.by_share();
+                format!(
+                    "{used} are counted, {held} held, of {}: {each:?}, {shares:?}",
+                    budget.limit()
+                )
+            },
         );
     }
 
@@ -173,6 +183,7 @@ impl World {
             let before = seen.phase.map(|(phase, _)| phase);
             seen.phase = Some((peer.phase, now));
             seen.heard_at = now;
+            seen.held_off = peer.is_held_off();
             self.tell(|| format!("client {client}: {:?}", peer.phase));
             self.check(
                 before.is_none_or(|before| before < peer.phase),
