@@ -174,9 +174,11 @@ impl Client<TcpStream> {
         Self::over(stream)
     }
 
-    /// Sends FIN.
+    /// Sends FIN, unless the server has reset the connection.
     pub fn shutdown_write(&self) {
-        self.stream.shutdown(Shutdown::Write).unwrap();
+        if let Err(error) = self.stream.shutdown(Shutdown::Write) {
+            assert_eq!(error.kind(), ErrorKind::NotConnected, "{error}");
+        }
     }
 
     /// Closes with RST.
