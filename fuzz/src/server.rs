@@ -534,7 +534,8 @@ impl Client {
                 assert!(got.is_empty(), "something behind the last answer");
             }
         }
-        assert!(seen.ready <= 1 && (switched || seen.ready == 0 || self.got.is_empty()));
+        // The 101 may lie unread behind answers to plain requests.
+        assert!(seen.ready <= 1 && (switched || seen.ready == 0 || got.is_empty()));
         if !settings.plain()
             && let Some(mut expected) = self.expected(settings)
         {

@@ -108,7 +108,9 @@ impl World {
         self.check(slots <= most, Check::Connections, || {
             format!("{slots} of {most}")
         });
-        let half_open = core.peers.iter().filter(|(_, peer)| peer.half_open).count();
+        let is_half_open = |peer: &Peer| peer.half_open && peer.phase == Phase::Opening;
+        let half_open = core.peers.iter();
+        let half_open = half_open.filter(|(_, peer)| is_half_open(peer)).count();
         let most = core.config.max_half_open;
         self.check(
             half_open == core.half_open && half_open <= most,
