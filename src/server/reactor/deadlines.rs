@@ -96,7 +96,8 @@ impl Reactor {
                     let again = self.core.config.ping_again();
                     let next = now.saturating_add(millis(again));
                     let next = if end > now { next.min(end) } else { next };
-                    self.schedule(slot, Some(next));
+                    let message = self.message_end(slot).unwrap_or(u64::MAX);
+                    self.schedule(slot, Some(next.min(message)));
                 }
             }
             Phase::Closing | Phase::Draining => {

@@ -621,3 +621,19 @@ fn whoever_was_answered_is_not_half_open() {
     world.pass(60_000);
     assert_eq!(world.reactor.core.half_open, 0);
 }
+
+#[test]
+fn a_ping_does_not_put_the_end_of_a_message_off() {
+    let config = Config {
+        silence_checkinterval: Some(Duration::from_secs(300)),
+        idle_timeout: Some(Duration::ZERO),
+        ..Config::default()
+    };
+    let mut world = World::echo(config);
+    let client = world.ready();
+    world.send(&client, &frame(0x82, &[7; 1_000])[..500]);
+    world.pass(59_900);
+    assert!(!is_gone(&world, &client));
+    world.pass(200);
+    assert!(is_gone(&world, &client));
+}
