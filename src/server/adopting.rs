@@ -64,13 +64,14 @@ fn turn_away(adoption: Adoption, nodelay: bool) {
     }
 }
 
-fn refuse(mut socket: Socket, status: u16, is_upgraded: bool) {
+/// Tells a client without a connection why, by a status or by a Close frame.
+pub(super) fn refuse(mut socket: Socket, status: u16, is_upgraded: bool) {
     let mut answer = Vec::new();
     match is_upgraded {
         false => Refusal::new(status).encode(&mut answer),
         true => {
             // RFC 6455, 7.4 and the registry it begins: 1013 is "Try Again Later".
-            let code = CloseCode::from(1013);
+            let code = CloseCode::TRY_AGAIN_LATER;
             let closed = Sender::default().close(code, "", &mut answer);
             debug_assert!(closed.is_ok(), "1013 may be sent");
         }

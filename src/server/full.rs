@@ -1,9 +1,7 @@
 //! When nobody new is let in.
 
-use std::io::Write;
-
+use super::adopting::refuse;
 use crate::connection::Core;
-use crate::handshake::Refusal;
 use crate::transport::Transport;
 
 /// Why accepting pauses.
@@ -57,9 +55,7 @@ const TOLD_EVERY: u64 = 10_000;
 
 /// Answers a client whose address has too many connections, as far as its socket takes that at once.
 pub(super) fn turn_away(transport: Transport) {
-    if let Transport::Plain(mut socket) = transport {
-        let mut answer = Vec::new();
-        Refusal::new(429).encode(&mut answer);
-        let _ = socket.write(&answer);
+    if let Transport::Plain(socket) = transport {
+        refuse(socket, 429, false);
     }
 }

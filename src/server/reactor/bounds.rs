@@ -7,26 +7,15 @@ use crate::connection::{Peer, Phase};
 use crate::server::stage::Stage;
 
 impl Reactor {
-    /// Looks at a connection after it was read: at the deadlines that this brings, and at what the
-    /// connection holds by now.
+    /// Looks at a connection after it was read and settled: at the deadlines that this brings, and at
+    /// what all connections hold by now.
     pub(super) fn after_read(&mut self, slot: usize) {
-        let timeout = self.core.config.message_timeout;
-        let Some(link) = self.links.get_mut(slot) else {
-            return;
-        };
-        let ends = match link.decoder.begun(self.now) {
-            Some(since) if !timeout.is_zero() => Some(since.saturating_add(millis(timeout))),
-            _ => None,
-        };
-        let peer = self.core.peers.get(slot);
-        let held_off = peer.and_then(Peer::held_off_until);
-        // A deadline is not early.
-        let held_off = held_off.map(|until| millis(until).saturating_add(1));
-        if let Some(due) = ends.into_iter().chain(held_off).min() {
-            self.schedule(slot, Some(due));
+        if let Some(link) = self.links.get_mut(slot) {
+            link.decoder.begun(self.now);
         }
+        let ends = [self.message_end(slot), self.hold_end(slot)];
+        self.schedule(slot, ends.into_iter().flatten().min());
         if self.core.budget.is_on() {
-            self.charge(slot);
             self.shed();
         }
     }
@@ -50,6 +39,12 @@ impl Reactor {
         (!timeout.is_zero()).then(|| since.saturating_add(millis(timeout)))
     }
 
+    /// Returns when a connection that is held off is to be read again: not early.
+    pub(super) fn hold_end(&self, slot: usize) -> Option<u64> {
+        let until = self.core.peers.get(slot)?.held_off_until()?;
+        Some(millis(until).saturating_add(1))
+    }
+
     /// Closes those who hold most, if `memory_budget` is exceeded, until an eighth of it is free: as
     /// many bytes have to come before it is exceeded again.
     pub(super) fn shed(&mut self) {
@@ -68,7 +63,6 @@ impl Reactor {
             if let Some(mut stage) = self.stage(slot) {
                 stage.give_up(asks);
                 self.settle(slot);
-                self.charge(slot);
             }
         }
     }

@@ -128,8 +128,7 @@ impl Reactor {
                 let first = [silence, config.idle_after()].into_iter().flatten().min();
                 let heard = first.map(|first| after(link.stamp, first));
                 let message = self.message_end(slot);
-                let held_off = self.core.peers.get(slot)?.held_off_until();
-                let held_off = held_off.map(|until| millis(until).saturating_add(1));
+                let held_off = self.hold_end(slot);
                 [heard, message, held_off].into_iter().flatten().min()
             }
             Phase::Closing if self.is_owed(slot) => None,
