@@ -208,6 +208,8 @@ pub(crate) struct Config {
     pub(crate) rates: ReceiveRates,
     /// Most bytes that all connections may hold together. `usize::MAX` is none.
     pub(crate) memory_budget: usize,
+    /// How long memory may be short before connections give it back.
+    pub(crate) memory_relief: Duration,
     /// From the accepted socket to the end of the opening handshake, TLS included; absolute.
     pub(crate) handshake_timeout: Duration,
     /// From the first byte of a message to its last. Zero is off.
@@ -302,6 +304,7 @@ impl Default for Config {
             addresses: AddressLimits::default(),
             rates: ReceiveRates::default(),
             memory_budget: usize::MAX,
+            memory_relief: Duration::from_secs(10),
             handshake_timeout: Duration::from_secs(10),
             message_timeout: Duration::from_secs(60),
             keep_alive_timeout: Duration::from_secs(15),

@@ -1,5 +1,7 @@
 //! What may be queued for a connection, and what happens beyond it.
 
+use std::sync::Arc;
+
 use super::core::Core;
 use super::cursor::Connection;
 use super::peer::{Marks, Peer};
@@ -27,19 +29,92 @@ impl Kind {
     }
 }
 
+/// What becomes of a message that cannot be sent at once.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Admission {
+    Queue,
+    /// Memory is short: it is sent if the kernel takes it now.
+    Offer,
+    Drop,
+}
+
 impl Core {
-    /// Checks `max_backlog`: whether `size` bytes more may be queued. `Ok(false)` drops them.
+    /// Queues whole frames, or has the kernel take them where memory is short. `Ok(false)` drops
+    /// them.
+    pub(super) fn queue_pieces(
+        &mut self,
+        slot: usize,
+        pieces: &[&[u8]],
+        kind: Kind,
+    ) -> Result<bool, SendError> {
+        let size = pieces.iter().map(|piece| piece.len()).sum();
+        let has_room = kind == Kind::Control || self.budget.has_room(size);
+        match self.admit(slot, size, kind, has_room)? {
+            Admission::Drop => return Ok(false),
+            Admission::Offer => {
+                let rest = self.offer(slot, pieces, size)?;
+                if let Some(peer) = self.peers.get_mut(slot)
+                    && rest > 0
+                {
+                    peer.keep_rest(pieces.iter().copied(), Ok(size - rest));
+                    self.budget.queue(rest);
+                }
+            }
+            Admission::Queue => {
+                if let Some(peer) = self.peers.get_mut(slot) {
+                    peer.enqueue_frame(pieces, kind);
+                }
+                self.budget.queue(size);
+            }
+        }
+        self.mark(slot);
+        Ok(true)
+    }
+
+    /// Queues a message that other connections are sent as well, or has the kernel take it where
+    /// memory is short. `Ok(false)` drops it.
+    pub(super) fn queue_shared(
+        &mut self,
+        slot: usize,
+        frame: &Arc<[u8]>,
+    ) -> Result<bool, SendError> {
+        let size = frame.len();
+        let has_room = self.budget.has_room_for(frame);
+        match self.admit(slot, size, Kind::Message, has_room)? {
+            Admission::Drop => return Ok(false),
+            Admission::Offer => {
+                let rest = self.offer(slot, &[frame], size)?;
+                if let Some(peer) = self.peers.get_mut(slot)
+                    && rest > 0
+                {
+                    peer.keep_shared_rest(frame, size - rest);
+                    self.budget.queue_shared(frame);
+                }
+            }
+            Admission::Queue => {
+                if let Some(peer) = self.peers.get_mut(slot) {
+                    peer.enqueue_shared(frame);
+                }
+                self.budget.queue_shared(frame);
+            }
+        }
+        self.mark(slot);
+        Ok(true)
+    }
+
+    /// Checks `max_backlog` and `memory_budget`: what becomes of a message of `size` bytes.
     ///
     /// A message is always taken while no more than half of it is queued, so that whoever is read
     /// can be answered, and messages larger than the limit can be sent at all. So the queue holds
     /// at most `max_backlog`, or half of it and one message. Control frames have
     /// [`CONTROL_RESERVE`] beyond it.
-    pub(super) fn admit(
+    fn admit(
         &mut self,
         slot: usize,
         size: usize,
         kind: Kind,
-    ) -> Result<bool, SendError> {
+        has_room: bool,
+    ) -> Result<Admission, SendError> {
         let Some(peer) = self.peers.get_mut(slot) else {
             return Err(SendError::Gone);
         };
@@ -49,11 +124,8 @@ impl Core {
         } else {
             0
         };
-        // Control frames are few and small, and their room is kept for them.
-        if kind != Kind::Control && !self.budget.has_room(size) {
-            self.stats.budget_refusals += 1;
-            let budget = self.budget.limit();
-            return Err(SendError::NoMemory { budget });
+        if !has_room {
+            return Ok(Admission::Offer);
         }
         // Whatever is queued up to here, the bytes are taken.
         let room = limit.saturating_add(reserve).saturating_sub(size);
@@ -66,13 +138,12 @@ impl Core {
         }
         let queued = peer.backlog();
         if queued <= room {
-            self.budget.queue(size);
-            return Ok(true);
+            return Ok(Admission::Queue);
         }
         match peer.slow_consumer {
             SlowConsumer::DropNewest | SlowConsumer::DropOldest if kind != Kind::Part => {
                 self.stats.dropped_messages += u64::from(kind == Kind::Message);
-                return Ok(false);
+                return Ok(Admission::Drop);
             }
             SlowConsumer::Error | SlowConsumer::DropNewest | SlowConsumer::DropOldest => {
                 self.stats.refused_messages += u64::from(kind != Kind::Control);
@@ -89,6 +160,30 @@ impl Core {
             }
         }
         Err(SendError::BacklogFull { queued, limit })
+    }
+
+    /// Offers the kernel frames of `size` bytes for which there is no memory, behind what is queued.
+    /// Returns how many bytes are left over once it took the first; the caller keeps these.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::NoMemory`] if the kernel took none.
+    fn offer(&mut self, slot: usize, pieces: &[&[u8]], size: usize) -> Result<usize, SendError> {
+        let drain_at = self.config.drain_at;
+        let taken = match self.peers.get_mut(slot) {
+            None => return Err(SendError::Gone),
+            // What the kernel leaves has to be kept, whatever it is.
+            Some(peer) if self.budget.has_rest(size) => peer.write_offered(pieces, drain_at),
+            Some(_) => 0,
+        };
+        // The kernel may have taken what was queued before, or the connection may be broken.
+        self.mark(slot);
+        if taken == 0 {
+            self.stats.budget_refusals += 1;
+            let budget = self.budget.limit();
+            return Err(SendError::NoMemory { budget });
+        }
+        Ok(size - taken)
     }
 }
 

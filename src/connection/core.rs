@@ -110,7 +110,7 @@ impl Core {
             compression: Compression::new(config.deflate.clone()),
             room: Vec::new(),
             addresses: Addresses::new(config.addresses),
-            budget: Budget::new(config.memory_budget),
+            budget: Budget::new(config.memory_budget, config.memory_relief),
             config,
             peers: Slab::new(),
             current: NOBODY,
@@ -169,7 +169,7 @@ impl Core {
         // One that could not be watched was never answered.
         self.opened(slot);
         self.count_left(slot);
-        self.budget.charge(slot, 0);
+        self.budget.forget(slot);
         if let Some(peer) = self.peers.get(slot) {
             self.addresses.left(peer.addr.ip(), self.now);
         }
@@ -243,14 +243,8 @@ impl Core {
         payload: &[u8],
     ) -> Result<usize, SendError> {
         let size = head.len() + payload.len();
-        if !self.reply(slot, head, payload) {
-            if !self.admit(slot, size, kind)? {
-                return Ok(0);
-            }
-            if let Some(peer) = self.peers.get_mut(slot) {
-                peer.enqueue_frame(&[head, payload], kind);
-            }
-            self.mark(slot);
+        if !self.reply(slot, head, payload) && !self.queue_pieces(slot, &[head, payload], kind)? {
+            return Ok(0);
         }
         self.count_all(slot, kind == Kind::Message, size);
         Ok(size)
@@ -297,14 +291,8 @@ impl Core {
             self.stats.count_out(true, size);
             return Ok(size);
         }
-        if !self.reply(slot, &[], frame) {
-            if !self.admit(slot, size, Kind::Message)? {
-                return Ok(0);
-            }
-            if let Some(peer) = self.peers.get_mut(slot) {
-                peer.enqueue_shared(frame);
-            }
-            self.mark(slot);
+        if !self.reply(slot, &[], frame) && !self.queue_shared(slot, frame)? {
+            return Ok(0);
         }
         self.count_all(slot, true, size);
         Ok(size)

@@ -85,16 +85,25 @@ impl Outbox {
         self.len
     }
 
-    /// Returns about how many bytes of memory it takes; what is shared counts as its own.
+    /// Returns about how many bytes of memory it takes, without the messages that are
+    /// [shared](Self::shared).
     pub(super) fn held(&self) -> usize {
         let held = |segment: &Segment| match segment {
             Segment::Own(bytes) => bytes.capacity(),
-            Segment::Shared(bytes) => bytes.len(),
+            Segment::Shared(_) => 0,
         };
         let segments: usize = self.segments.iter().map(held).sum();
         let lists = self.segments.capacity() * size_of::<Segment>()
             + self.units.capacity() * size_of::<Unit>();
         size_of::<Self>() + self.spare.capacity() + segments + lists
+    }
+
+    /// Yields the messages that other connections are sent too.
+    pub(super) fn shared(&self) -> impl Iterator<Item = &Arc<[u8]>> {
+        self.segments.iter().filter_map(|segment| match segment {
+            Segment::Own(_) => None,
+            Segment::Shared(bytes) => Some(bytes),
+        })
     }
 
     /// Appends a copy of `bytes`.
@@ -117,6 +126,17 @@ impl Outbox {
             return self.push(bytes);
         }
         self.len += bytes.len();
+        self.segments.push_back(Segment::Shared(bytes.clone()));
+    }
+
+    /// Begins the queue with a shared message of which `sent` bytes were written.
+    pub(super) fn begin_shared(&mut self, bytes: &Arc<[u8]>, sent: usize) {
+        debug_assert!(self.len == 0, "only an empty queue is begun");
+        if bytes.len() - sent <= COPY_MAX {
+            return self.push(bytes.get(sent..).unwrap_or_default());
+        }
+        self.sent = sent;
+        self.len = bytes.len() - sent;
         self.segments.push_back(Segment::Shared(bytes.clone()));
     }
 
@@ -257,7 +277,7 @@ impl Segment {
 pub(super) const SEGMENT_MAX: usize = 64 << 10;
 
 /// Largest shared message that is cheaper to copy than to share, in bytes.
-const COPY_MAX: usize = 4 << 10;
+pub(super) const COPY_MAX: usize = 4 << 10;
 
 #[cfg(test)]
 mod tests {

@@ -288,14 +288,8 @@ impl Core {
         kind: Kind,
     ) -> Result<usize, SendError> {
         let size = pieces.iter().map(|piece| piece.len()).sum();
-        if !self.reply_pieces(slot, pieces) {
-            if !self.admit(slot, size, kind)? {
-                return Ok(0);
-            }
-            if let Some(peer) = self.peers.get_mut(slot) {
-                peer.enqueue_frame(pieces, kind);
-            }
-            self.mark(slot);
+        if !self.reply_pieces(slot, pieces) && !self.queue_pieces(slot, pieces, kind)? {
+            return Ok(0);
         }
         self.count_all(slot, kind == Kind::Message, size);
         Ok(size)

@@ -404,6 +404,17 @@ impl Peer {
         }
     }
 
+    /// Queues what a write left of a message that others are sent too; nothing was queued before it.
+    pub(super) fn keep_shared_rest(&mut self, bytes: &Arc<[u8]>, taken: usize) {
+        let is_noted = self.slow_consumer == SlowConsumer::DropOldest;
+        let outbox = self.outbox_mut();
+        outbox.begin_shared(bytes, taken);
+        if is_noted {
+            outbox.note(bytes.len() - taken, false);
+        }
+        self.marks.set(Marks::BLOCKED);
+    }
+
     /// Returns whether something is queued.
     pub(super) fn is_queued(&self) -> bool {
         self.outbox.is_some()

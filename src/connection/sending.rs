@@ -72,6 +72,31 @@ impl Peer {
         self.keep_rest(all, result);
     }
 
+    /// Offers the kernel frames that are not to be queued, once everything before them was taken;
+    /// returns how many bytes of them it took. A fault is kept until the reactor looks.
+    pub(super) fn write_offered(&mut self, pieces: &[&[u8]], drain_at: usize) -> usize {
+        // The kernel is full: it says when it is not.
+        if self.marks.has(Marks::BLOCKED) {
+            return 0;
+        }
+        self.flush_early(drain_at);
+        if self.is_broken() || self.is_queued() || self.marks.has(Marks::BLOCKED) {
+            return 0;
+        }
+        let slices: Vec<IoSlice<'_>> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
+        match self.transport.write(&slices) {
+            Ok(0) => {
+                self.marks.set(Marks::BLOCKED);
+                0
+            }
+            Ok(taken) => taken,
+            Err(error) => {
+                self.set_broken(error);
+                0
+            }
+        }
+    }
+
     /// Writes what is queued; returns whether nothing is left. `drain_at` is the server's.
     pub(crate) fn flush(&mut self, drain_at: usize) -> io::Result<bool> {
         if let Some(error) = self.take_broken() {

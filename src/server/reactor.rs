@@ -29,7 +29,7 @@ pub(super) use self::usual::News;
 use self::usual::Usual;
 use super::stage::{Stage, drop_caught, emit_hub};
 use super::timers::{Entry, Wheel};
-use crate::connection::{Core, NOBODY, Peer, Phase};
+use crate::connection::{Core, NOBODY, Peer, Phase, TimerId, Turn};
 use crate::error::HandshakeError;
 use crate::event::{Accept, Accepted, Connect, Handlers, Verdict};
 use crate::protocol::{Batch, Pad, Pool};
@@ -64,6 +64,8 @@ pub(super) struct Reactor {
     gone: Vec<usize>,
     /// Who is closed when, while the server drains.
     schedule: Option<Box<Schedule>>,
+    /// Set while memory is short.
+    relief: Option<TimerId>,
     epoch: Instant,
     now: u64,
 }
@@ -91,6 +93,7 @@ impl Reactor {
             settling: Vec::new(),
             gone: Vec::new(),
             schedule: None,
+            relief: None,
             epoch: now,
             now: 0,
         }
@@ -335,6 +338,9 @@ impl Reactor {
         let phase = peer.phase;
         let mut reads_on = false;
         if peer.take_progress() {
+            if self.core.budget.is_on() {
+                self.core.budget.note_sent(slot, self.core.now);
+            }
             link.hear(self.now);
             if self.schedule.is_some() && phase == Phase::Closing {
                 // It has its time to answer when it has read what is before the Close.
@@ -432,7 +438,15 @@ impl Reactor {
             self.shed();
             self.settle_marked();
         }
-        self.core.budget.end_turn();
+        match self.core.budget.end_turn(self.core.now) {
+            Turn::Same => {}
+            Turn::Short(look) => self.watch_memory(look),
+            Turn::Relieved => {
+                if let Some(timer) = self.relief.take() {
+                    self.core.timers.clear(timer);
+                }
+            }
+        }
     }
 
     fn settle_marked(&mut self) {

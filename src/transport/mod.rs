@@ -189,10 +189,11 @@ impl Transport {
         }
     }
 
-    /// Returns about how many bytes of memory the TLS session takes.
-    pub(crate) fn held(&self) -> usize {
+    /// Returns about how many bytes of memory the TLS session takes, and what it holds back for the
+    /// kernel besides.
+    pub(crate) fn held(&self) -> (usize, usize) {
         match self {
-            Self::Plain(_) => 0,
+            Self::Plain(_) => (0, 0),
             Self::Secure(_, session) => session.held(),
         }
     }

@@ -44,7 +44,7 @@ impl Tls {
         match *self {}
     }
 
-    pub(super) fn held(&self) -> usize {
+    pub(super) fn held(&self) -> (usize, usize) {
         match *self {}
     }
 

@@ -180,9 +180,9 @@ impl Tls {
         self.session.wants_write()
     }
 
-    /// Returns about how many bytes of memory the session takes.
-    pub(super) fn held(&self) -> usize {
-        SESSION + if self.wants_write() { BUFFERED } else { 0 }
+    /// Returns about how many bytes of memory the session takes, and its ciphertext besides.
+    pub(super) fn held(&self) -> (usize, usize) {
+        (SESSION, if self.wants_write() { BUFFERED } else { 0 })
     }
 
     /// Writes pending ciphertext until the socket would block; `Ok(true)` when none is left.

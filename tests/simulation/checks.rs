@@ -1,5 +1,6 @@
 //! What has to hold, whatever happens: after every turn, before the server sleeps, and at the end.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::world::World;
@@ -154,12 +155,15 @@ impl World {
         if !budget.is_on() {
             return;
         }
-        let held = reactor
-            .core
-            .peers
-            .iter()
-            .map(|(slot, _)| reactor.held(slot));
-        let (held, used) = (held.sum::<usize>(), budget.used());
+        let peers = &reactor.core.peers;
+        let own = peers.iter().map(|(slot, _)| reactor.held(slot).all());
+        // A message that several have in their queues counts once.
+        let shared = peers.iter().flat_map(|(_, peer)| peer.shared_messages());
+        let shared: BTreeMap<_, _> = shared
+            .map(|bytes| (bytes.as_ptr().addr(), bytes.len()))
+            .collect();
+        let held = own.sum::<usize>() + shared.values().sum::<usize>();
+        let used = budget.used();
         self.check(
             held == used && used <= budget.limit(),
             Check::Budget,
@@ -173,6 +177,24 @@ impl World {
                     "{used} are counted, {held} held, of {}: {each:?}, {shares:?}",
                     budget.limit()
                 )
+            },
+        );
+        // Memory is short for a stated time at most, but for what connections need to live. Who
+        // has begun to hold some of it only since then goes with the next look.
+        let relief = self.settings.config.memory_relief;
+        let late = relief + relief / 10 + LATE;
+        let is_over = budget.short_since().is_some_and(|since| {
+            let begun = since.max(self.stalled_at);
+            self.turn_at() > begun + late
+        });
+        let needed = peers.iter().map(|(slot, _)| reactor.held(slot).fixed);
+        let needed: usize = needed.sum();
+        self.check(
+            !is_over || needed > budget.limit() / 8 * 5,
+            Check::Budget,
+            || {
+                let since = budget.short_since();
+                format!("memory is short since {since:?}, and {needed} bytes are needed")
             },
         );
     }

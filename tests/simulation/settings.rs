@@ -113,6 +113,7 @@ fn config(random: &mut Random) -> Config {
         deflate: deflate(random),
         bad_handshakes: random.chance(200),
         memory_budget: random.pick(&[usize::MAX, usize::MAX, usize::MAX, 20_000, 80_000]),
+        memory_relief: random.millis(50..=400),
         max_half_open: random.pick(&[usize::MAX, usize::MAX, usize::MAX, 1, 3]),
         message_timeout: ms(random.pick(&[0, 60_000, 60_000, 30, 200])),
         rates: rates(random),

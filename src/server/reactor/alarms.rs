@@ -45,6 +45,10 @@ impl Reactor {
                     }
                     result.is_err()
                 }
+                Action::Relieve => {
+                    self.relieve();
+                    false
+                }
                 Action::Lifetime(slot) => {
                     self.outlived(*slot);
                     false

@@ -3,7 +3,9 @@
 use super::Reactor;
 use super::deadlines::millis;
 use super::link::Link;
-use crate::connection::{Peer, Phase};
+use std::time::Duration;
+
+use crate::connection::{Action, Core, Held, Peer, Phase};
 use crate::server::stage::Stage;
 
 impl Reactor {
@@ -23,13 +25,23 @@ impl Reactor {
     /// Notes what a connection holds.
     pub(super) fn charge(&mut self, slot: usize) {
         let held = self.held(slot);
-        self.core.budget.charge(slot, held);
+        let Core {
+            budget, peers, now, ..
+        } = &mut self.core;
+        match peers.get(slot) {
+            Some(peer) => budget.charge(slot, held, peer.shared_messages(), *now),
+            None => budget.forget(slot),
+        }
     }
 
-    /// Returns about how many bytes of memory a connection holds.
-    pub(in crate::server) fn held(&self, slot: usize) -> usize {
+    /// Returns about how many bytes of memory a connection holds, without the messages in its queue
+    /// that others have as well.
+    pub(in crate::server) fn held(&self, slot: usize) -> Held {
         let (link, peer) = (self.links.get(slot), self.core.peers.get(slot));
-        link.map_or(0, Link::held) + peer.map_or(0, Peer::held)
+        Held {
+            received: link.map_or(0, Link::held),
+            ..peer.map_or_else(Held::default, Peer::held)
+        }
     }
 
     /// Returns when the message under way has to be whole, if one is and somebody reads it.
@@ -59,11 +71,43 @@ impl Reactor {
             if self.core.budget.is_relieved() {
                 break;
             }
-            let asks = self.links.get(slot).is_some_and(Link::owes_answer);
-            if let Some(mut stage) = self.stage(slot) {
-                stage.give_up(asks);
-                self.settle(slot);
+            self.give_up(slot);
+        }
+    }
+
+    /// Has connections give memory back that has been short for a time: those that have not moved
+    /// first, and in the end whoever holds most. Stops when it will not be short again at once.
+    pub(super) fn relieve(&mut self) {
+        let now = self.core.now;
+        let mut closed = 0;
+        for (_, slot) in self.core.budget.overdue(now) {
+            if self.core.budget.is_at_ease() {
+                break;
             }
+            self.give_up(slot);
+            closed += 1;
+        }
+        if closed > 0 {
+            log::warn!(
+                "memory_budget: {closed} connections are closed, for three quarters of it were used \
+                 up and they did not read, or held most"
+            );
+        }
+        let again = self.core.budget.first_look();
+        self.watch_memory(again);
+    }
+
+    /// Looks at the connections again after a time, if memory is short then.
+    pub(super) fn watch_memory(&mut self, after: Duration) {
+        let due = self.core.now.saturating_add(after);
+        self.relief = Some(self.core.timers.set(due, Action::Relieve));
+    }
+
+    fn give_up(&mut self, slot: usize) {
+        let asks = self.links.get(slot).is_some_and(Link::owes_answer);
+        if let Some(mut stage) = self.stage(slot) {
+            stage.give_up(asks);
+            self.settle(slot);
         }
     }
 }

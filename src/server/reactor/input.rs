@@ -241,6 +241,9 @@ impl Reactor {
             if !link.is_last_answer() {
                 link.hear(self.now);
             }
+            if self.core.budget.is_on() {
+                self.core.budget.note_received(slot, self.core.now);
+            }
             self.core.stats.bytes_in += received.bytes as u64;
             if let Some(counts) = self.core.peers.get_mut(slot).and_then(Peer::counts) {
                 counts.bytes_in += received.bytes as u64;

@@ -417,6 +417,152 @@ fn whoever_does_not_read_is_cut_and_its_queue_freed() {
 }
 
 #[test]
+fn everyone_who_reads_gets_every_broadcast_however_many_they_are() {
+    for size in [60_000, 4_000] {
+        let mut config = Config {
+            memory_budget: 2 << 20,
+            ..Config::default()
+        };
+        config.limits.max_send_size = 1 << 20;
+        let mut world = World::new(config);
+        let clients: Vec<Client> = (0..300).map(|_| world.ready()).collect();
+        let idle = used(&world);
+        for _ in 0..2 {
+            // Several in one turn, so that the queues of all would not fit.
+            for at in 0..4 {
+                let sent = Hub::new(&mut world.reactor.core).broadcast_binary(&vec![at; size]);
+                assert_eq!(sent, Ok(clients.len()), "{size} bytes, message {at}");
+            }
+            world.turn();
+            for client in &clients {
+                assert_eq!(client.take().len(), 4 * (size + 4));
+            }
+            assert_eq!(used(&world), idle);
+        }
+        assert_eq!(world.reactor.core.stats.budget_refusals, 0);
+    }
+}
+
+#[test]
+fn memory_that_stays_short_is_taken_from_those_who_do_not_read() {
+    // At these sizes memory rests above each of the marks if nothing is done about it.
+    for each in [115_000, 125_000, 140_000] {
+        let mut world = budgeted();
+        let readers: Vec<Client> = (0..5).map(|_| world.ready()).collect();
+        let deaf: Vec<Client> = (0..7).map(|_| world.ready()).collect();
+        for client in &deaf {
+            client.set_room(Some(0));
+            let sent = world
+                .reactor
+                .core
+                .send(slot(client), OpCode::Binary, &vec![7; each]);
+            assert!(sent.is_ok() || each == 140_000, "{sent:?}");
+            world.turn();
+        }
+        assert!(world.reactor.core.budget.keeps_out(), "{}", used(&world));
+        let begun = world.at;
+        while world.reactor.core.budget.keeps_out() {
+            // They ping, so it is not their silence that ends them; and those who read are served.
+            for client in &deaf {
+                if !is_gone(&world, client) {
+                    world.send(client, &frame(0x89, b""));
+                }
+            }
+            for client in &readers {
+                let sent = world
+                    .reactor
+                    .core
+                    .send(slot(client), OpCode::Binary, &[7; 60_000]);
+                assert!(sent.is_ok(), "{sent:?}");
+            }
+            world.turn();
+            for client in &readers {
+                assert_eq!(client.take().len(), 60_004);
+            }
+            world.pass(100);
+            assert!(world.at - begun <= 2_000, "within the time that is stated");
+        }
+        let cut = deaf.iter().filter(|client| is_gone(&world, client)).count();
+        assert!((1..7).contains(&cut), "{cut} were cut");
+        assert_eq!(world.reactor.core.stats.budget_closes, cut as u64);
+        assert!(!readers.iter().any(|client| is_gone(&world, client)));
+        assert!(world.reactor.core.budget.is_at_ease());
+        // It is over: nobody else has to go.
+        world.pass(15_000);
+        assert_eq!(world.reactor.core.stats.budget_closes, cut as u64);
+    }
+}
+
+#[test]
+fn memory_that_is_short_for_long_is_taken_from_those_who_hold_most_although_they_read() {
+    let mut world = budgeted();
+    let slow: Vec<Client> = (0..7).map(|_| world.ready()).collect();
+    for client in &slow {
+        client.set_room(Some(0));
+        let core = &mut world.reactor.core;
+        let sent = core.send(slot(client), OpCode::Binary, &[7; 120_000]);
+        assert!(sent.is_ok(), "{sent:?}");
+        world.turn();
+    }
+    let begun = world.at;
+    while world.reactor.core.budget.keeps_out() {
+        for client in &slow {
+            // A little, now and then.
+            client.set_room(Some(10));
+            world.news(client, false, false);
+        }
+        world.pass(100);
+        assert!(world.at - begun <= 12_000, "within the time that is stated");
+    }
+    assert!(world.at - begun >= 9_000, "{} ms", world.at - begun);
+    let cut = slow.iter().filter(|client| is_gone(&world, client)).count();
+    assert!((1..7).contains(&cut), "{cut} were cut");
+}
+
+#[test]
+fn what_the_kernel_takes_is_sent_although_memory_is_short() {
+    let mut world = budgeted();
+    let clients: Vec<Client> = (0..3).map(|_| world.ready()).collect();
+    let hoarders: Vec<Client> = (0..2).map(|_| world.ready()).collect();
+    for client in &hoarders {
+        client.set_room(Some(0));
+        let core = &mut world.reactor.core;
+        assert!(core.send(slot(client), OpCode::Binary, &[7; 450_000]).is_ok());
+        world.turn();
+    }
+    let (all, part, none) = (&clients[0], &clients[1], &clients[2]);
+    part.set_room(Some(30_000));
+    none.set_room(Some(0));
+    let core = &mut world.reactor.core;
+    let budget = BUDGET;
+    let mut send = |client: &Client, fill| core.send(slot(client), OpCode::Binary, &[fill; 60_000]);
+    assert_eq!(send(all, 1), Ok(60_004));
+    assert_eq!(send(part, 1), Ok(60_004));
+    assert_eq!(send(none, 1), Err(SendError::NoMemory { budget }));
+    // Nothing is mixed up: what was begun goes first, and nothing goes between.
+    assert_eq!(send(all, 2), Ok(60_004));
+    assert_eq!(send(part, 2), Err(SendError::NoMemory { budget }));
+    assert_eq!(all.take().len(), 2 * 60_004);
+    part.set_room(None);
+    world.news(part, false, false);
+    let frame = [&[0x82, 126, 0xea, 0x60][..], &[1; 60_000]].concat();
+    assert_eq!(part.take(), frame);
+    // The same with a message for all.
+    part.set_room(Some(30_000));
+    let sent = Hub::new(&mut world.reactor.core).broadcast_binary(&[3; 60_000]);
+    assert_eq!(sent, Ok(2));
+    world.turn();
+    part.set_room(None);
+    world.news(part, false, false);
+    let frame = [&[0x82, 126, 0xea, 0x60][..], &[3; 60_000]].concat();
+    assert_eq!(part.take(), frame);
+    assert_eq!(all.take(), frame);
+    assert_eq!(none.take(), b"");
+    assert_eq!(world.reactor.core.stats.budget_refusals, 5);
+    assert!(used(&world) <= BUDGET);
+}
+
+#[test]
 fn requests_that_hold_most_are_answered_with_503() {
     let mut config = Config {
         memory_budget: 300_000,
