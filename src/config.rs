@@ -212,8 +212,11 @@ pub(crate) struct Config {
     pub(crate) memory_relief: Duration,
     /// From the accepted socket to the end of the opening handshake, TLS included; absolute.
     pub(crate) handshake_timeout: Duration,
-    /// From the first byte of a message to its last. Zero is off.
+    /// How long a message may take beyond the time that its bytes have at `min_rate`. Zero is off.
     pub(crate) message_timeout: Duration,
+    /// The least rate of a peer that is waited for: whoever sends or takes as many bytes per second
+    /// puts the deadline off.
+    pub(crate) min_rate: u64,
     /// How long a connection may wait for its next plain request. Zero: each has one.
     pub(crate) keep_alive_timeout: Duration,
     /// Most plain requests that are answered on one connection.
@@ -284,6 +287,15 @@ impl Config {
             .max(Duration::from_millis(1))
     }
 
+    /// Returns a deadline's beginning, moved on for `bytes` that have come or gone since: by the time
+    /// that they take at `min_rate`, and to `now` at most. So whoever is as fast is waited for, a
+    /// trickle has its timeout used up in the end, and a burst earns no more than one timeout.
+    pub(crate) fn moved_on(&self, begun: u64, bytes: u64, now: u64) -> u64 {
+        let millis = u128::from(bytes) * 1000 / u128::from(self.min_rate.max(1));
+        let millis = u64::try_from(millis).unwrap_or(u64::MAX);
+        begun.saturating_add(millis).min(now).max(begun)
+    }
+
     /// Returns the silence after which a peer is given up, if that is on.
     pub(crate) fn idle_after(&self) -> Option<Duration> {
         let idle = self
@@ -307,6 +319,7 @@ impl Default for Config {
             memory_relief: Duration::from_secs(10),
             handshake_timeout: Duration::from_secs(10),
             message_timeout: Duration::from_secs(60),
+            min_rate: 500,
             keep_alive_timeout: Duration::from_secs(15),
             max_requests: 1000,
             silence_max: Duration::from_secs(20),

@@ -62,6 +62,11 @@ pub struct Stats {
     pub slow_closes: u64,
     /// Pongs that were not sent to peers that do not read.
     pub dropped_pongs: u64,
+    /// Connections that ended while something that was sent to them was not taken by the kernel: cut
+    /// by a deadline or by the application, or broken.
+    pub lost: u64,
+    /// Bytes that were lost with them, without what TLS held back.
+    pub lost_bytes: u64,
     /// Connections that ended in order while the server went down: what was sent to them was handed
     /// to the kernel, and they were closed, answered, or left by themselves.
     pub drained: u64,
@@ -132,6 +137,8 @@ impl Stats {
             (&mut since.dropped_messages, earlier.dropped_messages),
             (&mut since.slow_closes, earlier.slow_closes),
             (&mut since.dropped_pongs, earlier.dropped_pongs),
+            (&mut since.lost, earlier.lost),
+            (&mut since.lost_bytes, earlier.lost_bytes),
             (&mut since.drained, earlier.drained),
             (&mut since.cut, earlier.cut),
             (&mut since.cut_bytes, earlier.cut_bytes),
@@ -321,6 +328,8 @@ mod tests {
             dropped_messages: n,
             slow_closes: n,
             dropped_pongs: n,
+            lost: n,
+            lost_bytes: n,
             drained: n,
             cut: n,
             cut_bytes: n,

@@ -79,8 +79,7 @@ impl Share {
     /// Returns whether the peer has neither read nor sent since `since`, as far as it holds memory.
     fn is_stalled(&self, since: Duration) -> bool {
         let unsent = self.held.unsent > 0 || !self.shared.is_empty();
-        (unsent && self.sent_at <= since)
-            || (self.held.received > 0 && self.received_at <= since)
+        (unsent && self.sent_at <= since) || (self.held.received > 0 && self.received_at <= since)
     }
 }
 
@@ -137,9 +136,6 @@ impl Budget {
         now: Duration,
     ) {
         if self.shares.len() <= slot {
-            if held == Held::default() {
-                return;
-            }
             self.shares.resize_with(slot + 1, Share::default);
         }
         let share = &mut self.shares[slot];
@@ -179,7 +175,9 @@ impl Budget {
 
     /// Forgets a connection that is gone.
     pub(crate) fn forget(&mut self, slot: usize) {
-        self.charge(slot, Held::default(), std::iter::empty(), Duration::ZERO);
+        if slot < self.shares.len() {
+            self.charge(slot, Held::default(), std::iter::empty(), Duration::ZERO);
+        }
     }
 
     /// Notes that the kernel took more of a queue that it had not taken before.

@@ -143,9 +143,18 @@ impl Core {
 
     /// Moves a connection on to a later phase.
     pub(crate) fn set_phase(&mut self, slot: usize, phase: Phase) {
+        let unsent = match phase {
+            Phase::Gone => self.unsent(slot),
+            _ => 0,
+        };
         let Some(peer) = self.peers.get_mut(slot) else {
             return;
         };
+        if unsent > 0 && peer.phase < Phase::Gone {
+            self.stats.lost += 1;
+            self.stats.lost_bytes += unsent as u64;
+            log::info!("connection {}: {unsent} bytes for it are lost", peer.serial);
+        }
         self.ready += usize::from(phase == Phase::Open);
         self.ready -= usize::from(peer.phase == Phase::Open);
         peer.set_phase(phase);

@@ -53,6 +53,15 @@ impl Core {
         }
     }
 
+    /// Returns how many bytes were sent to a connection and the kernel has not taken.
+    pub(crate) fn unsent(&self, slot: usize) -> usize {
+        let offered = match self.current == slot {
+            true => self.out.as_slice().len(),
+            false => 0,
+        };
+        self.peers.get(slot).map_or(0, Peer::backlog) + offered
+    }
+
     /// Counts a connection that is gone, if the server goes down.
     pub(crate) fn count_left(&mut self, slot: usize) {
         if self.leaving.is_some()

@@ -166,6 +166,8 @@ pub(super) struct Passing {
     pub(super) deferred: Option<Box<Deferred>>,
     /// Set when the connection began to end.
     ending: Option<Ending>,
+    /// What [`Peer::sent_mark`] was when it was looked at last, once the connection began to end.
+    sent_mark: u64,
     /// A write failed inside a handler; the reactor has not seen it yet.
     broken: Option<io::Error>,
 }
@@ -252,6 +254,19 @@ impl Peer {
         self.passing.as_deref_mut()?.ending.take()
     }
 
+    /// Notes that the Close frame, if one was queued, is lost with what was queued before it.
+    pub(crate) fn lose_close(&mut self) {
+        if let Some(ending) = self
+            .passing
+            .as_deref_mut()
+            .and_then(|all| all.ending.as_mut())
+            && self.phase == Phase::Closing
+        {
+            ending.code = CloseCode::ABNORMAL;
+            ending.reason = Box::default();
+        }
+    }
+
     /// Frees what the connection does not need any more, and the request unless it is kept.
     pub(crate) fn tidy(&mut self, keep_request: bool) {
         let Some(passing) = self.passing.as_deref_mut() else {
@@ -266,6 +281,7 @@ impl Peer {
             refusal,
             deferred,
             ending,
+            sent_mark: _,
             broken,
         } = passing;
         if registered.is_none()
@@ -344,6 +360,29 @@ impl Peer {
     /// Bytes that the kernel has not taken.
     pub(crate) fn backlog(&self) -> usize {
         self.outbox.as_deref().map_or(0, Outbox::len)
+    }
+
+    /// Returns how many bytes the kernel took of the queue since this was called last, while nothing
+    /// is added to it; the first time that is nothing.
+    pub(crate) fn take_sent(&mut self) -> u64 {
+        let mark = self.sent_mark();
+        let before = match self.passing.as_deref_mut() {
+            Some(passing) => std::mem::replace(&mut passing.sent_mark, mark),
+            None => mark,
+        };
+        if before == 0 {
+            0
+        } else {
+            mark.saturating_sub(before)
+        }
+    }
+
+    /// Returns a number that grows by each byte that the kernel takes of the queue.
+    fn sent_mark(&self) -> u64 {
+        match self.transport.written() {
+            Some(written) => written + 1,
+            None => u64::MAX - self.backlog() as u64,
+        }
     }
 
     /// Returns about how many bytes of memory the queue takes.

@@ -23,12 +23,16 @@ pub struct Accepted<'p> {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Disconnected<'p> {
     /// The close code: the peer's if it closed, else ours. [`CloseCode::ABNORMAL`] if no Close
-    /// frame could be sent or was.
+    /// frame was sent, or if the kernel did not take it before the connection was cut.
     pub code: CloseCode,
     /// The reason that goes with the code, possibly empty.
     pub reason: &'p str,
     /// Who or what ended it.
     pub cause: Cause,
+    /// Bytes that were sent to the peer and that the kernel had not taken when the connection was
+    /// cut: they are lost. What TLS holds back (128 KiB at most) and what the kernel had taken is
+    /// not among them. 0 where the connection ended in order.
+    pub unsent: usize,
 }
 
 impl fmt::Display for Disconnected<'_> {
@@ -36,6 +40,9 @@ impl fmt::Display for Disconnected<'_> {
         write!(f, "{} ({})", self.code, self.cause)?;
         if !self.reason.is_empty() {
             write!(f, " {}", self.reason)?;
+        }
+        if self.unsent > 0 {
+            write!(f, ", {} bytes unsent", self.unsent)?;
         }
         Ok(())
     }

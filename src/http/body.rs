@@ -59,6 +59,11 @@ impl Body {
         self.bytes.capacity()
     }
 
+    /// Returns how many bytes of the body have come.
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Makes the reader of a request's body; `None` if it has none.
     pub(super) fn of(request: &Request, limits: &Limits) -> Result<Option<Self>, HandshakeError> {
         let headers = request.headers();

@@ -92,6 +92,11 @@ impl Reader {
         self.parser.is_empty() && self.begun.is_none() && self.failed.is_none()
     }
 
+    /// Returns how many bytes of a body are kept, if one is under way.
+    pub(crate) fn body_len(&self) -> Option<usize> {
+        self.begun.as_deref().map(|(_, body)| body.len())
+    }
+
     /// Returns the method of the request that is read, as far as it matters for the answer: HEAD or
     /// another.
     pub fn is_head(&self) -> bool {

@@ -349,17 +349,25 @@ impl Decoder {
         self.partial.is_some()
     }
 
-    /// Returns when the message under way began, if its bytes are kept until it ends: in terms of
-    /// `now`, which is noted the first time.
-    pub(crate) fn begun(&mut self, now: u64) -> Option<u64> {
-        let partial = self.partial.as_deref_mut()?;
-        if partial.in_pieces {
-            return None;
-        }
+    /// Notes that the message under way is looked at by `now`, if its bytes are kept until it ends.
+    /// The first time that is when it began; later `move_on` tells when it has to have begun, as it
+    /// was noted, since so many bytes of it have come.
+    pub(crate) fn look(&mut self, now: u64, move_on: impl FnOnce(u64, u64) -> u64) {
+        let Some(partial) = self
+            .partial
+            .as_deref_mut()
+            .filter(|partial| !partial.in_pieces)
+        else {
+            return;
+        };
+        let size = partial.assembly.len();
+        let came = size.saturating_sub(std::mem::replace(&mut partial.noted, size));
         if partial.since == 0 {
             partial.since = mark(now);
+        } else if came > 0 {
+            let since = time_of(partial.since, now);
+            partial.since = mark(move_on(since, came as u64));
         }
-        Some(time_of(partial.since, now))
     }
 
     /// Has the time of the message under way stand still from `now` on: nobody reads it.
@@ -384,8 +392,8 @@ impl Decoder {
         }
     }
 
-    /// Returns when the message under way began, if that was noted, less than 2^31 before `now`;
-    /// later by as long as nobody has read it. `None` while nobody does.
+    /// Returns when the message under way began, as it was [noted](Self::look), less than 2^31 before
+    /// `now`; later by as long as it was not read. `None` while it is not.
     pub(crate) fn since(&self, now: u64) -> Option<u64> {
         let partial = self.partial.as_deref()?;
         let goes_on = partial.since > 0 && partial.stalled == 0 && !partial.in_pieces;

@@ -31,7 +31,7 @@ use super::stage::{Stage, drop_caught, emit_hub};
 use super::timers::{Entry, Wheel};
 use crate::connection::{Core, NOBODY, Peer, Phase, TimerId, Turn};
 use crate::error::HandshakeError;
-use crate::event::{Accept, Accepted, Connect, Handlers, Verdict};
+use crate::event::{Accept, Accepted, Cause, Connect, Handlers, Verdict};
 use crate::protocol::{Batch, Pad, Pool};
 use crate::transport::Transport;
 
@@ -272,8 +272,7 @@ impl Reactor {
             }
             if peer.is_cut() {
                 stage.core.note_cut(slot);
-                stage.leave(None);
-                stage.core.set_phase(slot, Phase::Gone);
+                stage.cut(Cause::Cut);
                 continue;
             }
             stage.core.release_out(slot);
@@ -342,10 +341,15 @@ impl Reactor {
                 self.core.budget.note_sent(slot, self.core.now);
             }
             link.hear(self.now);
-            if self.schedule.is_some() && phase == Phase::Closing {
-                // It has its time to answer when it has read what is before the Close.
-                link.stamp = self.now;
-                reads_on = true;
+            if phase >= Phase::Closing {
+                // It has its time to answer when it has taken what is before the Close, and until
+                // then if it goes on taking that.
+                let sent = peer.take_sent();
+                link.stamp = match peer.reads() {
+                    true => self.now,
+                    false => self.core.config.moved_on(link.stamp, sent, self.now),
+                };
+                reads_on = self.schedule.is_some();
             }
         }
         if phase == Phase::Draining && peer.backlog() == 0 && !link.flags.has(Flags::FIN) {
@@ -378,10 +382,14 @@ impl Reactor {
             }
             return;
         }
-        let Some(link) = self.links.get_mut(slot) else {
+        let (Some(link), Some(peer)) = (self.links.get_mut(slot), self.core.peers.get_mut(slot))
+        else {
             return;
         };
         link.stamp = self.now;
+        if phase >= Phase::Closing {
+            peer.take_sent();
+        }
         if phase >= Phase::Draining {
             // What is under way is of no use any more.
             link.forget_input();

@@ -164,8 +164,7 @@ impl Stage<'_> {
             return self.leave(Some(Ending::new(code, "", cause)));
         }
         self.core.note_cut(self.slot);
-        self.leave(Some(Ending::new(CloseCode::ABNORMAL, "", cause)));
-        self.core.set_phase(self.slot, Phase::Gone);
+        self.leave_cut(Ending::new(CloseCode::ABNORMAL, "", cause));
     }
 
     /// Tells, once, of a close that the slow-consumer policy began.
@@ -192,8 +191,7 @@ impl Stage<'_> {
             log::debug!("connection {}: {error}", peer.serial);
             self.fault(&Fault::Io(error));
         }
-        self.leave(Some(Ending::new(CloseCode::ABNORMAL, "", Cause::Io)));
-        self.core.set_phase(self.slot, Phase::Gone);
+        self.leave_cut(Ending::new(CloseCode::ABNORMAL, "", Cause::Io));
     }
 
     /// The peer sends nothing more.
@@ -235,13 +233,29 @@ impl Stage<'_> {
         if let Cause::Handshake(error) = cause {
             self.fault(&Fault::Handshake(error));
         }
-        self.leave(Some(Ending::new(CloseCode::ABNORMAL, "", cause)));
+        self.leave_cut(Ending::new(CloseCode::ABNORMAL, "", cause));
+    }
+
+    /// Delivers the `Disconnect`, once, of a connection to which nothing more is sent.
+    fn leave_cut(&mut self, ending: Ending) {
+        let unsent = self.core.unsent(self.slot);
+        if unsent > 0
+            && let Some(peer) = self.core.peers.get_mut(self.slot)
+        {
+            peer.lose_close();
+        }
+        self.leave_with(Some(ending), unsent);
         self.core.set_phase(self.slot, Phase::Gone);
     }
 
     /// Delivers the `Disconnect`, once, and begins the drain. `ending` tells why, unless that is
     /// known from before.
     pub(super) fn leave(&mut self, ending: Option<Ending>) {
+        self.leave_with(ending, 0);
+    }
+
+    /// Delivers the `Disconnect` as [`leave`](Self::leave) does; `unsent` bytes are lost.
+    fn leave_with(&mut self, ending: Option<Ending>, unsent: usize) {
         let Some(peer) = self.core.peers.get_mut(self.slot) else {
             return;
         };
@@ -266,6 +280,7 @@ impl Stage<'_> {
             code,
             reason: &reason,
             cause,
+            unsent,
         };
         log::debug!("connection {}: {disconnected}", self.serial());
         if let Some(Err(error)) = self.call::<Disconnect>(disconnected) {

@@ -198,6 +198,14 @@ impl Transport {
         }
     }
 
+    /// Returns how many bytes of ciphertext the kernel has taken; `None` without TLS.
+    pub(crate) fn written(&self) -> Option<u64> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Secure(_, session) => Some(session.written()),
+        }
+    }
+
     /// Returns whether TLS holds something back that the kernel has not taken.
     pub(crate) fn holds_back(&self) -> bool {
         match self {

@@ -44,6 +44,10 @@ impl Tls {
         match *self {}
     }
 
+    pub(super) fn written(&self) -> u64 {
+        match *self {}
+    }
+
     pub(super) fn held(&self) -> (usize, usize) {
         match *self {}
     }

@@ -34,6 +34,8 @@ pub(crate) struct Tls {
     session: ServerConnection,
     /// Our close_notify is sent or queued: nothing may follow it.
     closed: bool,
+    /// Bytes of ciphertext that the kernel has taken.
+    written: u64,
 }
 
 impl Tls {
@@ -48,6 +50,7 @@ impl Tls {
         Ok(Self {
             session,
             closed: false,
+            written: 0,
         })
     }
 
@@ -180,6 +183,11 @@ impl Tls {
         self.session.wants_write()
     }
 
+    /// Returns how many bytes of ciphertext the kernel has taken.
+    pub(super) fn written(&self) -> u64 {
+        self.written
+    }
+
     /// Returns about how many bytes of memory the session takes, and its ciphertext besides.
     pub(super) fn held(&self) -> (usize, usize) {
         (SESSION, if self.wants_write() { BUFFERED } else { 0 })
@@ -194,7 +202,7 @@ impl Tls {
         while self.wants_write() {
             match self.session.write_tls(socket) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(_) => {}
+                Ok(size) => self.written += size as u64,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::clients::Sense;
 use super::world::World;
 use crate::config::Config;
 use crate::connection::{Peer, Phase};
@@ -207,6 +208,7 @@ impl World {
             let before = seen.phase.map(|(phase, _)| phase);
             seen.phase = Some((peer.phase, now));
             seen.heard_at = now;
+            (seen.close_from, seen.bytes_written) = (now, line.sent.len());
             seen.held_off = peer.is_held_off();
             self.tell(|| format!("client {client}: {:?}", peer.phase));
             self.check(
@@ -216,6 +218,15 @@ impl World {
             );
             return;
         }
+        let written = line.sent.len() - std::mem::replace(&mut seen.bytes_written, line.sent.len());
+        if written > 0 {
+            seen.close_from = match peer.backlog() {
+                0 => now,
+                _ => (seen.close_from + time_of(written, config)).min(now),
+            };
+        }
+        self.follow_message(client, peer, config);
+        let (line, seen) = (&mut self.lines[client], &mut self.clients[client].seen);
         let was_held_off = std::mem::replace(&mut seen.held_off, peer.is_held_off());
         if peer.is_paused() || peer.is_held_off() || was_held_off {
             seen.heard_at = now;
@@ -224,6 +235,45 @@ impl World {
         if peer.phase == Phase::Open && line.is_full && peer.backlog() > level {
             seen.above = true;
         }
+    }
+
+    /// Notes since when something has come of which not all has.
+    fn follow_message(&mut self, client: usize, peer: &Peer, config: &Config) {
+        let now = self.turn_at();
+        let (line, state) = (&self.lines[client], &mut self.clients[client]);
+        let next = state.seen.next;
+        let start = match next.checked_sub(1) {
+            Some(last) => state.expected.get(last).map_or(0, |(end, _)| *end),
+            None => 0,
+        };
+        let full = peer.backlog() > config.limits.max_backlog / 2;
+        let is_read = !(peer.is_paused() || peer.is_held_off() || full);
+        let since = match state.seen.under_way {
+            (before, since) if before == next && is_read => since.unwrap_or(now),
+            _ => now,
+        };
+        state.seen.under_way = (next, (line.read > start).then_some(since));
+    }
+
+    /// Returns by when the message that has begun to come has to be whole.
+    fn due_of_rest(&self, client: usize, config: &Config) -> Option<Duration> {
+        let state = &self.clients[client];
+        let (next, since) = state.seen.under_way;
+        let (end, sense) = state.expected.get(next)?;
+        let is_kept = matches!(sense, Sense::Message(..)) && !self.settings.pieces;
+        if config.message_timeout.is_zero() || !is_kept {
+            return None;
+        }
+        let start = match next.checked_sub(1) {
+            Some(last) => state.expected.get(last)?.0,
+            None => 0,
+        };
+        // A header that trickles has the time once more.
+        let all = time_of(end - start, config) + 2 * (config.message_timeout + LATE);
+        let is_partial = (start + 1..*end).contains(&self.lines[client].read);
+        since
+            .filter(|_| is_partial)
+            .map(|since| since.max(self.stalled_at) + all)
     }
 
     fn check_statistics(&mut self, server: &Server) {
@@ -484,8 +534,8 @@ impl World {
             Phase::Open => return self.due_of_open(client, heard, config),
             Phase::Closing if drains && peer.backlog() > 0 => return None,
             Phase::Closing if drains => (since.max(heard) + config.close_timeout, "the close"),
-            Phase::Closing => (since + config.close_timeout, "the close"),
-            Phase::Draining => (since + config.close_timeout, "the end"),
+            Phase::Closing => (seen.close_from + config.close_timeout, "the close"),
+            Phase::Draining => (seen.close_from + config.close_timeout, "the end"),
             Phase::Gone => return None,
         };
         match self.lifetime_of(client).filter(|_| phase == Phase::Opening) {
@@ -521,7 +571,9 @@ impl World {
                 let last = heard.max(seen.pinged_at);
                 (last + silence.max(again), "a ping")
             });
-        [idle, pings, self.lifetime_of(client)]
+        let message = self.due_of_rest(client, config);
+        let message = message.map(|due| (due, "the end of a message by its rate"));
+        [idle, pings, message, self.lifetime_of(client)]
             .into_iter()
             .flatten()
             .min()
@@ -562,6 +614,11 @@ impl World {
             });
         }
     }
+}
+
+/// Returns the time that so many bytes take at the least rate.
+fn time_of(bytes: usize, config: &Config) -> Duration {
+    Duration::from_millis(bytes as u64 * 1000 / config.min_rate)
 }
 
 /// Returns when the message under way of a connection is to end, and when it is to be read again.

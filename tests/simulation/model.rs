@@ -60,6 +60,12 @@ pub(super) struct Seen {
     /// How many messages came in a turn, and in which.
     in_turn: (u64, usize),
     pub(super) cause: Option<Cause>,
+    /// From when the time for a close counts: later for each byte that is taken.
+    pub(super) close_from: Duration,
+    /// How many bytes had been written when that was looked at last.
+    pub(super) bytes_written: usize,
+    /// What comes next, by its number, and since when some of it has come and is read.
+    pub(super) under_way: (usize, Option<Duration>),
 }
 
 impl World {

@@ -115,6 +115,7 @@ fn config(random: &mut Random) -> Config {
         memory_budget: random.pick(&[usize::MAX, usize::MAX, usize::MAX, 20_000, 80_000]),
         memory_relief: random.millis(50..=400),
         max_half_open: random.pick(&[usize::MAX, usize::MAX, usize::MAX, 1, 3]),
+        min_rate: random.pick(&[500, 5_000, 100_000, 10_000_000]),
         message_timeout: ms(random.pick(&[0, 60_000, 60_000, 30, 200])),
         rates: rates(random),
         ..Config::default()

@@ -40,9 +40,11 @@ pub(super) struct Partial {
     pub(super) checked: usize,
     /// What was handed out, and may be freed now.
     pub(super) delivered: Option<OpCode>,
-    /// When it began, in the owner's terms, if the owner wanted that noted; the low bits, so that it
-    /// finds room where there was none to lose. Zero is not noted.
+    /// When it began, in the owner's terms and as the owner moves that on, if the owner wanted it
+    /// noted; the low bits, so that it finds room where there was none to lose. Zero is not noted.
     pub(super) since: u32,
+    /// How many bytes of the message had come when that was noted last.
+    pub(super) noted: usize,
     /// Since when nobody reads it, in the same terms; zero if somebody does.
     pub(super) stalled: u32,
 }

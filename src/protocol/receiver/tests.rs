@@ -470,16 +470,19 @@ fn a_message_s_beginning_is_known_whenever_it_was() {
     ] {
         let mut decoder = Decoder::default();
         let bounds = Bounds::new(1000, 1000);
-        assert_eq!(decoder.begun(begun), None);
+        let still = |_, _| panic!("nothing came since it was looked at");
+        decoder.look(begun, still);
+        assert_eq!(decoder.since(begun), None);
         let mut bytes = frame(0x81, b"12345");
-        let (first, mut rest) = bytes.split_at_mut(8);
+        let (first, rest) = bytes.split_at_mut(8);
         assert_eq!(decoder.next(&mut &mut *first, bounds), Ok(None));
         assert_eq!(decoder.since(begun), None);
         // A millisecond may be lost where its number is zero.
         let about = |time: Option<u64>| time.is_some_and(|time| time.abs_diff(begun) <= 1);
-        assert!(about(decoder.begun(begun)), "{begun}");
+        decoder.look(begun, still);
+        assert!(about(decoder.since(begun)), "{begun}");
         for later in [1, 60_000, DAY, 20 * DAY] {
-            assert!(about(decoder.begun(begun + later)), "{begun} {later}");
+            decoder.look(begun + later, still);
             assert!(about(decoder.since(begun + later)), "{begun} {later}");
         }
         // Time in which nobody reads it is not its own.
@@ -490,6 +493,12 @@ fn a_message_s_beginning_is_known_whenever_it_was() {
         decoder.unstall(begun + 9_500);
         let since = decoder.since(begun + 9_500).unwrap();
         assert!(since.abs_diff(begun + 7_000) <= 2, "{since}");
+        // What has come moves it on, as its owner says.
+        let (more, mut rest) = rest.split_at_mut(2);
+        assert_eq!(decoder.next(&mut &mut *more, bounds), Ok(None));
+        decoder.look(begun + 9_500, |since, came| since + 100 * came);
+        let moved = decoder.since(begun + 9_500).unwrap();
+        assert!(moved.abs_diff(since + 200) <= 2, "{moved}");
         let message = decoder.next(&mut rest, bounds);
         assert_eq!(message, Ok(Some(Message::Text("12345"))));
     }

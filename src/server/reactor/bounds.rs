@@ -13,7 +13,9 @@ impl Reactor {
     /// what all connections hold by now.
     pub(super) fn after_read(&mut self, slot: usize) {
         if let Some(link) = self.links.get_mut(slot) {
-            link.decoder.begun(self.now);
+            let (config, now) = (&self.core.config, self.now);
+            let move_on = |begun, came| config.moved_on(begun, came, now);
+            link.decoder.look(now, move_on);
         }
         let ends = [self.message_end(slot), self.hold_end(slot)];
         self.schedule(slot, ends.into_iter().flatten().min());

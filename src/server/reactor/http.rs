@@ -20,7 +20,14 @@ impl Reactor {
             *input = &mut [];
             return self.keep_http(slot, http);
         }
+        let before = http.reader.body_len();
         let read = http.reader.read(input);
+        if let (Some(before), Some(after)) = (before, http.reader.body_len())
+            && let Some(link) = self.links.get_mut(slot)
+        {
+            let came = after.saturating_sub(before) as u64;
+            link.stamp = self.core.config.moved_on(link.stamp, came, self.now);
+        }
         let used = read.as_ref().map_or(input.len(), |(_, used)| *used);
         *input = std::mem::take(input).get_mut(used..).unwrap_or_default();
         match read {

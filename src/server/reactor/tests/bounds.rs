@@ -52,7 +52,8 @@ fn a_message_that_trickles_ends_in_time_whatever_comes_between() {
             assert!(!is_gone(&world, &client), "at {}", world.at);
         }
         client.take();
-        world.pass(1_100);
+        // Each byte of the message has the time that it takes at min_rate.
+        world.pass(2_100);
         assert!(is_gone(&world, &client));
         assert_eq!(close_code(&client), Some(1008));
         assert_eq!(world.reactor.core.stats.timed_out_messages, 1);
@@ -60,6 +61,65 @@ fn a_message_that_trickles_ends_in_time_whatever_comes_between() {
         let said = "error: message not whole within message_timeout";
         assert!(log.contains(said), "{log}");
     }
+}
+
+#[test]
+fn a_message_that_comes_steadily_has_the_time_that_it_takes() {
+    let mut config = Config::default();
+    config.limits.max_recv_size = 16 << 20;
+    let size = 8 << 20;
+    // In one frame at 100 KB/s, and in fragments.
+    for fragments in [false, true] {
+        let mut world = World::new(config.clone());
+        let log = world.log.clone();
+        world.reactor.handlers.set::<Binary, ()>(move |_, data| {
+            log.borrow_mut().push(format!("{}", data.len()));
+        });
+        let client = world.ready();
+        let mut whole = frame(0x82, &vec![7; size]);
+        if fragments {
+            whole = frame(0x02, b"");
+            whole.extend(frame(0x00, &[7; 8192]).repeat(size / 8192 - 1));
+            whole.extend(frame(0x80, &[7; 8192]));
+        }
+        for part in whole.chunks(10_000) {
+            assert!(!is_gone(&world, &client), "at {}", world.at);
+            world.send(&client, part);
+            world.pass(100);
+        }
+        assert!(world.at > 83_000);
+        assert_eq!(world.take_log(), [size.to_string()]);
+    }
+    // At the least rate just so, a little at a time; and not at four fifths of it.
+    for (each, lives) in [(500, true), (400, false)] {
+        let mut world = World::new(config.clone());
+        let client = world.ready();
+        let bytes = frame(0x82, &vec![7; 1_000_000]);
+        world.send(&client, &bytes[..14]);
+        for part in bytes[14..].chunks(each).take(600) {
+            world.pass(1_000);
+            world.send(&client, part);
+            world.send(&client, b"");
+        }
+        assert_eq!(is_gone(&world, &client), !lives);
+    }
+}
+
+#[test]
+fn what_came_fast_earns_a_message_no_more_than_one_timeout() {
+    let mut config = Config::default();
+    config.limits.max_recv_size = 16 << 20;
+    let mut world = World::new(config);
+    let client = world.ready();
+    world.send(&client, &frame(0x82, &vec![7; 8 << 20])[..8_000_000]);
+    let begun = world.at;
+    while !is_gone(&world, &client) {
+        // Not silent, but of no use to the message.
+        world.pass(1_000);
+        world.send(&client, &[7]);
+        assert!(world.at - begun < 62_000);
+    }
+    assert_eq!(world.reactor.core.stats.timed_out_messages, 1);
 }
 
 #[test]
@@ -527,7 +587,10 @@ fn what_the_kernel_takes_is_sent_although_memory_is_short() {
     for client in &hoarders {
         client.set_room(Some(0));
         let core = &mut world.reactor.core;
-        assert!(core.send(slot(client), OpCode::Binary, &[7; 450_000]).is_ok());
+        assert!(
+            core.send(slot(client), OpCode::Binary, &[7; 450_000])
+                .is_ok()
+        );
         world.turn();
     }
     let (all, part, none) = (&clients[0], &clients[1], &clients[2]);

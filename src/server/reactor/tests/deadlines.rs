@@ -216,9 +216,93 @@ fn a_stalled_client_is_given_up_in_time() {
         world.send(&client, &frame(0x82, &[7; 50_000]));
     }
     world.pass(46_000);
-    let expected = ["disconnect 1001 (silent for longer than idle_timeout)"];
+    let expected = ["disconnect 1006 (silent for longer than idle_timeout), 550052 bytes unsent"];
     assert_eq!(world.take_log(), expected);
     assert!(world.is_empty());
+    let stats = world.reactor.core.stats;
+    assert_eq!((stats.lost, stats.lost_bytes), (1, 550_052));
+}
+
+/// Has the kernel take so many bytes for a client every 100 ms, until the connection is over;
+/// returns what it was sent.
+fn read_slowly(world: &mut World, client: &Client, each: usize) -> Vec<u8> {
+    let mut got = Vec::new();
+    while got.last_chunk() != Some(b"\x88\x02\x03\xe8") && !world.is_empty() {
+        client.set_room(Some(each));
+        world.news(client, false, false);
+        got.extend(client.take());
+        world.pass(100);
+        assert!(world.at < 3_600_000, "it ends in bounded time");
+    }
+    got
+}
+
+#[test]
+fn a_slow_reader_that_is_closed_gets_all_and_the_close_frame() {
+    for draining in [false, true] {
+        let mut config = Config::default();
+        config.limits.max_send_size = 1 << 20;
+        config.limits.max_backlog = 4 << 20;
+        let mut world = World::new(config);
+        let client = world.ready();
+        client.set_room(Some(0));
+        let core = &mut world.reactor.core;
+        let mut conn = Connection::new(core, client.tag & SLOTS);
+        assert_eq!(conn.send_binary(&[7; 1_000_000]), Ok(1_000_010));
+        if draining {
+            // The peer closes first, and is still sent what was sent to it before.
+            world.send(&client, &frame(0x88, b"\x03\xe8"));
+            assert_eq!(
+                world.take_log(),
+                [
+                    "peer close Some(CloseCode(1000))",
+                    "disconnect 1000 (closed by the peer)"
+                ]
+            );
+        } else {
+            assert_eq!(conn.disconnect(1000, ""), Ok(()));
+        }
+        world.turn();
+        // 50 KB/s: 20 s, four times close_timeout.
+        let got = read_slowly(&mut world, &client, 5_000);
+        assert_eq!(got.len(), 1_000_014);
+        if !draining {
+            // From here on the answer has its time.
+            world.pass(4_800);
+            assert_eq!(world.take_log(), [""; 0]);
+            world.send(&client, &frame(0x88, b"\x03\xe8"));
+            assert_eq!(world.take_log(), ["disconnect 1000 (closed here)"]);
+        }
+        assert_eq!(world.reactor.core.stats.lost, 0);
+    }
+}
+
+#[test]
+fn a_closed_reader_that_trickles_or_stops_is_cut_and_its_loss_is_said() {
+    // Nothing at all; 100 B/s; fast at first and then nothing.
+    for (each, first, seconds) in [(0, 0, 5..6), (10, 0, 5..8), (0, 900_000, 5..6)] {
+        let mut config = Config::default();
+        config.limits.max_send_size = 1 << 20;
+        let mut world = World::new(config);
+        let client = world.ready();
+        client.set_room(Some(0));
+        let core = &mut world.reactor.core;
+        let mut conn = Connection::new(core, client.tag & SLOTS);
+        assert!(conn.send_binary(&[7; 1_000_000]).is_ok());
+        assert_eq!(conn.disconnect(1000, ""), Ok(()));
+        world.turn();
+        client.set_room(Some(first));
+        world.news(&client, false, false);
+        let begun = world.at;
+        let got = client.take().len() + read_slowly(&mut world, &client, each).len();
+        let took = (world.at - begun) / 1000;
+        assert!(seconds.contains(&took), "{took} s");
+        let lost = 1_000_014 - got;
+        let said = format!("disconnect 1006 (closed here), {lost} bytes unsent");
+        assert_eq!(world.take_log(), [said]);
+        let stats = world.reactor.core.stats;
+        assert_eq!((stats.lost, stats.lost_bytes), (1, lost as u64));
+    }
 }
 
 #[test]

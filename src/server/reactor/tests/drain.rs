@@ -237,7 +237,7 @@ fn the_deadline_cuts_who_is_left_and_counts_what_is_lost() {
     let expected = [
         "disconnect 1006 (refused with 503 Service Unavailable)",
         "disconnect 1006 (refused with 503 Service Unavailable)",
-        "disconnect 1012 (server went down)",
+        "disconnect 1006 (server went down), 908 bytes unsent",
         "disconnect 1012 (server went down)",
     ];
     assert_eq!(log, expected);

@@ -25,7 +25,7 @@ fn a_reset_is_one_error_and_one_disconnect() {
 
 #[test]
 fn a_write_that_fails_ends_the_connection_once() {
-    for size in [5, 20_000] {
+    for (size, unsent) in [(5, 14), (20_000, 40_008)] {
         let mut world = World::new(Config::default());
         world.reactor.handlers.set::<Binary, _>(|conn, data| {
             // The network fails during the first; the handler goes on.
@@ -56,7 +56,10 @@ fn a_write_that_fails_ends_the_connection_once() {
         let log = world.take_log();
         assert_eq!(
             log,
-            ["error: broken pipe", "disconnect 1006 (network error)"],
+            [
+                "error: broken pipe".to_owned(),
+                format!("disconnect 1006 (network error), {} bytes unsent", unsent),
+            ],
             "{size}"
         );
         assert!(world.is_empty());
@@ -129,7 +132,7 @@ fn a_cut_sends_nothing_more() {
     });
     let client = world.ready();
     world.send(&client, &frame(0x81, b"never").repeat(3));
-    assert_eq!(world.take_log(), ["disconnect 1006 (cut)"]);
+    assert_eq!(world.take_log(), ["disconnect 1006 (cut), 7 bytes unsent"]);
     assert!(world.is_empty() && !client.has_fin());
     assert_eq!(client.take(), b"");
 }

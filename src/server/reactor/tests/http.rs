@@ -62,7 +62,8 @@ fn each_request_has_the_time_of_a_handshake() {
             world.pass(100);
         }
         assert_eq!(client.take(), b"");
-        world.pass(200);
+        // Each byte has the time that it takes at min_rate.
+        world.pass(400);
         assert!(client.take().starts_with(b"HTTP/1.1 408 "));
         assert!(client.has_fin());
         let log = world.take_log();
@@ -72,6 +73,26 @@ fn each_request_has_the_time_of_a_handshake() {
             "disconnect 1006 (request not complete within handshake_timeout)"
         );
     }
+}
+
+#[test]
+fn a_body_that_comes_steadily_has_the_time_that_it_takes() {
+    let head = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 60000\r\n\r\n";
+    let mut world = mirror(Config::default());
+    let client = world.connect();
+    world.send(&client, head);
+    // 1,000 B/s: a minute.
+    for _ in 0..60 {
+        world.pass(1_000);
+        assert_eq!(client.take(), b"");
+        world.send(&client, &[b'x'; 1_000]);
+    }
+    assert!(client.take().starts_with(b"HTTP/1.1 200 "));
+    // What was fast before has no more time for it.
+    world.send(&client, head);
+    world.send(&client, &[b'x'; 59_000]);
+    world.pass(10_100);
+    assert!(client.take().starts_with(b"HTTP/1.1 408 "));
 }
 
 #[test]

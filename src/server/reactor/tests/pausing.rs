@@ -254,7 +254,7 @@ fn a_lost_connection_is_noticed_when_it_is_sent_to() {
     let expected = [
         "pause 5",
         "error: broken pipe",
-        "disconnect 1006 (network error)",
+        "disconnect 1006 (network error), 2 bytes unsent",
     ];
     assert_eq!(world.take_log(), expected);
     assert!(world.is_empty());

@@ -201,7 +201,7 @@ fn what_is_cut_when_a_message_was_sent_sends_nothing_more() {
         }
         world.turn();
         assert_eq!(take_all(&mut world, &client), b"\x81\x02hi");
-        assert_eq!(world.take_log(), ["disconnect 1006 (cut)"]);
+        assert_eq!(world.take_log(), ["disconnect 1006 (cut), 7 bytes unsent"]);
         assert!(world.is_empty());
     }
 }
