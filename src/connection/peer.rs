@@ -97,6 +97,8 @@ pub(crate) struct Extras {
     /// With `Marks::METERED`.
     pub(super) meters: Option<Box<Meters>>,
     pub(super) sending: Option<Box<Sending>>,
+    /// How many bytes the peer had acknowledged when the kernel was asked last, and when that was.
+    acknowledged: Option<(u64, u64)>,
 }
 
 /// What is out of the usual, in one word: the usual is told at a glance.
@@ -374,6 +376,23 @@ impl Peer {
             0
         } else {
             mark.saturating_sub(before)
+        }
+    }
+
+    /// Notes how many bytes the peer has acknowledged by `now`; returns what was noted before.
+    pub(crate) fn note_acknowledged(&mut self, bytes: u64, now: u64) -> Option<(u64, u64)> {
+        self.extras_mut().acknowledged.replace((bytes, now))
+    }
+
+    /// Returns what was noted of the bytes that the peer has acknowledged, and when.
+    pub(crate) fn acknowledged(&self) -> Option<(u64, u64)> {
+        self.extras()?.acknowledged
+    }
+
+    /// Forgets what was noted of it.
+    pub(crate) fn forget_acknowledged(&mut self) {
+        if let Some(extras) = self.extras.as_deref_mut() {
+            extras.acknowledged = None;
         }
     }
 

@@ -33,7 +33,7 @@ use crate::connection::{Core, NOBODY, Peer, Phase, TimerId, Turn};
 use crate::error::HandshakeError;
 use crate::event::{Accept, Accepted, Cause, Connect, Handlers, Verdict};
 use crate::protocol::{Batch, Pad, Pool};
-use crate::transport::Transport;
+use crate::transport::{Deliveries, Transport};
 
 pub(super) struct Reactor {
     pub(super) core: Core,
@@ -66,6 +66,7 @@ pub(super) struct Reactor {
     schedule: Option<Box<Schedule>>,
     /// Set while memory is short.
     relief: Option<TimerId>,
+    deliveries: Deliveries,
     epoch: Instant,
     now: u64,
 }
@@ -94,6 +95,7 @@ impl Reactor {
             gone: Vec::new(),
             schedule: None,
             relief: None,
+            deliveries: Deliveries::default(),
             epoch: now,
             now: 0,
         }
@@ -389,6 +391,7 @@ impl Reactor {
         link.stamp = self.now;
         if phase >= Phase::Closing {
             peer.take_sent();
+            peer.forget_acknowledged();
         }
         if phase >= Phase::Draining {
             // What is under way is of no use any more.

@@ -3,6 +3,11 @@
 //! Everything here is non-blocking and made for edge-triggered readiness (epoll(7), Q9): a read
 //! that comes back short has drained the socket, a write that comes back short has filled it.
 
+#[cfg(target_os = "linux")]
+mod delivery;
+#[cfg(not(target_os = "linux"))]
+#[path = "no_delivery.rs"]
+mod delivery;
 mod socket;
 
 #[cfg(feature = "tls")]
@@ -20,6 +25,7 @@ use std::os::fd::BorrowedFd;
 
 #[cfg(feature = "tls")]
 pub use certificates::{Certificates, ClientCertificates};
+pub(crate) use delivery::Deliveries;
 #[cfg(feature = "tls")]
 pub use pem::config_from_pem;
 pub(crate) use socket::Socket;
@@ -27,6 +33,15 @@ pub use socket::StreamSocket;
 #[cfg(test)]
 pub(crate) use socket::Wire;
 pub(crate) use tls::{Tls, TlsConfig};
+
+/// What became of the bytes that the kernel has taken.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Delivery {
+    /// How many the peer has acknowledged since the connection began.
+    pub(crate) acknowledged: u64,
+    /// How many it has not.
+    pub(crate) waiting: usize,
+}
 
 /// What one read brought.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]

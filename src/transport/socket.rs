@@ -61,6 +61,11 @@ impl StreamSocket {
 pub(crate) trait Wire: Read + Write {
     fn shutdown_write(&mut self) -> io::Result<()>;
 
+    /// What the other side has acknowledged, if that is known.
+    fn delivery(&self) -> Option<super::Delivery> {
+        None
+    }
+
     /// What is reported of the socket from now on carries this token.
     fn register(&mut self, _token: mio::Token) -> io::Result<()> {
         Ok(())

@@ -252,7 +252,7 @@ impl World {
             (before, since) if before == next && is_read => since.unwrap_or(now),
             _ => now,
         };
-        state.seen.under_way = (next, (line.read > start).then_some(since));
+        state.seen.under_way = (next, (line.read > start && is_read).then_some(since));
     }
 
     /// Returns by when the message that has begun to come has to be whole.
@@ -511,7 +511,14 @@ impl World {
     fn due(&self, client: usize, peer: &Peer, config: &Config) -> Option<(Duration, &'static str)> {
         let (line, seen) = (&self.lines[client], &self.clients[client].seen);
         let (phase, since) = seen.phase?;
-        let heard = seen.heard_at.max(line.read_at).max(line.progress_at);
+        let mut heard = seen.heard_at.max(line.read_at).max(line.progress_at);
+        let (mut close_from, mut close) = (seen.close_from, config.close_timeout);
+        if self.settings.tells {
+            // Looked at when a deadline comes, and then for as long again.
+            heard = heard.max(line.taken_at);
+            close_from = close_from.max(line.taken_at);
+            close *= 3;
+        }
         let drains = self.hand.draining.is_some();
         let due = match phase {
             Phase::Opening => match seen.request_at {
@@ -534,8 +541,8 @@ impl World {
             Phase::Open => return self.due_of_open(client, heard, config),
             Phase::Closing if drains && peer.backlog() > 0 => return None,
             Phase::Closing if drains => (since.max(heard) + config.close_timeout, "the close"),
-            Phase::Closing => (seen.close_from + config.close_timeout, "the close"),
-            Phase::Draining => (seen.close_from + config.close_timeout, "the end"),
+            Phase::Closing => (close_from + close, "the close"),
+            Phase::Draining => (close_from + close, "the end"),
             Phase::Gone => return None,
         };
         match self.lifetime_of(client).filter(|_| phase == Phase::Opening) {
@@ -563,13 +570,25 @@ impl World {
         let idle = config.idle_after().map(|idle| {
             let asks = silence.map_or(Duration::ZERO, |silence| silence.max(again) + LATE);
             let late = self.stalled_at + again;
-            ((heard + idle + asks).max(late), "the end of silence")
+            let once_more = if self.settings.tells {
+                idle + 2 * LATE
+            } else {
+                Duration::ZERO
+            };
+            (
+                (heard + idle + once_more + asks).max(late),
+                "the end of silence",
+            )
         });
         let pings = silence
             .filter(|_| !line.is_full && seen.sent.is_empty())
             .map(|silence| {
                 let last = heard.max(seen.pinged_at);
-                (last + silence.max(again), "a ping")
+                let idle = config.idle_after().filter(|_| self.settings.tells);
+                (
+                    last + silence.max(again) + idle.unwrap_or_default(),
+                    "a ping",
+                )
             });
         let message = self.due_of_rest(client, config);
         let message = message.map(|due| (due, "the end of a message by its rate"));

@@ -357,6 +357,9 @@ impl World {
         let most = self.clients[client].reading.most;
         let size = most.min(line.sent.len() - line.taken);
         line.taken += size;
+        if size > 0 {
+            line.taken_at = self.now;
+        }
         line.make_room();
         let taken = line.taken;
         while let Some((end, _)) = self.clients[client].told.front()

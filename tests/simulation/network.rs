@@ -17,7 +17,7 @@ use super::world::{Happening, World};
 use crate::connection::Readiness;
 use crate::server::events::Report;
 use crate::server::reactor::News;
-use crate::transport::Wire;
+use crate::transport::{Delivery, Wire};
 
 /// What a client sends at a time.
 pub(super) enum Parcel {
@@ -66,6 +66,8 @@ pub(super) struct Line {
     pub(super) read: usize,
     pub(super) read_at: Duration,
     pub(super) progress_at: Duration,
+    /// When the client last took something that had been written.
+    pub(super) taken_at: Duration,
 }
 
 impl Line {
@@ -94,6 +96,7 @@ impl Line {
             read: 0,
             read_at: Duration::ZERO,
             progress_at: Duration::ZERO,
+            taken_at: Duration::ZERO,
         }
     }
 
@@ -404,6 +407,15 @@ impl Wire for Plug {
         world.note("fin", self.client, 0);
         world.look(self.client);
         Ok(())
+    }
+
+    fn delivery(&self) -> Option<Delivery> {
+        let world = self.world.borrow();
+        let line = &world.lines[self.client];
+        world.settings.tells.then(|| Delivery {
+            acknowledged: line.taken as u64,
+            waiting: line.sent.len() - line.taken,
+        })
     }
 
     fn register(&mut self, token: Token) -> io::Result<()> {

@@ -13,6 +13,8 @@ pub(super) struct Settings {
     pub(super) config: Config,
     pub(super) faults: Faults,
     pub(super) clients: usize,
+    /// The kernel tells what clients have acknowledged.
+    pub(super) tells: bool,
     /// Handlers do something besides echoing, so many times in a thousand.
     pub(super) wild: usize,
     /// Handlers fail or panic, of those times, so many times in a thousand.
@@ -58,6 +60,7 @@ impl Settings {
             config: config(random),
             faults,
             clients: random.pick(&[1, 2, 3, 4, 6, 8]),
+            tells: random.chance(500),
             wild: random.pick(&[0, 0, 60, 200, 500]),
             failing: random.pick(&[0, 0, 30, 150]),
             stops: random.chance(200),

@@ -9,6 +9,7 @@ use crate::connection::{Peer, Phase};
 use crate::error::{HandshakeError, ProtocolError};
 use crate::event::Cause;
 use crate::protocol::{CloseCode, OpCode};
+use crate::transport::Delivery;
 
 impl Reactor {
     /// Looks at the connections whose deadline has come up, and calls the timers that are due.
@@ -61,6 +62,12 @@ impl Reactor {
         if deadline.is_none_or(|deadline| deadline > self.now) {
             return self.schedule(slot, deadline);
         }
+        if link.phase >= Phase::Closing && self.still_takes(slot) {
+            return self.arm(slot);
+        }
+        let Some(link) = self.links.get_mut(slot) else {
+            return;
+        };
         let (phase, heard, now) = (link.phase, link.stamp, self.now);
         let (asked, idle_http) = (link.has_begun(), link.is_idle_http());
         let overdue = self.message_end(slot).is_some_and(|end| end <= now);
@@ -89,11 +96,22 @@ impl Reactor {
                 // peer's silence, which is asked first.
                 let was_asked = silence.is_zero() || due >= end;
                 if now >= end && was_asked {
-                    stage.core.close(slot, CloseCode::GOING_AWAY, Cause::Silent);
+                    if self.takes_steadily(slot, heard) {
+                        if let Some(link) = self.links.get_mut(slot) {
+                            link.hear(now);
+                        }
+                        self.arm(slot);
+                    } else {
+                        self.core.close(slot, CloseCode::GOING_AWAY, Cause::Silent);
+                    }
                 } else if !silence.is_zero() {
                     // A peer whose backlog is full is not pinged, but given up in time.
                     let _ = stage.core.send(slot, OpCode::Ping, b"");
                     let again = self.core.config.ping_again();
+                    // At the second ping at the latest: most peers answer the first.
+                    if now.saturating_sub(heard) >= millis(silence + again / 2) {
+                        self.begin_to_measure(slot, heard);
+                    }
                     let next = now.saturating_add(millis(again));
                     let next = if end > now { next.min(end) } else { next };
                     let message = self.message_end(slot).unwrap_or(u64::MAX);
@@ -107,6 +125,71 @@ impl Reactor {
             Phase::Gone => {}
         }
         self.settle(slot);
+    }
+
+    /// Returns what became of the bytes that the kernel has taken for a connection.
+    fn delivery(&mut self, slot: usize) -> Option<Delivery> {
+        let peer = self.core.peers.get(slot)?;
+        self.deliveries.of(peer.transport.socket())
+    }
+
+    /// Notes how much of what was sent a peer has acknowledged that was heard of last at `heard`,
+    /// unless that was noted since.
+    fn begin_to_measure(&mut self, slot: usize, heard: u64) {
+        let noted = |peer: &Peer| peer.acknowledged().is_some_and(|(_, at)| at >= heard);
+        if !self.core.peers.get(slot).is_some_and(noted)
+            && let Some(delivery) = self.delivery(slot)
+            && let Some(peer) = self.core.peers.get_mut(slot)
+        {
+            peer.note_acknowledged(delivery.acknowledged, self.now);
+        }
+    }
+
+    /// Returns whether a peer that is silent since `heard` takes what it is sent, as fast as
+    /// `min_rate`: its answer to a ping is behind that. The kernel may hold megabytes of it. If it
+    /// was not measured before and the kernel holds something, the peer has its time once more.
+    fn takes_steadily(&mut self, slot: usize, heard: u64) -> bool {
+        let now = self.now;
+        let Some(delivery) = self.delivery(slot) else {
+            return false;
+        };
+        let rate = self.core.config.min_rate;
+        let Some(peer) = self.core.peers.get_mut(slot) else {
+            return false;
+        };
+        match peer.note_acknowledged(delivery.acknowledged, now) {
+            Some((before, at)) if at >= heard => {
+                let bytes = u128::from(delivery.acknowledged.saturating_sub(before));
+                bytes > 0 && bytes * 1000 >= u128::from(rate) * u128::from(now - at)
+            }
+            _ => delivery.waiting > 0,
+        }
+    }
+
+    /// Returns whether a peer that is being closed has more time, because it takes what the kernel
+    /// holds for it: the Close frame is behind that.
+    fn still_takes(&mut self, slot: usize) -> bool {
+        let now = self.now;
+        let Some(delivery) = self.delivery(slot) else {
+            return false;
+        };
+        let (Some(link), Some(peer)) = (self.links.get_mut(slot), self.core.peers.get_mut(slot))
+        else {
+            return false;
+        };
+        let noted = peer.acknowledged();
+        if delivery.waiting == 0 {
+            // It has all. If that is new, its answer has its time from now on.
+            peer.forget_acknowledged();
+            link.stamp = noted.map_or(link.stamp, |_| now);
+        } else {
+            peer.note_acknowledged(delivery.acknowledged, now);
+            link.stamp = noted.map_or(now, |(before, _)| {
+                let bytes = delivery.acknowledged.saturating_sub(before);
+                self.core.config.moved_on(link.stamp, bytes, now)
+            });
+        }
+        self.deadline(slot).is_none_or(|deadline| deadline > now)
     }
 
     /// Returns when a connection has to be looked at, by its phase.

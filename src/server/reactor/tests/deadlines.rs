@@ -328,6 +328,99 @@ fn a_slow_reader_that_reads_is_no_silent_one() {
     assert_eq!(world.take_log(), [""; 0]);
 }
 
+/// The peer acknowledges so many bytes more, and the kernel holds so many.
+fn acknowledge(client: &Client, bytes: u64, waiting: usize) {
+    let mut line = client.line.0.borrow_mut();
+    let before = line.delivery.map_or(0, |delivery| delivery.acknowledged);
+    line.delivery = Some(Delivery {
+        acknowledged: before + bytes,
+        waiting,
+    });
+}
+
+#[test]
+fn a_reader_that_takes_what_the_kernel_holds_is_no_silent_one() {
+    // 30 KB/s; the least rate; less; nothing, with megabytes in the kernel.
+    for (rate, lives) in [(30_000, true), (500, true), (400, false), (0, false)] {
+        let mut world = World::echo(Config::default());
+        let client = world.ready();
+        acknowledge(&client, 0, 3_000_000);
+        for _ in 0..300 {
+            acknowledge(&client, rate, 3_000_000);
+            world.pass(1_000);
+            if world
+                .take_log()
+                .iter()
+                .any(|what| what.starts_with("disconnect"))
+            {
+                break;
+            }
+        }
+        assert_eq!(world.at == 300_000, lives, "{rate} B/s, until {}", world.at);
+        // Its answer to the first of the pings comes at last.
+        if lives {
+            acknowledge(&client, 3_000_000, 0);
+            world.send(&client, &frame(0x8a, b""));
+            world.pass(19_000);
+            assert_eq!(world.take_log(), ["pong"]);
+            // From here on it is as any other.
+            world.pass(27_000);
+            assert!(world.is_empty());
+        } else {
+            assert!((40_000..=80_000).contains(&world.at), "{}", world.at);
+        }
+    }
+}
+
+#[test]
+fn without_a_second_ping_a_reader_of_what_the_kernel_holds_has_its_time_once_more() {
+    for (rate, end) in [(30_000, u64::MAX), (0, 60_000)] {
+        let mut world = World::echo(Config {
+            silence_max: Duration::ZERO,
+            idle_timeout: Some(Duration::from_secs(30)),
+            ..Config::default()
+        });
+        let client = world.ready();
+        acknowledge(&client, 0, 3_000_000);
+        for _ in 0..200 {
+            acknowledge(&client, rate, 3_000_000);
+            world.pass(1_000);
+        }
+        assert_eq!(client.take().is_empty(), end == u64::MAX, "{rate}");
+    }
+}
+
+#[test]
+fn a_closed_peer_has_its_time_when_it_has_taken_what_the_kernel_holds() {
+    // 50 KB/s of 500 KB: 10 s, and then close_timeout.
+    let mut world = World::echo(Config::default());
+    let client = world.ready();
+    acknowledge(&client, 0, 500_000);
+    let core = &mut world.reactor.core;
+    let mut conn = Connection::new(core, client.tag & SLOTS);
+    assert_eq!(conn.disconnect(1000, ""), Ok(()));
+    world.turn();
+    for left in (0..100).rev() {
+        world.pass(100);
+        acknowledge(&client, 5_000, left * 5_000);
+    }
+    world.pass(4_800);
+    assert_eq!(world.take_log(), [""; 0]);
+    world.send(&client, &frame(0x88, b"\x03\xe8"));
+    assert_eq!(world.take_log(), ["disconnect 1000 (closed here)"]);
+    // One that takes nothing ends, and one that is done as well.
+    for waiting in [500_000, 0] {
+        let client = world.ready();
+        acknowledge(&client, 0, waiting);
+        let core = &mut world.reactor.core;
+        let mut conn = Connection::new(core, client.tag & SLOTS);
+        assert_eq!(conn.disconnect(1000, ""), Ok(()));
+        world.turn();
+        world.pass(if waiting > 0 { 10_100 } else { 5_100 });
+        assert_eq!(world.take_log(), ["disconnect 1000 (closed here)"]);
+    }
+}
+
 #[test]
 fn the_silence_can_be_set_while_it_runs() {
     let mut world = World::new(Config::default());

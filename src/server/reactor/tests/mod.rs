@@ -28,7 +28,7 @@ use crate::event::{
     Utf8,
 };
 use crate::protocol::mask;
-use crate::transport::{Socket, Wire};
+use crate::transport::{Delivery, Socket, Wire};
 
 /// The other end of a simulated socket.
 #[derive(Default)]
@@ -47,6 +47,8 @@ struct Line {
     write_max: Option<usize>,
     /// The next calls fail like this.
     failures: VecDeque<io::ErrorKind>,
+    /// What the kernel tells of what the peer has acknowledged.
+    delivery: Option<Delivery>,
     reads: usize,
     writes: usize,
 }
@@ -120,6 +122,10 @@ impl Wire for Cable {
     fn shutdown_write(&mut self) -> io::Result<()> {
         self.0.borrow_mut().server_fin = true;
         Ok(())
+    }
+
+    fn delivery(&self) -> Option<Delivery> {
+        self.0.borrow().delivery
     }
 }
 
