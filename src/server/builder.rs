@@ -221,8 +221,8 @@ impl Builder {
 
     /// Sets the time from the accepted socket to the end of the opening handshake, TLS included,
     /// however slowly the bytes come. Then a request that was begun is answered with 408, others
-    /// are cut. On a connection with plain requests each of them, with its body, has as long from
-    /// its first byte on. Default 10 s.
+    /// are cut. On a connection with plain requests each of them has as long from its first byte on;
+    /// a body that comes as fast as [`min_rate`](Self::min_rate) has more. Default 10 s.
     pub fn handshake_timeout(mut self, timeout: Duration) -> Self {
         self.config.handshake_timeout = timeout;
         self
@@ -242,15 +242,26 @@ impl Builder {
         self
     }
 
-    /// Sets the silence after which a peer is closed with 1001; pongs count as signs of life.
-    /// Default twice `silence_max`; zero is off.
+    /// Sets the silence after which a peer is closed with 1001. Default twice `silence_max`; zero is
+    /// off.
+    ///
+    /// Signs of life are any bytes that come, pongs among them, and that the kernel takes more after
+    /// it had been full. On Linux the kernel is asked as well before a TCP peer is given up: one that
+    /// acknowledges what was sent to it as fast as [`min_rate`](Self::min_rate) stays, since its pong
+    /// is behind that.
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
         self.config.idle_timeout = Some(timeout);
         self
     }
 
     /// Sets how long the peer may take to answer a Close frame, and after that how long it may take
-    /// to read what is queued for it and to end its side. Then the connection is cut. Default 5 s.
+    /// to end its side. Then the connection is cut. Default 5 s.
+    ///
+    /// The time runs from when the kernel has the Close frame. While something is queued before it,
+    /// it is the time in which the peer has to take some of that, as fast as
+    /// [`min_rate`](Self::min_rate) on the whole. What is lost with a connection that is cut is in
+    /// [`Disconnected::unsent`](crate::event::Disconnected::unsent), in
+    /// [`Stats::lost_bytes`](crate::Stats::lost_bytes) and in the log.
     pub fn close_timeout(mut self, timeout: Duration) -> Self {
         self.config.close_timeout = timeout;
         self
@@ -438,6 +449,8 @@ fn check(config: &Config) -> Result<()> {
         "a rate allows nothing, or has no period"
     } else if config.memory_budget < MEMORY_BUDGET_MIN {
         "memory_budget is less than 65,536 bytes"
+    } else if config.min_rate == 0 {
+        "min_rate is 0: a trickle would never end"
     } else if config.limits.max_fragments == 0 {
         "max_fragments is 0: no message could come"
     } else if config.handshake_timeout.is_zero() || config.close_timeout.is_zero() {

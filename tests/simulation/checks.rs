@@ -517,7 +517,7 @@ impl World {
             // Looked at when a deadline comes, and then for as long again.
             heard = heard.max(line.taken_at);
             close_from = close_from.max(line.taken_at);
-            close *= 3;
+            close = 3 * close + 2 * LATE;
         }
         let drains = self.hand.draining.is_some();
         let due = match phase {

@@ -11,31 +11,44 @@ impl Builder {
     /// of their own (260 KB with both directions in use), TLS (24 KiB each), and 512 bytes each.
     /// Default none (`usize::MAX`); 65,536 at least.
     ///
-    /// What is refused, in this order:
+    /// When memory runs short:
     ///
-    /// 1. from three quarters on, new connections: accepting pauses, and clients wait in the
-    ///    kernel's queue. Adopted ones are turned away;
-    /// 2. from seven eighths on, messages that would have to be queued: sending fails with
-    ///    [`SendError::NoMemory`](crate::SendError::NoMemory). Replies that the kernel takes at once,
-    ///    control frames and closes go on;
-    /// 3. beyond it, the connections that hold most: they are closed, the largest first, until
-    ///    seven eighths are left. Who reads is told by 1013 ("try again later"), or by 503 during
-    ///    the opening handshake; who does not is cut. `Error` and `Disconnect` tell
-    ///    [`Fault::NoMemory`](crate::Fault::NoMemory) and
-    ///    [`Cause::NoMemory`](crate::event::Cause::NoMemory).
+    /// 1. from three quarters on, accepting pauses, and clients wait in the kernel's queue. Adopted
+    ///    connections are turned away;
+    /// 2. from seven eighths on, nothing more is queued. A message that the kernel takes at once is
+    ///    sent all the same, so that a peer that reads gets it; otherwise sending fails with
+    ///    [`SendError::NoMemory`](crate::SendError::NoMemory). Control frames and closes go on;
+    /// 3. when three quarters have been in use for a second, connections are closed that hold unsent
+    ///    or unfinished messages and have neither taken nor sent a byte for a second; when they have
+    ///    been in use for ten seconds, whichever connections hold most of these. It stops at five
+    ///    eighths. Connections that hold nothing of the kind stay; if what they need to live (TLS,
+    ///    compressors) takes three quarters, the server is full, as at `max_connections`;
+    /// 4. beyond the budget, the connections that hold most are closed at once, until seven eighths
+    ///    are left.
+    ///
+    /// A peer that reads is told by 1013 ("try again later"), or by 503 during the opening handshake;
+    /// another is cut. `Error` and `Disconnect` tell [`Fault::NoMemory`](crate::Fault::NoMemory) and
+    /// [`Cause::NoMemory`](crate::event::Cause::NoMemory).
     ///
     /// What one connection's turn brings may come on top until it is looked at, a read and a message
     /// at most. Not counted are what the application keeps, the buffers that all connections share
     /// (`read_buffer`, and up to 8 MiB of buffers for large messages), and the kernel's. A message
-    /// that is queued for several connections counts for each. Each of the three is counted in
-    /// [`Stats`](crate::Stats) and told in the log.
+    /// above 4 KiB that is queued for several connections (a broadcast, or
+    /// [`Prepared`](crate::Prepared)) counts once. Each step is counted in [`Stats`](crate::Stats)
+    /// and logged.
     pub fn memory_budget(mut self, bytes: usize) -> Self {
         self.config.memory_budget = bytes;
         self
     }
 
-    /// Sets how long a message may take from its first byte to its last, however slowly its bytes
-    /// come; then the connection is closed with 1008. Default 60 s; zero is off.
+    /// Sets how long a message may take beyond the time that its bytes need at
+    /// [`min_rate`](Self::min_rate); then the connection is closed with 1008. Default 60 s; zero is
+    /// off.
+    ///
+    /// The time runs from the message's first byte, and each byte of its payload gives back what it
+    /// needs at the least rate, up to the whole of it. So a steady upload may take any time, a
+    /// message that stops coming ends after `message_timeout`, and one that trickles ends after
+    /// `message_timeout` and `max_recv_size` divided by `min_rate` at the latest.
     ///
     /// Time in which something has come and is not read does not count (the connection is paused, or
     /// held off, or does not read itself), nor do messages that a
@@ -43,6 +56,27 @@ impl Builder {
     /// frame's header that trickles has the time once more.
     pub fn message_timeout(mut self, timeout: Duration) -> Self {
         self.config.message_timeout = timeout;
+        self
+    }
+
+    /// Sets the least rate, in bytes per second, at which a peer is waited for that sends or takes
+    /// something large. Default 500, as Apache's `mod_reqtimeout` has it; `u64::MAX` gives nobody
+    /// more than the timeouts say, 0 is an error of [`build`](Self::build).
+    ///
+    /// A peer that is as fast puts these deadlines off, each by the time that the bytes need and up
+    /// to one timeout from then:
+    ///
+    /// | timeout | of | bytes |
+    /// |---|---|---|
+    /// | [`message_timeout`](Self::message_timeout) | a message under way | of its payload, as they come |
+    /// | [`handshake_timeout`](Self::handshake_timeout) | the body of a plain request | of the body; the time for a request head is fixed |
+    /// | [`close_timeout`](Self::close_timeout) | a close | of what is queued before the Close frame, as the kernel takes them or, on Linux over TCP, as the peer acknowledges them |
+    /// | [`idle_timeout`](Self::idle_timeout) | a peer that does not answer pings | of what the kernel holds for it, as the peer acknowledges them (Linux, TCP) |
+    ///
+    /// With a large [`max_recv_size`](Self::max_recv_size) choose both together: a client that sends
+    /// 64 MiB at the default rate may hold them for a day and a half.
+    pub fn min_rate(mut self, bytes_per_second: u64) -> Self {
+        self.config.min_rate = bytes_per_second;
         self
     }
 

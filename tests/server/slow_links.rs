@@ -1,0 +1,152 @@
+//! Peers on slow links are waited for as long as they are as fast as `min_rate`.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use crate::support::{Client, PATIENCE, Running, frame, log};
+use socket2::{Domain, Socket, Type};
+use wsloop::event::{Binary, Disconnect, Ready};
+use wsloop::{Builder, Server};
+
+/// A client that reads slowly, and whose kernel holds little.
+struct Slow {
+    stream: TcpStream,
+    /// Most bytes of one read, and the pause after it.
+    each: usize,
+    pause: Duration,
+}
+
+impl Read for Slow {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let size = buffer.len().min(self.each);
+        let size = self.stream.read(&mut buffer[..size])?;
+        std::thread::sleep(self.pause);
+        Ok(size)
+    }
+}
+
+impl Write for Slow {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.stream.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.stream.flush()
+    }
+}
+
+/// Connects a client that reads so many bytes each 40 ms, its opening handshake done.
+fn slow(server: &Running, each: usize) -> Client<Slow> {
+    let socket = Socket::new(Domain::for_address(server.addr), Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(64 << 10).unwrap();
+    socket.connect(&server.addr.into()).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut client = Client::over(Slow {
+        stream: socket.into(),
+        each,
+        pause: Duration::from_millis(40),
+    });
+    client.upgrade();
+    client
+}
+
+/// Sends a message of so many bytes at `Ready` and closes behind it.
+fn send_and_close(size: usize) -> impl FnOnce(Builder) -> Builder + Send + 'static {
+    move |builder| {
+        builder
+            .max_send_size(size)
+            .max_backlog(2 * size)
+            .close_timeout(Duration::from_secs(2))
+            .on(Ready, move |conn, ()| {
+                conn.send_binary(&vec![7; size])?;
+                conn.disconnect(1000, "")
+            })
+    }
+}
+
+#[test]
+fn a_slow_reader_gets_all_that_was_sent_before_a_close_and_the_close_frame() {
+    // Little in the server's kernel, and as much as it takes.
+    for send_buffer in [16 << 10, 0] {
+        let (said, log) = log();
+        let server = Running::start(move |builder| {
+            send_and_close(1_000_000)(builder)
+                .send_buffer_size(send_buffer)
+                .on(Disconnect, move |_, why| _ = said.send(why.to_string()))
+        });
+        // 250 KB/s at most: twice close_timeout at least.
+        let mut client = slow(&server, 10_000);
+        assert_eq!(client.read_frame().payload.len(), 1_000_000);
+        client.expect_close(1000);
+        client.send_close(1000, "");
+        log.expect(&["1000 (closed here)"]);
+        assert_eq!(server.stop().lost, 0);
+    }
+}
+
+#[test]
+fn a_reader_that_stops_is_cut_and_what_it_did_not_get_is_said() {
+    let (said, log) = log();
+    let server = Running::start(move |builder| {
+        send_and_close(8_000_000)(builder)
+            .send_buffer_size(16 << 10)
+            .on(Disconnect, move |_, why| {
+                _ = said.send(format!("{} {}", why.code, why.unsent > 7_000_000));
+            })
+    });
+    let client = slow(&server, 1);
+    log.expect(&["1006 true"]);
+    drop(client);
+    let stats = server.stop();
+    assert_eq!(stats.lost, 1);
+    assert!(stats.lost_bytes > 7_000_000, "{stats:?}");
+}
+
+#[test]
+fn a_slow_reader_of_what_the_kernel_holds_is_no_silent_one() {
+    let (said, log) = log();
+    let server = Running::start(move |builder| {
+        builder
+            .max_send_size(3_000_000)
+            .max_backlog(6_000_000)
+            .silence_max(Duration::from_millis(1_500))
+            .idle_timeout(Duration::from_secs(3))
+            .on(Ready, |conn, ()| conn.send_binary(&vec![7; 3_000_000]))
+            .on(Disconnect, move |_, why| _ = said.send(why.to_string()))
+    });
+    // Six seconds at least, without a word: the pings come behind the message.
+    let mut client = slow(&server, 20_000);
+    assert_eq!(client.read_frame().payload.len(), 3_000_000);
+    // It is still there, and leaves by itself.
+    client.send_close(1000, "");
+    log.expect(&["1000 (closed by the peer)"]);
+    drop((client, server));
+}
+
+#[test]
+fn a_steady_upload_has_the_time_that_it_takes() {
+    let (said, log) = log();
+    let server = Running::start(move |builder| {
+        builder
+            .max_recv_size(1 << 20)
+            .message_timeout(Duration::from_secs(3))
+            .on(Binary, move |_, data| _ = said.send(data.len().to_string()))
+    });
+    let mut client = server.ready();
+    // 200 KB/s at most: five seconds at least.
+    for part in frame(0x82, &vec![7; 1 << 20]).chunks(10_000) {
+        client.send_raw(part);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    log.expect(&["1048576"]);
+    drop(client);
+    assert_eq!(server.stop().timed_out_messages, 0);
+}
+
+#[test]
+fn a_least_rate_of_nothing_is_refused() {
+    let built = Server::builder().listen("127.0.0.1:0").min_rate(0).build();
+    let error = built.map(drop).unwrap_err().to_string();
+    assert!(error.contains("min_rate"), "{error}");
+}
