@@ -217,6 +217,10 @@ pub(crate) struct Config {
     /// The least rate of a peer that is waited for: whoever sends or takes as many bytes per second
     /// puts the deadline off.
     pub(crate) min_rate: u64,
+    /// The path of the health check, if there is one.
+    pub(crate) health_check: Option<Box<str>>,
+    /// How long health checks fail before a drain closes the listeners.
+    pub(crate) lame_duck: Duration,
     /// How long a connection may wait for its next plain request. Zero: each has one.
     pub(crate) keep_alive_timeout: Duration,
     /// Most plain requests that are answered on one connection.
@@ -320,6 +324,8 @@ impl Default for Config {
             handshake_timeout: Duration::from_secs(10),
             message_timeout: Duration::from_secs(60),
             min_rate: 500,
+            health_check: None,
+            lame_duck: Duration::ZERO,
             keep_alive_timeout: Duration::from_secs(15),
             max_requests: 1000,
             silence_max: Duration::from_secs(20),

@@ -15,7 +15,7 @@ use super::data::Data;
 use super::gather::{Gather, WRITE_THROUGH};
 use super::handle::Handle;
 use super::peer::{Ending, Peer, Phase};
-use super::timers::Timers;
+use super::timers::{TimerId, Timers};
 use super::watch::Watches;
 use crate::config::Config;
 use crate::error::SendError;
@@ -62,6 +62,16 @@ pub(crate) struct Core {
     pub(crate) wall_clock: fn() -> SystemTime,
     /// Set when the server goes down.
     pub(crate) leaving: Option<Leaving>,
+    /// The drain that begins when health checks have failed for `lame_duck`.
+    pub(crate) lame_duck: Option<LameDuck>,
+}
+
+/// A drain that is to begin.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LameDuck {
+    pub(crate) plan: Plan,
+    /// When it begins.
+    pub(crate) timer: TimerId,
 }
 
 /// What connections have to know of a server that goes down.
@@ -129,7 +139,13 @@ impl Core {
             adoptions: Vec::new(),
             wall_clock: SystemTime::now,
             leaving: None,
+            lame_duck: None,
         }
+    }
+
+    /// Returns whether the server goes down, or has begun to tell that it will.
+    pub(crate) fn is_going_down(&self) -> bool {
+        self.leaving.is_some() || self.lame_duck.is_some()
     }
 
     /// Asks the reactor to look at a connection before the turn ends.

@@ -168,7 +168,9 @@ impl<'s> Hub<'s> {
     /// Ends the server without loss: nobody new comes in, what is queued is sent, clients are closed
     /// with `code` one after the other, and who is left after `deadline` is cut.
     ///
-    /// * The `Shutdown` event comes first, as with [`shutdown`](Self::shutdown).
+    /// * With [`Builder::lame_duck`](crate::Builder::lame_duck) health checks fail for that time
+    ///   first, and all else goes on.
+    /// * The `Shutdown` event comes, as with [`shutdown`](Self::shutdown).
     /// * Who waits to be accepted is accepted, as far as the limits of connections, half-open ones
     ///   and memory allow; then the listeners are closed. A socket that was given or inherited is
     ///   left as it is, for whoever has it besides.
@@ -218,6 +220,13 @@ impl<'s> Hub<'s> {
             spread,
         }));
         Ok(())
+    }
+
+    /// Returns whether the server goes down: from when a [`drain`](Self::drain), a `shutdown` or a
+    /// `stop` begins, and before a drain for [`Builder::lame_duck`](crate::Builder::lame_duck), in
+    /// which clients are still accepted. Health checks have to fail then.
+    pub fn is_going_down(&self) -> bool {
+        self.core.is_going_down()
     }
 
     /// Leaves the listeners to another process that has their sockets as well, when the handlers of

@@ -34,7 +34,7 @@ mod watch;
 
 pub(crate) use self::adoption::{Adoption, Upgraded};
 pub(crate) use self::budget::{Held, Turn};
-pub(crate) use self::core::{Core, Leaving, NOBODY, Order, Plan};
+pub(crate) use self::core::{Core, LameDuck, Leaving, NOBODY, Order, Plan};
 pub use cursor::{Connection, ConnectionId};
 pub(crate) use deferral::Decision;
 pub(crate) use handle::Command;

@@ -36,6 +36,8 @@ pub(crate) enum Action {
     /// Somebody's turn in a drain has come.
     DrainStep,
     Hub(HubAction),
+    /// Health checks have failed for long enough: the drain begins.
+    LameDuckEnd,
     /// Memory is short, and has been for a time.
     Relieve,
     /// The connection in this slot is older than it may become.
@@ -47,7 +49,9 @@ impl Action {
     fn owner(&self) -> Option<usize> {
         match self {
             Self::Connection(slot, _) | Self::Lifetime(slot) => Some(*slot),
-            Self::DrainEnd | Self::DrainStep | Self::Hub(_) | Self::Relieve => None,
+            Self::DrainEnd | Self::DrainStep | Self::LameDuckEnd | Self::Hub(_) | Self::Relieve => {
+                None
+            }
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::rc::Rc;
 
+use http::Method;
+
 use super::stage::Stage;
 use crate::connection::{Decision, Phase, Upgraded};
 use crate::error::{HandlerError, HandshakeError};
@@ -13,7 +15,10 @@ use crate::protocol::CloseCode;
 impl Stage<'_> {
     /// Answers a plain request. `then` is what may become of the connection, the answer what does.
     pub(super) fn answer(&mut self, request: &handshake::Request, then: Then) -> Then {
-        let answer = self.emit::<Request>(request).flatten();
+        let answer = match self.is_health_check(request) {
+            true => Some(self.health()),
+            false => self.emit::<Request>(request).flatten(),
+        };
         let response = answer.unwrap_or_else(|| Response::new(404));
         if let Err(error) = response.check()
             && !self.is_ending()
@@ -34,6 +39,23 @@ impl Stage<'_> {
         self.core.append(self.slot, &bytes);
         self.core.stats.requests += 1;
         then
+    }
+
+    /// Returns whether a plain request is the health check of a balancer.
+    pub(super) fn is_health_check(&self, request: &handshake::Request) -> bool {
+        let path = self.core.config.health_check.as_deref();
+        // HAProxy asks by OPTIONS unless it is told otherwise.
+        let methods = [Method::GET, Method::HEAD, Method::OPTIONS];
+        path == Some(request.path()) && methods.contains(request.method())
+    }
+
+    /// Answers a health check: whether new clients are to be sent here.
+    fn health(&self) -> Response {
+        match self.core.is_going_down() {
+            true => Response::new(503).header("Retry-After", "5").close(),
+            false => Response::new(200).body("ok\n"),
+        }
+        .header("Cache-Control", "no-store")
     }
 
     /// Answers a plain request whose handler failed, or refused it by `http_error` or `disconnect`.

@@ -455,6 +455,12 @@ fn check(config: &Config) -> Result<()> {
         "max_fragments is 0: no message could come"
     } else if config.handshake_timeout.is_zero() || config.close_timeout.is_zero() {
         "handshake_timeout or close_timeout is 0: nobody could keep it"
+    } else if config
+        .health_check
+        .as_deref()
+        .is_some_and(|path| !path.starts_with('/'))
+    {
+        "the path of health_check does not begin with a slash"
     } else if config.max_requests == 0 {
         "max_requests is 0: no request would ever be answered"
     } else if !config

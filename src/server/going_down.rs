@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::reactor::Reactor;
 use super::stage::emit_hub;
 use super::{Server, State};
-use crate::connection::Plan;
+use crate::connection::{Action, LameDuck, Plan};
 use crate::event::{Shutdown, Stopped};
 use crate::protocol::CloseCode;
 
@@ -51,6 +51,9 @@ impl Server {
 
     /// Begins to go down without loss. The deadline is a timer of the reactor.
     pub(super) fn drain(&mut self, plan: Plan) {
+        if self.state == State::Running && self.tells_balancers(plan) {
+            return;
+        }
         match self.state {
             State::Running => {}
             State::Stopping(_) => {
@@ -65,6 +68,26 @@ impl Server {
         self.state = State::Stopping(None);
         self.reactor.drain(plan);
         self.reactor.end_turn();
+    }
+
+    /// Begins to fail health checks before a drain, if that is wanted and has not been done; returns
+    /// whether the drain comes later.
+    fn tells_balancers(&mut self, plan: Plan) -> bool {
+        let core = &mut self.reactor.core;
+        let time = core.config.lame_duck;
+        if time.is_zero() {
+            return false;
+        }
+        if let Some(lame_duck) = core.lame_duck {
+            // The time is over, or the drain was asked for once more.
+            core.timers.clear(lame_duck.timer);
+            return false;
+        }
+        let due = core.now.saturating_add(time);
+        let timer = core.timers.set(due, Action::LameDuckEnd);
+        core.lame_duck = Some(LameDuck { plan, timer });
+        log::info!("health checks fail from now on; the drain begins in {time:?}");
+        true
     }
 
     fn announce(&mut self) {

@@ -41,6 +41,7 @@ mod handshake_control;
 mod handshake_forms;
 mod handshake_refusals;
 mod handshake_timeout;
+mod health_checks;
 mod http_error;
 mod inherited;
 mod large_messages;

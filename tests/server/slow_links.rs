@@ -38,10 +38,17 @@ impl Write for Slow {
 
 /// Connects a client that reads so many bytes each 40 ms, its opening handshake done.
 fn slow(server: &Running, each: usize) -> Client<Slow> {
-    let socket = Socket::new(Domain::for_address(server.addr), Type::STREAM, None).unwrap();
-    socket.set_recv_buffer_size(64 << 10).unwrap();
-    socket.connect(&server.addr.into()).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let socket =
+        Socket::new(Domain::for_address(server.addr), Type::STREAM, None).expect("a socket");
+    socket
+        .set_recv_buffer_size(64 << 10)
+        .expect("a socket option");
+    socket
+        .connect(&server.addr.into())
+        .expect("the server listens");
+    socket
+        .set_read_timeout(Some(PATIENCE))
+        .expect("a socket option");
     let mut client = Client::over(Slow {
         stream: socket.into(),
         each,

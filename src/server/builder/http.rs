@@ -14,6 +14,35 @@ impl Builder {
         self
     }
 
+    /// Answers health checks at this path, `/health` for instance, on the WebSocket port: GET, HEAD
+    /// and OPTIONS get a 200, and a 503 from when the server goes down, [`lame_duck`](Self::lame_duck)
+    /// included. Default none. The path is compared as it is, without the query.
+    ///
+    /// It is for balancers and supervisors. It is answered before [`hosts`](Self::hosts) is looked at
+    /// and before a [`Request`](crate::event::Request) handler, and without one as well. HTTP/1.0 and
+    /// a request without a `Host` header will do. A check that only connects and leaves is no error
+    /// either.
+    pub fn health_check(mut self, path: impl Into<String>) -> Self {
+        self.config.health_check = Some(path.into().into_boxed_str());
+        self
+    }
+
+    /// Sets how long health checks fail before a [drain](crate::Hub::drain) begins, while clients are
+    /// still accepted and served. Default zero: a drain closes the listeners at once.
+    ///
+    /// A balancer notices a server that goes down at its next health check at the earliest; until then
+    /// it sends clients to listeners that are closed. Choose a little more than the time between two
+    /// checks times the number of those that have to fail. [`health_check`](Self::health_check) fails
+    /// by itself; a [`Request`](crate::event::Request) handler that answers health checks asks
+    /// [`Hub::is_going_down`](crate::Hub::is_going_down).
+    ///
+    /// The deadline of the drain counts from the end of this time, and the `Shutdown` event comes
+    /// then. A second `drain` ends the time, and so does `shutdown`.
+    pub fn lame_duck(mut self, time: Duration) -> Self {
+        self.config.lame_duck = time;
+        self
+    }
+
     /// Sets how many plain requests are answered on one connection; behind the last it ends. Default
     /// 1,000; `usize::MAX` means no limit.
     pub fn max_requests(mut self, requests: usize) -> Self {

@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::Reactor;
-use crate::connection::{Action, Connection, Ending, Hub, NOBODY, Phase};
+use crate::connection::{Action, Connection, Ending, Hub, NOBODY, Order, Phase};
 use crate::error::HandlerError;
 use crate::event::{Cause, Ticks};
 use crate::protocol::CloseCode;
@@ -44,6 +44,12 @@ impl Reactor {
                         log::error!("timer {id} failed: {error}");
                     }
                     result.is_err()
+                }
+                Action::LameDuckEnd => {
+                    if let Some(lame_duck) = self.core.lame_duck {
+                        self.core.orders.push(Order::Drain(lame_duck.plan));
+                    }
+                    false
                 }
                 Action::Relieve => {
                     self.relieve();

@@ -48,7 +48,15 @@ impl Reactor {
                 let Some(mut stage) = self.stage(slot) else {
                     return;
                 };
-                if !stage.serves(&request) {
+                let is_health_check = stage.is_health_check(&request);
+                if !is_health_check && !stage.has::<Request>() {
+                    // There are no plain requests but that one: it should have been an upgrade.
+                    let error = request.accept_key().err();
+                    stage.refuse_bad(request, error.unwrap_or(HandshakeError::NotUpgrade));
+                    return self.settle(slot);
+                }
+                // A balancer may know the server by its address alone.
+                if !is_health_check && !stage.serves(&request) {
                     let error = HandshakeError::HostNotServed;
                     let refusal = Refusal::from(error).answering(request.method());
                     stage.refuse(error, Some(refusal));
@@ -89,10 +97,13 @@ impl Reactor {
             return Some(http);
         }
         let limits = self.core.config.limits;
-        Some(Http::new(match self.stage(slot)?.has::<Request>() {
-            true => Reader::new(&limits),
-            false => Reader::upgrades_only(&limits),
-        }))
+        let is_plain = self.core.config.health_check.is_some();
+        Some(Http::new(
+            match is_plain || self.stage(slot)?.has::<Request>() {
+                true => Reader::new(&limits),
+                false => Reader::upgrades_only(&limits),
+            },
+        ))
     }
 
     /// Puts the requests of a connection back, unless it has ended.
