@@ -540,7 +540,7 @@ impl World {
             }
             Phase::Open => return self.due_of_open(client, heard, config),
             Phase::Closing if drains && peer.backlog() > 0 => return None,
-            Phase::Closing if drains => (since.max(heard) + config.close_timeout, "the close"),
+            Phase::Closing if drains => (since.max(heard) + close, "the close"),
             Phase::Closing => (close_from + close, "the close"),
             Phase::Draining => (close_from + close, "the end"),
             Phase::Gone => return None,
