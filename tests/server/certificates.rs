@@ -336,6 +336,11 @@ fn a_server_tells_where_it_speaks_tls() {
         .unwrap();
     let secure: Vec<_> = server.listeners().map(|one| one.is_ssl()).collect();
     assert_eq!(secure, [false, true]);
+    let shown: Vec<_> = server.listeners().map(|one| format!("{one:#}")).collect();
+    let [plain, tls] = server.local_addrs()[..] else {
+        panic!("two listeners")
+    };
+    assert_eq!(shown, [plain.to_string(), format!("{tls} (TLS)")]);
 }
 
 #[test]
