@@ -38,7 +38,9 @@ impl Binding<'_> {
         let mut seen = HashSet::new();
         addrs.retain(|addr| seen.insert(*addr));
         // ipv6(7): without it `[::]` takes IPv4 as well, and nothing is left for `0.0.0.0`.
-        let only_v6 = self.only_v6.or(has_both_wildcards(&addrs).then_some(true));
+        let only_v6 = self
+            .only_v6
+            .or_else(|| has_both_wildcards(&addrs).then_some(true));
         let Outcome {
             bound: listeners,
             missed,
@@ -154,7 +156,7 @@ pub(super) fn none_of(missed: Vec<(impl ToString, io::Error)>) -> io::Error {
         let separator = if text.is_empty() { "" } else { "; " };
         // Writing to a string does not fail.
         let _ = write!(text, "{separator}{}: {error}", addr.to_string());
-        kind.get_or_insert(error.kind());
+        kind = kind.or_else(|| Some(error.kind()));
     }
     match kind {
         Some(kind) => io::Error::new(kind, text),
