@@ -607,8 +607,13 @@ pub enum PemProblem {
     Unusable(Box<dyn std::error::Error + Send + Sync>),
     /// The file is UTF-16 text.
     Utf16,
-    /// The certificate is not for the name that it was given for, or that is no name.
-    WrongName,
+    /// The certificate is not for the name that it was given for, or that is no DNS name.
+    WrongName {
+        /// The name.
+        name: String,
+        /// The names that the certificate is for, as rustls shows them.
+        presented: Vec<String>,
+    },
     /// The server's own certificate, which the private key belongs to, is not the first.
     WrongOrder {
         /// Its place in the file, from 1 on.
@@ -642,7 +647,8 @@ impl fmt::Display for PemProblem {
                 chain.display()
             ),
             Self::NoCertificate => f.write_str(
-                "no certificate in the file: a section `-----BEGIN CERTIFICATE-----` is needed",
+                "no certificate in the file: a section `-----BEGIN CERTIFICATE-----` is needed, and \
+                 neither a request (csr) nor pkcs#7 is one",
             ),
             Self::NoKey => f.write_str(
                 "no private key in the file: a section `-----BEGIN PRIVATE KEY-----`, or one of \
@@ -662,7 +668,15 @@ impl fmt::Display for PemProblem {
             }
             Self::Unusable(error) => write!(f, "not usable for tls: {error}"),
             Self::Utf16 => f.write_str("utf-16 text; store it as ascii or utf-8"),
-            Self::WrongName => f.write_str("the certificate is not for that name"),
+            Self::WrongName { name, presented } if presented.is_empty() => {
+                write!(f, "the certificate has no name {name:?}, or that is no dns name")
+            }
+            Self::WrongName { name, presented } => write!(
+                f,
+                "the certificate has no name {name:?}, it is for {}; give it one of these names, \
+                 or issue another",
+                presented.join(", ")
+            ),
             Self::WrongOrder { position } => write!(
                 f,
                 "the chain is in the wrong order: the server's own certificate comes first, and \
@@ -687,7 +701,7 @@ impl std::error::Error for PemProblem {
             | Self::NoKey
             | Self::Truncated { .. }
             | Self::Utf16
-            | Self::WrongName
+            | Self::WrongName { .. }
             | Self::WrongOrder { .. } => None,
         }
     }

@@ -13,7 +13,7 @@ use rustls::server::{
     WebPkiClientVerifier,
 };
 use rustls::sign::CertifiedKey;
-use rustls::{RootCertStore, ServerConfig};
+use rustls::{CertificateError, RootCertStore, ServerConfig};
 
 use super::pem::{self, at};
 use crate::error::{BuildError, PemProblem};
@@ -66,7 +66,7 @@ impl Certificates {
     ///
     /// # Errors
     ///
-    /// [`BuildError::Pem`], with the path of the file at fault.
+    /// As [`config_from_pem`](crate::config_from_pem).
     pub fn from_pem(chain: impl AsRef<Path>, key: impl AsRef<Path>) -> Result<Self, BuildError> {
         let certificates = Self::new();
         certificates.set_default_pem(chain, key)?;
@@ -78,7 +78,7 @@ impl Certificates {
     ///
     /// # Errors
     ///
-    /// [`BuildError::Pem`], with the path of the file at fault; then the old one stays.
+    /// As [`config_from_pem`](crate::config_from_pem); then the old one stays.
     pub fn set_default_pem(
         &self,
         chain: impl AsRef<Path>,
@@ -98,8 +98,8 @@ impl Certificates {
     ///
     /// # Errors
     ///
-    /// [`BuildError::Pem`], with the path of the file at fault, among its problems
-    /// [`PemProblem::WrongName`]; then nothing changes.
+    /// As [`config_from_pem`](crate::config_from_pem), and [`PemProblem::WrongName`]; then nothing
+    /// changes.
     pub fn set_pem(
         &self,
         name: &str,
@@ -108,8 +108,17 @@ impl Certificates {
     ) -> Result<(), BuildError> {
         let chain = chain.as_ref();
         let certificate = pem::certified_key(chain, key.as_ref())?;
-        self.set(name, certificate)
-            .map_err(|_| at(chain, PemProblem::WrongName))
+        self.set(name, certificate).map_err(|error| {
+            let presented = match error {
+                rustls::Error::InvalidCertificate(CertificateError::NotValidForNameContext {
+                    presented,
+                    ..
+                }) => presented,
+                _ => Vec::new(),
+            };
+            let name = name.to_owned();
+            at(chain, PemProblem::WrongName { name, presented })
+        })
     }
 
     /// Sets the certificate for clients that ask for this name, in place of the one before. The name

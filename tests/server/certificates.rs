@@ -238,13 +238,18 @@ fn files_that_are_wrong_change_nothing() {
             matches!(
                 result,
                 Err(BuildError::Pem {
-                    problem: PemProblem::WrongName,
+                    problem: PemProblem::WrongName { .. },
                     ..
                 })
             ),
             "{name}: {result:?}"
         );
+        let text = result.unwrap_err().to_string();
+        assert!(text.contains(&format!("{name:?}")), "{text}");
     }
+    let text = certificates.set_pem("example.com", &good.chain, &good.key);
+    let text = text.unwrap_err().to_string();
+    assert!(text.contains(r#"it is for DnsName("localhost")"#), "{text}");
     let server = serve(&certificates);
     let config = trusting(&[&good, &other]);
     assert_eq!(shown(&config, "localhost", server.addr), good.der);
