@@ -420,7 +420,7 @@ mod tests {
         let good_cert = files.write("good-cert.pem", &cert);
         let good_key = files.write("good-key.pem", &key);
         let begin = "-----BEGIN CERTIFICATE-----".len();
-        // Without its last hyphens the end line is none.
+        // An end line without its last hyphens does not count.
         for length in (begin..cert.trim_end().len()).step_by(7) {
             let bad = files.write("cut.pem", &cert[..length]);
             let found = problem(&bad, &good_key, &bad);
