@@ -44,7 +44,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     signals::drain_on_signals(server.handle())?;
     if let Some(addr) = server.local_addr() {
         eprintln!("connect to wss://{addr}/ with the certificate on standard output");
-        eprintln!("listening on {addr}");
+    }
+    for listener in server.listeners() {
+        eprintln!("listening on {listener:#}");
     }
     server.start()?;
     Ok(())
@@ -56,7 +58,8 @@ fn self_signed() -> Result<Arc<ServerConfig>, Box<dyn Error>> {
     let made = rcgen::generate_simple_self_signed(names)?;
     print!("{}", made.cert.pem());
     let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
-    let config = ServerConfig::builder()
+    let config = ServerConfig::builder_with_provider(wsloop::crypto_provider()?)
+        .with_safe_default_protocol_versions()?
         .with_no_client_auth()
         .with_single_cert(vec![made.cert.der().clone()], key.into())?;
     Ok(Arc::new(config))

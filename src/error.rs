@@ -10,6 +10,12 @@
 //! | [`HandlerError`] | a handler failed | close with 1011 |
 //! | [`BuildError`] | the configuration | the server does not start |
 //! | [`io::Error`] | the network | the connection is dropped |
+//!
+//! Each error's `Display` is the whole text, causes included, so `{error}` is enough for a log.
+//! `source()` continues behind the causes that the text contains, so a report that walks the chain
+//! names each cause once; `std::io::Error` does the same. The causes themselves are in the variants.
+//! `Debug` of [`Error`] and [`BuildError`] is that text as well: a `main` that returns one of them
+//! ends with a line that can be read.
 
 use std::any::Any;
 use std::fmt;
@@ -23,9 +29,8 @@ use crate::protocol::CloseCode;
 /// The result of calls that can fail in more than one of this crate's ways.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Any error that this crate returns to its caller.
+/// Any error that this crate returns to its caller. `Debug` prints the same text as `Display`.
 #[non_exhaustive]
-#[derive(Debug)]
 pub enum Error {
     /// The server could not be built.
     Build(BuildError),
@@ -42,6 +47,12 @@ impl fmt::Display for Error {
             Self::Io(error) => error.fmt(f),
             Self::Send(error) => error.fmt(f),
         }
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
@@ -478,9 +489,9 @@ impl fmt::Display for HandlerError {
 
 impl std::error::Error for HandlerError {}
 
-/// The configuration is wrong, or what it names cannot be had.
+/// The configuration is wrong, or what it names cannot be had. `Debug` prints the same text as
+/// `Display`.
 #[non_exhaustive]
-#[derive(Debug)]
 pub enum BuildError {
     /// An entry of [`Builder::hosts`](crate::Builder::hosts) is no host. Carries it.
     BadHost(String),
@@ -494,11 +505,15 @@ pub enum BuildError {
     Listen {
         /// The address or path, as given to the builder.
         address: String,
-        /// Why not.
+        /// Why not. For a name with several addresses it lists each with its own reason, and has
+        /// the kind that they share, or that of the first.
         source: io::Error,
     },
     /// No listener was named.
     NoListener,
+    /// There is no TLS provider: the feature `tls` brings none, and the process has not installed
+    /// one.
+    NoProvider,
     /// A file with a certificate chain or a private key cannot be used.
     Pem {
         /// The file, as it was given.
@@ -506,6 +521,9 @@ pub enum BuildError {
         /// What is wrong with it.
         problem: PemProblem,
     },
+    /// The TLS provider that the process has installed cannot be used, for instance because it
+    /// lacks the cipher suites of TLS 1.2 or 1.3.
+    Provider(Box<dyn std::error::Error + Send + Sync>),
     /// A source that was given to the builder cannot be watched.
     Watch(io::Error),
 }
@@ -519,20 +537,36 @@ impl fmt::Display for BuildError {
             Self::EventLoop(error) => write!(f, "cannot make the event loop: {error}"),
             Self::Listen { address, source } => write!(f, "cannot listen on {address}: {source}"),
             Self::NoListener => f.write_str("no listener: call listen, or one of its kind"),
+            Self::NoProvider => f.write_str(
+                "no tls provider: enable the feature aws-lc-rs or ring of wsloop, or call \
+                 rustls::crypto::CryptoProvider::install_default first",
+            ),
             Self::Pem { path, problem } => write!(f, "{}: {problem}", path.display()),
+            Self::Provider(error) => write!(f, "the tls provider cannot be used: {error}"),
             Self::Watch(error) => write!(f, "cannot watch a source: {error}"),
         }
+    }
+}
+
+impl fmt::Debug for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
 impl std::error::Error for BuildError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::EventLoop(source) | Self::Listen { source, .. } | Self::Watch(source) => {
-                Some(source)
+            Self::EventLoop(error) | Self::Listen { source: error, .. } | Self::Watch(error) => {
+                error.source()
             }
             Self::Pem { problem, .. } => problem.source(),
-            Self::BadHost(_) | Self::BadOrigin(_) | Self::Conflict(_) | Self::NoListener => None,
+            Self::Provider(error) => error.source(),
+            Self::BadHost(_)
+            | Self::BadOrigin(_)
+            | Self::Conflict(_)
+            | Self::NoListener
+            | Self::NoProvider => None,
         }
     }
 }
@@ -541,35 +575,113 @@ impl std::error::Error for BuildError {
 #[non_exhaustive]
 #[derive(Debug)]
 pub enum PemProblem {
+    /// The file holds a certificate, and a private key was expected.
+    CertificateForKey,
+    /// The file is binary: DER or PKCS#12 instead of PEM.
+    Der,
+    /// The file is empty.
+    Empty,
     /// The private key is encrypted; it has to be stored without a pass phrase.
     EncryptedKey,
+    /// The file holds a private key, and certificates were expected.
+    KeyForCertificate,
     /// The PEM framing or the base64 in it is malformed.
     Malformed(Box<dyn std::error::Error + Send + Sync>),
-    /// The private key does not belong to the first certificate of the chain.
-    Mismatch,
+    /// The private key does not belong to any certificate of the chain.
+    Mismatch {
+        /// The file with the chain.
+        chain: PathBuf,
+    },
     /// The file has no `CERTIFICATE` section.
     NoCertificate,
     /// The file has no private key section (PKCS#8, PKCS#1 or SEC1).
     NoKey,
+    /// A section has no end: the file was cut off, or is still being written.
+    Truncated {
+        /// The line that the section begins at, from 1 on.
+        line: usize,
+    },
     /// The file cannot be read.
     Unreadable(io::Error),
     /// The PEM is in order, but TLS cannot use what it holds.
     Unusable(Box<dyn std::error::Error + Send + Sync>),
-    /// The certificate is not for the name that it was given for, or that is no name.
-    WrongName,
+    /// The file is UTF-16 text.
+    Utf16,
+    /// The certificate is not for the name that it was given for, or that is no DNS name.
+    WrongName {
+        /// The name.
+        name: String,
+        /// The names that the certificate is for, as rustls shows them.
+        presented: Vec<String>,
+    },
+    /// The server's own certificate, which the private key belongs to, is not the first.
+    WrongOrder {
+        /// Its place in the file, from 1 on.
+        position: usize,
+    },
 }
 
 impl fmt::Display for PemProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::EncryptedKey => f.write_str("the private key is encrypted"),
+            Self::CertificateForKey => f.write_str(
+                "a certificate where the private key is expected: are the two files swapped?",
+            ),
+            Self::KeyForCertificate => f.write_str(
+                "a private key where the certificate is expected: are the two files swapped?",
+            ),
+            Self::Der => f.write_str(
+                "binary data (der or pkcs#12), not pem; convert a certificate with `openssl x509 \
+                 -inform der -in FILE -out NEW`, a key with `openssl pkey -inform der -in FILE \
+                 -out NEW`, a pkcs#12 file with `openssl pkcs12 -nodes -in FILE -out NEW`",
+            ),
+            Self::Empty => f.write_str("the file is empty"),
+            Self::EncryptedKey => f.write_str(
+                "the private key is encrypted; decrypt it with `openssl pkey -in FILE -out NEW`",
+            ),
             Self::Malformed(error) => write!(f, "malformed pem: {error}"),
-            Self::Mismatch => f.write_str("the private key does not belong to the certificate"),
-            Self::NoCertificate => f.write_str("no certificate in the file"),
-            Self::NoKey => f.write_str("no private key in the file"),
-            Self::Unreadable(error) => write!(f, "cannot read the file: {error}"),
+            Self::Mismatch { chain } => write!(
+                f,
+                "the private key does not belong to the certificate in {}; take both from the \
+                 same issue",
+                chain.display()
+            ),
+            Self::NoCertificate => f.write_str(
+                "no certificate in the file: a section `-----BEGIN CERTIFICATE-----` is needed, and \
+                 neither a request (csr) nor pkcs#7 is one",
+            ),
+            Self::NoKey => f.write_str(
+                "no private key in the file: a section `-----BEGIN PRIVATE KEY-----`, or one of \
+                 `RSA` or `EC`, is needed",
+            ),
+            Self::Truncated { line } => write!(
+                f,
+                "the section that begins at line {line} has no end: the file is cut off, copy it \
+                 again"
+            ),
+            Self::Unreadable(error) => {
+                write!(f, "cannot read the file: {error}")?;
+                if error.kind() == io::ErrorKind::PermissionDenied {
+                    f.write_str("; let the server's user read it and enter its directories")?;
+                }
+                Ok(())
+            }
             Self::Unusable(error) => write!(f, "not usable for tls: {error}"),
-            Self::WrongName => f.write_str("the certificate is not for that name"),
+            Self::Utf16 => f.write_str("utf-16 text; store it as ascii or utf-8"),
+            Self::WrongName { name, presented } if presented.is_empty() => {
+                write!(f, "the certificate has no name {name:?}, or that is no dns name")
+            }
+            Self::WrongName { name, presented } => write!(
+                f,
+                "the certificate has no name {name:?}, it is for {}; give it one of these names, \
+                 or issue another",
+                presented.join(", ")
+            ),
+            Self::WrongOrder { position } => write!(
+                f,
+                "the chain is in the wrong order: the server's own certificate comes first, and \
+                 here it is number {position}"
+            ),
         }
     }
 }
@@ -577,13 +689,20 @@ impl fmt::Display for PemProblem {
 impl std::error::Error for PemProblem {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Malformed(source) | Self::Unusable(source) => Some(&**source),
-            Self::Unreadable(source) => Some(source),
-            Self::EncryptedKey
-            | Self::Mismatch
+            Self::Malformed(error) | Self::Unusable(error) => error.source(),
+            Self::Unreadable(error) => error.source(),
+            Self::CertificateForKey
+            | Self::Der
+            | Self::Empty
+            | Self::EncryptedKey
+            | Self::KeyForCertificate
+            | Self::Mismatch { .. }
             | Self::NoCertificate
             | Self::NoKey
-            | Self::WrongName => None,
+            | Self::Truncated { .. }
+            | Self::Utf16
+            | Self::WrongName { .. }
+            | Self::WrongOrder { .. } => None,
         }
     }
 }
@@ -623,10 +742,10 @@ impl fmt::Display for Fault {
 impl std::error::Error for Fault {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Handler(error) => Some(error),
-            Self::Handshake(error) => Some(error),
-            Self::Io(error) => Some(error),
-            Self::Protocol(error) => Some(error),
+            Self::Handler(error) => error.source(),
+            Self::Handshake(error) => error.source(),
+            Self::Io(error) => error.source(),
+            Self::Protocol(error) => error.source(),
             Self::NoMemory | Self::SlowConsumer => None,
         }
     }
@@ -665,6 +784,111 @@ mod tests {
         assert_eq!(HandshakeError::TooManyHeaders { limit: 100 }.status(), 431);
         assert_eq!(HandshakeError::HttpVersion.status(), 505);
         assert_eq!(HandshakeError::UnsupportedVersion.status(), 426);
+    }
+
+    /// An error below all others, with a text of its own.
+    #[derive(Debug)]
+    struct Cause(&'static str, Option<Box<Self>>);
+
+    impl fmt::Display for Cause {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(self.0)
+        }
+    }
+
+    impl std::error::Error for Cause {
+        fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+            self.1.as_deref().map(|cause| cause as _)
+        }
+    }
+
+    /// An error whose text leaves out its own cause, as many crates do it.
+    fn cause() -> Box<Cause> {
+        Box::new(Cause("the cause", Some(Box::new(Cause("its root", None)))))
+    }
+
+    fn io() -> io::Error {
+        io::Error::other(cause())
+    }
+
+    /// All variants that have a cause, and the error that each is wrapped in.
+    fn with_causes() -> Vec<Error> {
+        let pem = |problem| BuildError::Pem {
+            path: "chain.pem".into(),
+            problem,
+        };
+        let listen = BuildError::Listen {
+            address: "localhost:1".into(),
+            source: io(),
+        };
+        vec![
+            Error::Build(BuildError::EventLoop(io())),
+            Error::Build(listen),
+            Error::Build(pem(PemProblem::Malformed(cause()))),
+            Error::Build(pem(PemProblem::Unreadable(io()))),
+            Error::Build(pem(PemProblem::Unusable(cause()))),
+            Error::Build(BuildError::Provider(cause())),
+            Error::Build(BuildError::Watch(io())),
+            Error::Io(io()),
+        ]
+    }
+
+    /// What a program prints that walks the chain of causes.
+    fn report(error: &dyn std::error::Error) -> String {
+        let chain = std::iter::successors(Some(error), |error| error.source());
+        let texts: Vec<String> = chain.map(ToString::to_string).collect();
+        texts.join(": ")
+    }
+
+    #[test]
+    fn a_report_names_every_cause_once_and_the_text_alone_is_useful() {
+        let once = |error: &dyn std::error::Error| {
+            let report = report(error);
+            for text in ["the cause", "its root"] {
+                assert_eq!(report.matches(text).count(), 1, "{report}");
+            }
+            assert!(error.to_string().contains("the cause"), "{error}");
+        };
+        for error in with_causes() {
+            once(&error);
+            if let Error::Build(error) = &error {
+                once(error);
+                if let BuildError::Pem { problem, .. } = error {
+                    once(problem);
+                }
+            }
+        }
+        once(&Fault::Io(io()));
+        // What has no cause behind it stands alone.
+        for fault in [
+            Fault::Handler(HandlerError::new(&"a reason")),
+            Fault::Handshake(HandshakeError::BadKey),
+            Fault::NoMemory,
+            Fault::Protocol(ProtocolError::BadUtf8),
+            Fault::SlowConsumer,
+        ] {
+            assert_eq!(report(&fault), fault.to_string());
+        }
+        let send = Error::Send(SendError::Gone);
+        assert_eq!(report(&send), send.to_string());
+    }
+
+    #[test]
+    fn a_main_that_returns_an_error_ends_with_a_line_that_can_be_read() {
+        for error in with_causes() {
+            assert_eq!(format!("{error:?}"), error.to_string());
+            assert_eq!(format!("{error:#?}"), error.to_string());
+        }
+        let text = format!("{:?}", BuildError::NoListener);
+        assert_eq!(text, BuildError::NoListener.to_string());
+    }
+
+    #[test]
+    fn a_file_that_may_not_be_read_has_its_remedy() {
+        let denied = PemProblem::Unreadable(io::ErrorKind::PermissionDenied.into());
+        assert!(denied.to_string().contains("server's user"), "{denied}");
+        let missing = PemProblem::Unreadable(io::ErrorKind::NotFound.into());
+        assert!(!missing.to_string().contains("server's user"), "{missing}");
     }
 
     #[test]

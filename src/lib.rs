@@ -60,7 +60,12 @@
 //! # Features
 //!
 //! * `deflate` (default): permessage-deflate (RFC 7692), with `Builder::deflate`.
-//! * `tls` (default): TLS listeners by rustls, with `Builder::listen_tls`.
+//! * `aws-lc-rs` (default): TLS listeners by rustls with the provider aws-lc-rs, with
+//!   `Builder::listen_tls`.
+//! * `ring`: TLS with ring. Where both are enabled, aws-lc-rs is used.
+//! * `tls`, which the two above contain: TLS without a provider, for programs that install their
+//!   own (`rustls::crypto::CryptoProvider::install_default`). A provider that the process has
+//!   installed comes first with every feature; see `crypto_provider`.
 //!
 //! # Platforms
 //!
@@ -97,7 +102,7 @@ pub use server::{Builder, Listening, Place, Server};
 pub use stats::{ConnectionStats, Rates, Stats};
 pub use transport::StreamSocket;
 #[cfg(feature = "tls")]
-pub use transport::{Certificates, ClientCertificates, config_from_pem};
+pub use transport::{Certificates, ClientCertificates, config_from_pem, crypto_provider};
 
 /// The README's examples are tests, too.
 #[cfg(doctest)]

@@ -246,7 +246,8 @@ impl<'s> Hub<'s> {
 
     /// Listens again on the addresses of before [`stop_listening`](Self::stop_listening), when the
     /// handlers of this turn have returned. If one cannot be had any more, none is listened on,
-    /// which is logged; [`Server::start_listening`](crate::Server::start_listening) tells.
+    /// which is logged; [`Server::start_listening`](crate::Server::start_listening) returns it, and
+    /// says what becomes of names with several addresses.
     pub fn start_listening(&mut self) {
         self.core.orders.push(Order::StartListening);
     }

@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A time as HTTP writes it: `Sun, 06 Nov 1994 08:49:37 GMT`.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Date(SystemTime);
+pub(crate) struct Date(SystemTime);
 
 impl From<SystemTime> for Date {
     fn from(time: SystemTime) -> Self {

@@ -27,7 +27,7 @@
 //! ```
 
 mod body;
-mod date;
+pub(crate) mod date;
 mod reader;
 mod response;
 

@@ -39,8 +39,14 @@ pub struct Builder {
 impl Builder {
     /// Listens on a TCP address, IPv4 or IPv6: `"127.0.0.1:8080"`, `"[::1]:8080"`,
     /// `("0.0.0.0", 8080)`, a [`SocketAddr`](std::net::SocketAddr). Port 0 lets the kernel pick one.
-    /// May be called several times; a name with several addresses is listened on at each that this
-    /// machine has.
+    /// May be called several times.
+    ///
+    /// A name such as `"localhost:8080"`, or a list of addresses, is listened on at each address that
+    /// can be bound; the others are logged at `warn` (target `wsloop::server`) with the reason, and
+    /// [`start_listening`](crate::Server::start_listening) tries them again. Only if none can be
+    /// bound, [`build`](Self::build) fails, and the error lists all. Port 0 becomes one port for all
+    /// of the addresses, where one can be found that is free at each; if not, that is logged and each
+    /// has its own. With both `[::]` and `0.0.0.0` in a list, the first is for IPv6 alone.
     pub fn listen(self, addr: impl ToSocketAddrs + fmt::Debug) -> Self {
         self.listener(Place::tcp(addr))
     }
@@ -365,7 +371,8 @@ impl Builder {
         self
     }
 
-    /// Binds the listeners and makes the server. It serves once it is started.
+    /// Binds the listeners and makes the server. It serves once it is started. For each listener a
+    /// line at `info` (target `wsloop::server`) says where it is, and whether it speaks TLS.
     ///
     /// # Errors
     ///
@@ -399,9 +406,9 @@ impl Builder {
         if places.is_empty() && !headless {
             return Err(BuildError::NoListener.into());
         }
-        let mut listeners = Vec::new();
+        let (mut listeners, mut missing) = (Vec::new(), Vec::new());
         for place in places {
-            place.open(&config, &mut listeners)?;
+            place.open(&config, &mut listeners, &mut missing)?;
         }
         if !config.busy_poll.is_zero()
             && let Some(error) = listeners
@@ -410,7 +417,9 @@ impl Builder {
         {
             log::debug!("busy_poll goes on without SO_BUSY_POLL: {error}");
         }
-        Server::new(config, handlers, listeners, watches)
+        let mut server = Server::new(config, handlers, listeners, watches)?;
+        server.closed = missing;
+        Ok(server)
     }
 }
 

@@ -22,6 +22,7 @@ impl Server {
     pub fn hand_over_listeners(&mut self) {
         for mut listener in self.listeners.drain(..) {
             listener.leave_file();
+            self.closed.retain(|closed| !closed.is_of(&listener.place));
             listener.close(self.poll.registry());
         }
         self.addresses();

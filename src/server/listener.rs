@@ -7,12 +7,13 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::Duration;
 
 use mio::net::{TcpListener, UnixListener};
 use socket2::{Domain, Protocol, SockAddr, SockRef, TcpKeepalive, Type};
 
-use super::orders::Closed;
+use super::orders::{Closed, Reopen};
 use crate::config::{Buffers, Config};
 use crate::transport::{Socket, TlsConfig, Transport};
 
@@ -22,6 +23,10 @@ pub(super) struct Listener {
     tls: Option<TlsConfig>,
     /// It was not bound here: others may have it as well.
     given: bool,
+    /// The process was started with it.
+    pub(super) inherited: bool,
+    /// The place that it is of, by its name; those of one place share the pointer.
+    pub(super) place: Rc<str>,
     /// The last accept did not say that the kernel's queue is empty.
     pub(super) pending: bool,
     /// Accepting is paused until then, in milliseconds of the reactor.
@@ -43,7 +48,7 @@ enum ListenSocket {
     },
     /// The clients are a test's.
     #[cfg(test)]
-    Simulated(std::rc::Rc<dyn Port>),
+    Simulated(Rc<dyn Port>),
 }
 
 /// A simulated listening socket: what a test has to play.
@@ -181,7 +186,7 @@ impl Listener {
 
     /// Listens on a port of a test.
     #[cfg(test)]
-    pub(super) fn simulated(port: std::rc::Rc<dyn Port>) -> io::Result<Self> {
+    pub(super) fn simulated(port: Rc<dyn Port>) -> io::Result<Self> {
         port.listen(true)?;
         Ok(Self::new(ListenSocket::Simulated(port), None))
     }
@@ -191,6 +196,8 @@ impl Listener {
             socket,
             tls,
             given: false,
+            inherited: false,
+            place: Rc::from(""),
             pending: true,
             retry_at: None,
             pause: PAUSE_MIN,
@@ -214,26 +221,31 @@ impl Listener {
             // Who came meanwhile is accepted when it goes on.
             self.pending = true;
             self.retry_at = None;
-            return Some(Closed::Given(self));
+            return Some(Closed {
+                place: self.place.clone(),
+                how: Reopen::Given(self),
+            });
         }
         let tls = self.tls.clone();
-        match &self.socket {
+        let how = match &self.socket {
             ListenSocket::Tcp(socket) => {
                 let addr = socket.local_addr().ok()?;
                 let only_v6 = SockRef::from(socket).only_v6().ok();
-                Some(Closed::Tcp(addr, only_v6.filter(|_| addr.is_ipv6()), tls))
+                Reopen::Tcp(addr, only_v6.filter(|_| addr.is_ipv6()), tls)
             }
             ListenSocket::Unix { path, .. } => {
                 let path = path.clone()?;
                 let mode = fs::symlink_metadata(&path).map(|file| file.mode() & 0o777);
-                Some(Closed::Unix(path, mode.ok(), tls))
+                Reopen::Unix(path, mode.ok(), tls)
             }
             #[cfg(test)]
             ListenSocket::Simulated(port) => {
                 port.listen(false).ok()?;
-                Some(Closed::Simulated(port.clone()))
+                Reopen::Simulated(port.clone())
             }
-        }
+        };
+        let place = self.place.clone();
+        Some(Closed { place, how })
     }
 
     /// Leaves the file of a Unix socket where it is when the listener closes.

@@ -8,7 +8,8 @@ use std::path::Path;
 use super::listener::Listener;
 
 /// A listener of a server, from [`Server::listeners`](crate::Server::listeners). It is shown as
-/// `127.0.0.1:8080` or `unix:/run/chat/socket`.
+/// `127.0.0.1:8080` or `unix:/run/chat/socket`, and by `{:#}` with what else is known of it:
+/// `127.0.0.1:8443 (TLS)`, `unix:/run/chat/socket (TLS, inherited)`, `[::1]:80 (given)`.
 #[derive(Clone, Copy)]
 pub struct Listening<'s>(pub(super) &'s Listener);
 
@@ -39,9 +40,23 @@ impl<'s> Listening<'s> {
 impl fmt::Display for Listening<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.addr(), self.path()) {
-            (Some(addr), _) => addr.fmt(f),
-            (None, Some(path)) => write!(f, "unix:{}", path.display()),
-            (None, None) => f.write_str("unix:"),
+            (Some(addr), _) => write!(f, "{addr}")?,
+            (None, Some(path)) => write!(f, "unix:{}", path.display())?,
+            (None, None) => f.write_str("unix:")?,
+        }
+        if !f.alternate() {
+            return Ok(());
+        }
+        let origin = match (self.0.inherited, self.0.is_given()) {
+            (true, _) => Some("inherited"),
+            (false, true) => Some("given"),
+            (false, false) => None,
+        };
+        match (self.is_ssl(), origin) {
+            (true, Some(origin)) => write!(f, " (TLS, {origin})"),
+            (true, None) => f.write_str(" (TLS)"),
+            (false, Some(origin)) => write!(f, " ({origin})"),
+            (false, None) => Ok(()),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod adopting;
 mod answer;
+mod binding;
 mod builder;
 mod events;
 mod full;
@@ -58,7 +59,7 @@ pub struct Server {
     events: Events,
     waiting: Waiting,
     listeners: Vec<Listener>,
-    /// Those that `stop_listening` has closed.
+    /// Those that `stop_listening` has closed, and addresses of a name that could not be bound.
     closed: Vec<Closed>,
     /// Watched sources that are ready, by key; empty between two turns.
     ready: Vec<(usize, Readiness)>,
@@ -133,6 +134,7 @@ impl Server {
             full_lists: 0,
         };
         server.addresses();
+        server.tell_listening(0);
         Ok(server)
     }
 

@@ -3,10 +3,13 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::Instant;
 
+use super::binding::{none_of, warn_missed};
 use super::full::Full;
 use super::listener::Listener;
+use super::listening::Listening;
 use super::reactor::Reactor;
 use super::stage::emit_hub;
 use super::{Server, Source, State};
@@ -16,8 +19,15 @@ use crate::error::{BuildError, Result};
 use crate::event::{Tick, Ticks};
 use crate::transport::TlsConfig;
 
-/// A listener that `stop_listening` has stopped, and how it goes on.
-pub(super) enum Closed {
+/// A listener that is closed, and how it is opened again.
+pub(super) struct Closed {
+    /// As in [`Listener`].
+    pub(super) place: Rc<str>,
+    pub(super) how: Reopen,
+}
+
+/// How a listener is opened again.
+pub(super) enum Reopen {
     /// A socket that was given: it is still open.
     Given(Listener),
     /// With `IPV6_V6ONLY`.
@@ -25,21 +35,22 @@ pub(super) enum Closed {
     /// With the permissions of the file.
     Unix(PathBuf, Option<u32>, Option<TlsConfig>),
     #[cfg(test)]
-    Simulated(std::rc::Rc<dyn super::listener::Port>),
+    Simulated(Rc<dyn super::listener::Port>),
 }
 
 impl Closed {
     /// Binds the socket anew, unless it is still open.
     fn open(&self, config: &Config) -> io::Result<Option<Listener>> {
-        let listener = match self {
-            Self::Given(_) => return Ok(None),
-            Self::Tcp(addr, only_v6, tls) => {
+        let mut listener = match &self.how {
+            Reopen::Given(_) => return Ok(None),
+            Reopen::Tcp(addr, only_v6, tls) => {
                 Listener::bind_tcp(*addr, *only_v6, tls.clone(), config)?
             }
-            Self::Unix(path, mode, tls) => Listener::bind_unix(path, *mode, tls.clone(), config)?,
+            Reopen::Unix(path, mode, tls) => Listener::bind_unix(path, *mode, tls.clone(), config)?,
             #[cfg(test)]
-            Self::Simulated(port) => Listener::simulated(port.clone())?,
+            Reopen::Simulated(port) => Listener::simulated(port.clone())?,
         };
+        listener.place = self.place.clone();
         if !config.busy_poll.is_zero() {
             // As when it was built: without the option it goes on.
             let _ = listener.busy_poll(config.busy_poll);
@@ -48,13 +59,26 @@ impl Closed {
     }
 
     fn name(&self) -> String {
-        match self {
-            Self::Given(_) => "a socket that was given".into(),
-            Self::Tcp(addr, ..) => addr.to_string(),
-            Self::Unix(path, ..) => path.display().to_string(),
+        match &self.how {
+            Reopen::Given(_) => "a socket that was given".into(),
+            Reopen::Tcp(addr, ..) => addr.to_string(),
+            Reopen::Unix(path, ..) => path.display().to_string(),
             #[cfg(test)]
-            Self::Simulated(_) => "a simulated port".into(),
+            Reopen::Simulated(_) => "a simulated port".into(),
         }
+    }
+
+    /// Returns whether it is of this place.
+    pub(super) fn is_of(&self, place: &Rc<str>) -> bool {
+        Rc::ptr_eq(&self.place, place)
+    }
+}
+
+/// Returns the same error once more.
+fn copy(error: &io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(code) => io::Error::from_raw_os_error(code),
+        None => io::Error::new(error.kind(), error.to_string()),
     }
 }
 
@@ -64,37 +88,47 @@ impl Server {
     /// inherited is not closed, only not accepted from: its clients wait. The server goes on
     /// without connections, too.
     pub fn stop_listening(&mut self) {
+        // Addresses that were missing come last, as they did when the others were bound.
+        let missing = std::mem::take(&mut self.closed);
         for listener in self.listeners.drain(..) {
             self.closed.extend(listener.close(self.poll.registry()));
         }
+        self.closed.extend(missing);
         self.addresses();
     }
 
     /// Listens again on the addresses of before [`stop_listening`](Self::stop_listening), with the
     /// ports that the kernel had picked. Does nothing while they are listened on, or when the
-    /// server goes down.
+    /// server goes down. Of a name with several addresses those are listened on that can be bound,
+    /// as by [`Builder::listen`](crate::Builder::listen); those that were missing before are tried
+    /// again, also while the others are listened on.
     ///
     /// # Errors
     ///
-    /// [`BuildError::Listen`] if an address cannot be had any more, for instance because somebody
-    /// else listens there. Then none of them is listened on; it can be tried again.
+    /// [`BuildError::Listen`] if an address, or all of a name, cannot be had any more, for instance
+    /// because somebody else listens there. Then none of them is listened on; it can be tried
+    /// again.
     pub fn start_listening(&mut self) -> Result<()> {
-        let mut opened = Vec::new();
-        for closed in &self.closed {
-            let listener = closed.open(&self.reactor.core.config);
-            opened.push(listener.map_err(|source| BuildError::Listen {
-                address: closed.name(),
-                source,
-            })?);
-        }
+        let config = &self.reactor.core.config;
+        let opened: Vec<_> = self.closed.iter().map(|one| one.open(config)).collect();
+        self.check_opened(&opened)?;
         let first = self.listeners.len();
+        let mut missing = Vec::new();
         for (closed, opened) in self.closed.drain(..).zip(opened) {
-            let given = match closed {
-                Closed::Given(listener) => Some(listener),
-                _ => None,
-            };
-            self.listeners.extend(opened.or(given));
+            match opened {
+                Ok(Some(listener)) => self.listeners.push(listener),
+                Ok(None) => {
+                    if let Reopen::Given(listener) = closed.how {
+                        self.listeners.push(listener);
+                    }
+                }
+                Err(error) => {
+                    warn_missed(&closed.name(), &closed.place, &error);
+                    missing.push(closed);
+                }
+            }
         }
+        self.closed = missing;
         let mut listeners = (first..).zip(&mut self.listeners[first..]);
         let registered = listeners.try_for_each(|(at, listener)| {
             listener.register(self.poll.registry(), Source::Listener(at).token())
@@ -104,7 +138,45 @@ impl Server {
             return Err(BuildError::EventLoop(error).into());
         }
         self.addresses();
+        self.tell_listening(first);
         Ok(())
+    }
+
+    /// Checks that each place has a listener: what could be opened of it now, or one from before.
+    fn check_opened(&self, opened: &[io::Result<Option<Listener>>]) -> Result<()> {
+        for (closed, result) in self.closed.iter().zip(opened) {
+            let place = &closed.place;
+            let of_place = || {
+                let all = self.closed.iter().zip(opened);
+                all.filter(|(other, _)| other.is_of(place))
+            };
+            if result.is_ok()
+                || of_place().any(|(_, result)| result.is_ok())
+                || self
+                    .listeners
+                    .iter()
+                    .any(|one| Rc::ptr_eq(&one.place, place))
+            {
+                continue;
+            }
+            let missed: Vec<_> = of_place()
+                .filter_map(|(other, result)| Some((other.name(), copy(result.as_ref().err()?))))
+                .collect();
+            let address = match missed.len() {
+                1 => closed.name(),
+                _ => place.to_string(),
+            };
+            let source = none_of(missed);
+            return Err(BuildError::Listen { address, source }.into());
+        }
+        Ok(())
+    }
+
+    /// Logs where the server listens, from this listener on.
+    pub(super) fn tell_listening(&self, first: usize) {
+        for listener in &self.listeners[first..] {
+            log::info!(target: "wsloop::server", "listening on {:#}", Listening(listener));
+        }
     }
 
     /// Tells the handlers where the server listens.

@@ -5,9 +5,12 @@ use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
+use super::binding::Binding;
 use super::inherited::{self, Inherited};
 use super::listener::Listener;
+use super::orders::{Closed, Reopen};
 use crate::config::Config;
 use crate::error::BuildError;
 use crate::transport::TlsConfig;
@@ -48,7 +51,8 @@ enum Kind {
 }
 
 impl Place {
-    /// A TCP address, IPv4 or IPv6, as [`Builder::listen`](crate::Builder::listen) takes it.
+    /// A TCP address, IPv4 or IPv6, or a name or a list that stands for several, as
+    /// [`Builder::listen`](crate::Builder::listen) takes it. Names are resolved at once.
     pub fn tcp(addr: impl ToSocketAddrs + fmt::Debug) -> Self {
         let addrs = addr.to_socket_addrs().map(Iterator::collect);
         let name = format!("{addr:?}").trim_matches('"').to_owned();
@@ -121,11 +125,13 @@ impl Place {
         }
     }
 
-    /// Opens the listeners of the place.
+    /// Opens the listeners of the place. Addresses that could not be bound beside others go to
+    /// `missing`.
     pub(super) fn open(
         self,
         config: &Config,
         listeners: &mut Vec<Listener>,
+        missing: &mut Vec<Closed>,
     ) -> Result<(), BuildError> {
         if self.mode.is_some() && !matches!(self.kind, Kind::Path(_)) {
             return Err(BuildError::Conflict(
@@ -138,11 +144,23 @@ impl Place {
             ));
         }
         let address = self.name.clone();
-        self.listen(config, listeners)
-            .map_err(|source| BuildError::Listen { address, source })
+        let place: Rc<str> = self.name.as_str().into();
+        let first = listeners.len();
+        let missed = self
+            .listen(config, listeners)
+            .map_err(|source| BuildError::Listen { address, source })?;
+        for listener in &mut listeners[first..] {
+            listener.place = place.clone();
+        }
+        missing.extend(missed.into_iter().map(|how| Closed {
+            place: place.clone(),
+            how,
+        }));
+        Ok(())
     }
 
-    fn listen(self, config: &Config, listeners: &mut Vec<Listener>) -> io::Result<()> {
+    /// Opens the listeners; returns the addresses that are missing.
+    fn listen(self, config: &Config, listeners: &mut Vec<Listener>) -> io::Result<Vec<Reopen>> {
         let tls = self.tls;
         match self.kind {
             Kind::Tcp(socket) => listeners.push(Listener::adopt_tcp(socket, tls, config)?),
@@ -153,31 +171,29 @@ impl Place {
             Kind::Inherited(name) => {
                 for socket in inherited::take(name.as_deref())? {
                     let tls = tls.clone();
-                    listeners.push(match socket {
+                    let mut listener = match socket {
                         Inherited::Tcp(socket) => Listener::adopt_tcp(socket, tls, config)?,
                         Inherited::Unix(socket) => Listener::adopt_unix(socket, tls, config)?,
-                    });
+                    };
+                    listener.inherited = true;
+                    listeners.push(listener);
                 }
             }
             Kind::Addrs(addrs) => {
-                let before = listeners.len();
-                let mut failed = io::Error::from(io::ErrorKind::AddrNotAvailable);
-                for addr in addrs? {
-                    match Listener::bind_tcp(addr, self.only_v6, tls.clone(), config) {
-                        Ok(listener) => listeners.push(listener),
-                        // A name may stand for an address that this machine lacks, such as ::1.
-                        Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {
-                            failed = error;
-                        }
-                        Err(error) => return Err(error),
-                    }
-                }
-                if listeners.len() == before {
-                    return Err(failed);
-                }
+                let binding = Binding {
+                    name: &self.name,
+                    only_v6: self.only_v6,
+                    tls: tls.clone(),
+                    config,
+                };
+                let bound = binding.bind(addrs?)?;
+                listeners.extend(bound.listeners);
+                let only_v6 = bound.only_v6;
+                let again = |addr| Reopen::Tcp(addr, only_v6, tls.clone());
+                return Ok(bound.missing.into_iter().map(again).collect());
             }
         }
-        Ok(())
+        Ok(Vec::new())
     }
 }
 

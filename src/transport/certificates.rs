@@ -13,7 +13,7 @@ use rustls::server::{
     WebPkiClientVerifier,
 };
 use rustls::sign::CertifiedKey;
-use rustls::{RootCertStore, ServerConfig};
+use rustls::{CertificateError, RootCertStore, ServerConfig};
 
 use super::pem::{self, at};
 use crate::error::{BuildError, PemProblem};
@@ -32,7 +32,7 @@ use crate::error::{BuildError, PemProblem};
 /// let certificates = Certificates::from_pem("chain.pem", "key.pem")?;
 /// certificates.set_pem("chat.example.com", "chat.pem", "chat-key.pem")?;
 /// let server = Server::builder()
-///     .listen_tls("0.0.0.0:443", certificates.config())
+///     .listen_tls("0.0.0.0:443", certificates.config()?)
 ///     .build()?;
 /// std::thread::spawn(move || {
 ///     // Whenever the files were renewed:
@@ -66,7 +66,7 @@ impl Certificates {
     ///
     /// # Errors
     ///
-    /// [`BuildError::Pem`], with the path of the file at fault.
+    /// As [`config_from_pem`](crate::config_from_pem).
     pub fn from_pem(chain: impl AsRef<Path>, key: impl AsRef<Path>) -> Result<Self, BuildError> {
         let certificates = Self::new();
         certificates.set_default_pem(chain, key)?;
@@ -78,7 +78,7 @@ impl Certificates {
     ///
     /// # Errors
     ///
-    /// [`BuildError::Pem`], with the path of the file at fault; then the old one stays.
+    /// As [`config_from_pem`](crate::config_from_pem); then the old one stays.
     pub fn set_default_pem(
         &self,
         chain: impl AsRef<Path>,
@@ -98,8 +98,8 @@ impl Certificates {
     ///
     /// # Errors
     ///
-    /// [`BuildError::Pem`], with the path of the file at fault, among its problems
-    /// [`PemProblem::WrongName`]; then nothing changes.
+    /// As [`config_from_pem`](crate::config_from_pem), and [`PemProblem::WrongName`]; then nothing
+    /// changes.
     pub fn set_pem(
         &self,
         name: &str,
@@ -108,8 +108,17 @@ impl Certificates {
     ) -> Result<(), BuildError> {
         let chain = chain.as_ref();
         let certificate = pem::certified_key(chain, key.as_ref())?;
-        self.set(name, certificate)
-            .map_err(|_| at(chain, PemProblem::WrongName))
+        self.set(name, certificate).map_err(|error| {
+            let presented = match error {
+                rustls::Error::InvalidCertificate(CertificateError::NotValidForNameContext {
+                    presented,
+                    ..
+                }) => presented,
+                _ => Vec::new(),
+            };
+            let name = name.to_owned();
+            at(chain, PemProblem::WrongName { name, presented })
+        })
     }
 
     /// Sets the certificate for clients that ask for this name, in place of the one before. The name
@@ -142,13 +151,18 @@ impl Certificates {
     }
 
     /// Makes a TLS configuration that shows these certificates, with rustls' safe defaults (TLS 1.3
-    /// and 1.2, aws-lc-rs) and the protocol `http/1.1` (RFC 7301). It asks for no certificate of
-    /// the client.
-    pub fn config(&self) -> Arc<ServerConfig> {
-        let config = pem::defaults()
+    /// and 1.2), the provider of [`crypto_provider`](crate::crypto_provider) and the protocol
+    /// `http/1.1` (RFC 7301). It asks for no certificate of the client.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError::NoProvider`] and [`BuildError::Provider`], if there is no TLS provider or it
+    /// cannot be used.
+    pub fn config(&self) -> Result<Arc<ServerConfig>, BuildError> {
+        let config = pem::defaults()?
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(self.clone()));
-        Arc::new(pem::with_alpn(config))
+        Ok(Arc::new(pem::with_alpn(config)))
     }
 
     /// Makes a TLS configuration as [`config`](Self::config) does, which asks for the client's
@@ -156,11 +170,18 @@ impl Certificates {
     ///
     /// Sessions are not resumed: a resumed one would not show the certificate again, and so outlive
     /// it. That makes each connection a full handshake.
-    pub fn mutual_config(&self, clients: &ClientCertificates) -> Arc<ServerConfig> {
-        let mut config = clients.ask().with_cert_resolver(Arc::new(self.clone()));
+    ///
+    /// # Errors
+    ///
+    /// As [`config`](Self::config).
+    pub fn mutual_config(
+        &self,
+        clients: &ClientCertificates,
+    ) -> Result<Arc<ServerConfig>, BuildError> {
+        let mut config = clients.ask()?.with_cert_resolver(Arc::new(self.clone()));
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
-        Arc::new(pem::with_alpn(config))
+        Ok(Arc::new(pem::with_alpn(config)))
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Table> {
@@ -216,7 +237,7 @@ impl fmt::Debug for Certificates {
 /// let certificates = Certificates::from_pem("chain.pem", "key.pem")?;
 /// let clients = ClientCertificates::from_pem("clients-ca.pem")?.optional(true);
 /// let builder = Server::builder()
-///     .listen_tls("0.0.0.0:443", certificates.mutual_config(&clients))
+///     .listen_tls("0.0.0.0:443", certificates.mutual_config(&clients)?)
 ///     .on(Handshake, |conn, _| conn.peer_certificates().next().is_some());
 /// # drop(builder);
 /// # Ok(())
@@ -257,14 +278,18 @@ impl ClientCertificates {
     }
 
     /// Begins a configuration that asks for them.
-    fn ask(&self) -> pem::WantsCertificate {
-        let builder = pem::defaults();
+    fn ask(&self) -> Result<pem::WantsCertificate, BuildError> {
+        let builder = pem::defaults()?;
         let provider = builder.crypto_provider().clone();
         let verifier = WebPkiClientVerifier::builder_with_provider(self.roots.clone(), provider);
         let verifier = match self.optional {
             true => verifier.allow_unauthenticated(),
             false => verifier,
         };
-        builder.with_client_cert_verifier(verifier.build().expect("there is an authority"))
+        // `from_pem` found an authority, and there are no revocation lists.
+        let verifier = verifier
+            .build()
+            .map_err(|error| BuildError::Provider(Box::new(error)))?;
+        Ok(builder.with_client_cert_verifier(verifier))
     }
 }

@@ -15,10 +15,14 @@ mod certificates;
 #[cfg(feature = "tls")]
 mod pem;
 #[cfg(feature = "tls")]
+mod provider;
+#[cfg(feature = "tls")]
 mod tls;
 #[cfg(not(feature = "tls"))]
 #[path = "no_tls.rs"]
 mod tls;
+#[cfg(feature = "tls")]
+mod validity;
 
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::os::fd::BorrowedFd;
@@ -28,6 +32,8 @@ pub use certificates::{Certificates, ClientCertificates};
 pub(crate) use delivery::Deliveries;
 #[cfg(feature = "tls")]
 pub use pem::config_from_pem;
+#[cfg(feature = "tls")]
+pub use provider::crypto_provider;
 pub(crate) use socket::Socket;
 pub use socket::StreamSocket;
 #[cfg(test)]

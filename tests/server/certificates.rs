@@ -81,7 +81,7 @@ fn refused(config: &Arc<ClientConfig>, name: &str, addr: SocketAddr) -> String {
 }
 
 fn serve(certificates: &Certificates) -> Running {
-    let tls = certificates.config();
+    let tls = certificates.config().unwrap();
     Running::start_on(move || support::echo(Server::builder().listen_tls("127.0.0.1:0", tls)))
 }
 
@@ -238,13 +238,18 @@ fn files_that_are_wrong_change_nothing() {
             matches!(
                 result,
                 Err(BuildError::Pem {
-                    problem: PemProblem::WrongName,
+                    problem: PemProblem::WrongName { .. },
                     ..
                 })
             ),
             "{name}: {result:?}"
         );
+        let text = result.unwrap_err().to_string();
+        assert!(text.contains(&format!("{name:?}")), "{text}");
     }
+    let text = certificates.set_pem("example.com", &good.chain, &good.key);
+    let text = text.unwrap_err().to_string();
+    assert!(text.contains(r#"it is for DnsName("localhost")"#), "{text}");
     let server = serve(&certificates);
     let config = trusting(&[&good, &other]);
     assert_eq!(shown(&config, "localhost", server.addr), good.der);
@@ -279,7 +284,8 @@ fn handlers_know_the_name_that_was_asked_for() {
     let issued = issue(&dir, "one", &["chat.example.com", "127.0.0.1"]);
     let tls = Certificates::from_pem(&issued.chain, &issued.key)
         .unwrap()
-        .config();
+        .config()
+        .unwrap();
     let (sender, log) = support::log();
     let server = Running::start_on(move || {
         let later = sender.clone();
@@ -309,7 +315,9 @@ fn over_a_unix_socket() {
     let path = dir.path("socket");
     let issued = issue(&dir, "one", &["localhost"]);
     let certificates = Certificates::from_pem(&issued.chain, &issued.key).unwrap();
-    let place = Place::unix(&path).mode(0o600).tls(certificates.config());
+    let place = Place::unix(&path)
+        .mode(0o600)
+        .tls(certificates.config().unwrap());
     let server = Running::start_on(move || support::echo(Server::builder().listener(place)));
     let socket = UnixStream::connect(&path).unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -328,11 +336,16 @@ fn a_server_tells_where_it_speaks_tls() {
     let certificates = Certificates::from_pem(&issued.chain, &issued.key).unwrap();
     let server = Server::builder()
         .listen("127.0.0.1:0")
-        .listen_tls("127.0.0.1:0", certificates.config())
+        .listen_tls("127.0.0.1:0", certificates.config().unwrap())
         .build()
         .unwrap();
     let secure: Vec<_> = server.listeners().map(|one| one.is_ssl()).collect();
     assert_eq!(secure, [false, true]);
+    let shown: Vec<_> = server.listeners().map(|one| format!("{one:#}")).collect();
+    let [plain, tls] = server.local_addrs()[..] else {
+        panic!("two listeners")
+    };
+    assert_eq!(shown, [plain.to_string(), format!("{tls} (TLS)")]);
 }
 
 #[test]

@@ -97,7 +97,8 @@ impl Club {
             .optional(optional);
         let tls = Certificates::from_pem(dir.path("chain.pem"), dir.path("key.pem"))
             .unwrap()
-            .mutual_config(&clients);
+            .mutual_config(&clients)
+            .unwrap();
         let (sender, log) = support::log();
         let server = Running::start_on(move || {
             let (early, errors) = (sender.clone(), sender.clone());
@@ -301,6 +302,8 @@ fn authorities_come_from_a_file_that_is_in_order() {
     };
     assert!(matches!(problem(), PemProblem::Unreadable(_)));
     std::fs::write(&path, "").unwrap();
+    assert!(matches!(problem(), PemProblem::Empty));
+    std::fs::write(&path, "a remark").unwrap();
     assert!(matches!(problem(), PemProblem::NoCertificate));
     let text = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
     std::fs::write(&path, text).unwrap();

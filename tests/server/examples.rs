@@ -72,7 +72,8 @@ impl Example {
     }
 
     fn addr(&self) -> SocketAddr {
-        self.place.parse().unwrap()
+        let addr = self.place.split(' ').next().unwrap();
+        addr.parse().unwrap()
     }
 
     fn ready(&self) -> Client {
@@ -392,6 +393,7 @@ fn tls_shows_its_certificate_and_echoes() {
     use std::sync::Arc;
 
     let mut example = Example::start("tls", &["127.0.0.1:0"]);
+    assert!(example.place.ends_with(" (TLS)"), "{}", example.place);
     let mut pem = String::new();
     let stdout = BufReader::new(example.child.stdout.take().unwrap());
     for line in stdout.lines() {
@@ -405,7 +407,10 @@ fn tls_shows_its_certificate_and_echoes() {
     roots
         .add(CertificateDer::from_pem_slice(pem.as_bytes()).unwrap())
         .unwrap();
-    let config = ClientConfig::builder()
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
     let name = ServerName::try_from("localhost").unwrap();

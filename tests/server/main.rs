@@ -8,6 +8,7 @@ mod support;
 
 mod address_limits;
 mod adopt;
+mod binding;
 mod broadcast;
 mod build_errors;
 mod busy_poll;

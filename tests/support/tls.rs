@@ -87,6 +87,7 @@ pub fn client_of<'a>(
     for certificate in trusted {
         roots.add(certificate.clone()).unwrap();
     }
+    // Whatever the server's is.
     let provider = Arc::new(aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(versions)
