@@ -3,6 +3,7 @@
 mod common;
 
 use std::hint::black_box;
+use std::time::UNIX_EPOCH;
 
 use common::BROWSER;
 use criterion::{Criterion, criterion_group, criterion_main};
@@ -20,7 +21,7 @@ fn handshake(c: &mut Criterion) {
                 panic!("the request is whole and good")
             };
             let accept = request.accept_key().expect("the request is good");
-            Upgrade::new(request, accept).encode(&mut out);
+            Upgrade::new(request, accept).encode(UNIX_EPOCH, &mut out);
         });
     });
     c.bench_function("handshake/refuse", |b| {
@@ -32,7 +33,7 @@ fn handshake(c: &mut Criterion) {
                 panic!("the request is whole")
             };
             let error = request.accept_key().expect_err("the request is no upgrade");
-            Refusal::from(error).encode(&mut out);
+            Refusal::from(error).encode(UNIX_EPOCH, &mut out);
         });
     });
 }

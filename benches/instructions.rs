@@ -17,6 +17,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
+use std::time::UNIX_EPOCH;
 
 use common::BROWSER;
 use gungraun::prelude::*;
@@ -186,8 +187,8 @@ fn answer(request: &str, out: &mut Vec<u8>) {
         panic!("the request is whole")
     };
     match request.accept_key() {
-        Ok(accept) => Upgrade::new(request, accept).encode(out),
-        Err(error) => Refusal::from(error).encode(out),
+        Ok(accept) => Upgrade::new(request, accept).encode(UNIX_EPOCH, out),
+        Err(error) => Refusal::from(error).encode(UNIX_EPOCH, out),
     }
 }
 

@@ -268,6 +268,8 @@ pub(crate) struct Config {
     pub(crate) origins: Option<Origins>,
     /// Which hosts requests may name; `None` for all.
     pub(crate) hosts: Option<Hosts>,
+    /// Whether the 101 leaves before what `Ready` sends.
+    pub(crate) separate_switch: bool,
     /// Whether the `Handshake` handler sees bad requests, too.
     pub(crate) bad_handshakes: bool,
     /// The subprotocols that the server speaks, the one it likes best first.
@@ -350,6 +352,7 @@ impl Default for Config {
             buffers: Buffers::default(),
             origins: None,
             hosts: None,
+            separate_switch: false,
             bad_handshakes: false,
             subprotocols: Vec::new(),
         }

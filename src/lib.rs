@@ -73,6 +73,7 @@
 
 mod config;
 mod connection;
+mod date;
 mod error;
 pub mod event;
 pub mod handshake;

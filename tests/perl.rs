@@ -304,7 +304,7 @@ fn a_handshake_without_sockets() {
         upgrade.choose_subprotocol(&["v2", "superchat", "chat"]);
         upgrade.header("X-Custom", "kept: as it is").unwrap();
         let mut answer = Vec::new();
-        upgrade.encode(&mut answer);
+        upgrade.encode(std::time::SystemTime::now(), &mut answer);
         answers.push(answer);
     }
     assert!(answers.iter().all(|answer| *answer == answers[0]));

@@ -197,7 +197,7 @@ fn check_upgrade(mut upgrade: Upgrade, name: &str, value: &str) {
     let request = upgrade.request().clone();
     check_parts(&request);
     let mut out = Vec::new();
-    upgrade.encode(&mut out);
+    upgrade.encode(std::time::UNIX_EPOCH, &mut out);
     let answer = Answer::parse(&out);
     assert_eq!((answer.status, answer.size), (101, out.len()));
     let own = 3 + usize::from(!offered.is_empty());
@@ -265,7 +265,7 @@ fn httparse_reason(value: &str) -> &[u8] {
 
 fn encode(refusal: &Refusal) -> (Answer, Vec<u8>) {
     let mut out = Vec::new();
-    refusal.encode(&mut out);
+    refusal.encode(std::time::UNIX_EPOCH, &mut out);
     let answer = Answer::parse(&out);
     assert_eq!(answer.status, refusal.status().as_u16());
     let body = out.split_off(answer.size);

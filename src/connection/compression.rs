@@ -7,7 +7,7 @@ use self::pieces::Arriving;
 use super::core::Core;
 use super::peer::{Extras, Peer};
 use crate::config::SlowConsumer;
-use crate::error::{HandshakeError, ProtocolError};
+use crate::error::ProtocolError;
 use crate::handshake::Request;
 use crate::protocol::deflate::{Agreement, DeflateConfig, Deflater, Inflater};
 use crate::protocol::{Compress, OpCode, Prepared};
@@ -85,10 +85,8 @@ impl Compression {
     }
 
     /// Answers what a client offers.
-    pub(crate) fn negotiate(&self, request: &Request) -> Result<Option<Agreement>, HandshakeError> {
-        let Some(config) = &self.config else {
-            return Ok(None);
-        };
+    pub(crate) fn negotiate(&self, request: &Request) -> Option<Agreement> {
+        let config = self.config.as_ref()?;
         let lines = request
             .headers()
             .get_all(http::header::SEC_WEBSOCKET_EXTENSIONS);

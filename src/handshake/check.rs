@@ -1,11 +1,12 @@
 //! Whether a request is an opening handshake (RFC 6455, 4.2.1).
 
+use http::uri::Authority;
 use http::{HeaderName, HeaderValue, Method, Version, header};
 
 use super::host::is_host;
 use super::key::AcceptKey;
 use super::request::Request;
-use super::tokens::{elements, has_token, is_token};
+use super::tokens::has_token;
 use crate::HandshakeError;
 
 impl Request {
@@ -16,12 +17,15 @@ impl Request {
     /// 1. the method is GET;
     /// 2. the target is a path, or an absolute `http`, `https`, `ws` or `wss` URI;
     /// 3. there is one well-formed `Host`, the same as in an absolute target;
-    /// 4. no body is announced;
+    /// 4. no body is announced: there is no `Transfer-Encoding`, and no `Content-Length` but one 0;
     /// 5. `Upgrade` lists `websocket`, and `Connection` lists `upgrade`;
     /// 6. `Sec-WebSocket-Version` is 13;
     /// 7. `Sec-WebSocket-Key` is the base64 of 16 bytes;
-    /// 8. there is one `Origin` at most, of ASCII;
-    /// 9. the subprotocols are tokens, each offered once.
+    /// 8. there is one `Origin` at most, of ASCII.
+    ///
+    /// Lists are read leniently: what is malformed in `Upgrade`, `Connection`,
+    /// `Sec-WebSocket-Protocol` or `Sec-WebSocket-Extensions` is as if it was not there. Which rule
+    /// has which reason is in `docs/handshake.md`.
     ///
     /// # Errors
     ///
@@ -34,9 +38,9 @@ impl Request {
             return Err(HandshakeError::BadTarget);
         }
         self.check_host()?;
-        // A body would be read as frames by us and as a request by the next hop. RFC 7230, 3.3:
-        // either header signals one, even if it says that the body is empty.
-        if self.has(header::CONTENT_LENGTH) || self.has(header::TRANSFER_ENCODING) {
+        // A body would be read as frames by us and as a request by the next hop. An empty one is
+        // none (RFC 9112, 6.3), and java.net.http, Dart, Mojolicious and others announce just that.
+        if self.has(header::TRANSFER_ENCODING) || !self.is_length_zero() {
             return Err(HandshakeError::BodyProhibited);
         }
         // RFC 6455, 4.2.1: "An |Upgrade| header field containing the value "websocket", treated
@@ -65,7 +69,6 @@ impl Request {
         if origin.is_some_and(|origin| origin.to_str().is_err()) {
             return Err(HandshakeError::BadHeader);
         }
-        self.check_subprotocols()?;
         Ok(accept)
     }
 
@@ -124,38 +127,26 @@ impl Request {
         // "If the target URI includes an authority component, then a client MUST send a
         // field-value for Host that is identical to that authority component". With two names for
         // one server, a check could look at the one and a proxy at the other.
+        // RFC 9110, 4.2.3: a port that is the scheme's own is the same as none.
+        let scheme = self.uri().scheme_str().unwrap_or_default();
         match self.uri().authority() {
-            Some(named)
-                if !host
-                    .as_bytes()
-                    .eq_ignore_ascii_case(named.as_str().as_bytes()) =>
-            {
+            Some(named) if !is_same(host.as_bytes(), named, scheme) => {
                 Err(HandshakeError::BadTarget)
             }
             _ => Ok(()),
         }
     }
 
-    fn check_subprotocols(&self) -> Result<(), HandshakeError> {
-        // RFC 6455, 4.1, item 10: "The elements that comprise this value MUST be non-empty strings
-        // with characters in the range U+0021 to U+007E not including separator characters as
-        // defined in [RFC2616] and MUST all be unique strings."
-        let mut offered = Vec::new();
-        for line in self.headers().get_all(header::SEC_WEBSOCKET_PROTOCOL) {
-            let before = offered.len();
-            offered.extend(elements(line.as_bytes()));
-            if offered.len() == before {
-                return Err(HandshakeError::BadHeader);
-            }
-        }
-        // Sorted, because a peer may send thousands.
-        offered.sort_unstable();
-        let unique = offered.windows(2).all(|pair| pair.first() != pair.last());
-        if unique && offered.iter().all(|element| is_token(element)) {
-            Ok(())
-        } else {
-            Err(HandshakeError::BadHeader)
-        }
+    /// Returns whether the request has no `Content-Length`, or one that says 0.
+    fn is_length_zero(&self) -> bool {
+        let mut lengths = self.headers().get_all(header::CONTENT_LENGTH).into_iter();
+        // RFC 9110, 8.6: Content-Length = 1*DIGIT. Several lines, or a list, may be read differently
+        // by somebody else even if all say 0.
+        let is_zero = |length: &HeaderValue| {
+            let length = length.as_bytes();
+            !length.is_empty() && length.iter().all(|digit| *digit == b'0')
+        };
+        lengths.next().is_none_or(is_zero) && lengths.next().is_none()
     }
 
     pub(crate) fn has(&self, name: HeaderName) -> bool {
@@ -183,6 +174,25 @@ impl Request {
             None => Ok(first),
         }
     }
+}
+
+/// Returns whether a well-formed `Host` is this authority of a URI with this scheme.
+fn is_same(host: &[u8], named: &Authority, scheme: &str) -> bool {
+    if host.eq_ignore_ascii_case(named.as_str().as_bytes()) {
+        return true;
+    }
+    let Ok(host) = Authority::try_from(host) else {
+        return false;
+    };
+    let own = match scheme.to_ascii_lowercase().as_str() {
+        "http" | "ws" => 80,
+        _ => 443,
+    };
+    let port = |authority: &Authority| authority.port_u16().unwrap_or(own);
+    // An authority may have a user's name before the host, which `Host` never has.
+    !named.as_str().contains('@')
+        && host.host().eq_ignore_ascii_case(named.host())
+        && port(&host) == port(named)
 }
 
 #[cfg(test)]
@@ -228,11 +238,7 @@ mod tests {
                 Some(double("sec-websocket-key")),
             ),
             ("Origin: http://example.com", None, Some(double("origin"))),
-            (
-                "Sec-WebSocket-Protocol: chat, superchat",
-                None,
-                Some(HandshakeError::BadHeader),
-            ),
+            ("Sec-WebSocket-Protocol: chat, superchat", None, None),
         ] {
             let line = format!("{line}\r\n");
             assert_eq!(check(&line, "").err(), without, "no {line}");
@@ -251,6 +257,10 @@ mod tests {
             "/?",
             "http://server.example.com/",
             "wss://SERVER.example.com",
+            "http://server.example.com:80/",
+            "WS://server.example.com:80/",
+            "https://server.example.com:443/",
+            "wss://server.example.com:",
         ] {
             assert!(check("/chat", target).is_ok(), "{target}");
         }
@@ -260,7 +270,9 @@ mod tests {
             "server.example.com:80",
             "ftp://server.example.com/",
             "http://other.example.com/",
-            "http://server.example.com:80/",
+            "http://server.example.com:443/",
+            "https://server.example.com:80/",
+            "http://server.example.com:8080/",
             "http://a@server.example.com/",
         ] {
             assert_eq!(
@@ -283,16 +295,36 @@ mod tests {
     #[test]
     fn bodies_are_prohibited() {
         for line in [
-            "Content-Length: 0",
             "Content-Length: 5",
             "Content-Length: +5, 5",
+            "Content-Length: +0",
+            "Content-Length: -0",
+            "Content-Length: 0x0",
+            "Content-Length: 0.0",
+            "Content-Length: 0, 0",
+            "Content-Length: 0\r\nContent-Length: 0",
+            "Content-Length: 0\r\nContent-Length: 5",
             "content-length:",
+            "Transfer-Encoding:",
             "Transfer-Encoding: chunked",
             "Transfer-Encoding: identity",
+            "Transfer-Encoding: chunked\r\nContent-Length: 0",
             "TRANSFER-ENCODING: xchunked\r\nContent-Length: 1",
         ] {
             let result = check("Origin:", &format!("{line}\r\nOrigin:"));
             assert_eq!(result, Err(HandshakeError::BodyProhibited), "{line}");
+        }
+    }
+
+    #[test]
+    fn an_empty_body_is_none() {
+        for line in [
+            "Content-Length: 0",
+            "content-length:0",
+            "Content-Length: 00 ",
+        ] {
+            let result = check("Origin:", &format!("{line}\r\nOrigin:"));
+            assert!(result.is_ok(), "{line}");
         }
     }
 
@@ -354,6 +386,9 @@ mod tests {
             "",
             "dGhlIHNhbXBsZSBub25jZQ",
             "dGhlIHNhbXBsZSBub25jZQ==, x",
+            "dGhlIHNhbXBsZSBub25j",
+            "dGhlIHNhbXBsZSBub25jZQ=x",
+            "dGhlIHNhbXBsZSBub25jZ-==",
             "\u{e9}",
         ] {
             let result = check("dGhlIHNhbXBsZSBub25jZQ==", key);
@@ -362,23 +397,40 @@ mod tests {
     }
 
     #[test]
-    fn subprotocols_are_unique_tokens() {
-        for offer in ["a", "a,b", ",a, ,B,b", "a\r\nSec-WebSocket-Protocol: b"] {
-            assert!(check("chat, superchat", offer).is_ok(), "{offer}");
-        }
-        for offer in [
-            "",
-            ",",
-            "a b",
-            "a/b",
-            "a,a",
-            "b,a,b",
-            "\"a\"",
-            "\u{e9}",
-            "a\r\nSec-WebSocket-Protocol:",
+    fn the_spare_bits_of_a_key_do_not_matter() {
+        // The first is the example of RFC 6455, 4.1, item 7.
+        for (key, accept) in [
+            ("AQIDBAUGBwgJCgsMDQ4PEC==", "OfS0wDaT5NoxF2gqm7Zj2YtetzM="),
+            ("dGhlIHNhbXBsZSBub25jZf==", "X6f47m0G5NixFYe1pmdqfXnTIjI="),
         ] {
-            let result = check("chat, superchat", offer);
-            assert_eq!(result, Err(HandshakeError::BadHeader), "{offer}");
+            let accepted = check("dGhlIHNhbXBsZSBub25jZQ==", key).unwrap();
+            // What is digested is the value as it came (4.2.2).
+            assert_eq!(accepted.as_str(), accept, "{key}");
+        }
+    }
+
+    #[test]
+    fn whatever_is_in_a_list_of_subprotocols_is_no_reason_to_refuse() {
+        for (offer, expected) in [
+            ("a", "a"),
+            ("a,b", "a b"),
+            (",a, ,B,b", "a B b"),
+            ("a\r\nSec-WebSocket-Protocol: b", "a b"),
+            ("", ""),
+            (",", ""),
+            ("a b, c", "c"),
+            ("a/b", ""),
+            ("a,a", "a a"),
+            ("\"a\", b", "b"),
+            ("\"a, b\", c", "c"),
+            ("\"a, b", ""),
+            ("\u{e9}, a", "a"),
+            ("a\r\nSec-WebSocket-Protocol:", "a"),
+        ] {
+            let request = altered("chat, superchat", offer);
+            assert!(request.accept_key().is_ok(), "{offer}");
+            let offered: Vec<_> = request.subprotocols().collect();
+            assert_eq!(offered.join(" "), expected, "{offer}");
         }
     }
 

@@ -3,7 +3,8 @@
 use std::fmt;
 
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::alphabet;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
 use sha1::{Digest, Sha1};
 
 use crate::HandshakeError;
@@ -23,10 +24,11 @@ impl AcceptKey {
 
     /// Derives the value from that of `Sec-WebSocket-Key`.
     pub(super) fn derive(key: &[u8]) -> Result<Self, HandshakeError> {
-        // RFC 6455, 4.2.1: "a base64-encoded value that, when decoded, is 16 bytes in length".
-        // The engine takes the one canonical form: padded, and its spare bits zero.
+        // RFC 6455, 4.2.1: "a base64-encoded value that, when decoded, is 16 bytes in length". The
+        // last character has four bits to spare. RFC 4648, 3.5 leaves it to decoders whether these
+        // have to be zero, and the example of RFC 6455, 4.1 has others: AQIDBAUGBwgJCgsMDQ4PEC==.
         let mut nonce = [0; 18];
-        if key.len() != 24 || STANDARD.decode_slice(key, &mut nonce) != Ok(16) {
+        if key.len() != 24 || LENIENT.decode_slice(key, &mut nonce) != Ok(16) {
             return Err(HandshakeError::BadKey);
         }
         let digest = Sha1::new().chain_update(key).chain_update(GUID).finalize();
@@ -51,6 +53,12 @@ impl fmt::Display for AcceptKey {
     }
 }
 
+/// Base64 with padding, whatever the spare bits of the last character are.
+const LENIENT: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
+);
+
 /// What a client's key is joined with, so that no server gives this answer by accident
 /// (RFC 6455, 1.3).
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -67,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_canonical_base64_of_16_bytes() {
+    fn keys_are_the_padded_base64_of_16_bytes() {
         assert!(AcceptKey::derive(b"AAAAAAAAAAAAAAAAAAAAAA==").is_ok());
         assert!(AcceptKey::derive(b"+/+/+/+/+/+/+/+/+/+/+w==").is_ok());
         for key in [
@@ -80,8 +88,6 @@ mod tests {
             "AAAAAAAAAAAAAAAAAAAA",
             "AAAAAAAAAAAAAAAAAAAAAAA=",
             "AAAAAAAAAAAAAAAAAAAAAAAA",
-            // Spare bits that are not zero.
-            "AAAAAAAAAAAAAAAAAAAAAB==",
             // The alphabet for URLs, white space, padding inside, a byte that is not ASCII.
             "-_-_-_-_-_-_-_-_-_-_-w==",
             "AAAAAAAAAA AAAAAAAAAAA==",

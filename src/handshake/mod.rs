@@ -11,6 +11,7 @@
 //! no tunnel opens on the quiet.
 //!
 //! ```
+//! use std::time::SystemTime;
 //! use wsloop::handshake::{Parser, Refusal, Upgrade};
 //! use wsloop::{HandshakeError, Limits};
 //!
@@ -26,7 +27,7 @@
 //!     let mut upgrade = Upgrade::new(request, accept);
 //!     upgrade.choose_subprotocol(&["chat.v2", "chat"]);
 //!     let mut out = Vec::new();
-//!     upgrade.encode(&mut out);
+//!     upgrade.encode(SystemTime::now(), &mut out);
 //!     Ok(Some((out, taken)))
 //! }
 //!
@@ -55,7 +56,7 @@
 //! // A browser that opens the port as a web page is told what it should have asked for.
 //! let error = answer(&mut parser, b"GET / HTTP/1.1\r\nHost: example.com\r\n\r\n").unwrap_err();
 //! let mut out = Vec::new();
-//! Refusal::from(error).encode(&mut out);
+//! Refusal::from(error).encode(SystemTime::now(), &mut out);
 //! assert!(out.starts_with(b"HTTP/1.1 426 Upgrade Required\r\n"));
 //! # Ok(())
 //! # }
@@ -82,6 +83,8 @@ pub use origins::Origins;
 pub use parser::Parser;
 pub use refusal::Refusal;
 pub use request::Request;
+#[cfg(feature = "deflate")]
+pub(crate) use tokens::elements;
 pub(crate) use tokens::{is_field_text, is_tchar, is_token};
 pub use upgrade::Upgrade;
 

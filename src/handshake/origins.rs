@@ -7,7 +7,8 @@ use http::uri::Authority;
 /// Each entry is one of
 ///
 /// * an origin, as browsers write it: scheme, host and, unless it is the scheme's own, the port:
-///   `https://example.com`, `http://localhost:3000`;
+///   `https://example.com`, `http://localhost:3000`; `file://` is what some programs send that are
+///   no browsers, such as libraries for ESP8266 and ESP32;
 /// * `self`: the host and port that the request itself was sent to (its `Host`); over TLS only by
 ///   `https`;
 /// * `null`: what browsers send for pages without an origin of their own: files, sandboxed frames;
@@ -101,14 +102,16 @@ impl Origin {
         let starts = letters
             .next()
             .is_some_and(|letter| letter.is_ascii_alphabetic());
-        if !starts
-            || !letters.all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
-            || !super::host::is_host(authority.as_bytes())
-        {
+        if !starts || !letters.all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte)) {
             return None;
         }
         let scheme = scheme.to_ascii_lowercase();
-        let (host, port) = host_and_port(authority)?;
+        let (host, port) = match authority {
+            // RFC 8089, 2: a file may be without a host; what has a port of its own is not.
+            "" if own_port(&scheme).is_none() => (Box::default(), None),
+            authority if super::host::is_host(authority.as_bytes()) => host_and_port(authority)?,
+            _ => return None,
+        };
         Some(Self {
             port: port.or_else(|| own_port(&scheme)),
             scheme: scheme.into(),

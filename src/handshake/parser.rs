@@ -37,8 +37,7 @@ impl Parser {
         }
     }
 
-    /// Creates a parser that also takes what only a plain request may be: HTTP/1.0, and an empty line
-    /// before it (RFC 9112, 2.2).
+    /// Creates a parser that also takes what only a plain request may be: HTTP/1.0.
     pub(crate) fn plain(limits: &Limits) -> Self {
         Self {
             scanner: Scanner::plain(limits.max_headers),

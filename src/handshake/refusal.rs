@@ -1,9 +1,12 @@
 //! The HTTP answers that are not a 101.
 
+use std::time::SystemTime;
+
 use http::{Method, StatusCode};
 
 use super::fields::Fields;
 use super::tokens::is_field_text;
+use crate::date::Date;
 use crate::{HandshakeError, SendError};
 
 /// An HTTP answer that refuses an upgrade: a status with its reason phrase, headers and a body.
@@ -63,7 +66,7 @@ impl Refusal {
 
     /// Appends a header; the same name may come several times.
     ///
-    /// `Content-Type` and `Allow` replace the defaults. `Connection`, `Content-Length`,
+    /// `Content-Type`, `Allow` and `Date` replace the defaults. `Connection`, `Content-Length`,
     /// `Transfer-Encoding`, `Upgrade` and `Sec-WebSocket-*` are always written by this crate and
     /// make the answer malformed.
     pub fn header(mut self, name: &str, value: &str) -> Self {
@@ -112,8 +115,9 @@ impl Refusal {
         }
     }
 
-    /// Appends the bytes of the answer to `out`, without the parts that were malformed.
-    pub fn encode(&self, out: &mut Vec<u8>) {
+    /// Appends the bytes of the answer to `out`, without the parts that were malformed. `now` is for
+    /// its `Date`.
+    pub fn encode(&self, now: SystemTime, out: &mut Vec<u8>) {
         let status = self.status;
         let standard = status.canonical_reason().unwrap_or("Unknown");
         let phrase = self.reason.as_deref().unwrap_or(standard);
@@ -132,6 +136,11 @@ impl Refusal {
             out.extend_from_slice(b"\r\n");
         };
         line(&format!("HTTP/1.1 {title}"));
+        // RFC 9110, 6.6.1: "An origin server with a clock MUST generate a Date header field in all
+        // 2xx (Successful), 3xx (Redirection), and 4xx (Client Error) responses".
+        if !self.fields.contains("Date") {
+            line(&format!("Date: {}", Date::from(now)));
+        }
         if status == StatusCode::UPGRADE_REQUIRED {
             // RFC 7231, 6.5.15: "The server MUST send an Upgrade header field in a 426 response",
             // and RFC 7230, 6.7: with it "the sender MUST also send a Connection header field
@@ -188,7 +197,7 @@ mod tests {
 
     fn encoded(refusal: &Refusal) -> String {
         let mut out = Vec::new();
-        refusal.encode(&mut out);
+        refusal.encode(SystemTime::UNIX_EPOCH, &mut out);
         String::from_utf8(out).unwrap()
     }
 
@@ -197,6 +206,7 @@ mod tests {
         assert_eq!(
             encoded(&Refusal::new(403)),
             "HTTP/1.1 403 Forbidden\r\n\
+             Date: Thu, 01 Jan 1970 00:00:00 GMT\r\n\
              Connection: close\r\n\
              Content-Type: text/plain; charset=utf-8\r\n\
              Content-Length: 13\r\n\r\n\
@@ -205,6 +215,7 @@ mod tests {
         assert_eq!(
             encoded(&HandshakeError::BadKey.into()),
             "HTTP/1.1 400 Bad Request\r\n\
+             Date: Thu, 01 Jan 1970 00:00:00 GMT\r\n\
              Connection: close\r\n\
              Content-Type: text/plain; charset=utf-8\r\n\
              Content-Length: 63\r\n\r\n\
@@ -223,6 +234,7 @@ mod tests {
             let answer = encoded(&error.into());
             assert!(answer.starts_with(
                 "HTTP/1.1 426 Upgrade Required\r\n\
+                 Date: Thu, 01 Jan 1970 00:00:00 GMT\r\n\
                  Connection: upgrade, close\r\n\
                  Upgrade: websocket\r\n\
                  Sec-WebSocket-Version: 13\r\n"
@@ -245,6 +257,7 @@ mod tests {
         assert_eq!(
             encoded(&refusal),
             "HTTP/1.1 429 Slow Down\r\n\
+             Date: Thu, 01 Jan 1970 00:00:00 GMT\r\n\
              Connection: close\r\n\
              Content-Length: 2\r\n\
              Retry-After: 5\r\n\
@@ -253,7 +266,7 @@ mod tests {
         );
         let bytes = Refusal::new(500).body(vec![0xff, 0]);
         let mut out = Vec::new();
-        bytes.encode(&mut out);
+        bytes.encode(SystemTime::UNIX_EPOCH, &mut out);
         assert!(out.ends_with(&[b'\n', 0xff, 0]));
         assert!(encoded(&Refusal::new(500).body(String::new())).contains("Content-Length: 0\r\n"));
     }

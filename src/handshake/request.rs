@@ -3,10 +3,10 @@
 use std::borrow::Cow;
 use std::str;
 
-use http::{HeaderMap, Method, Uri, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Uri, Version, header};
 
 use super::query;
-use super::tokens::{elements, trim};
+use super::tokens::{elements, is_token, trim};
 
 /// A request: what a client says before a WebSocket opens, or instead of it.
 ///
@@ -27,7 +27,7 @@ impl Request {
 
     /// Returns about how many bytes of memory it takes, without its body.
     pub(crate) fn held(&self) -> usize {
-        let line = |(name, value): (&http::HeaderName, &http::HeaderValue)| {
+        let line = |(name, value): (&http::HeaderName, &HeaderValue)| {
             LINE + name.as_str().len() + value.len()
         };
         let lines: usize = self.headers().iter().map(line).sum();
@@ -70,9 +70,24 @@ impl Request {
         self.0.headers()
     }
 
-    /// Returns the first value of a header, if it is visible ASCII.
+    /// Returns the first value of a header, if it is visible ASCII. A value with other bytes, a
+    /// user's name in UTF-8 for instance that a proxy has added, is `None` here: see
+    /// [`header_bytes`](Self::header_bytes).
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers().get(name)?.to_str().ok()
+    }
+
+    /// Returns the first value of a header as the bytes that came, without white space at its ends.
+    ///
+    /// RFC 9110, 5.5 leaves the meaning of bytes above 127 open; most who send them mean UTF-8.
+    ///
+    /// ```
+    /// # fn user(request: &wsloop::handshake::Request) -> Option<&str> {
+    /// std::str::from_utf8(request.header_bytes("X-Remote-User")?).ok()
+    /// # }
+    /// ```
+    pub fn header_bytes(&self, name: &str) -> Option<&[u8]> {
+        self.headers().get(name).map(HeaderValue::as_bytes)
     }
 
     /// Returns the value of `Host`, with the port if the client sent one.
@@ -141,7 +156,7 @@ impl Request {
     }
 
     /// Yields the subprotocols that the client offers, the one it likes best first
-    /// (RFC 6455, 4.1).
+    /// (RFC 6455, 4.1). What is not a token is left out.
     pub fn subprotocols(&self) -> impl Iterator<Item = &str> {
         // RFC 6455, 11.3.4: the header "MAY appear multiple times in an HTTP request (which is
         // logically the same as a single header field that contains all values)"
@@ -151,6 +166,7 @@ impl Request {
             .into_iter();
         lines
             .flat_map(|line| elements(line.as_bytes()))
+            .filter(|element| is_token(element))
             .filter_map(|element| str::from_utf8(element).ok())
     }
 }

@@ -27,7 +27,7 @@ impl Scanner {
         }
     }
 
-    /// Makes a scanner that takes HTTP/1.0 as well, and an empty line before the request.
+    /// Makes a scanner that takes HTTP/1.0 as well.
     pub(super) fn plain(max_lines: usize) -> Self {
         Self {
             plain: true,
@@ -98,9 +98,8 @@ impl Scanner {
 
             (Place::Method, b' ') => Ok(Place::TargetStart),
             // RFC 9112, 2.2: "a server that is expecting to receive and parse a request-line SHOULD
-            // ignore at least one empty line (CRLF) received prior to the request-line." That is
-            // for requests that follow a body; none does where only handshakes are meant.
-            (Place::Start, b'\r') if self.plain => Ok(Place::EmptyCr),
+            // ignore at least one empty line (CRLF) received prior to the request-line."
+            (Place::Start, b'\r') => Ok(Place::EmptyCr),
             (Place::EmptyCr, b'\n') => Ok(Place::Method),
             (Place::EmptyCr, _) => Err(HandshakeError::BadRequestLine),
             (Place::Start | Place::Method, byte) if is_tchar(byte) => Ok(Place::Method),
@@ -205,7 +204,8 @@ mod tests {
             let at = |before: &str| scan(&[before.as_bytes(), &[byte]].concat());
             let expect = |allowed: bool, error| if allowed { Ok(None) } else { Err(error) };
             let method = expect(is_tchar(byte), HandshakeError::BadRequestLine);
-            assert_eq!(at(""), method, "{byte:#x}");
+            let start = if byte == b'\r' { Ok(None) } else { method };
+            assert_eq!(at(""), start, "{byte:#x}");
             assert_eq!(
                 at("GE"),
                 if byte == b' ' { Ok(None) } else { method },
@@ -285,7 +285,7 @@ mod tests {
 
     #[test]
     fn other_protocols_are_refused_at_once() {
-        // A TLS hello, HTTP/2, HTTP/0.9, SSH, an empty line first.
+        // A TLS hello, HTTP/2, HTTP/0.9, SSH, two empty lines first.
         assert_eq!(
             scan(b"\x16\x03\x01\x02\x00"),
             Err(HandshakeError::BadRequestLine)
@@ -297,7 +297,7 @@ mod tests {
         assert_eq!(scan(b"GET /\r\n"), Err(HandshakeError::BadRequestLine));
         assert_eq!(scan(b"SSH-2.0-x\r\n"), Err(HandshakeError::BadRequestLine));
         assert_eq!(
-            scan(b"\r\nGET / HTTP/1.1\r\n"),
+            scan(b"\r\n\r\nGET / HTTP/1.1\r\n"),
             Err(HandshakeError::BadRequestLine)
         );
         assert_eq!(

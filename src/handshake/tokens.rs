@@ -31,32 +31,36 @@ pub(super) fn trim(text: &[u8]) -> &[u8] {
     text.get(first..=last).unwrap_or_default()
 }
 
-/// Yields the elements of a comma-separated list of tokens.
+/// Yields the elements of a comma-separated list, without white space at their ends.
 ///
-/// A value is looked at once from its front to its end, whatever it consists of. Quoted strings
-/// are not known here: no list of the opening handshake may hold one.
-pub(super) fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
-    // RFC 7230, 7: "a recipient MUST parse and ignore a reasonable number of empty list elements"
+/// A comma inside a quoted string separates nothing, so that what follows it is never taken for an
+/// element; a string without an end takes the rest of the value. A value is looked at once from its
+/// front to its end, whatever it consists of.
+pub(crate) fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let (mut quoted, mut escaped) = (false, false);
+    let separates = move |byte: &u8| {
+        let is_comma = *byte == b',' && !quoted;
+        if escaped {
+            escaped = false;
+        } else if quoted && *byte == b'\\' {
+            escaped = true;
+        } else if *byte == b'"' {
+            quoted = !quoted;
+        }
+        is_comma
+    };
+    // RFC 9110, 5.6.1.2: "A recipient MUST parse and ignore a reasonable number of empty list
+    // elements".
     value
-        .split(|byte| *byte == b',')
+        .split(separates)
         .map(trim)
         .filter(|element| !element.is_empty())
 }
 
-/// Returns whether the list in `value` has the element `token`, in any case.
-///
-/// A list with an element that cannot be one has none at all, so that a comma in a quoted string
-/// makes no element out of what follows it.
+/// Returns whether the list in `value` has the element `token`, in any case. What else is in the
+/// list, well-formed or not, does not matter.
 pub(super) fn has_token(value: &[u8], token: &str) -> bool {
-    let mut found = false;
-    for element in elements(value) {
-        // RFC 7230, 6.7: protocol = protocol-name ["/" protocol-version]
-        if !element.iter().all(|byte| is_tchar(*byte) || *byte == b'/') {
-            return false;
-        }
-        found |= element.eq_ignore_ascii_case(token.as_bytes());
-    }
-    found
+    elements(value).any(|element| element.eq_ignore_ascii_case(token.as_bytes()))
 }
 
 #[cfg(test)]
@@ -101,6 +105,16 @@ mod tests {
     fn tokens_match_whole_and_in_any_case() {
         assert!(has_token(b"keep-alive, Upgrade", "upgrade"));
         assert!(has_token(b"TLS/1.0,,WebSocket", "websocket"));
+        // What is malformed besides is not looked at.
+        for value in [
+            "websocket, \u{e9}",
+            "a b, websocket",
+            "\"a, b\", websocket",
+            "websocket, \"a",
+            "a=\"\\\"\", websocket",
+        ] {
+            assert!(has_token(value.as_bytes(), "websocket"), "{value}");
+        }
         for value in [
             "",
             "websocketx",
@@ -110,7 +124,8 @@ mod tests {
             "websocket;q=1",
             "\"websocket\"",
             "\"a, websocket, b\"",
-            "websocket, \u{e9}",
+            "\"a, \\\", websocket",
+            "a\", websocket, \"b",
         ] {
             assert!(!has_token(value.as_bytes(), "websocket"), "{value}");
         }

@@ -1,6 +1,7 @@
 //! The answer to an opening handshake, while handlers decide on it (RFC 6455, 4.2.2).
 
 use std::rc::Rc;
+use std::time::SystemTime;
 
 use super::fields::Fields;
 use super::key::AcceptKey;
@@ -185,11 +186,11 @@ impl Upgrade {
     }
 
     /// Appends the bytes of the 101 to `out`; those of the refusal if there is an
-    /// [`error`](Self::error).
-    pub fn encode(&self, out: &mut Vec<u8>) {
+    /// [`error`](Self::error), for whose `Date` there is `now`.
+    pub fn encode(&self, now: SystemTime, out: &mut Vec<u8>) {
         let accept = match &self.accept {
             Ok(accept) => accept,
-            Err(error) => return Refusal::from(*error).encode(out),
+            Err(error) => return Refusal::from(*error).encode(now, out),
         };
         out.extend_from_slice(SWITCHING);
         out.extend_from_slice(accept.as_str().as_bytes());
@@ -232,7 +233,7 @@ mod tests {
 
     fn encoded(upgrade: &Upgrade) -> String {
         let mut out = Vec::new();
-        upgrade.encode(&mut out);
+        upgrade.encode(SystemTime::UNIX_EPOCH, &mut out);
         String::from_utf8(out).unwrap()
     }
 

@@ -27,7 +27,6 @@
 //! ```
 
 mod body;
-pub(crate) mod date;
 mod reader;
 mod response;
 

@@ -4,8 +4,8 @@ use std::time::SystemTime;
 
 use http::{Method, StatusCode, Version};
 
-use super::date::Date;
 use crate::SendError;
+use crate::date::Date;
 use crate::handshake::{Fields, Request, is_field_text};
 
 /// An answer to a plain request: a status with its reason phrase, headers and a body.

@@ -1,6 +1,7 @@
 //! Taking in what another HTTP server of the process has accepted.
 
 use std::io::Write;
+use std::time::SystemTime;
 
 use super::full::Full;
 use super::{Server, Source, State};
@@ -68,7 +69,7 @@ fn turn_away(adoption: Adoption, nodelay: bool) {
 pub(super) fn refuse(mut socket: Socket, status: u16, is_upgraded: bool) {
     let mut answer = Vec::new();
     match is_upgraded {
-        false => Refusal::new(status).encode(&mut answer),
+        false => Refusal::new(status).encode(SystemTime::now(), &mut answer),
         true => {
             // RFC 6455, 7.4 and the registry it begins: 1013 is "Try Again Later".
             let code = CloseCode::TRY_AGAIN_LATER;

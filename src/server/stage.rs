@@ -339,10 +339,7 @@ impl Stage<'_> {
         }
         upgrade.choose_subprotocol(&self.core.config.subprotocols);
         #[cfg(feature = "deflate")]
-        match self.core.compression.negotiate(&request) {
-            Ok(agreed) => upgrade.set_deflate(agreed),
-            Err(error) => return self.refuse(error, None),
-        }
+        upgrade.set_deflate(self.core.compression.negotiate(&request));
         let verdict = self.emit::<Handshake>(&mut upgrade);
         drop(request);
         self.decide(upgrade, verdict);
@@ -373,7 +370,7 @@ impl Stage<'_> {
             return;
         }
         let mut answer = Vec::with_capacity(256);
-        upgrade.encode(&mut answer);
+        upgrade.encode((self.core.wall_clock)(), &mut answer);
         self.core.append(self.slot, &answer);
         self.core.set_phase(self.slot, Phase::Open);
         if let (Some(peer), Some(name)) =
@@ -391,6 +388,13 @@ impl Stage<'_> {
             }
         }
         drop(upgrade);
+        if self.core.config.separate_switch {
+            self.core.release_out(self.slot);
+            let drain_at = self.core.config.drain_at;
+            if let Some(peer) = self.core.peers.get_mut(self.slot) {
+                peer.flush_early(drain_at);
+            }
+        }
         self.ready();
     }
 
@@ -421,7 +425,9 @@ impl Stage<'_> {
             self.fault(&Fault::Handshake(error));
         }
         let mut answer = Vec::new();
-        refusal.unwrap_or_else(|| error.into()).encode(&mut answer);
+        let now = (self.core.wall_clock)();
+        let refusal = refusal.unwrap_or_else(|| error.into());
+        refusal.encode(now, &mut answer);
         self.core.append(self.slot, &answer);
         let ending = Ending::new(CloseCode::ABNORMAL, "", Cause::Handshake(error));
         self.leave(Some(ending));

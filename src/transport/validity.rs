@@ -9,7 +9,7 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, Error, RootCertStore};
 
-use crate::http::date::Date;
+use crate::date::Date;
 
 /// Logs which certificates of a chain are not in force at `now`, or not for long.
 ///

@@ -4,7 +4,6 @@ use std::fmt;
 
 use super::WINDOW_BITS;
 use super::offer::{Offer, offers};
-use crate::error::HandshakeError;
 
 /// How messages are compressed; given to [`Builder::deflate`](crate::Builder::deflate).
 ///
@@ -121,25 +120,19 @@ impl DeflateConfig {
     /// Answers what clients offer in `Sec-WebSocket-Extensions`, given the values of its lines:
     /// takes the first offer that can be kept, `None` if there is none (RFC 7692, 7.1).
     ///
-    /// An offer of an unknown, repeated, malformed or out-of-range parameter is passed over, as is
-    /// one of a window of 8 bits, which zlib cannot keep to.
+    /// Passed over are other extensions, malformed elements, offers of an unknown, repeated,
+    /// malformed or out-of-range parameter, and those of a window of 8 bits, which zlib cannot keep to.
     ///
-    /// # Errors
-    ///
-    /// [`HandshakeError::BadHeader`] if the header is malformed (RFC 6455, 9.1).
-    pub fn negotiate<'h>(
-        &self,
-        lines: impl IntoIterator<Item = &'h [u8]>,
-    ) -> Result<Option<Agreement>, HandshakeError> {
-        let mut agreed = None;
-        for line in lines {
-            offers(line, |offer| {
-                if agreed.is_none() {
-                    agreed = self.answer(&offer);
-                }
-            })?;
-        }
-        Ok(agreed)
+    /// The answer names what was offered, and besides only what the client has to know to be
+    /// understood: [`client_no_context_takeover`](Self::client_no_context_takeover), if that is set.
+    /// A smaller window of the server, or none at all from one message to the next, is used without
+    /// a word where the client has not offered the parameter, as RFC 7692, 7.1.1.1 and 7.1.2.1 allow:
+    /// some clients fail at an answer that says more than they offered.
+    pub fn negotiate<'h>(&self, lines: impl IntoIterator<Item = &'h [u8]>) -> Option<Agreement> {
+        lines
+            .into_iter()
+            .flat_map(offers)
+            .find_map(|offer| self.answer(&offer))
     }
 
     fn answer(&self, offer: &Offer) -> Option<Agreement> {
@@ -158,8 +151,9 @@ impl DeflateConfig {
                 || offer.client_no_context_takeover,
             server_bits,
             client_bits,
-            // RFC 7692, 7.1.2.1: accepting the parameter is including it.
-            names_server_bits: offer.server_bits.is_some() || server_bits < 15,
+            // RFC 7692, 7.1.1.1 and 7.1.2.1: accepting these parameters is including them.
+            names_server_reset: offer.server_no_context_takeover,
+            names_server_bits: offer.server_bits.is_some(),
         })
     }
 
@@ -204,6 +198,7 @@ pub struct Agreement {
     client_no_context_takeover: bool,
     server_bits: u8,
     client_bits: u8,
+    names_server_reset: bool,
     names_server_bits: bool,
 }
 
@@ -233,7 +228,7 @@ impl Agreement {
 impl fmt::Display for Agreement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("permessage-deflate")?;
-        if self.server_no_context_takeover {
+        if self.names_server_reset {
             f.write_str("; server_no_context_takeover")?;
         }
         if self.client_no_context_takeover {
@@ -253,18 +248,14 @@ impl fmt::Display for Agreement {
 mod tests {
     use super::*;
 
-    fn answer(config: &DeflateConfig, value: &str) -> Result<Option<String>, HandshakeError> {
+    fn answer(config: &DeflateConfig, value: &str) -> Option<String> {
         let agreed = config.negotiate([value.as_bytes()])?;
-        Ok(agreed.map(|agreed| agreed.to_string()))
+        Some(agreed.to_string())
     }
 
     #[track_caller]
     fn agrees(config: &DeflateConfig, value: &str, expected: &str) {
-        assert_eq!(
-            answer(config, value).unwrap().as_deref(),
-            Some(expected),
-            "{value}"
-        );
+        assert_eq!(answer(config, value).as_deref(), Some(expected), "{value}");
     }
 
     const DEDICATED: DeflateConfig = DeflateConfig::dedicated().server_max_window_bits(15);
@@ -272,11 +263,23 @@ mod tests {
     #[test]
     fn dedicated_compressors_have_a_smaller_window_unless_told() {
         let config = DeflateConfig::dedicated();
-        for (offer, bits) in [("", 13), ("; server_max_window_bits=10", 10)] {
+        for (offer, bits, said) in [
+            ("", 13, ""),
+            (
+                "; server_max_window_bits=15",
+                13,
+                "; server_max_window_bits=13",
+            ),
+            (
+                "; server_max_window_bits=10",
+                10,
+                "; server_max_window_bits=10",
+            ),
+        ] {
             let line = format!("permessage-deflate{offer}");
-            let agreed = config.negotiate([line.as_bytes()]).unwrap().unwrap();
-            let expected = format!("permessage-deflate; server_max_window_bits={bits}");
-            assert_eq!(agreed.to_string(), expected);
+            let agreed = config.negotiate([line.as_bytes()]).unwrap();
+            assert_eq!(agreed.server_max_window_bits(), bits);
+            assert_eq!(agreed.to_string(), format!("permessage-deflate{said}"));
         }
     }
 
@@ -284,17 +287,13 @@ mod tests {
     fn browsers_are_answered() {
         let chrome = "permessage-deflate; client_max_window_bits";
         agrees(&DEDICATED, chrome, "permessage-deflate");
-        agrees(
-            &DeflateConfig::shared(),
-            chrome,
-            "permessage-deflate; server_no_context_takeover",
-        );
+        agrees(&DeflateConfig::shared(), chrome, "permessage-deflate");
         agrees(
             &DEDICATED
                 .client_max_window_bits(11)
                 .server_max_window_bits(10),
             chrome,
-            "permessage-deflate; server_max_window_bits=10; client_max_window_bits=11",
+            "permessage-deflate; client_max_window_bits=11",
         );
     }
 
@@ -353,7 +352,7 @@ mod tests {
             "permessage-deflate; server_max_window_bits=12; server_max_window_bits=12",
             "permessage-deflate; client_max_window_bits; client_max_window_bits=12",
         ] {
-            assert_eq!(answer(&DEDICATED, passed_over), Ok(None), "{passed_over}");
+            assert_eq!(answer(&DEDICATED, passed_over), None, "{passed_over}");
             let value = format!(
                 "{passed_over}, permessage-deflate; server_max_window_bits=13, permessage-deflate"
             );
@@ -364,8 +363,8 @@ mod tests {
             );
         }
         let lines = [&b"permessage-bzip2"[..], b"permessage-deflate"];
-        assert!(DEDICATED.negotiate(lines).unwrap().is_some());
-        assert_eq!(DEDICATED.negotiate([]), Ok(None));
+        assert!(DEDICATED.negotiate(lines).is_some());
+        assert_eq!(DEDICATED.negotiate([]), None);
     }
 
     #[test]
@@ -375,7 +374,7 @@ mod tests {
             for bits in 0..100 {
                 let offer = format!("permessage-deflate; {name}={bits}");
                 let least = if name.starts_with('s') { 9 } else { 8 };
-                let agreed = answer(&DEDICATED, &offer).unwrap();
+                let agreed = answer(&DEDICATED, &offer);
                 assert_eq!(agreed.is_some(), (least..=15).contains(&bits), "{offer}");
             }
             for bits in [
@@ -390,16 +389,13 @@ mod tests {
                 "999999999999999999999",
             ] {
                 let offer = format!("permessage-deflate; {name}={bits}");
-                assert!(
-                    matches!(answer(&DEDICATED, &offer), Ok(None) | Err(_)),
-                    "{offer}"
-                );
+                assert_eq!(answer(&DEDICATED, &offer), None, "{offer}");
             }
         }
     }
 
     #[test]
-    fn malformed_headers_are_refused() {
+    fn malformed_elements_are_passed_over() {
         for value in [
             "",
             ",",
@@ -410,17 +406,26 @@ mod tests {
             "permessage-deflate; server_max_window_bits=\"\"",
             "permessage-deflate; a=b c",
             "permessage-deflate server_no_context_takeover",
-            "permessage-deflate, ;",
             "(permessage-deflate)",
             "permessage-deflate; \u{e9}",
         ] {
-            assert_eq!(
-                answer(&DEDICATED, value),
-                Err(HandshakeError::BadHeader),
-                "{value}"
-            );
+            assert_eq!(answer(&DEDICATED, value), None, "{value}");
         }
-        agrees(&DEDICATED, ", permessage-deflate,,", "permessage-deflate");
+        for value in [
+            ", permessage-deflate,,",
+            "permessage-deflate; =1, permessage-deflate",
+            "a b, permessage-deflate",
+            "x; y=\"a, permessage-deflate; b\", permessage-deflate",
+        ] {
+            agrees(&DEDICATED, value, "permessage-deflate");
+        }
+        // What is in a string, or behind one without an end, is no element.
+        for value in [
+            "x; y=\"a, permessage-deflate\"",
+            "x; y=\"a, permessage-deflate",
+        ] {
+            assert_eq!(answer(&DEDICATED, value), None, "{value}");
+        }
     }
 
     #[test]

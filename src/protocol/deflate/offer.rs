@@ -2,8 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::error::HandshakeError;
-use crate::handshake::is_tchar;
+use crate::handshake::{elements, is_tchar};
 
 /// One offer of permessage-deflate whose parameters are all known and well-formed.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -49,45 +48,28 @@ fn window_bits(value: &[u8]) -> Option<u8> {
     }
 }
 
-/// Calls `take` with each good offer of permessage-deflate in a header line, in one pass.
-pub(super) fn offers(line: &[u8], mut take: impl FnMut(Offer)) -> Result<(), HandshakeError> {
-    let mut scan = Scan(line);
-    let mut some = false;
-    loop {
-        // RFC 7230, 7: empty elements are skipped, but a list is not of these alone.
-        while scan.eat(b',') {}
-        if scan.0.is_empty() {
-            break;
-        }
-        some = true;
-        let known = scan.token()? == b"permessage-deflate";
-        let mut offer = known.then(Offer::default);
-        while scan.eat(b';') {
-            let name = scan.token()?;
-            let value = if scan.eat(b'=') {
-                Some(scan.value()?)
-            } else {
-                None
-            };
-            if offer
-                .as_mut()
-                .is_some_and(|offer| offer.take(name, value.as_deref()).is_none())
-            {
-                offer = None;
-            }
-        }
-        if !scan.0.is_empty() && !scan.eat(b',') {
-            return Err(HandshakeError::BadHeader);
-        }
-        if let Some(offer) = offer {
-            take(offer);
-        }
+/// Yields the good offers of permessage-deflate in a header line.
+pub(super) fn offers(line: &[u8]) -> impl Iterator<Item = Offer> {
+    elements(line).filter_map(offer)
+}
+
+/// Reads an element of the list; `None` if it is malformed, of another extension, or an offer that is
+/// declined.
+fn offer(element: &[u8]) -> Option<Offer> {
+    let mut scan = Scan(element);
+    if scan.token()? != b"permessage-deflate" {
+        return None;
     }
-    if some {
-        Ok(())
-    } else {
-        Err(HandshakeError::BadHeader)
+    let mut offer = Offer::default();
+    while scan.eat(b';') {
+        let name = scan.token()?;
+        let value = match scan.eat(b'=') {
+            true => Some(scan.value()?),
+            false => None,
+        };
+        offer.take(name, value.as_deref())?;
     }
+    scan.0.is_empty().then_some(offer)
 }
 
 /// What is left of a header line, without white space at its front.
@@ -111,20 +93,20 @@ impl<'h> Scan<'h> {
         true
     }
 
-    fn token(&mut self) -> Result<&'h [u8], HandshakeError> {
+    fn token(&mut self) -> Option<&'h [u8]> {
         let len = self.0.iter().take_while(|byte| is_tchar(**byte)).count();
         if len == 0 {
-            return Err(HandshakeError::BadHeader);
+            return None;
         }
         let (token, rest) = self.0.split_at(len);
         self.0 = rest;
         self.skip_blanks();
-        Ok(token)
+        Some(token)
     }
 
     /// RFC 6455, 9.1: "When using the quoted-string syntax variant, the value after quoted-string
     /// unescaping MUST conform to the 'token' ABNF."
-    fn value(&mut self) -> Result<Cow<'h, [u8]>, HandshakeError> {
+    fn value(&mut self) -> Option<Cow<'h, [u8]>> {
         let [b'"', quoted @ ..] = self.0 else {
             return self.token().map(Cow::Borrowed);
         };
@@ -138,11 +120,11 @@ impl<'h> Scan<'h> {
             };
             match byte {
                 Some(byte) if is_tchar(*byte) => value.push(*byte),
-                _ => return Err(HandshakeError::BadHeader),
+                _ => return None,
             }
         }
         self.0 = bytes.as_slice();
         self.skip_blanks();
-        Ok(Cow::Owned(value))
+        Some(Cow::Owned(value))
     }
 }

@@ -109,6 +109,18 @@ impl Builder {
         self
     }
 
+    /// Sets whether the 101 is handed to the kernel by itself, before what the `Ready` handler sends.
+    /// Default false: both leave in one write.
+    ///
+    /// One write is lawful and saves a packet, but some small clients drop what comes behind the 101
+    /// in the same read (esp-protocols issue 396, zephyr issue 89193). With true they mostly get it in
+    /// another packet; TCP promises nothing of the kind, so a server for such clients had better wait
+    /// for their first message.
+    pub fn separate_switch(mut self, separate: bool) -> Self {
+        self.config.separate_switch = separate;
+        self
+    }
+
     /// Sets whether the server may do without a listener, for one that only serves what it
     /// [adopts](crate::Handle::adopt). Default false: no listener is an error of
     /// [`build`](Self::build).
