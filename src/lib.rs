@@ -73,6 +73,7 @@ pub mod event;
 pub mod handshake;
 pub mod http;
 pub mod protocol;
+mod reasons;
 mod server;
 mod stats;
 mod transport;
@@ -90,6 +91,7 @@ pub use mio;
 #[cfg(feature = "deflate")]
 pub use protocol::deflate::DeflateConfig;
 pub use protocol::{CloseCode, CloseFrame, Compress, OpCode, Prepared};
+pub use reasons::{ProtocolReason, RefusalReason, TlsFailure};
 /// The version of rustls that [`Builder::listen_tls`] takes its configuration from.
 #[cfg(feature = "tls")]
 pub use rustls;

@@ -1,5 +1,6 @@
 //! What all connections may hold together, and what they do.
 
+use super::journal::{Line, Matter};
 use super::outbox::SEGMENT_MAX;
 use super::peer::{Peer, Phase};
 use crate::handshake::Request;
@@ -74,7 +75,10 @@ impl Budget {
         let queued = self.queued.saturating_add(room_of(size));
         let fits = self.used.saturating_add(queued) <= part(self.limit, 7);
         if !fits && !std::mem::replace(&mut self.is_told, true) {
-            log::warn!("messages are refused: memory_budget is nearly used up");
+            Line::of(Matter::BudgetExceeded).write(format_args!(
+                "messages are refused: memory_budget of {} bytes is nearly used up",
+                self.limit
+            ));
         }
         fits
     }

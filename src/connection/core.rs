@@ -14,6 +14,7 @@ use super::compression::Compression;
 use super::data::Data;
 use super::gather::{Gather, WRITE_THROUGH};
 use super::handle::Handle;
+use super::journal::Journal;
 use super::peer::{Ending, Peer, Phase};
 use super::timers::Timers;
 use super::watch::Watches;
@@ -54,6 +55,7 @@ pub(crate) struct Core {
     pub(crate) watches: Watches,
     pub(super) shared: Data,
     pub(crate) stats: Stats,
+    pub(crate) journal: Journal,
     /// As it was when `fetch_stats` was called last.
     pub(super) fetched: Stats,
     /// Connections of other servers in the process, to be taken in.
@@ -125,6 +127,7 @@ impl Core {
             watches: Watches::default(),
             shared: Data::default(),
             stats: Stats::default(),
+            journal: Journal::new(),
             fetched: Stats::default(),
             adoptions: Vec::new(),
             wall_clock: SystemTime::now,

@@ -36,6 +36,8 @@ pub(crate) enum Action {
     /// Somebody's turn in a drain has come.
     DrainStep,
     Hub(HubAction),
+    /// It is to be said how many log lines were left out.
+    LeftOut,
     /// The connection in this slot is older than it may become.
     Lifetime(usize),
 }
@@ -45,7 +47,7 @@ impl Action {
     fn owner(&self) -> Option<usize> {
         match self {
             Self::Connection(slot, _) | Self::Lifetime(slot) => Some(*slot),
-            Self::DrainEnd | Self::DrainStep | Self::Hub(_) => None,
+            Self::DrainEnd | Self::DrainStep | Self::Hub(_) | Self::LeftOut => None,
         }
     }
 }

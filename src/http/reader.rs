@@ -3,7 +3,7 @@
 use http::{Method, Version, header};
 
 use super::body::Body;
-use crate::handshake::{Parser, Request};
+use crate::handshake::{Head, Parser, Request};
 use crate::{HandshakeError, Limits};
 
 /// What came on a connection that is not upgraded yet.
@@ -90,6 +90,11 @@ impl Reader {
     /// Returns whether no byte of a request was taken yet since the last one.
     pub fn is_empty(&self) -> bool {
         self.parser.is_empty() && self.begun.is_none() && self.failed.is_none()
+    }
+
+    /// Returns what there was of a head that could not be read.
+    pub(crate) fn refused(&self) -> Option<Head<'_>> {
+        self.parser.refused()
     }
 
     /// Returns the method of the request that is read, as far as it matters for the answer: HEAD or

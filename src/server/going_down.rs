@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::reactor::Reactor;
 use super::stage::emit_hub;
 use super::{Server, State};
-use crate::connection::Plan;
+use crate::connection::{Line, Plan, target};
 use crate::event::{Shutdown, Stopped};
 use crate::protocol::CloseCode;
 
@@ -79,8 +79,10 @@ impl Server {
             listener.pending = !listener.is_given();
         }
         // Those who have gone in this turn make room.
-        self.full = None;
         self.reactor.end_turn();
+        if let Some(full) = self.full.take() {
+            self.pauses.resume(full.into(), self.reactor.now());
+        }
         // Whoever waits now is among as many as the queue holds, which the kernel limits as well.
         let now = self.reactor.now();
         let config = &self.reactor.core.config;
@@ -105,12 +107,11 @@ impl Server {
     #[cold]
     pub(super) fn tell_stopped(&mut self) {
         let stats = self.reactor.core.stats();
-        log::info!(
+        self.reactor.core.journal.settle();
+        Line::free(target::SERVER, log::Level::Info).write(format_args!(
             "stopped: {} connections ended in order, {} were cut, with {} bytes for them",
-            stats.drained,
-            stats.cut,
-            stats.cut_bytes
-        );
+            stats.drained, stats.cut, stats.cut_bytes
+        ));
         let Reactor { core, handlers, .. } = &mut *self.reactor;
         emit_hub::<Stopped>(core, handlers, stats);
     }

@@ -41,9 +41,13 @@ impl Reactor {
                     let result = catch_unwind(call)
                         .unwrap_or_else(|panic| Err(HandlerError::from_panic(&*panic)));
                     if let Err(error) = &result {
-                        log::error!("timer {id} failed: {error}");
+                        self.core.tell_failed(&format!("timer {id}"), error);
                     }
                     result.is_err()
+                }
+                Action::LeftOut => {
+                    self.core.journal.settle();
+                    false
                 }
                 Action::Lifetime(slot) => {
                     self.outlived(*slot);

@@ -3,7 +3,7 @@
 use super::Reactor;
 use super::deadlines::millis;
 use super::link::Link;
-use crate::connection::{Peer, Phase};
+use crate::connection::{Matter, Peer, Phase, Topic};
 use crate::server::stage::Stage;
 
 impl Reactor {
@@ -51,10 +51,12 @@ impl Reactor {
         if !self.core.budget.is_exceeded() {
             return;
         }
-        log::warn!(
-            "memory_budget of {} bytes is exceeded: those who hold most are closed",
-            self.core.budget.limit()
-        );
+        if let Some(line) = self.core.admits(Topic::Other(Matter::BudgetExceeded)) {
+            line.write(format_args!(
+                "memory_budget of {} bytes is exceeded: those who hold most are closed",
+                self.core.budget.limit()
+            ));
+        }
         for (_, slot) in self.core.budget.by_share() {
             if self.core.budget.is_relieved() {
                 break;
