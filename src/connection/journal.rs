@@ -198,9 +198,6 @@ impl Journal {
 
     /// Returns the permission to write a line, unless the second has had its share of them.
     fn admit(&mut self, topic: Topic, level: Level, now: Duration) -> Option<Line> {
-        if level > log::max_level() {
-            return None;
-        }
         let mut line = Line {
             target: topic.target(),
             level,
@@ -274,8 +271,11 @@ impl Core {
     /// Does the same for a line of another level than the topic's own.
     #[cold]
     pub(crate) fn admits_at(&mut self, topic: Topic, level: Level) -> Option<Line> {
+        if level > log::max_level() {
+            return None;
+        }
         let line = self.journal.admit(topic, level, self.now);
-        if line.is_none() && level <= log::max_level() && !self.journal.owes {
+        if line.is_none() && !self.journal.owes {
             self.journal.owes = true;
             let due = self.now.saturating_add(SECOND);
             self.timers.set(due, Action::LeftOut);
@@ -527,6 +527,33 @@ mod tests {
         for topic in topics {
             assert!(topic.level() < Level::Debug, "{topic:?}");
         }
+    }
+
+    #[test]
+    fn each_topic_has_so_many_lines_in_a_second_and_none_is_lost() {
+        let mut journal = Journal::new();
+        let flood = Topic::Protocol(ProtocolReason::Unmasked);
+        let (mut lines, mut told) = (0, 0);
+        // 3,000 in three seconds.
+        for at in 0..3000 {
+            let now = Duration::from_millis(at);
+            if let Some(line) = journal.admit(flood, Level::Info, now) {
+                lines += 1;
+                told += line.left_out;
+            }
+        }
+        assert_eq!(lines, 3 * u64::from(LINES));
+        // The last second's are told by the next line, or by the timer.
+        let open = journal.entries[flood.index()].left_out;
+        assert_eq!(lines + told + open, 3000);
+        // Another topic is not hushed by it, and `debug` is never.
+        let now = Duration::from_millis(2999);
+        let other = Topic::Refusal(RefusalReason::BadKey);
+        assert!(journal.admit(other, Level::Info, now).is_some());
+        assert!(journal.admit(flood, Level::Debug, now).is_some());
+        let next = journal.admit(flood, Level::Info, Duration::from_millis(3000));
+        assert_eq!(next.map(|line| line.left_out), Some(open));
+        assert_eq!(journal.entries[flood.index()].left_out, 0);
     }
 
     #[test]

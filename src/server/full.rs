@@ -54,9 +54,11 @@ impl Full {
         let why = self.into();
         match self {
             Self::Memory => {
-                pauses.pause(why, now, format_args!("{name} ({value} bytes) are used up"))
+                pauses.pause(why, now, format_args!("{name} ({value} bytes) are used up"));
             }
-            _ => pauses.pause(why, now, format_args!("{name} of {value} is reached")),
+            _ => {
+                pauses.pause(why, now, format_args!("{name} of {value} is reached"));
+            }
         }
     }
 }
@@ -95,15 +97,15 @@ struct Told {
     at: Option<u64>,
     /// The last line was that, and not the end of the pause.
     is_open: bool,
-    /// Pauses that began since, in all this is for.
+    /// Pauses that began since then and were not written.
     silent: u64,
 }
 
 impl Pauses {
-    /// Notes that accepting pauses, or still does.
-    pub(super) fn pause(&mut self, why: Why, now: u64, reason: fmt::Arguments<'_>) {
+    /// Notes that accepting pauses, or still does. Returns whether that was written.
+    pub(super) fn pause(&mut self, why: Why, now: u64, reason: fmt::Arguments<'_>) -> bool {
         let Some(told) = self.0.get_mut(why as usize) else {
-            return;
+            return false;
         };
         let begins = told.since.is_none();
         let since = *told.since.get_or_insert(now);
@@ -112,7 +114,7 @@ impl Pauses {
             .is_none_or(|at| now.saturating_sub(at) >= TOLD_EVERY);
         if !is_due {
             told.silent += u64::from(begins);
-            return;
+            return false;
         }
         let level = match why {
             Why::Resources => Level::Error,
@@ -138,17 +140,19 @@ impl Pauses {
             is_open: true,
             silent: 0,
         };
+        true
     }
 
-    /// Notes that accepting goes on, if it paused for this reason.
-    pub(super) fn resume(&mut self, why: Why, now: u64) {
+    /// Notes that accepting goes on, if it paused for this reason. Returns whether that was written.
+    pub(super) fn resume(&mut self, why: Why, now: u64) -> bool {
         let told = self.0.get_mut(why as usize);
         let Some((told, since)) =
             told.and_then(|told| told.since.take().map(|since| (told, since)))
         else {
-            return;
+            return false;
         };
-        if std::mem::take(&mut told.is_open) {
+        let is_open = std::mem::take(&mut told.is_open);
+        if is_open {
             let lasted = Seconds(now.saturating_sub(since));
             let what = match why {
                 Why::Connections => "max_connections",
@@ -159,6 +163,7 @@ impl Pauses {
             Line::free(target::ACCEPT, Level::Warn)
                 .write(format_args!("{what}: accepting goes on after {lasted}"));
         }
+        is_open
     }
 
     /// Returns when it is to be written that accepting still pauses for this reason.
@@ -184,5 +189,55 @@ const TOLD_EVERY: u64 = 60_000;
 pub(super) fn turn_away(transport: Transport) {
     if let Transport::Plain(socket) = transport {
         refuse(socket, 429, false);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_has_a_line_when_it_begins_each_minute_and_when_it_ends() {
+        let mut pauses = Pauses::default();
+        let lines = (0..=600)
+            .filter(|second| pauses.pause(Why::Resources, second * 1000, format_args!("full")))
+            .count();
+        assert_eq!(lines, 11);
+        assert!(pauses.resume(Why::Resources, 601_000));
+        assert!(!pauses.resume(Why::Resources, 602_000));
+        assert!(
+            !pauses.resume(Why::Connections, 602_000),
+            "it did not pause"
+        );
+    }
+
+    #[test]
+    fn pauses_that_come_and_go_have_two_lines_a_minute_for_each_reason() {
+        let mut pauses = Pauses::default();
+        for why in [Why::Connections, Why::Resources] {
+            let mut lines = 0;
+            // Five a second, for ten minutes.
+            for at in (0..600_000).step_by(200) {
+                lines += usize::from(pauses.pause(why, at, format_args!("full")));
+                lines += usize::from(pauses.resume(why, at + 100));
+            }
+            assert_eq!(lines, 20);
+        }
+    }
+
+    #[test]
+    fn the_last_line_tells_how_it_stands_within_a_minute() {
+        let mut pauses = Pauses::default();
+        let why = Why::HalfOpen;
+        assert!(pauses.pause(why, 0, format_args!("full")) && pauses.resume(why, 1000));
+        // This one is silent at first, and goes on.
+        assert!(!pauses.pause(why, 2000, format_args!("full")));
+        assert_eq!(pauses.next(why), Some(60_000));
+        assert!(!pauses.pause(why, 59_999, format_args!("full")));
+        assert!(pauses.pause(why, 60_000, format_args!("full")));
+        assert!(pauses.resume(why, 60_001));
+        // A silent one that ends has no line at all.
+        assert!(!pauses.pause(why, 61_000, format_args!("full")));
+        assert!(!pauses.resume(why, 62_000));
     }
 }
