@@ -106,6 +106,11 @@ pub use transport::{Certificates, ClientCertificates, config_from_pem};
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+/// Those of the page on the log as well.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/logs.md")]
+struct Logs;
+
 /// Those of the page on porting as well.
 #[cfg(doctest)]
 #[doc = include_str!("../docs/porting.md")]

@@ -103,7 +103,7 @@ impl Stats {
     /// ```
     /// # let stats = wsloop::Stats::default();
     /// for (reason, count) in stats.refusals().filter(|(_, count)| *count > 0) {
-    ///     println!("refused{{reason=\"{reason}\"}} {count}");
+    ///     log::info!("{count} clients were refused: {reason}");
     /// }
     /// ```
     pub fn refusals(&self) -> impl ExactSizeIterator<Item = (RefusalReason, u64)> {

@@ -7,7 +7,7 @@ mod support;
 
 use std::io::Write;
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use log::Level;
 use support::journal::{self, Line};
@@ -642,6 +642,7 @@ fn a_logger_that_panics_stops_nothing() {
 #[cfg(feature = "tls")]
 mod tls {
     use std::sync::Arc;
+    use std::time::Duration;
 
     use rustls::crypto::{CryptoProvider, aws_lc_rs};
     use rustls::{ServerConfig, version};
@@ -892,6 +893,59 @@ mod failing {
             return; // not on this system
         };
         run_with(full.into(), "failing::a_full_disk");
+    }
+
+    /// Writes on a thread of its own, and drops what that has no room for.
+    struct Lossy(mpsc::SyncSender<Vec<u8>>);
+
+    impl Write for Lossy {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            _ = self.0.try_send(bytes.to_vec());
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// A pipe that is full and is not read blocks whoever writes to it. A writer that drops lines
+    /// instead keeps that from the event loop.
+    #[test]
+    fn a_pipe_that_is_not_read_blocks_no_server_whose_logger_drops_lines() {
+        let name = "failing::a_pipe_that_is_not_read_blocks_no_server_whose_logger_drops_lines";
+        if std::env::var_os(CHILD).is_none() {
+            let (reader, writer) = std::io::pipe().unwrap();
+            run_with(writer.into(), name);
+            return drop(reader);
+        }
+        let (sender, lines) = mpsc::sync_channel::<Vec<u8>>(64);
+        let begun = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let counted = begun.clone();
+        std::thread::spawn(move || {
+            for line in lines {
+                counted.fetch_add(line.len(), std::sync::atomic::Ordering::Relaxed);
+                _ = std::io::stderr().write_all(&line);
+            }
+        });
+        env_logger::Builder::new()
+            .filter_level(log::LevelFilter::Debug)
+            .target(env_logger::Target::Pipe(Box::new(Lossy(sender))))
+            .init();
+        let server = Running::echo();
+        let mut witness = server.ready();
+        // Far more than a pipe holds.
+        for _ in 0..3000 {
+            let mut client = server.client();
+            client.send_raw("BAD\r\n");
+            client.read_to_end();
+        }
+        witness.expect_alive();
+        assert_eq!(server.stop().total_refused(), 3000);
+        assert!(
+            begun.load(std::sync::atomic::Ordering::Relaxed) > 65_536,
+            "it was full"
+        );
     }
 
     #[test]

@@ -96,9 +96,11 @@ impl Origins {
         let (Some(origin), Some((host, _))) = (Origin::parse(origin), host_and_port(host)) else {
             return false;
         };
-        let is_inner = host.parse::<std::net::IpAddr>().is_ok()
-            || host.starts_with('[')
-            || !host.contains('.');
+        // An address of IPv4 or IPv6, or a name without a domain.
+        let is_address = host
+            .bytes()
+            .all(|byte| byte.is_ascii_digit() || byte == b'.');
+        let is_inner = is_address || host.starts_with('[') || !host.contains('.');
         self.same && host != origin.host && is_inner
     }
 }

@@ -426,7 +426,7 @@ impl fmt::Display for Tls<'_> {
             write!(f, ", server name {}", Shown(name.as_bytes()))?;
         }
         match self.error {
-            // What rustls says, which may have bytes of the peer in it.
+            // What the session says, which may have bytes of the peer in it.
             Some(error) if self.failure != TlsFailure::PlainHttp => {
                 write!(f, " ({})", Clean(error))
             }
