@@ -51,7 +51,7 @@ fn line(conn: &Connection<'_>, why: Disconnected<'_>) -> String {
     // There is none unless a request came that asks for a WebSocket.
     let uri = conn
         .request_uri()
-        .map_or("-".to_owned(), |uri| uri.to_string());
+        .map_or_else(|| "-".to_owned(), |uri| uri.to_string());
     let uri: String = uri.chars().take(200).collect();
     let cause = why.cause.to_string();
     let stats = conn.stats().unwrap_or_default();
