@@ -36,6 +36,13 @@
 //! input costs bounded memory and linear time, is answered with the close code or the HTTP status
 //! that it deserves, and the next client is served. There is no `unsafe` code here.
 //!
+//! # The log
+//!
+//! A client that does not get in, or is closed for a fault of its own, leaves a line at `info` that says
+//! why, in a bounded number of lines a second for each reason; [`Stats::refusals`],
+//! [`Stats::tls_failures`] and [`Stats::failures`] count the same reasons. `docs/logs.md` has the
+//! targets and what each line means. A logger is called on the loop's thread and must not block.
+//!
 //! # Layers
 //!
 //! ```text

@@ -404,6 +404,24 @@ fn a_refusal_names_the_client_and_the_values_that_mattered() {
 }
 
 #[test]
+fn a_client_of_a_unix_socket_is_named_as_one() {
+    let dir = support::temp::TempDir::new();
+    let path = dir.path("logs.sock");
+    let place = path.clone();
+    let logged = Logged::start_on(move || Server::builder().listen_unix(place));
+    let stream = std::os::unix::net::UnixStream::connect(&path).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut client = Client::over(stream);
+    assert_eq!(client.request(REQUEST.replace(": 13", ": 8")).status, 426);
+    let line = logged.next("wsloop::handshake");
+    assert_eq!(line.value("peer"), Some("unix"));
+    assert!(
+        line.text.contains(" from unix: handshake refused"),
+        "{line:?}"
+    );
+}
+
+#[test]
 fn what_a_peer_chose_is_escaped_and_cut() {
     let logged = Logged::start(|builder| builder.origins(["https://friend.example"]));
     let origin = format!("https://a\"\\{}", "x".repeat(1000));

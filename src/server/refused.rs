@@ -93,7 +93,8 @@ impl Stage<'_> {
     /// Writes that a plain request was meant to open a WebSocket, if it was: a proxy took its
     /// `Upgrade` away.
     pub(super) fn tell_stripped(&mut self, request: &Request) {
-        if means_websocket(request)
+        if log::max_level() >= Level::Info
+            && means_websocket(request)
             && let Some(line) = self.core.admits(Topic::Refusal(RefusalReason::NotUpgrade))
         {
             let told = Stripped(request);
@@ -115,7 +116,9 @@ impl Stage<'_> {
 
     /// Writes a line for developers about the end of the connection.
     pub(super) fn tell_end(&self, text: fmt::Arguments<'_>) {
-        Line::of(Matter::End).about(self.who(), text);
+        if log::max_level() >= Level::Debug {
+            Line::of(Matter::End).about(self.who(), text);
+        }
     }
 
     /// Counts and writes that the opening handshake did not end in time, where nobody is there to
@@ -164,7 +167,7 @@ impl Stage<'_> {
 
     /// Writes, once, that clients offer subprotocols and the server has none.
     pub(super) fn hint_subprotocols(&mut self, request: &Request) {
-        if request.has(header::SEC_WEBSOCKET_PROTOCOL)
+        if log::max_level() >= Level::Info
             && let Some(offered) = request.headers().get(header::SEC_WEBSOCKET_PROTOCOL)
             && self.core.hint(Hint::Subprotocols)
         {
