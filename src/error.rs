@@ -25,6 +25,7 @@ use std::path::PathBuf;
 use http::StatusCode;
 
 use crate::protocol::CloseCode;
+use crate::reasons::{ProtocolReason, RefusalReason};
 
 /// The result of calls that can fail in more than one of this crate's ways.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -171,6 +172,32 @@ impl ProtocolError {
             | Self::Unmasked => CloseCode::PROTOCOL_ERROR,
         }
     }
+
+    /// Returns the reason without its values, as it is counted.
+    pub const fn reason(&self) -> ProtocolReason {
+        match self {
+            Self::BadCloseCode(_) => ProtocolReason::BadCloseCode,
+            Self::BadCloseLength => ProtocolReason::BadCloseLength,
+            Self::BadDeflate => ProtocolReason::BadDeflate,
+            Self::BadUtf8 => ProtocolReason::BadUtf8,
+            Self::ContinuationExpected => ProtocolReason::ContinuationExpected,
+            Self::ContinuationUnexpected => ProtocolReason::ContinuationUnexpected,
+            Self::ControlFragmented => ProtocolReason::ControlFragmented,
+            Self::ControlTooLong => ProtocolReason::ControlTooLong,
+            Self::LengthNotMinimal => ProtocolReason::LengthNotMinimal,
+            Self::LengthTopBit => ProtocolReason::LengthTopBit,
+            Self::MessageTooBig { .. } => ProtocolReason::MessageTooBig,
+            Self::RatioTooHigh { .. } => ProtocolReason::RatioTooHigh,
+            Self::ReservedBits(_) => ProtocolReason::ReservedBits,
+            Self::ReservedOpCode(_) => ProtocolReason::ReservedOpCode,
+            Self::TimedOut => ProtocolReason::TimedOut,
+            Self::TooManyBytes => ProtocolReason::TooManyBytes,
+            Self::TooManyFragments { .. } => ProtocolReason::TooManyFragments,
+            Self::TooManyMessages => ProtocolReason::TooManyMessages,
+            Self::TooManyPings => ProtocolReason::TooManyPings,
+            Self::Unmasked => ProtocolReason::Unmasked,
+        }
+    }
 }
 
 impl fmt::Display for ProtocolError {
@@ -314,6 +341,38 @@ impl HandshakeError {
             Self::TimedOut => StatusCode::REQUEST_TIMEOUT,
             Self::TransferEncoding => StatusCode::NOT_IMPLEMENTED,
             Self::NoMemory | Self::Undecided => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// Returns the reason without its values, as it is counted.
+    pub const fn reason(&self) -> RefusalReason {
+        match self {
+            Self::AmbiguousLength => RefusalReason::AmbiguousLength,
+            Self::BadChunk => RefusalReason::BadChunk,
+            Self::BadHeader => RefusalReason::BadHeader,
+            Self::BadKey => RefusalReason::BadKey,
+            Self::BadLength => RefusalReason::BadLength,
+            Self::BadRequestLine => RefusalReason::BadRequestLine,
+            Self::BadTarget => RefusalReason::BadTarget,
+            Self::BodyProhibited => RefusalReason::BodyProhibited,
+            Self::BodyTooBig { .. } => RefusalReason::BodyTooBig,
+            Self::ConnectionNotUpgrade => RefusalReason::ConnectionNotUpgrade,
+            Self::DuplicateHeader(_) => RefusalReason::DuplicateHeader,
+            Self::Expectation => RefusalReason::Expectation,
+            Self::HeadTooBig { .. } => RefusalReason::HeadTooBig,
+            Self::HostNotServed => RefusalReason::HostNotServed,
+            Self::HttpVersion => RefusalReason::HttpVersion,
+            Self::MethodNotGet => RefusalReason::MethodNotGet,
+            Self::MissingHeader(_) => RefusalReason::MissingHeader,
+            Self::NoMemory => RefusalReason::NoMemory,
+            Self::NotUpgrade => RefusalReason::NotUpgrade,
+            Self::OriginRefused => RefusalReason::OriginRefused,
+            Self::Refused(_) => RefusalReason::Refused,
+            Self::TimedOut => RefusalReason::TimedOut,
+            Self::TooManyHeaders { .. } => RefusalReason::TooManyHeaders,
+            Self::TransferEncoding => RefusalReason::TransferEncoding,
+            Self::Undecided => RefusalReason::Undecided,
+            Self::UnsupportedVersion => RefusalReason::UnsupportedVersion,
         }
     }
 }

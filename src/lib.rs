@@ -36,6 +36,13 @@
 //! input costs bounded memory and linear time, is answered with the close code or the HTTP status
 //! that it deserves, and the next client is served. There is no `unsafe` code here.
 //!
+//! # The log
+//!
+//! A client that does not get in, or is closed for a fault of its own, leaves a line at `info` that says
+//! why, in a bounded number of lines a second for each reason; [`Stats::refusals`],
+//! [`Stats::tls_failures`] and [`Stats::failures`] count the same reasons. `docs/logs.md` has the
+//! targets and what each line means. A logger is called on the loop's thread and must not block.
+//!
 //! # Layers
 //!
 //! ```text
@@ -79,6 +86,7 @@ pub mod event;
 pub mod handshake;
 pub mod http;
 pub mod protocol;
+mod reasons;
 mod server;
 mod stats;
 mod transport;
@@ -96,6 +104,7 @@ pub use mio;
 #[cfg(feature = "deflate")]
 pub use protocol::deflate::DeflateConfig;
 pub use protocol::{CloseCode, CloseFrame, Compress, OpCode, Prepared};
+pub use reasons::{ProtocolReason, RefusalReason, TlsFailure};
 /// The version of rustls that [`Builder::listen_tls`] takes its configuration from.
 #[cfg(feature = "tls")]
 pub use rustls;
@@ -109,6 +118,11 @@ pub use transport::{Certificates, ClientCertificates, config_from_pem, crypto_pr
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// Those of the page on the log as well.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/logs.md")]
+struct Logs;
 
 /// Those of the page on porting as well.
 #[cfg(doctest)]

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::reasons::{Counts, ProtocolReason, RefusalReason, TlsFailure};
+
 /// What the server has counted since it was built.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -75,6 +77,12 @@ pub struct Stats {
     pub cut: u64,
     /// Bytes that were queued for these and are lost, without what TLS held back.
     pub cut_bytes: u64,
+    /// Connections that ended without a byte of a request, as the TCP probes of load balancers do.
+    /// They are no errors.
+    pub probes: u64,
+    pub(crate) refusals: Counts<{ RefusalReason::ALL.len() }>,
+    pub(crate) tls_failures: Counts<{ TlsFailure::ALL.len() }>,
+    pub(crate) failures: Counts<{ ProtocolReason::ALL.len() }>,
 }
 
 impl Stats {
@@ -83,6 +91,78 @@ impl Stats {
     pub(crate) fn count_out(&mut self, is_message: bool, size: usize) {
         self.messages_out += u64::from(is_message);
         self.bytes_out += size as u64;
+    }
+
+    /// Returns how many clients were refused for this reason before their connection was open.
+    pub fn refused(&self, reason: RefusalReason) -> u64 {
+        match reason {
+            RefusalReason::AddressConnections => self.over_address_connections,
+            RefusalReason::AddressHalfOpen => self.over_address_half_open,
+            RefusalReason::AddressRate => self.over_handshake_rate,
+            reason => self.refusals.get(reason as usize),
+        }
+    }
+
+    /// Yields every reason to refuse a client, and how many were refused for it.
+    ///
+    /// ```
+    /// # let stats = wsloop::Stats::default();
+    /// for (reason, count) in stats.refusals().filter(|(_, count)| *count > 0) {
+    ///     log::info!("{count} clients were refused: {reason}");
+    /// }
+    /// ```
+    pub fn refusals(&self) -> impl ExactSizeIterator<Item = (RefusalReason, u64)> {
+        let reasons = RefusalReason::ALL.iter();
+        reasons.map(|reason| (*reason, self.refused(*reason)))
+    }
+
+    /// Returns how many clients were refused for any reason before their connection was open.
+    pub fn total_refused(&self) -> u64 {
+        self.refusals().map(|(_, count)| count).sum()
+    }
+
+    /// Returns how many connections TLS failed on for this reason.
+    pub fn tls_failed(&self, reason: TlsFailure) -> u64 {
+        self.tls_failures.get(reason as usize)
+    }
+
+    /// Yields every reason for TLS to fail, and how many connections it failed on for it.
+    pub fn tls_failures(&self) -> impl ExactSizeIterator<Item = (TlsFailure, u64)> {
+        let reasons = TlsFailure::ALL.iter();
+        reasons.map(|reason| (*reason, self.tls_failed(*reason)))
+    }
+
+    /// Returns how many connections TLS failed on.
+    pub fn total_tls_failed(&self) -> u64 {
+        self.tls_failures.total()
+    }
+
+    /// Returns how many connections were failed because the peer broke this rule (RFC 6455, 7.1.7).
+    pub fn failed(&self, reason: ProtocolReason) -> u64 {
+        self.failures.get(reason as usize)
+    }
+
+    /// Yields every rule that a peer can break, and how many connections were failed for it.
+    pub fn failures(&self) -> impl ExactSizeIterator<Item = (ProtocolReason, u64)> {
+        let reasons = ProtocolReason::ALL.iter();
+        reasons.map(|reason| (*reason, self.failed(*reason)))
+    }
+
+    /// Returns how many connections were failed because the peer broke a rule.
+    pub fn total_failed(&self) -> u64 {
+        self.failures.total()
+    }
+
+    pub(crate) fn count_refusal(&mut self, reason: RefusalReason) {
+        self.refusals.count(reason as usize);
+    }
+
+    pub(crate) fn count_tls_failure(&mut self, reason: TlsFailure) {
+        self.tls_failures.count(reason as usize);
+    }
+
+    pub(crate) fn count_failure(&mut self, reason: ProtocolReason) {
+        self.failures.count(reason as usize);
     }
 
     /// Returns what was counted since `earlier`, which was read from the same server before.
@@ -105,6 +185,9 @@ impl Stats {
     pub fn since(&self, earlier: &Self) -> Self {
         let mut since = *self;
         since.time = self.time.saturating_sub(earlier.time);
+        since.refusals = self.refusals.since(&earlier.refusals);
+        since.tls_failures = self.tls_failures.since(&earlier.tls_failures);
+        since.failures = self.failures.since(&earlier.failures);
         for (count, before) in [
             (&mut since.accepted, earlier.accepted),
             (&mut since.requests, earlier.requests),
@@ -142,6 +225,7 @@ impl Stats {
             (&mut since.drained, earlier.drained),
             (&mut since.cut, earlier.cut),
             (&mut since.cut_bytes, earlier.cut_bytes),
+            (&mut since.probes, earlier.probes),
         ] {
             *count = count.saturating_sub(before);
         }
@@ -333,6 +417,10 @@ mod tests {
             drained: n,
             cut: n,
             cut_bytes: n,
+            probes: n,
+            refusals: Counts::all(n),
+            tls_failures: Counts::all(n),
+            failures: Counts::all(n),
         };
         assert_eq!(all(7).since(&all(5)), all(2));
     }

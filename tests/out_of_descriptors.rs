@@ -7,6 +7,7 @@ mod support;
 
 use std::fs::File;
 use std::process::Command;
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use support::{Client, PATIENCE};
@@ -112,4 +113,62 @@ fn accepting_pauses_and_goes_on() {
     }
     assert!(begun.elapsed() < Duration::from_millis(500), "a short one");
     drop((late, taken));
+}
+
+#[test]
+fn clients_that_come_and_go_have_two_lines_a_minute_and_cause_no_spin() {
+    if std::env::var_os(CHILD).is_none() {
+        let name = "clients_that_come_and_go_have_two_lines_a_minute_and_cause_no_spin";
+        return run_with_limit(64, name);
+    }
+    let (sender, lines) = mpsc::channel();
+    support::journal::capture(sender);
+    let mut server = support::echo(Server::builder().listen("127.0.0.1:0"))
+        .silence_max(Duration::ZERO)
+        .build()
+        .unwrap();
+    let addr = server.local_addr().unwrap();
+
+    // A hundred times one waits that cannot be accepted, and is accepted then: each begins a pause.
+    let begun = Instant::now();
+    let mut turns = 0;
+    for _ in 0..100 {
+        let client = Client::connect(addr);
+        let taken = take_all();
+        let (failures, accepted) = {
+            let stats = server.stats();
+            (stats.accept_failures, stats.accepted)
+        };
+        while server.stats().accept_failures == failures {
+            assert!(server.turn(Some(PATIENCE)).unwrap());
+            turns += 1;
+        }
+        drop(taken);
+        while server.stats().accepted == accepted {
+            assert!(server.turn(Some(PATIENCE)).unwrap());
+            turns += 1;
+        }
+        client.reset();
+        while !server.hub().is_empty() || server.stats().probes < accepted + 1 {
+            assert!(server.turn(Some(PATIENCE)).unwrap());
+            turns += 1;
+        }
+    }
+    let stats = server.stats();
+    assert!(stats.accept_failures >= 100);
+    // A few for each client, and a pause of at least 50 ms for each failure.
+    assert!(turns < 20 * 100, "{turns} turns");
+    assert!(stats.accept_failures <= 100 + (begun.elapsed().as_millis() / 50) as u64);
+    let minutes = begun.elapsed().as_secs() as usize / 60 + 1;
+    drop(server);
+    let lines: Vec<_> = lines
+        .try_iter()
+        .filter(|line| line.target == "wsloop::accept" && line.level < log::Level::Debug)
+        .collect();
+    assert!(lines.len() <= 2 * minutes, "{lines:?}");
+    assert!(lines[0].text.contains("accepting pauses") && lines[0].text.contains("LimitNOFILE"));
+    assert!(
+        lines[1].text.contains("accepting goes on after"),
+        "{lines:?}"
+    );
 }

@@ -4,8 +4,11 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use super::core::Core;
+use super::journal::{Topic, Who};
 use super::meters::Meter;
 use crate::config::AddressLimits;
+use crate::reasons::RefusalReason;
 use crate::stats::Stats;
 
 /// The addresses that connections come from, where that matters.
@@ -13,8 +16,8 @@ pub(crate) struct Addresses {
     limits: AddressLimits,
     /// `None` where there is no limit: then nothing is kept.
     known: Option<HashMap<Key, Known>>,
-    /// When it was said in the log last that connections are refused.
-    told: Option<Duration>,
+    /// Why the last connection was refused, until that is told.
+    refused: Option<RefusalReason>,
     /// With how many addresses those that have become uninteresting are looked for.
     prune_at: usize,
 }
@@ -56,7 +59,7 @@ impl Addresses {
         Self {
             known: limits.is_limited().then(HashMap::new),
             limits,
-            told: None,
+            refused: None,
             prune_at: Self::PRUNE_MIN,
         }
     }
@@ -80,27 +83,21 @@ impl Addresses {
         let one = known.entry(addr.ip().into()).or_default();
         let over = if one.connections >= limits.connections {
             stats.over_address_connections += 1;
-            "max_connections_per_address"
+            RefusalReason::AddressConnections
         } else if one.half_open >= limits.half_open {
             stats.over_address_half_open += 1;
-            "max_half_open_per_address"
+            RefusalReason::AddressHalfOpen
         } else if let Some(rate) = &limits.handshakes
             && !one.handshakes.admit(rate, now)
         {
             stats.over_handshake_rate += 1;
-            "max_handshake_rate"
+            RefusalReason::AddressRate
         } else {
             one.connections += 1;
             one.half_open += 1;
             return true;
         };
-        if self
-            .told
-            .is_none_or(|told| now.saturating_sub(told) >= TOLD_EVERY)
-        {
-            self.told = Some(now);
-            log::warn!("connections are refused, of {} for one: {over}", addr.ip());
-        }
+        self.refused = Some(over);
         false
     }
 
@@ -127,8 +124,41 @@ impl Addresses {
     }
 }
 
-/// How often it is said in the log that connections are refused: whoever is, can cause it.
-const TOLD_EVERY: Duration = Duration::from_secs(10);
+impl Core {
+    /// Writes why a connection of `addr` was just refused.
+    pub(crate) fn tell_over_address(&mut self, addr: Option<SocketAddr>) {
+        let Some(reason) = self.addresses.refused.take() else {
+            return;
+        };
+        if let Some(line) = self.admits(Topic::Refusal(reason)) {
+            let limits = &self.addresses.limits;
+            let who = Who {
+                serial: None,
+                peer: addr,
+            };
+            match reason {
+                RefusalReason::AddressConnections => line.about(
+                    who,
+                    format_args!(
+                        "refused with 429: max_connections_per_address of {} is reached",
+                        limits.connections
+                    ),
+                ),
+                RefusalReason::AddressHalfOpen => line.about(
+                    who,
+                    format_args!(
+                        "refused with 429: max_half_open_per_address of {} is reached",
+                        limits.half_open
+                    ),
+                ),
+                _ => line.about(
+                    who,
+                    format_args!("refused with 429: max_handshake_rate is exceeded"),
+                ),
+            }
+        }
+    }
+}
 
 #[cfg(test)]
 mod tests {

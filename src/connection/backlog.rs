@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::core::Core;
 use super::cursor::Connection;
+use super::journal::{Matter, Topic};
 use super::peer::{Marks, Peer};
 use crate::config::SlowConsumer;
 use crate::error::SendError;
@@ -149,11 +150,16 @@ impl Core {
                 self.stats.refused_messages += u64::from(kind != Kind::Control);
             }
             SlowConsumer::Close => {
-                log::warn!("connection {}: max_backlog exceeded, closing", peer.serial);
                 self.stats.refused_messages += u64::from(kind != Kind::Control);
                 self.stats.slow_closes += 1;
                 let (code, cause) = (CloseCode::POLICY_VIOLATION, Cause::SlowConsumer);
                 self.disconnect(slot, code, "max_backlog exceeded", cause)?;
+                if let Some(line) = self.admits(Topic::Other(Matter::SlowConsumer)) {
+                    line.about(
+                        self.who(slot),
+                        format_args!("closed: {queued} bytes queued, max_backlog is {limit}"),
+                    );
+                }
                 if let Some(peer) = self.peers.get_mut(slot) {
                     peer.set_too_slow();
                 }

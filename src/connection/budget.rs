@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::journal::{Line, Matter};
 use super::outbox::{COPY_MAX, Outbox, SEGMENT_MAX};
 use super::peer::{Peer, Phase};
 use crate::handshake::Request;
@@ -246,7 +247,10 @@ impl Budget {
         let queued = self.queued.saturating_add(room);
         let fits = self.used.saturating_add(queued) <= part(self.limit, 7);
         if !fits && !std::mem::replace(&mut self.is_told, true) {
-            log::warn!("messages are refused: memory_budget is nearly used up");
+            Line::of(Matter::BudgetExceeded).write(format_args!(
+                "messages are refused: memory_budget of {} bytes is nearly used up",
+                self.limit
+            ));
         }
         fits
     }

@@ -14,6 +14,7 @@ use super::compression::Compression;
 use super::data::Data;
 use super::gather::{Gather, WRITE_THROUGH};
 use super::handle::Handle;
+use super::journal::{Journal, Matter, Topic};
 use super::peer::{Ending, Peer, Phase};
 use super::timers::{TimerId, Timers};
 use super::watch::Watches;
@@ -54,6 +55,7 @@ pub(crate) struct Core {
     pub(crate) watches: Watches,
     pub(super) shared: Data,
     pub(crate) stats: Stats,
+    pub(crate) journal: Journal,
     /// As it was when `fetch_stats` was called last.
     pub(super) fetched: Stats,
     /// Connections of other servers in the process, to be taken in.
@@ -135,6 +137,7 @@ impl Core {
             watches: Watches::default(),
             shared: Data::default(),
             stats: Stats::default(),
+            journal: Journal::new(),
             fetched: Stats::default(),
             adoptions: Vec::new(),
             wall_clock: SystemTime::now,
@@ -169,8 +172,16 @@ impl Core {
         if unsent > 0 && peer.phase < Phase::Gone {
             self.stats.lost += 1;
             self.stats.lost_bytes += unsent as u64;
-            log::info!("connection {}: {unsent} bytes for it are lost", peer.serial);
+            if let Some(line) = self.admits(Topic::Other(Matter::Lost)) {
+                line.about(
+                    self.who(slot),
+                    format_args!("{unsent} bytes for it are lost"),
+                );
+            }
         }
+        let Some(peer) = self.peers.get_mut(slot) else {
+            return;
+        };
         self.ready += usize::from(phase == Phase::Open);
         self.ready -= usize::from(peer.phase == Phase::Open);
         peer.set_phase(phase);

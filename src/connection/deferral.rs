@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use super::core::Core;
 use super::cursor::{Connection, ConnectionId};
 use super::handle::Handle;
+use super::journal::tell_of_thread;
 use super::peer::{Peer, Phase};
 use crate::error::{HandlerError, SendError};
 use crate::event::{Outcome, Verdict};
@@ -134,7 +135,7 @@ impl Handle {
                 .get(id)
                 .map_or(Err(SendError::Gone), |mut conn| conn.answer(decide));
             if let Err(error) = done {
-                log::debug!("connection {id}: answer of another thread: {error}");
+                tell_of_thread(Some(id), "answer", &error);
             }
         })
     }

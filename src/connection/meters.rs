@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::core::Core;
+use super::journal::{Line, Matter};
 use super::peer::{Marks, Peer};
 use crate::config::{OverRate, Rate};
 use crate::error::ProtocolError;
@@ -151,7 +152,10 @@ impl Core {
             OverRate::Delay => {
                 meters.until = meters.until.max(now.saturating_add(wait));
                 peer.marks.set(Marks::HELD_OFF);
-                log::debug!("connection {}: {error}, held off for {wait:?}", peer.serial);
+                Line::of(Matter::HeldOff).about(
+                    self.who(slot),
+                    format_args!("{error}, held off for {wait:?}"),
+                );
                 Ok(())
             }
         }

@@ -20,6 +20,7 @@ mod deferral;
 mod gather;
 mod handle;
 mod hub;
+mod journal;
 mod meters;
 mod names;
 mod outbox;
@@ -40,6 +41,7 @@ pub(crate) use deferral::Decision;
 pub(crate) use handle::Command;
 pub use handle::Handle;
 pub use hub::Hub;
+pub(crate) use journal::{Clean, Hint, Line, Matter, Shown, Topic, Who, target, tell_of_thread};
 pub(crate) use meters::Metered;
 #[cfg(test)]
 pub(crate) use outbox::Outbox;

@@ -40,6 +40,8 @@ pub(crate) enum Action {
     LameDuckEnd,
     /// Memory is short, and has been for a time.
     Relieve,
+    /// It is to be said how many log lines were left out.
+    LeftOut,
     /// The connection in this slot is older than it may become.
     Lifetime(usize),
 }
@@ -49,9 +51,12 @@ impl Action {
     fn owner(&self) -> Option<usize> {
         match self {
             Self::Connection(slot, _) | Self::Lifetime(slot) => Some(*slot),
-            Self::DrainEnd | Self::DrainStep | Self::LameDuckEnd | Self::Hub(_) | Self::Relieve => {
-                None
-            }
+            Self::DrainEnd
+            | Self::DrainStep
+            | Self::Hub(_)
+            | Self::LameDuckEnd
+            | Self::LeftOut
+            | Self::Relieve => None,
         }
     }
 }

@@ -11,6 +11,7 @@ use mio::event::Source;
 use mio::unix::SourceFd;
 
 use super::hub::Hub;
+use super::journal::{Line, Matter};
 use crate::error::HandlerError;
 use crate::event::Outcome;
 
@@ -287,7 +288,9 @@ impl Watches {
         if let Some(registrar) = self.registrar.as_deref()
             && let Err(error) = registrar.deregister(source)
         {
-            log::debug!("watched source: cannot be deregistered: {error}");
+            Line::of(Matter::Socket).write(format_args!(
+                "a watched source cannot be deregistered: {error}"
+            ));
         }
     }
 
@@ -315,7 +318,9 @@ impl Watches {
             .registrar()
             .and_then(|registrar| registrar.reregister(watcher.source(), key, interest));
         if let Err(error) = again {
-            log::error!("watched source: cannot be watched any more: {error}");
+            Line::of(Matter::Watch).write(format_args!(
+                "a watched source cannot be watched any more: {error}"
+            ));
             self.watches.remove(&key);
             self.deregister(watcher.source());
             return Some(watcher);

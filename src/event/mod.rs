@@ -108,6 +108,12 @@ events! {
     /// over.
     Drain in drain: (Connection, ()) -> ();
     /// Something went wrong with the connection; its `Disconnect` follows.
+    ///
+    /// It comes for requests that the server refuses by itself, by the lists of
+    /// [`hosts`](crate::Builder::hosts) and [`origins`](crate::Builder::origins) too, and not for
+    /// those that a handler refuses. A connection that ends without a byte of a request, by FIN or
+    /// RST, is no error: load balancers probe ports like that
+    /// ([`Stats::probes`](crate::Stats::probes) counts them).
     Error in error: (Connection, &'p Fault) -> ();
     /// The next bytes of a message that came in several frames or is larger than `max_recv_size`.
     ///

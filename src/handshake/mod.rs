@@ -64,6 +64,7 @@
 
 mod check;
 mod fields;
+mod head;
 mod host;
 mod hosts;
 mod key;
@@ -77,6 +78,7 @@ mod tokens;
 mod upgrade;
 
 pub(crate) use fields::Fields;
+pub(crate) use head::Head;
 pub(crate) use hosts::Hosts;
 pub use key::AcceptKey;
 pub use origins::Origins;

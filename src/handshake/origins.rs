@@ -81,6 +81,29 @@ impl Origins {
         self.exact.contains(&origin)
             || self.same && host.is_some_and(|host| origin.is_of(host, secure))
     }
+
+    /// Returns whether `self` is listed, and this origin differs from `host` by the port alone.
+    pub(crate) fn is_other_port(&self, origin: &str, host: &str, secure: bool) -> bool {
+        let (Some(origin), Some((host, _))) = (Origin::parse(origin), host_and_port(host)) else {
+            return false;
+        };
+        let scheme = matches!((&*origin.scheme, secure), ("https", _) | ("http", false));
+        self.same && scheme && host == origin.host
+    }
+
+    /// Returns whether `self` is listed, and `host` is what proxies call an upstream server, or the
+    /// address that it has for them.
+    pub(crate) fn is_proxied(&self, origin: &str, host: &str) -> bool {
+        let (Some(origin), Some((host, _))) = (Origin::parse(origin), host_and_port(host)) else {
+            return false;
+        };
+        // An address of IPv4 or IPv6, or a name without a domain.
+        let is_address = host
+            .bytes()
+            .all(|byte| byte.is_ascii_digit() || byte == b'.');
+        let is_inner = is_address || host.starts_with('[') || !host.contains('.');
+        self.same && host != origin.host && is_inner
+    }
 }
 
 /// Scheme, host and port of an origin.

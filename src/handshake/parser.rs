@@ -4,6 +4,7 @@ use std::mem::{self, MaybeUninit};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
 
+use super::head::Head;
 use super::request::Request;
 use super::scan::Scanner;
 use crate::{HandshakeError, Limits};
@@ -21,6 +22,8 @@ pub struct Parser {
     /// What the scanner took of a head that is not complete. Never longer than `max_size`.
     partial: Vec<u8>,
     failed: Option<HandshakeError>,
+    /// What there was of the head that was refused, and how much of it was looked at.
+    refused: (Vec<u8>, usize),
     max_size: usize,
     max_headers: usize,
 }
@@ -32,6 +35,7 @@ impl Parser {
             scanner: Scanner::new(limits.max_headers),
             partial: Vec::new(),
             failed: None,
+            refused: (Vec::new(), 0),
             max_size: limits.max_handshake_size,
             max_headers: limits.max_headers,
         }
@@ -76,12 +80,32 @@ impl Parser {
         self.partial.is_empty() && self.failed.is_none()
     }
 
+    /// Returns what there was of the head that was refused. A head is within `max_handshake_size`,
+    /// and so is this.
+    pub(crate) fn refused(&self) -> Option<Head<'_>> {
+        let (bytes, at) = &self.refused;
+        self.failed.map(|_| Head { bytes, at: *at })
+    }
+
+    /// Keeps the head that is refused after so many bytes of `input`.
+    fn note_refused(&mut self, input: &[u8], at: usize) {
+        let mut head = mem::take(&mut self.partial);
+        let at = head.len() + at;
+        head.extend_from_slice(input);
+        self.refused = (head, at);
+    }
+
     fn advance(&mut self, input: &[u8]) -> Result<Option<(Request, usize)>, HandshakeError> {
         let room = self.max_size.saturating_sub(self.partial.len());
         let allowed = input.get(..room).unwrap_or(input);
-        let Some(taken) = self.scanner.scan(allowed)? else {
+        let scanned = self.scanner.scan(allowed);
+        if scanned.is_err() {
+            self.note_refused(allowed, self.scanner.refused_at());
+        }
+        let Some(taken) = scanned? else {
             // The head doesn't end within the limit, so it exceeds it.
             if allowed.len() == room && !input.is_empty() {
+                self.note_refused(allowed, allowed.len());
                 return Err(HandshakeError::HeadTooBig {
                     limit: self.max_size,
                 });
@@ -94,11 +118,19 @@ impl Parser {
         self.scanner = self.scanner.renew();
         // Common case: the head came whole, and is parsed where it lies.
         let request = if self.partial.is_empty() {
-            self.request(ending, lines)?
+            let request = self.request(ending, lines);
+            if request.is_err() {
+                self.note_refused(ending, taken);
+            }
+            request?
         } else {
             self.keep(ending);
             let head = mem::take(&mut self.partial);
-            self.request(&head, lines)?
+            let request = self.request(&head, lines);
+            if request.is_err() {
+                self.note_refused(&head, head.len());
+            }
+            request?
         };
         Ok(Some((request, taken)))
     }

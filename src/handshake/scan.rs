@@ -13,6 +13,8 @@ pub(super) struct Scanner {
     place: Place,
     lines: usize,
     max_lines: usize,
+    /// How many bytes of the last input were looked at when it was refused.
+    refused_at: usize,
     /// Whether requests that are no opening handshakes are meant, too.
     plain: bool,
 }
@@ -23,6 +25,7 @@ impl Scanner {
             place: Place::Start,
             lines: 0,
             max_lines,
+            refused_at: 0,
             plain: false,
         }
     }
@@ -48,6 +51,11 @@ impl Scanner {
         self.lines
     }
 
+    /// Returns how many bytes of the last input were looked at when it was refused.
+    pub(super) fn refused_at(&self) -> usize {
+        self.refused_at
+    }
+
     /// Takes the next bytes and returns how many of them belong to the head, if it ends in them.
     pub(super) fn scan(&mut self, input: &[u8]) -> Result<Option<usize>, HandshakeError> {
         let mut rest = input;
@@ -61,7 +69,13 @@ impl Scanner {
                 return Ok(None);
             };
             rest = after;
-            self.place = self.step(*byte)?;
+            self.place = match self.step(*byte) {
+                Ok(place) => place,
+                Err(error) => {
+                    self.refused_at = input.len() - rest.len();
+                    return Err(error);
+                }
+            };
             if matches!(self.place, Place::End) {
                 return Ok(Some(input.len() - rest.len()));
             }

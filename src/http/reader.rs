@@ -3,7 +3,7 @@
 use http::{Method, Version, header};
 
 use super::body::Body;
-use crate::handshake::{Parser, Request};
+use crate::handshake::{Head, Parser, Request};
 use crate::{HandshakeError, Limits};
 
 /// What came on a connection that is not upgraded yet.
@@ -95,6 +95,11 @@ impl Reader {
     /// Returns how many bytes of a body are kept, if one is under way.
     pub(crate) fn body_len(&self) -> Option<usize> {
         self.begun.as_deref().map(|(_, body)| body.len())
+    }
+
+    /// Returns what there was of a head that could not be read.
+    pub(crate) fn refused(&self) -> Option<Head<'_>> {
+        self.parser.refused()
     }
 
     /// Returns the method of the request that is read, as far as it matters for the answer: HEAD or

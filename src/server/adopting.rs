@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use super::full::Full;
 use super::{Server, Source, State};
-use crate::connection::Adoption;
+use crate::connection::{Adoption, Matter, Topic};
 use crate::handshake::Refusal;
 use crate::protocol::{CloseCode, Sender};
 use crate::server::reactor::connection_tag;
@@ -19,7 +19,11 @@ impl Server {
             let nodelay = config.nodelay;
             let full = Full::of(&self.reactor.core).is_some();
             if full || self.state != State::Running {
-                log::warn!("adopted connection turned away: no room, or shutdown");
+                if let Some(line) = self.reactor.core.admits(Topic::Other(Matter::Adoption)) {
+                    line.write(format_args!(
+                        "an adopted connection is turned away: there is no room, or the server goes down"
+                    ));
+                }
                 turn_away(adoption, nodelay);
                 continue;
             }
@@ -31,13 +35,18 @@ impl Server {
             let (socket, addr) = match stream.into_socket(nodelay) {
                 Ok(adopted) => adopted,
                 Err(error) => {
-                    log::error!("adopted connection cannot be used: {error}");
+                    if let Some(line) = self.reactor.core.admits(Topic::Other(Matter::Adoption)) {
+                        line.write(format_args!(
+                            "an adopted connection cannot be used: {error}"
+                        ));
+                    }
                     continue;
                 }
             };
             let reactor = &mut self.reactor;
             let core = &mut reactor.core;
             if !core.addresses.admit(addr, core.now, &mut core.stats) {
+                core.tell_over_address(addr);
                 refuse(socket, 429, upgraded.is_some());
                 continue;
             }
@@ -50,7 +59,7 @@ impl Server {
             match socket.register(self.poll.registry(), token) {
                 Ok(()) => reactor.welcome_adopted(slot, bytes, upgraded),
                 Err(error) => {
-                    log::error!("connection {serial}: cannot be watched: {error}");
+                    reactor.core.tell_unwatched(slot, &error);
                     reactor.dismiss(slot);
                 }
             }

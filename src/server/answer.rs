@@ -107,6 +107,7 @@ impl Stage<'_> {
     /// Refuses what should be an opening handshake and is none. The handler may look at it, but
     /// the answer stands.
     pub(super) fn refuse_bad(&mut self, request: handshake::Request, error: HandshakeError) {
+        self.tell_refused_of(error, &request);
         let refusal = Refusal::from(error).answering(request.method());
         if self.core.config.bad_handshakes {
             let mut upgrade = Upgrade::of_bad(request, error);
@@ -119,6 +120,6 @@ impl Stage<'_> {
             }
             peer.take_refusal();
         }
-        self.refuse(error, Some(refusal));
+        self.send_refusal(error, Some(refusal));
     }
 }

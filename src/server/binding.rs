@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 
 use super::listener::Listener;
 use crate::config::Config;
+use crate::connection::{Line, target};
 use crate::transport::TlsConfig;
 
 /// The addresses of one place, and how they are bound.
@@ -54,11 +55,10 @@ impl Binding<'_> {
             return Err(none_of(missed));
         }
         if !one_port {
-            log::warn!(
-                target: "wsloop::server",
+            Line::free(target::SERVER, log::Level::Warn).write(format_args!(
                 "no port was free at all addresses of {}: each has a port of its own",
                 self.name
-            );
+            ));
         }
         for (addr, error) in &missed {
             warn_missed(&addr.to_string(), self.name, error);
@@ -138,10 +138,9 @@ fn attempt<L>(
 
 /// Logs an address of a place that is left out.
 pub(super) fn warn_missed(addr: &str, name: &str, error: &io::Error) {
-    log::warn!(
-        target: "wsloop::server",
+    Line::free(target::SERVER, log::Level::Warn).write(format_args!(
         "cannot listen on {addr}, one of the addresses of {name}: {error}"
-    );
+    ));
 }
 
 /// Makes one error of the reasons for several addresses; a single one stays what it is.

@@ -14,7 +14,7 @@ use mio::Interest;
 use super::Server;
 use super::place::Place;
 use crate::config::{Config, SlowConsumer};
-use crate::connection::Watcher;
+use crate::connection::{Line, Matter, Watcher, target};
 use crate::error::{BuildError, Result};
 use crate::event::{Event, Handlers, Handshake, Origin, Outcome};
 use crate::handshake::{Hosts, Origins};
@@ -399,9 +399,9 @@ impl Builder {
             && Origin::slot(&mut handlers).is_none()
             && Handshake::slot(&mut handlers).is_none()
         {
-            log::warn!(
+            Line::free(target::SERVER, log::Level::Warn).write(format_args!(
                 "any web page may connect: there is no list of origins, and no handler for it"
-            );
+            ));
         }
         if places.is_empty() && !headless {
             return Err(BuildError::NoListener.into());
@@ -415,7 +415,9 @@ impl Builder {
                 .iter()
                 .find_map(|listener| listener.busy_poll(config.busy_poll).err())
         {
-            log::debug!("busy_poll goes on without SO_BUSY_POLL: {error}");
+            Line::of(Matter::Socket).write(format_args!(
+                "busy_poll goes on without SO_BUSY_POLL: {error}"
+            ));
         }
         let mut server = Server::new(config, handlers, listeners, watches)?;
         server.closed = missing;

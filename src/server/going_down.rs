@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::reactor::Reactor;
 use super::stage::emit_hub;
 use super::{Server, State};
-use crate::connection::{Action, LameDuck, Plan};
+use crate::connection::{Action, LameDuck, Line, Plan, target};
 use crate::event::{Shutdown, Stopped};
 use crate::protocol::CloseCode;
 
@@ -87,7 +87,9 @@ impl Server {
         let due = core.now.saturating_add(time);
         let timer = core.timers.set(due, Action::LameDuckEnd);
         core.lame_duck = Some(LameDuck { plan, timer });
-        log::info!("health checks fail from now on; the drain begins in {time:?}");
+        Line::free(target::SERVER, log::Level::Info).write(format_args!(
+            "health checks fail from now on; the drain begins in {time:?}"
+        ));
         true
     }
 
@@ -103,8 +105,10 @@ impl Server {
             listener.pending = !listener.is_given();
         }
         // Those who have gone in this turn make room.
-        self.full = None;
         self.reactor.end_turn();
+        if let Some(full) = self.full.take() {
+            self.pauses.resume(full.into(), self.reactor.now());
+        }
         // Whoever waits now is among as many as the queue holds, which the kernel limits as well.
         let now = self.reactor.now();
         let config = &self.reactor.core.config;
@@ -129,12 +133,11 @@ impl Server {
     #[cold]
     pub(super) fn tell_stopped(&mut self) {
         let stats = self.reactor.core.stats();
-        log::info!(
+        self.reactor.core.journal.settle();
+        Line::free(target::SERVER, log::Level::Info).write(format_args!(
             "stopped: {} connections ended in order, {} were cut, with {} bytes for them",
-            stats.drained,
-            stats.cut,
-            stats.cut_bytes
-        );
+            stats.drained, stats.cut, stats.cut_bytes
+        ));
         let Reactor { core, handlers, .. } = &mut *self.reactor;
         emit_hub::<Stopped>(core, handlers, stats);
     }

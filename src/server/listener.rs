@@ -15,6 +15,7 @@ use socket2::{Domain, Protocol, SockAddr, SockRef, TcpKeepalive, Type};
 
 use super::orders::{Closed, Reopen};
 use crate::config::{Buffers, Config};
+use crate::connection::{Line, Matter};
 use crate::transport::{Socket, TlsConfig, Transport};
 
 /// A listening socket.
@@ -68,6 +69,8 @@ pub(super) enum Accepting {
     Empty,
     /// Descriptors or memory ran out.
     Exhausted(io::Error),
+    /// TLS cannot be started for a connection; it is closed.
+    Failed(io::Error, Option<SocketAddr>),
 }
 
 impl Listener {
@@ -215,7 +218,8 @@ impl Listener {
             ListenSocket::Simulated(_) => Ok(()),
         };
         if let Err(error) = deregistered {
-            log::debug!("a listener cannot be deregistered: {error}");
+            Line::of(Matter::Socket)
+                .write(format_args!("a listener cannot be deregistered: {error}"));
         }
         if self.given {
             // Who came meanwhile is accepted when it goes on.
@@ -330,7 +334,9 @@ impl Listener {
                     socket, buffers, ..
                 } => socket.accept().map(|(socket, _)| {
                     if let Err(error) = set_buffers(&SockRef::from(&socket), *buffers) {
-                        log::debug!("a connection keeps the system's buffer sizes: {error}");
+                        Line::of(Matter::Socket).write(format_args!(
+                            "a connection keeps the system's buffer sizes: {error}"
+                        ));
                     }
                     (Socket::Unix(socket), None)
                 }),
@@ -347,8 +353,7 @@ impl Listener {
                     match transport {
                         Ok(transport) => return Accepting::Connection(transport, addr),
                         Err(error) => {
-                            log::error!("cannot start tls for a connection: {error}");
-                            continue;
+                            return Accepting::Failed(error, addr);
                         }
                     }
                 }

@@ -13,6 +13,7 @@ mod listening;
 mod orders;
 mod place;
 mod reactor;
+mod refused;
 mod sent;
 mod stage;
 mod timers;
@@ -34,7 +35,7 @@ pub use listening::Listening;
 pub use place::Place;
 
 use self::events::{EventQueue, Heard, Source, hear};
-use self::full::{Full, turn_away};
+use self::full::{Full, Pauses, Why, turn_away};
 use self::listener::{Accepting, Listener};
 use self::orders::Closed;
 use self::reactor::{Reactor, connection_tag};
@@ -42,9 +43,10 @@ use self::stage::emit_hub;
 use self::waiting::Waiting;
 use self::watching::EventRegistrar;
 use crate::config::Config;
-use crate::connection::{Command, Core, Handle, Hub, Readiness, Watcher};
+use crate::connection::{Command, Core, Handle, Hub, Readiness, Topic, Watcher, Who};
 use crate::error::{BuildError, Result};
 use crate::event::{Handlers, Start};
+use crate::reasons::TlsFailure;
 use crate::stats::Stats;
 
 /// A WebSocket server: one event loop, on the thread that runs it.
@@ -70,8 +72,8 @@ pub struct Server {
     epoch: Instant,
     /// Why accepting pauses, as it was counted and told.
     full: Option<Full>,
-    /// When that was told last.
-    full_told: Option<u64>,
+    /// What the log was told of that.
+    pauses: Pauses,
     /// How many times in a row the list of events came back full.
     full_lists: u32,
 }
@@ -130,7 +132,7 @@ impl Server {
             next_tick: None,
             epoch,
             full: None,
-            full_told: None,
+            pauses: Pauses::default(),
             full_lists: 0,
         };
         server.addresses();
@@ -313,11 +315,13 @@ impl Server {
 
     /// Returns when accepting goes on, if a listener waits for it: 0 for at once.
     fn accepts_at(&self) -> Option<u64> {
-        if self.full.is_some() {
-            return None;
-        }
         let waiting = self.listeners.iter().filter(|listener| listener.pending);
-        waiting.map(|listener| listener.retry_at.unwrap_or(0)).min()
+        let next = waiting.map(|listener| listener.retry_at.unwrap_or(0)).min();
+        match self.full {
+            None => next,
+            // Only to write that it still pauses.
+            Some(full) => Some(next?.max(self.pauses.next(full.into())?)),
+        }
     }
 
     fn accept(&mut self, now: u64) {
@@ -326,7 +330,7 @@ impl Server {
             poll,
             listeners,
             full,
-            full_told,
+            pauses,
             ..
         } = self;
         for listener in listeners.iter_mut().filter(|listener| listener.pending) {
@@ -335,24 +339,40 @@ impl Server {
             }
             for _ in 0..reactor.core.config.turn_accepts {
                 if let Some(limit) = Full::of(&reactor.core) {
-                    limit.pause(full, full_told, &mut reactor.core);
+                    limit.pause(full, pauses, &mut reactor.core);
                     return;
                 }
-                *full = None;
+                if let Some(full) = full.take() {
+                    pauses.resume(full.into(), now);
+                }
                 match listener.accept() {
-                    Accepting::Empty => break,
-                    Accepting::Exhausted(error) => {
-                        if listener.retry_at.is_none() {
-                            log::error!("accepting pauses: {error}");
+                    Accepting::Empty => {
+                        pauses.resume(Why::Resources, now);
+                        break;
+                    }
+                    Accepting::Failed(error, addr) => {
+                        let core = &mut reactor.core;
+                        core.stats.count_tls_failure(TlsFailure::Other);
+                        if let Some(line) = core.admits(Topic::Tls(TlsFailure::Other)) {
+                            let who = Who {
+                                serial: None,
+                                peer: addr,
+                            };
+                            line.about(who, format_args!("TLS cannot be started: {error}"));
                         }
+                    }
+                    Accepting::Exhausted(error) => {
+                        pauses.pause(Why::Resources, now, format_args!("{}", Lack(&error)));
                         reactor.core.stats.accept_failures += 1;
                         listener.back_off(now);
                         break;
                     }
                     Accepting::Connection(transport, addr) => {
                         listener.retry_at = None;
+                        pauses.resume(Why::Resources, now);
                         let core = &mut reactor.core;
                         if !core.addresses.admit(addr, core.now, &mut core.stats) {
+                            core.tell_over_address(addr);
                             turn_away(transport);
                             continue;
                         }
@@ -364,7 +384,7 @@ impl Server {
                         match peer.transport.socket_mut().register(poll.registry(), token) {
                             Ok(()) => reactor.welcome(slot),
                             Err(error) => {
-                                log::error!("connection {serial}: cannot be watched: {error}");
+                                reactor.core.tell_unwatched(slot, &error);
                                 reactor.dismiss(slot);
                             }
                         }
@@ -388,6 +408,7 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.listeners.clear();
         self.reactor.cut_all();
+        self.reactor.core.journal.settle();
     }
 }
 
@@ -399,6 +420,25 @@ impl fmt::Debug for Server {
             .finish_non_exhaustive()
     }
 }
+
+/// Why nothing can be accepted, and what helps.
+struct Lack<'a>(&'a std::io::Error);
+
+impl fmt::Display for Lack<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot accept: {}", self.0)?;
+        match self.0.raw_os_error() {
+            Some(EMFILE) => f.write_str(" (raise the process's limit: ulimit -n, LimitNOFILE=)"),
+            Some(ENFILE) => f.write_str(" (raise the system's limit: sysctl fs.file-max)"),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What accept(2) fails with when the system, or the process, has no descriptors left: the same
+/// numbers on every Unix that mio knows.
+const ENFILE: i32 = 23;
+const EMFILE: i32 = 24;
 
 /// Wakes the loop from another thread.
 struct LoopWaker(mio::Waker);

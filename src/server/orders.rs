@@ -14,7 +14,7 @@ use super::reactor::Reactor;
 use super::stage::emit_hub;
 use super::{Server, Source, State};
 use crate::config::Config;
-use crate::connection::Order;
+use crate::connection::{Line, Order, target};
 use crate::error::{BuildError, Result};
 use crate::event::{Tick, Ticks};
 use crate::transport::TlsConfig;
@@ -175,7 +175,8 @@ impl Server {
     /// Logs where the server listens, from this listener on.
     pub(super) fn tell_listening(&self, first: usize) {
         for listener in &self.listeners[first..] {
-            log::info!(target: "wsloop::server", "listening on {:#}", Listening(listener));
+            Line::free(target::SERVER, log::Level::Info)
+                .write(format_args!("listening on {:#}", Listening(listener)));
         }
     }
 
@@ -226,7 +227,17 @@ impl Server {
             }
         }
         if self.full.is_some() {
-            self.full = self.full.filter(|_| Full::of(&self.reactor.core).is_some());
+            self.resume();
+        }
+    }
+
+    /// Ends a pause of accepting, if there is room again.
+    #[cold]
+    fn resume(&mut self) {
+        if Full::of(&self.reactor.core).is_none()
+            && let Some(full) = self.full.take()
+        {
+            self.pauses.resume(full.into(), self.reactor.now());
         }
     }
 
@@ -244,7 +255,8 @@ impl Server {
                     Order::Rearm => self.reactor.rearm(),
                     Order::StartListening => {
                         if let Err(error) = self.start_listening() {
-                            log::error!("{error}");
+                            Line::free(target::SERVER, log::Level::Error)
+                                .write(format_args!("{error}"));
                         }
                     }
                     Order::Stop(code) => self.go_down(now, code),

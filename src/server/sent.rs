@@ -30,7 +30,7 @@ impl Stage<'_> {
             .and_then(|peer| peer.take_told(true))
         {
             if let Err(error) = self.call_done(done, result) {
-                log::error!("connection {}: handler failed: {error}", self.serial());
+                self.tell_failed("handler", &error);
             }
         }
     }

@@ -3,7 +3,9 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
-use crate::connection::{Connection, Core, Ending, Leaving, Peer, Phase};
+use crate::connection::{
+    Clean, Connection, Core, Ending, Leaving, Line, Matter, Peer, Phase, Topic,
+};
 use crate::error::{Fault, HandlerError, HandshakeError, ProtocolError};
 use crate::event::{
     Cause, ConnectionEvent, Disconnect, Disconnected, Error, Event, Fragment, Handlers, Handshake,
@@ -11,6 +13,7 @@ use crate::event::{
 };
 use crate::handshake::{Refusal, Request, Upgrade};
 use crate::protocol::{CloseCode, CloseFrame};
+use crate::reasons::TlsFailure;
 
 /// One connection, its handlers and the server's: three disjoint borrows, so that a payload may
 /// lie in the connection's receiver while a handler runs.
@@ -94,7 +97,7 @@ impl Stage<'_> {
 
     /// A handler's error is the Perl ancestors' `die`: it ends its connection, never the server.
     pub(super) fn handler_failed(&mut self, error: HandlerError) {
-        log::error!("connection {}: handler failed: {error}", self.serial());
+        self.tell_failed("handler", &error);
         let Some(peer) = self.core.peers.get_mut(self.slot) else {
             return;
         };
@@ -112,16 +115,13 @@ impl Stage<'_> {
     /// Tells the `Error` handler. If that fails itself, it is only logged.
     fn fault(&mut self, fault: &Fault) {
         if let Some(Err(error)) = self.call::<Error>(fault) {
-            log::error!(
-                "connection {}: Error handler failed: {error}",
-                self.serial()
-            );
+            self.tell_failed("Error handler", &error);
         }
     }
 
     /// Fails the connection (RFC 6455, 7.1.7).
     pub(super) fn fail(&mut self, error: ProtocolError) {
-        log::info!("connection {}: {error}", self.serial());
+        self.tell_breach(error);
         // Once a close began, only its end is told.
         if self
             .core
@@ -148,10 +148,10 @@ impl Stage<'_> {
         };
         let phase = peer.phase;
         self.core.stats.budget_closes += 1;
-        log::info!(
-            "connection {}: closed, memory_budget is used up",
-            self.serial()
-        );
+        if let Some(line) = self.core.admits(Topic::Other(Matter::BudgetClose)) {
+            let text = format_args!("closed: memory_budget is used up");
+            line.about(self.who(), text);
+        }
         if phase == Phase::Opening && told && asks {
             return self.refuse(HandshakeError::NoMemory, None);
         }
@@ -188,10 +188,34 @@ impl Stage<'_> {
         };
         // Once the closing handshake is under way, a reset is how some peers say goodbye.
         if peer.phase < Phase::Closing {
-            log::debug!("connection {}: {error}", peer.serial);
+            match peer.transport.tls_failure(&error) {
+                Some(failure) => self.tell_tls(failure, Some(&error)),
+                None => self.tell_end(format_args!("{error}")),
+            }
             self.fault(&Fault::Io(error));
         }
-        self.leave_cut(Ending::new(CloseCode::ABNORMAL, "", Cause::Io));
+        let peer = self.core.peers.get(self.slot);
+        let is_new = peer.is_some_and(|peer| peer.phase < Phase::Draining);
+        let is_answered = is_new && self.answer_plain_http();
+        let ending = Ending::new(CloseCode::ABNORMAL, "", Cause::Io);
+        match is_answered {
+            true => self.leave(Some(ending)),
+            false => self.leave_cut(ending),
+        }
+    }
+
+    /// The connection ended before a request, as those of probes do; `error` if it was reset.
+    pub(super) fn probed(&mut self, error: Option<std::io::Error>) {
+        self.tell_probe();
+        let cause = if error.is_some() {
+            Cause::Io
+        } else {
+            Cause::Eof
+        };
+        self.leave(Some(Ending::new(CloseCode::ABNORMAL, "", cause)));
+        if error.is_some() {
+            self.core.set_phase(self.slot, Phase::Gone);
+        }
     }
 
     /// The peer sends nothing more.
@@ -199,7 +223,11 @@ impl Stage<'_> {
         let Some(peer) = self.core.peers.get(self.slot) else {
             return;
         };
-        if peer.phase == Phase::Open {
+        if peer.phase == Phase::Opening && peer.transport.is_shaking_hands() {
+            self.tell_tls(TlsFailure::Ended, None);
+        }
+        let peer = self.core.peers.get(self.slot);
+        if peer.is_some_and(|peer| peer.phase == Phase::Open) {
             self.emit::<PeerClose>(None);
         }
         self.send_awaited();
@@ -231,6 +259,7 @@ impl Stage<'_> {
     /// Ends the connection at once: nothing more is sent.
     pub(super) fn cut(&mut self, cause: Cause) {
         if let Cause::Handshake(error) = cause {
+            self.tell_overdue(error);
             self.fault(&Fault::Handshake(error));
         }
         self.leave_cut(Ending::new(CloseCode::ABNORMAL, "", cause));
@@ -282,12 +311,9 @@ impl Stage<'_> {
             cause,
             unsent,
         };
-        log::debug!("connection {}: {disconnected}", self.serial());
+        self.tell_end(format_args!("{}", Clean(disconnected)));
         if let Some(Err(error)) = self.call::<Disconnect>(disconnected) {
-            log::error!(
-                "connection {}: Disconnect handler failed: {error}",
-                self.serial()
-            );
+            self.tell_failed("Disconnect handler", &error);
         }
         // Its closures may hold what the application wants freed.
         drop_caught(self.own.take());
@@ -327,6 +353,8 @@ impl Stage<'_> {
         if let Some(origins) = &self.core.config.origins
             && !origins.allow(request.origin(), request.host(), secure)
         {
+            // As with the list of hosts, the application has not refused it itself.
+            self.fault(&Fault::Handshake(HandshakeError::OriginRefused));
             return self.refuse(HandshakeError::OriginRefused, None);
         }
         let verdict = self.emit::<Origin>(request.origin());
@@ -341,6 +369,9 @@ impl Stage<'_> {
         #[cfg(feature = "deflate")]
         upgrade.set_deflate(self.core.compression.negotiate(&request));
         let verdict = self.emit::<Handshake>(&mut upgrade);
+        if upgrade.subprotocol().is_none() && self.core.config.subprotocols.is_empty() {
+            self.hint_subprotocols(&request);
+        }
         drop(request);
         self.decide(upgrade, verdict);
     }
@@ -416,7 +447,12 @@ impl Stage<'_> {
 
     /// Refuses the opening handshake, by `refusal` or else as the error asks for.
     pub(super) fn refuse(&mut self, error: HandshakeError, refusal: Option<Refusal>) {
-        log::debug!("connection {}: handshake refused: {error}", self.serial());
+        self.tell_refused(error);
+        self.send_refusal(error, refusal);
+    }
+
+    /// Refuses the opening handshake, which was counted and logged.
+    pub(super) fn send_refusal(&mut self, error: HandshakeError, refusal: Option<Refusal>) {
         // What the application refused itself is no error.
         if !matches!(
             error,
@@ -440,16 +476,17 @@ impl Stage<'_> {
         };
         peer.is_cut() || peer.is_refused() || peer.phase >= Phase::Closing
     }
-
-    pub(super) fn serial(&self) -> u64 {
-        self.core.peers.get(self.slot).map_or(0, |peer| peer.serial)
-    }
 }
 
 /// Drops values of the application, whose own `drop` may panic.
 pub(super) fn drop_caught<T>(values: T) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(values))) {
-        log::error!("dropped value: {}", HandlerError::from_panic(&*panic));
+        let error = HandlerError::from_panic(&*panic);
+        let line = Line::of(Matter::Handler);
+        line.write(format_args!(
+            "dropping a value of the application: {}",
+            Clean(error)
+        ));
     }
 }
 
@@ -465,12 +502,10 @@ where
     let result = catch_unwind(AssertUnwindSafe(|| handler(&mut hub, payload)));
     match result {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => log::error!("handler of the server failed: {error}"),
+        Ok(Err(error)) => core.tell_failed("handler of the server", &error),
         Err(panic) => {
-            log::error!(
-                "handler of the server failed: {}",
-                HandlerError::from_panic(&*panic)
-            );
+            let error = HandlerError::from_panic(&*panic);
+            core.tell_failed("handler of the server", &error);
         }
     }
 }

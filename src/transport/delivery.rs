@@ -45,7 +45,6 @@ impl Deliveries {
         if let Err(error) = &asked
             && error.kind() != io::ErrorKind::NotFound
         {
-            log::debug!("the kernel does not tell what peers have acknowledged: {error}");
             self.is_missing = true;
             self.diag = None;
         }

@@ -27,6 +27,8 @@ mod validity;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::os::fd::BorrowedFd;
 
+use crate::reasons::TlsFailure;
+
 #[cfg(feature = "tls")]
 pub use certificates::{Certificates, ClientCertificates};
 pub(crate) use delivery::Deliveries;
@@ -207,6 +209,38 @@ impl Transport {
         match self {
             Self::Plain(_) => false,
             Self::Secure(_, session) => session.is_handshaking(),
+        }
+    }
+
+    /// Returns whether the TLS handshake was begun and is not done.
+    pub(crate) fn is_shaking_hands(&self) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            Self::Secure(_, session) => session.is_handshaking() && session.has_begun(),
+        }
+    }
+
+    /// Returns why TLS failed, if `error` came of that.
+    pub(crate) fn tls_failure(&self, error: &io::Error) -> Option<TlsFailure> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Secure(_, session) => session.failure(error),
+        }
+    }
+
+    /// Returns the name that the peer asked for (SNI), also during the TLS handshake.
+    pub(crate) fn asked_name(&self) -> Option<&str> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Secure(_, session) => session.server_name(),
+        }
+    }
+
+    /// Returns the socket of a TLS connection whose client speaks plain HTTP, for an answer.
+    pub(crate) fn plain_http(&mut self) -> Option<&mut Socket> {
+        match self {
+            Self::Secure(socket, session) if session.is_plain_http() => Some(socket),
+            _ => None,
         }
     }
 

@@ -3,6 +3,7 @@
 use std::io::{self, IoSlice};
 
 use super::{Received, Socket};
+use crate::reasons::TlsFailure;
 
 /// A configuration that nothing makes.
 #[derive(Clone)]
@@ -41,6 +42,18 @@ impl Tls {
     }
 
     pub(super) fn wants_write(&self) -> bool {
+        match *self {}
+    }
+
+    pub(super) fn has_begun(&self) -> bool {
+        match *self {}
+    }
+
+    pub(super) fn is_plain_http(&self) -> bool {
+        match *self {}
+    }
+
+    pub(super) fn failure(&self, _: &io::Error) -> Option<TlsFailure> {
         match *self {}
     }
 

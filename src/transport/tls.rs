@@ -25,6 +25,7 @@ use std::sync::Arc;
 use rustls::{ServerConfig, ServerConnection};
 
 use super::Received;
+use crate::reasons::TlsFailure;
 
 /// What the sessions of one listener share.
 pub(crate) type TlsConfig = Arc<ServerConfig>;
@@ -36,6 +37,10 @@ pub(crate) struct Tls {
     closed: bool,
     /// Bytes of ciphertext that the kernel has taken.
     written: u64,
+    /// What came first: whether it was TLS tells that.
+    first: Option<u8>,
+    /// The peer speaks HTTP without TLS: it is neither read nor sent anything of TLS.
+    plain_http: bool,
 }
 
 impl Tls {
@@ -51,12 +56,42 @@ impl Tls {
             session,
             closed: false,
             written: 0,
+            first: None,
+            plain_http: false,
         })
     }
 
     /// Tells whether the TLS handshake is still going on. It progresses in [`read`](Self::read).
     pub(crate) fn is_handshaking(&self) -> bool {
         self.session.is_handshaking()
+    }
+
+    /// Returns whether the client has sent anything.
+    pub(super) fn has_begun(&self) -> bool {
+        self.first.is_some()
+    }
+
+    /// Returns whether the client sent a plain HTTP request. Nothing was sent to it yet, and nothing
+    /// of TLS will be.
+    pub(super) fn is_plain_http(&self) -> bool {
+        self.plain_http
+    }
+
+    /// Returns why TLS failed, if `error` came of that.
+    pub(super) fn failure(&self, error: &io::Error) -> Option<TlsFailure> {
+        if self.plain_http {
+            return Some(TlsFailure::PlainHttp);
+        }
+        let found = error.get_ref().and_then(|error| error.downcast_ref());
+        let Some(found) = found else {
+            // The network failed.
+            return (self.is_handshaking() && self.has_begun()).then_some(TlsFailure::Ended);
+        };
+        // RFC 8446, 5.1: the first record of a client is a handshake message.
+        if self.is_handshaking() && self.first != Some(HANDSHAKE) {
+            return Some(TlsFailure::NotTls);
+        }
+        Some(classify(found))
     }
 
     /// Returns the certificates that the client showed and that were found good, its own first.
@@ -66,6 +101,7 @@ impl Tls {
     }
 
     /// Returns the name that the client asked for (RFC 6066, 3), in lower case.
+    /// During the handshake it may not be known yet.
     pub(super) fn server_name(&self) -> Option<&str> {
         self.session.server_name()
     }
@@ -124,6 +160,14 @@ impl Tls {
             }
         };
 
+        if self.first.is_none() {
+            self.first = scratch.first().copied();
+            // No record of TLS begins with a letter, and every method of HTTP does.
+            if self.first.is_some_and(|byte| byte.is_ascii_uppercase()) {
+                (self.plain_http, self.closed) = (true, true);
+                return Err(io::ErrorKind::InvalidData.into());
+            }
+        }
         let blocked = self.wants_write();
         let fed = self.feed(&scratch[..size], plain, &mut got.bytes);
         // If older output waits already, the event that lets it out takes this along.
@@ -220,6 +264,9 @@ impl Tls {
         // RFC 8446, 6.1: "Each party MUST send a "close_notify" alert before closing its write
         // side of the connection, unless it has already sent some error alert."
         self.closed = true;
+        if self.plain_http {
+            return Ok(());
+        }
         self.session.send_close_notify();
         self.flush(socket).map(|_| ())
     }
@@ -272,6 +319,45 @@ impl Tls {
     }
 }
 
+/// Tells apart what went wrong, as an operator would.
+fn classify(error: &rustls::Error) -> TlsFailure {
+    use rustls::{AlertDescription as Alert, PeerIncompatible as Incompatible};
+
+    match error {
+        rustls::Error::AlertReceived(
+            Alert::BadCertificate
+            | Alert::CertificateExpired
+            | Alert::CertificateRevoked
+            | Alert::CertificateUnknown
+            | Alert::UnknownCA
+            | Alert::UnsupportedCertificate,
+        ) => TlsFailure::CertificateRefused,
+        rustls::Error::AlertReceived(Alert::ProtocolVersion)
+        | rustls::Error::PeerIncompatible(
+            Incompatible::ServerDoesNotSupportTls12Or13
+            | Incompatible::ServerTlsVersionIsDisabledByOurConfig
+            | Incompatible::SupportedVersionsExtensionRequired
+            | Incompatible::Tls12NotOffered
+            | Incompatible::Tls12NotOfferedOrEnabled,
+        ) => TlsFailure::NoCommonVersion,
+        rustls::Error::AlertReceived(_) => TlsFailure::ClientAlert,
+        rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented => {
+            TlsFailure::ClientCertificate
+        }
+        rustls::Error::PeerIncompatible(
+            Incompatible::NoCipherSuitesInCommon
+            | Incompatible::NoEcPointFormatsInCommon
+            | Incompatible::NoKxGroupsInCommon
+            | Incompatible::NoSignatureSchemesInCommon,
+        ) => TlsFailure::NoCommonCipher,
+        // What rustls says when the resolver finds none: there is no variant for it.
+        rustls::Error::General(text) if text.contains("certificate chain") => {
+            TlsFailure::NoCertificate
+        }
+        _ => TlsFailure::Other,
+    }
+}
+
 /// A socket that has nothing to read.
 struct Blocked;
 
@@ -306,6 +392,9 @@ fn discard(socket: &mut impl Read, scratch: &mut [u8]) -> io::Result<Received> {
         blocked: size.is_none(),
     })
 }
+
+/// The content type of a record with handshake messages (RFC 8446, 5.1).
+const HANDSHAKE: u8 = 0x16;
 
 /// What a session has in any case, in bytes: 8 KB when it is idle, and a record that is not whole.
 const SESSION: usize = 24 << 10;

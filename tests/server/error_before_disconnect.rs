@@ -36,11 +36,24 @@ fn a_reset_is_a_network_error() {
 }
 
 #[test]
-fn a_reset_before_the_request_is_one_too() {
+fn a_reset_before_the_request_is_a_probe_and_no_error() {
     let (sender, log) = log();
     let server = Running::start(move |builder| record(builder, &sender));
     let client = server.client();
     log.expect(&["start", "accept", "connect"]);
+    client.reset();
+    assert_eq!(end(&log), ["disconnect 1006 (network error)"]);
+}
+
+#[test]
+fn a_reset_within_the_request_is_an_error() {
+    let (sender, log) = log();
+    let server = Running::start(move |builder| record(builder, &sender));
+    let mut client = server.client();
+    client.send_raw("GET / HTTP/1.1\r\n");
+    log.expect(&["start", "accept", "connect"]);
+    // The server has read it: it is asked for something else behind it.
+    support::settle(&mut server.ready());
     client.reset();
     let end = end(&log);
     assert_eq!(end.len(), 2, "{end:?}");

@@ -163,6 +163,38 @@ fn echo_over_a_unix_socket() {
 }
 
 #[test]
+fn access_log_has_a_line_for_each_connection() {
+    let mut example = Example::start("access_log", &["127.0.0.1:0"]);
+    let mut lines = BufReader::new(example.child.stdout.take().unwrap()).lines();
+    let (mut client, status) = example.request("/a%0a?b=c", "");
+    assert_eq!(status, 101);
+    let peer = client.stream.local_addr().unwrap();
+    client.send_text("hello");
+    client.expect_text("hello");
+    client.send_close(4000, "by\ne");
+    client.expect_close(4000);
+    let line = lines.next().unwrap().unwrap();
+    let start = format!("{peer} \"ws://example.com/a%0a?b=c\" 4000 ");
+    assert!(line.starts_with(&start), "{line}");
+    assert!(line.contains(" s 1 in 1 out "), "{line}");
+    assert!(line.ends_with("\"closed by the peer\""), "{line}");
+    // One that is refused has a line as well, and the reason is in the log of errors.
+    let (client, status) = example.request("/", "Origin: https://evil.example\r\n");
+    assert_eq!(status, 403);
+    drop(client);
+    let line = lines.next().unwrap().unwrap();
+    assert!(
+        line.contains(" 1006 ") && line.ends_with("\"origin refused\""),
+        "{line}"
+    );
+    let said = example.errors.recv_timeout(PATIENCE).unwrap();
+    assert!(
+        said.contains("wsloop::handshake") && said.contains("evil.example"),
+        "{said}"
+    );
+}
+
+#[test]
 fn chat_keeps_rooms_apart() {
     let example = Example::start("chat", &["127.0.0.1:0"]);
     let enter = |target| {

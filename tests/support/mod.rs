@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 pub mod events;
+pub mod journal;
 pub mod temp;
 #[cfg(feature = "tls")]
 pub mod tls;

@@ -41,7 +41,7 @@ impl Reactor {
                     let result = catch_unwind(call)
                         .unwrap_or_else(|panic| Err(HandlerError::from_panic(&*panic)));
                     if let Err(error) = &result {
-                        log::error!("timer {id} failed: {error}");
+                        self.core.tell_failed(&format!("timer {id}"), error);
                     }
                     result.is_err()
                 }
@@ -53,6 +53,10 @@ impl Reactor {
                 }
                 Action::Relieve => {
                     self.relieve();
+                    false
+                }
+                Action::LeftOut => {
+                    self.core.journal.settle();
                     false
                 }
                 Action::Lifetime(slot) => {

@@ -5,7 +5,7 @@ use super::deadlines::millis;
 use super::link::Link;
 use std::time::Duration;
 
-use crate::connection::{Action, Core, Held, Peer, Phase};
+use crate::connection::{Action, Core, Held, Matter, Peer, Phase, Topic};
 use crate::server::stage::Stage;
 
 impl Reactor {
@@ -65,10 +65,12 @@ impl Reactor {
         if !self.core.budget.is_exceeded() {
             return;
         }
-        log::warn!(
-            "memory_budget of {} bytes is exceeded: those who hold most are closed",
-            self.core.budget.limit()
-        );
+        if let Some(line) = self.core.admits(Topic::Other(Matter::BudgetExceeded)) {
+            line.write(format_args!(
+                "memory_budget of {} bytes is exceeded: those who hold most are closed",
+                self.core.budget.limit()
+            ));
+        }
         for (_, slot) in self.core.budget.by_share() {
             if self.core.budget.is_relieved() {
                 break;
@@ -89,11 +91,14 @@ impl Reactor {
             self.give_up(slot);
             closed += 1;
         }
-        if closed > 0 {
-            log::warn!(
-                "memory_budget: {closed} connections are closed, for three quarters of it were used \
-                 up and they did not read, or held most"
-            );
+        if closed > 0
+            && let Some(line) = self.core.admits(Topic::Other(Matter::BudgetExceeded))
+        {
+            line.write(format_args!(
+                "three quarters of memory_budget of {} bytes stayed in use: {closed} connections \
+                 that did not read, or held most, are closed",
+                self.core.budget.limit()
+            ));
         }
         let again = self.core.budget.first_look();
         self.watch_memory(again);

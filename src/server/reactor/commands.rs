@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::Reactor;
-use crate::connection::{Command, Hub, Leaving, Order, Phase};
+use crate::connection::{Command, Hub, Leaving, Order, Phase, tell_of_thread};
 use crate::error::{HandlerError, SendError};
 use crate::event::Cause;
 use crate::protocol::CloseCode;
@@ -18,12 +18,12 @@ impl Reactor {
                 let run = AssertUnwindSafe(|| action(&mut Hub::new(core)));
                 if let Err(panic) = catch_unwind(run) {
                     let error = HandlerError::from_panic(&*panic);
-                    log::error!("closure of another thread failed: {error}");
+                    core.tell_failed("closure of another thread", &error);
                 }
             }
             Command::Broadcast(prepared) => {
                 if let Err(error) = Hub::new(core).broadcast_prepared(&prepared) {
-                    log::debug!("broadcast of another thread: {error}");
+                    tell_of_thread(None, "broadcast", &error);
                 }
             }
             Command::Send(id, prepared) => {
@@ -33,7 +33,7 @@ impl Reactor {
                         conn.send_prepared(&prepared)
                     });
                 if let Err(error) = sent {
-                    log::debug!("connection {id}: message of another thread: {error}");
+                    tell_of_thread(Some(id), "message", &error);
                 }
             }
             Command::Disconnect(id, code, reason) => {
@@ -43,7 +43,7 @@ impl Reactor {
                         conn.disconnect(code, &reason)
                     });
                 if let Err(error) = done {
-                    log::debug!("connection {id}: close of another thread: {error}");
+                    tell_of_thread(Some(id), "close", &error);
                 }
             }
             Command::Stop(code) => core.orders.push(Order::Stop(code)),

@@ -59,9 +59,11 @@ impl Reactor {
                 if !is_health_check && !stage.serves(&request) {
                     let error = HandshakeError::HostNotServed;
                     let refusal = Refusal::from(error).answering(request.method());
-                    stage.refuse(error, Some(refusal));
+                    stage.tell_refused_of(error, &request);
+                    stage.send_refusal(error, Some(refusal));
                     return self.settle(slot);
                 }
+                stage.tell_stripped(&request);
                 http.last = stage.answer(&request, then) == Then::Close;
                 self.core.opened(slot);
                 if let Some(link) = self.links.get_mut(slot) {
@@ -81,7 +83,8 @@ impl Reactor {
                     false => error.into(),
                 };
                 if let Some(mut stage) = self.stage(slot) {
-                    stage.refuse(error, Some(refusal));
+                    stage.tell_unreadable(error, http.reader.refused());
+                    stage.send_refusal(error, Some(refusal));
                 }
             }
         }

@@ -208,8 +208,19 @@ impl Reactor {
         if let Some(link) = self.links.get_mut(slot) {
             link.flags.clear(Flags::READABLE);
         }
+        let is_probe = self.is_probe(slot);
         if let Some(mut stage) = self.stage(slot) {
-            stage.lost(error);
+            match is_probe {
+                true => stage.probed(Some(error)),
+                false => stage.lost(error),
+            }
+        }
+        // A client that was answered all the same is read to its end.
+        let is_left = |peer: &Peer| peer.phase == Phase::Draining && !peer.is_cut();
+        if self.core.peers.get(slot).is_some_and(is_left)
+            && let Some(link) = self.links.get_mut(slot)
+        {
+            link.flags.set(Flags::READABLE);
         }
     }
 
@@ -268,13 +279,30 @@ impl Reactor {
                 self.read_end_again(slot);
                 return false;
             }
+            let is_probe = self.is_probe(slot);
             if !self.ends_http(slot)
                 && let Some(mut stage) = self.stage(slot)
             {
-                stage.eof();
+                match is_probe {
+                    true => stage.probed(None),
+                    false => stage.eof(),
+                }
             }
         }
         more
+    }
+
+    /// Returns whether nothing of a request came on a connection, nor an unfinished TLS handshake: if
+    /// that ends, somebody looked whether the port is open.
+    fn is_probe(&self, slot: usize) -> bool {
+        let (Some(link), Some(peer)) = (self.links.get(slot), self.core.peers.get(slot)) else {
+            return false;
+        };
+        peer.phase == Phase::Opening
+            && !link.has_begun()
+            && !link.is_idle_http()
+            && !peer.transport.is_shaking_hands()
+            && !peer.is_refused()
     }
 
     /// Measures what came from an open connection; returns whether it is still read.

@@ -19,7 +19,7 @@ impl Reactor {
             catch_unwind(call).unwrap_or_else(|panic| Err(HandlerError::from_panic(&*panic)));
         let core = &mut self.core;
         if let Err(error) = result {
-            log::error!("handler of a watched source failed: {error}");
+            core.tell_failed("handler of a watched source", &error);
             core.watches.remove(key);
         }
         drop_caught(core.watches.finish(key, watcher));

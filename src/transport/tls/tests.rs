@@ -311,8 +311,7 @@ fn the_end_of_the_stream_is_no_error() {
 #[test]
 fn what_is_not_tls_is_answered_by_an_alert() {
     for garbage in [
-        &b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"[..],
-        &[0xff; 600],
+        &[0xff; 600][..],
         &[0; 5],
         // a handshake message of a type that no one defines
         &[0x16, 3, 1, 0, 4, 0xee, 0, 0, 0],
@@ -328,6 +327,24 @@ fn what_is_not_tls_is_answered_by_an_alert() {
             assert_eq!((sent.len(), &sent[..6]), (7, &[0x15, 3, 3, 0, 2, 2][..]));
         }
     }
+}
+
+#[test]
+fn plain_http_is_told_and_nothing_of_tls_is_sent() {
+    let mut pair = Pair::new(&TLS13, 1000);
+    let request = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    pair.kernel.inbox.extend(request);
+    let error = pair.read().unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+    assert_eq!(pair.server.failure(&error), Some(TlsFailure::PlainHttp));
+    assert!(pair.server.is_plain_http());
+    // What follows is thrown away, and its end is found.
+    pair.kernel.inbox.extend(request);
+    assert_eq!(pair.read().unwrap().bytes, 0);
+    pair.kernel.ended = true;
+    assert!(pair.read().unwrap().eof);
+    pair.server.close_notify(&mut pair.kernel).unwrap();
+    assert!(pair.kernel.outbox.is_empty());
 }
 
 #[test]

@@ -1,0 +1,94 @@
+//! An access log, a line for each connection that has ended, and a logger that never blocks the event
+//! loop.
+//!
+//! ```text
+//! $ cargo run --example access_log -- 127.0.0.1:9001 2>errors.log
+//! 127.0.0.1:41336 "ws://127.0.0.1:9001/chat" 1000 12.4 s 3 in 3 out 298 bytes in 190 out "closed by the peer"
+//! ```
+
+use std::env;
+use std::error::Error;
+use std::io::{self, Write};
+use std::sync::mpsc::{self, SyncSender};
+use std::thread;
+
+use wsloop::event::{Disconnect, Disconnected, Utf8};
+use wsloop::{Connection, Server};
+
+/// So many lines wait for a slow terminal, disk or pipe; further ones are dropped.
+const LINES: usize = 1024;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info"))
+        .target(env_logger::Target::Pipe(Box::new(Lossy::new(io::stderr()))))
+        .init();
+    let addr = env::args().nth(1);
+    let addr = addr.unwrap_or_else(|| "127.0.0.1:9001".to_owned());
+    let mut access = Lossy::new(io::stdout());
+    let mut server = Server::builder()
+        .listen(addr.as_str())
+        .origins(["self", "none"])
+        .connection_stats(true)
+        .on(Utf8, |conn, text| conn.send_utf8(text))
+        .on(Disconnect, move |conn, why| {
+            // It takes the line or drops it: there is no error.
+            _ = access.write(line(conn, why).as_bytes());
+        })
+        .build()?;
+    for listener in server.listeners() {
+        eprintln!("listening on {listener}");
+    }
+    Ok(server.start()?)
+}
+
+/// What is written of a connection. What the peer chose is quoted and escaped, so that nobody can
+/// forge a line.
+fn line(conn: &Connection<'_>, why: Disconnected<'_>) -> String {
+    let peer = match conn.peer_addr() {
+        Some(addr) => addr.to_string(),
+        None => "unix".to_owned(),
+    };
+    // There is none unless a request came that asks for a WebSocket.
+    let uri = conn
+        .request_uri()
+        .map_or_else(|| "-".to_owned(), |uri| uri.to_string());
+    let uri: String = uri.chars().take(200).collect();
+    let cause = why.cause.to_string();
+    let stats = conn.stats().unwrap_or_default();
+    format!(
+        "{peer} {uri:?} {} {:.1} s {} in {} out {} bytes in {} out {cause:?}\n",
+        why.code.as_u16(),
+        stats.age.as_secs_f64(),
+        stats.messages_in,
+        stats.messages_out,
+        stats.bytes_in,
+        stats.bytes_out,
+    )
+}
+
+/// Writes on a thread of its own, and drops what that has no room for.
+struct Lossy(SyncSender<Vec<u8>>);
+
+impl Lossy {
+    fn new(mut out: impl Write + Send + 'static) -> Self {
+        let (sender, lines) = mpsc::sync_channel::<Vec<u8>>(LINES);
+        thread::spawn(move || {
+            for line in lines {
+                // A full disk costs the line, not the server.
+                let _ = out.write_all(&line).and_then(|()| out.flush());
+            }
+        });
+        Self(sender)
+    }
+}
+
+impl Write for Lossy {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let _ = self.0.try_send(bytes.to_vec());
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,992 @@
+//! What the log is told of clients that do not get in: why, with their addresses, in a bounded number
+//! of lines; and that no logger can stop the server.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod support;
+
+use std::io::Write;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::time::Instant;
+
+use log::Level;
+use support::journal::{self, Line};
+use support::{Client, PATIENCE, REQUEST, Running, request_with};
+use wsloop::event::{Connect, Disconnect, Error, Handshake, Origin, Utf8, Verdict};
+use wsloop::{Builder, ProtocolReason, RefusalReason, Server, Stats};
+
+/// A server whose lines come back.
+struct Logged {
+    server: Running,
+    lines: Receiver<Line>,
+}
+
+impl Logged {
+    fn start(configure: impl FnOnce(Builder) -> Builder + Send + 'static) -> Self {
+        Self::start_on(move || configure(Server::builder().listen("127.0.0.1:0")))
+    }
+
+    fn start_on(configure: impl FnOnce() -> Builder + Send + 'static) -> Self {
+        let (sender, lines) = mpsc::channel();
+        let server = Running::start_on(move || {
+            journal::capture(sender);
+            configure().on(Utf8, |conn, text| conn.send_utf8(text))
+        });
+        Self { server, lines }
+    }
+
+    fn client(&self) -> Client {
+        self.server.client()
+    }
+
+    /// Sends a request that is refused; returns the status, and the first line about it.
+    fn refused(&self, request: impl AsRef<[u8]>) -> (u16, Line) {
+        let mut client = self.client();
+        let status = client.request(request).status;
+        (status, self.next("wsloop::handshake"))
+    }
+
+    /// The next line with this target.
+    #[track_caller]
+    fn next(&self, target: &str) -> Line {
+        loop {
+            let line = self.lines.recv_timeout(PATIENCE).expect("a line");
+            if line.target == target && line.level < Level::Debug {
+                return line;
+            }
+        }
+    }
+
+    /// Stops the server; returns what it counted, and all lines above `debug`.
+    fn stop(self) -> (Stats, Vec<Line>) {
+        let stats = self.server.stop();
+        let lines = self.lines.iter().filter(|line| line.level < Level::Debug);
+        (stats, lines.collect())
+    }
+}
+
+fn join(lines: &[Line]) -> String {
+    lines.iter().map(|line| format!("{line:?}\n")).collect()
+}
+
+/// How many events these lines tell of: themselves, and those that were left out.
+fn told(lines: &[&Line]) -> u64 {
+    let number = |text: &str, after: &str| {
+        let before = text.split(after).next()?;
+        let digits = before
+            .rsplit(|letter: char| !letter.is_ascii_digit())
+            .next()?;
+        digits.parse::<u64>().ok()
+    };
+    lines
+        .iter()
+        .map(|line| match line.text.contains(" were left out: ") {
+            true => number(&line.text, " more lines like this were left out: ").unwrap(),
+            false if line.text.contains("left out before") => {
+                1 + number(&line.text, " more lines like this were left out before").unwrap()
+            }
+            false => 1,
+        })
+        .sum()
+}
+
+/// Has `count` clients do the same; checks that the lines are few, and tell of all of them.
+fn flood(
+    count: u64,
+    target: &str,
+    configure: impl FnOnce(Builder) -> Builder + Send + 'static,
+    client: impl Fn(&Running),
+) -> Stats {
+    let logged = Logged::start(configure);
+    let begun = Instant::now();
+    for _ in 0..count {
+        client(&logged.server);
+    }
+    let (stats, lines) = logged.stop();
+    let seconds = begun.elapsed().as_secs() + 2;
+    let lines: Vec<&Line> = lines.iter().filter(|line| line.target == target).collect();
+    // Five, and one for those that were left out.
+    assert!(
+        lines.len() as u64 <= 6 * seconds,
+        "{} lines in {seconds} s",
+        lines.len()
+    );
+    assert_eq!(told(&lines), count, "{target}: {lines:?}");
+    stats
+}
+
+#[test]
+fn a_flood_of_bad_frames_has_a_few_lines_a_second_and_none_is_lost() {
+    let stats = flood(
+        3000,
+        "wsloop::protocol",
+        |builder| builder,
+        |server| {
+            let mut client = server.client();
+            client.send_raw([REQUEST.as_bytes(), &[0x81, 0x01, b'x']].concat());
+            client.read_to_end();
+        },
+    );
+    assert_eq!(stats.failed(ProtocolReason::Unmasked), 3000);
+    assert_eq!(stats.total_failed(), 3000);
+}
+
+#[test]
+fn a_flood_of_each_refusal_has_a_few_lines_a_second_and_none_is_lost() {
+    let cookies = request_with(&format!("Cookie: {}\r\n", "c".repeat(20_000)));
+    let many = request_with(&"A: b\r\n".repeat(200));
+    let cases = [
+        (
+            3000,
+            RefusalReason::BadHeader,
+            request_with("Bad Name: x\r\n"),
+        ),
+        (500, RefusalReason::BadKey, REQUEST.replace("dGhl", "d")),
+        (
+            500,
+            RefusalReason::BadRequestLine,
+            "\0GET / HTTP/1.1\r\n\r\n".into(),
+        ),
+        (
+            500,
+            RefusalReason::BadTarget,
+            REQUEST.replace("/chat?room=7", "/#"),
+        ),
+        (
+            500,
+            RefusalReason::BodyProhibited,
+            request_with("Content-Length: 7\r\n"),
+        ),
+        (
+            500,
+            RefusalReason::ConnectionNotUpgrade,
+            REQUEST.replace("keep-alive, Upgrade", "close"),
+        ),
+        (
+            500,
+            RefusalReason::DuplicateHeader,
+            request_with("Host: b\r\n"),
+        ),
+        (200, RefusalReason::HeadTooBig, cookies),
+        (
+            500,
+            RefusalReason::HostNotServed,
+            REQUEST.replace("example.com", "other.example"),
+        ),
+        (
+            500,
+            RefusalReason::HttpVersion,
+            REQUEST.replace("HTTP/1.1", "HTTP/1.0"),
+        ),
+        (
+            500,
+            RefusalReason::MethodNotGet,
+            REQUEST.replace("GET", "PUT"),
+        ),
+        (
+            500,
+            RefusalReason::MissingHeader,
+            REQUEST.replace("Sec-WebSocket-Key", "X"),
+        ),
+        (
+            500,
+            RefusalReason::NotUpgrade,
+            REQUEST.replace("Upgrade: websocket", "Upgrade: h2c"),
+        ),
+        (
+            500,
+            RefusalReason::OriginRefused,
+            request_with("Origin: https://evil.example\r\n"),
+        ),
+        (
+            500,
+            RefusalReason::Refused,
+            REQUEST.replace("/chat", "/private"),
+        ),
+        (
+            500,
+            RefusalReason::TlsHello,
+            "\u{16}\u{3}\u{1}\u{2}\0\u{1}".into(),
+        ),
+        (500, RefusalReason::TooManyHeaders, many),
+        (
+            500,
+            RefusalReason::UnsupportedVersion,
+            REQUEST.replace(": 13", ": 8"),
+        ),
+    ];
+    for (count, reason, request) in cases {
+        let configure = |builder: Builder| {
+            builder
+                .hosts(["example.com"])
+                .origins(["https://friend.example", "none"])
+                .on(Handshake, |_, upgrade| {
+                    upgrade.request().path() != "/private"
+                })
+        };
+        let stats = flood(count, "wsloop::handshake", configure, |server| {
+            let mut client = server.client();
+            // A large one may be answered before all of it was sent.
+            _ = client.stream.write_all(request.as_bytes());
+            client.read_to_end();
+        });
+        assert_eq!(stats.refused(reason), count, "{reason}");
+        assert_eq!(stats.total_refused(), count);
+        assert_eq!(stats.refusals().filter(|(_, count)| *count > 0).count(), 1);
+    }
+}
+
+#[test]
+fn a_flood_over_the_limits_of_an_address_has_a_few_lines_a_second_and_none_is_lost() {
+    let first = std::cell::RefCell::new(None);
+    let stats = flood(
+        1000,
+        "wsloop::limits",
+        |builder| builder.max_connections_per_address(1),
+        |server| {
+            // The only one that the address may have.
+            let mut first = first.borrow_mut();
+            first.get_or_insert_with(|| server.ready());
+            server.client().read_to_end();
+        },
+    );
+    assert_eq!(stats.refused(RefusalReason::AddressConnections), 1000);
+}
+
+#[test]
+fn failing_handlers_have_a_few_lines_a_second_and_none_is_lost() {
+    flood(
+        1000,
+        "wsloop::handler",
+        |builder| builder.on(Connect, |_, ()| Err::<Verdict, _>("a\nfault")),
+        |server| {
+            server.client().read_to_end();
+        },
+    );
+}
+
+#[test]
+fn what_is_left_out_is_told_within_about_a_second_of_a_server_that_sleeps() {
+    let logged = Logged::start(|builder| builder);
+    for _ in 0..20 {
+        let mut client = logged.client();
+        client.send_raw("BAD\r\n");
+        client.read_to_end();
+    }
+    // Nobody wakes the loop.
+    let mut lines = Vec::new();
+    while lines.is_empty() || told(&lines.iter().collect::<Vec<_>>()) < 20 {
+        lines.push(logged.next("wsloop::handshake"));
+    }
+    assert!(lines.len() < 20, "{lines:?}");
+    let last = lines.last().unwrap();
+    assert!(
+        last.text.contains("were left out: bad_request_line"),
+        "{last:?}"
+    );
+}
+
+#[test]
+fn a_refusal_names_the_client_and_the_values_that_mattered() {
+    let logged = Logged::start(|builder| {
+        builder
+            .hosts(["example.com", "localhost"])
+            .origins(["https://friend.example", "none"])
+            .max_handshake_size(2000)
+            .max_headers(20)
+            .on(Handshake, |_, upgrade| {
+                upgrade.request().path() != "/private"
+            })
+    });
+    let cookies = format!("A: b\r\nCookie: {}\r\n", "c".repeat(1500));
+    for (request, status, expected) in [
+        (
+            request_with("Origin: https://evil.example\r\n"),
+            403,
+            &[
+                "origin refused",
+                "origin \"https://evil.example\"",
+                "host \"example.com\"",
+            ][..],
+        ),
+        (
+            REQUEST.replace("example.com", "other.example"),
+            421,
+            &["host is not on the list of hosts", "host \"other.example\""],
+        ),
+        (
+            request_with(&cookies.repeat(2)),
+            431,
+            &[
+                "max_handshake_size of 2000 bytes",
+                "\"Cookie\" with 1508 bytes",
+            ],
+        ),
+        (
+            request_with(&"A: b\r\n".repeat(30)),
+            431,
+            &["more than max_headers of 20"],
+        ),
+        (
+            request_with("Bad Name: \u{e9}\r\n"),
+            400,
+            &["malformed header, line \"Bad Name: \\xc3\\xa9\""],
+        ),
+        (
+            request_with("Cookie: s3cret\0\r\n"),
+            400,
+            &["malformed header, in \"Cookie\" of 15 bytes"],
+        ),
+        (
+            REQUEST.replace("dGhlIHNhbXBsZSBub25jZQ==", "short"),
+            400,
+            &["sec-websocket-key \"short\""],
+        ),
+        (
+            REQUEST.replace(": 13", ": 8"),
+            426,
+            &["sec-websocket-version \"8\""],
+        ),
+        (
+            REQUEST.replace("HTTP/1.1", "HTTP/1.0"),
+            505,
+            &["\"GET /chat\" and a query of", "proxy_http_version 1.1"],
+        ),
+        (
+            REQUEST.replace("keep-alive, Upgrade", "close"),
+            400,
+            &[
+                "connection \"close\"",
+                "proxy_set_header Connection \"upgrade\"",
+            ],
+        ),
+        (
+            REQUEST.replace("Upgrade: websocket\r\n", ""),
+            426,
+            &[
+                "not an upgrade to websocket",
+                "proxy_set_header Upgrade $http_upgrade",
+            ],
+        ),
+        (
+            request_with("Host: b\r\n"),
+            400,
+            &["more than one host header, host \"example.com\", host \"b\""],
+        ),
+        (
+            REQUEST.replace("/chat", "/private"),
+            403,
+            &["refused with 403 by a handler"],
+        ),
+        (
+            "\u{16}\u{3}\u{1}\u{2}\0\u{1}".into(),
+            400,
+            &["a TLS client on a port without TLS"],
+        ),
+    ] {
+        let mut client = logged.client();
+        let peer = client.stream.local_addr().unwrap().to_string();
+        assert_eq!(client.request(&request).status, status, "{expected:?}");
+        let line = logged.next("wsloop::handshake");
+        for part in expected {
+            assert!(line.text.contains(part), "{line:?}\n{part}");
+        }
+        assert_eq!(line.level, Level::Info);
+        assert_eq!(line.value("peer"), Some(peer.as_str()));
+        let serial = line.value("connection").unwrap();
+        let names = format!("connection {serial} from {peer}: ");
+        assert!(line.text.starts_with(&names), "{line:?}");
+        assert!(
+            !line.text.contains("s3cret") && !line.text.contains("room=7"),
+            "{line:?}"
+        );
+    }
+}
+
+#[test]
+fn a_client_of_a_unix_socket_is_named_as_one() {
+    let dir = support::temp::TempDir::new();
+    let path = dir.path("logs.sock");
+    let place = path.clone();
+    let logged = Logged::start_on(move || Server::builder().listen_unix(place));
+    let stream = std::os::unix::net::UnixStream::connect(&path).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut client = Client::over(stream);
+    assert_eq!(client.request(REQUEST.replace(": 13", ": 8")).status, 426);
+    let line = logged.next("wsloop::handshake");
+    assert_eq!(line.value("peer"), Some("unix"));
+    assert!(
+        line.text.contains(" from unix: handshake refused"),
+        "{line:?}"
+    );
+}
+
+#[test]
+fn what_a_peer_chose_is_escaped_and_cut() {
+    let logged = Logged::start(|builder| builder.origins(["https://friend.example"]));
+    let origin = format!("https://a\"\\{}", "x".repeat(1000));
+    let (status, line) = logged.refused(request_with(&format!("Origin: {origin}\r\n")));
+    assert_eq!(status, 403);
+    let shown = format!(
+        "origin \"https://a\\\"\\\\{}\" and 891 bytes more",
+        "x".repeat(109)
+    );
+    assert!(line.text.contains(&shown), "{line:?}");
+    for byte in (0..=255u8).filter(|byte| !b"\r\n".contains(byte)) {
+        let head = [b"GET / HTTP/1.1\r\nA".as_slice(), &[byte], b" b: c\r\n\r\n"].concat();
+        let mut client = logged.client();
+        client.send_raw(head);
+        client.read_to_end();
+    }
+    let (_, lines) = logged.stop();
+    for line in lines {
+        assert!(
+            line.text.bytes().all(|byte| (b' '..0x7f).contains(&byte)),
+            "{line:?}"
+        );
+        assert!(line.text.len() < 600, "{line:?}");
+    }
+}
+
+#[test]
+fn a_plain_request_is_no_handshake_unless_it_was_meant_to_be_one() {
+    let logged = Logged::start(|builder| builder);
+    assert_eq!(
+        logged
+            .client()
+            .request("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            .status,
+        426
+    );
+    let (stats, lines) = logged.stop();
+    assert_eq!(stats.refused(RefusalReason::NotUpgrade), 1);
+    assert!(!join(&lines).contains("handshake"), "{lines:?}");
+
+    // Where plain requests are answered, so is one that a proxy has made of a handshake.
+    let logged = Logged::start(|builder| {
+        builder.on(wsloop::event::Request, |_, _| {
+            Some(wsloop::http::Response::new(200))
+        })
+    });
+    let request = REQUEST
+        .replace("HTTP/1.1", "HTTP/1.0")
+        .replace("Upgrade: websocket\r\n", "");
+    let (status, line) = logged.refused(request);
+    assert_eq!(status, 200);
+    assert!(line.text.contains("proxy_http_version 1.1"), "{line:?}");
+}
+
+/// Writes down what an application hears of connections.
+fn heard(builder: Builder, sender: &Sender<&'static str>) -> Builder {
+    let (one, two, three) = (sender.clone(), sender.clone(), sender.clone());
+    builder
+        .on(Connect, move |_, ()| _ = one.send("connect"))
+        .on(Error, move |_, _| _ = two.send("error"))
+        .on(Disconnect, move |_, _| _ = three.send("disconnect"))
+}
+
+/// Probes a server `times` times with FIN and with RST; checks that it is silent.
+fn probe(logged: Logged, events: Receiver<&'static str>, times: usize) {
+    for _ in 0..times {
+        logged.client().shutdown_write();
+        logged.client().reset();
+        // While the server is at it, and when it has seen the client.
+        let client = logged.client();
+        _ = (events.recv_timeout(PATIENCE), events.recv_timeout(PATIENCE));
+        client.reset();
+    }
+    let mut ends = 0;
+    let mut other = Vec::new();
+    for event in events.iter() {
+        other.push(event);
+        ends += usize::from(event == "disconnect");
+        if other.len() + 2 * times >= 6 * times {
+            break;
+        }
+    }
+    assert!(ends <= 3 * times && !other.contains(&"error"), "{other:?}");
+    let (stats, lines) = logged.stop();
+    assert_eq!(stats.probes, 3 * times as u64);
+    let other = lines
+        .iter()
+        .filter(|line| !line.text.starts_with("stopped: "));
+    let other: Vec<_> = other
+        .filter(|line| !line.text.contains("any web page"))
+        .collect();
+    assert!(other.is_empty(), "{other:?}");
+    assert_eq!((stats.total_refused(), stats.total_tls_failed()), (0, 0));
+}
+
+#[test]
+fn a_probe_is_silent() {
+    let (sender, events) = mpsc::channel();
+    probe(
+        Logged::start(move |builder| heard(builder, &sender)),
+        events,
+        20,
+    );
+}
+
+#[cfg(feature = "tls")]
+#[test]
+fn a_probe_of_a_tls_port_is_silent() {
+    let (sender, events) = mpsc::channel();
+    let tls = support::tls::Identity::new().server;
+    let logged =
+        Logged::start_on(move || heard(Server::builder().listen_tls("127.0.0.1:0", tls), &sender));
+    probe(logged, events, 20);
+}
+
+#[test]
+fn hints_are_given_once() {
+    let logged = Logged::start(|builder| builder.origins(["self", "none"]));
+    for _ in 0..20 {
+        for lines in [
+            "Sec-WebSocket-Protocol: chat, \u{e9}\r\n".replace(", \u{e9}", ""),
+            "Origin: https://example.com:8443\r\n".to_owned(),
+        ] {
+            logged.client().request(request_with(&lines));
+        }
+        let upstream = request_with("Origin: https://example.com\r\n");
+        let upstream = upstream.replace("Host: example.com", "Host: 127.0.0.1:9001");
+        assert_eq!(logged.client().request(upstream).status, 403);
+    }
+    let (_, lines) = logged.stop();
+    for hint in [
+        "the client offers the subprotocols \"chat\"",
+        "differs from Host by the port alone",
+        "looks like the name of an upstream server",
+    ] {
+        let count = lines.iter().filter(|line| line.text.contains(hint)).count();
+        assert_eq!(count, 1, "{hint}\n{}", join(&lines));
+    }
+}
+
+#[test]
+fn no_hint_is_given_where_a_subprotocol_is_agreed_on_or_configured() {
+    let logged = Logged::start(|builder| builder.subprotocols(["other"]));
+    logged
+        .client()
+        .request(request_with("Sec-WebSocket-Protocol: chat\r\n"));
+    let (_, mut lines) = logged.stop();
+    let logged = Logged::start(|builder| {
+        builder.on(Handshake, |_, upgrade| {
+            _ = upgrade.set_subprotocol("chat");
+        })
+    });
+    logged
+        .client()
+        .request(request_with("Sec-WebSocket-Protocol: chat\r\n"));
+    lines.extend(logged.stop().1);
+    assert!(!join(&lines).contains("hint"), "{lines:?}");
+}
+
+#[test]
+fn a_refusal_by_the_list_of_origins_is_an_error_and_one_by_a_handler_is_not() {
+    let (sender, events) = mpsc::channel();
+    let logged = Logged::start(move |builder| heard(builder.origins(["none"]), &sender));
+    logged
+        .client()
+        .request(request_with("Origin: https://a.example\r\n"));
+    logged.stop();
+    assert_eq!(
+        events.iter().collect::<Vec<_>>(),
+        ["connect", "error", "disconnect"]
+    );
+    let (sender, events) = mpsc::channel();
+    let logged = Logged::start(move |builder| heard(builder.on(Origin, |_, _| false), &sender));
+    logged.client().request(REQUEST);
+    logged.stop();
+    assert_eq!(events.iter().collect::<Vec<_>>(), ["connect", "disconnect"]);
+}
+
+#[test]
+fn clients_that_come_and_go_around_a_limit_have_two_lines_a_minute() {
+    let logged = Logged::start(|builder| builder.max_connections(1));
+    let begun = Instant::now();
+    for _ in 0..200 {
+        // The second waits in the kernel's queue for the first to go.
+        let (mut first, mut second) = (logged.server.ready(), logged.client());
+        second.send_raw(REQUEST);
+        first.send_close(1000, "");
+        first.expect_close(1000);
+        first.expect_eof();
+        assert_eq!(second.response().status, 101);
+    }
+    let minutes = begun.elapsed().as_secs() as usize / 60 + 1;
+    let (stats, lines) = logged.stop();
+    assert!(stats.accept_pauses >= 100, "{}", stats.accept_pauses);
+    let pauses = lines.iter().filter(|line| line.target == "wsloop::accept");
+    let pauses: Vec<_> = pauses.collect();
+    assert!(pauses.len() <= 2 * minutes, "{pauses:?}");
+    assert!(
+        pauses[0]
+            .text
+            .contains("max_connections of 1 is reached: accepting pauses")
+    );
+    assert!(
+        pauses[1]
+            .text
+            .contains("max_connections: accepting goes on after")
+    );
+}
+
+#[test]
+fn a_logger_that_panics_stops_nothing() {
+    let server = Running::start(|builder| {
+        journal::panics();
+        support::echo(builder).on(Connect, |conn, ()| {
+            if conn.peer_addr().is_some_and(|addr| addr.port() == 0) {
+                return Err("never");
+            }
+            Ok(true)
+        })
+    });
+    let mut witness = server.ready();
+    for request in [
+        "BAD\r\n".to_owned(),
+        REQUEST.replace(": 13", ": 8"),
+        format!("{REQUEST}\u{1}\u{1}x"),
+    ] {
+        let mut client = server.client();
+        client.send_raw(request);
+        client.read_to_end();
+        witness.expect_alive();
+    }
+    let stats = server.stop();
+    assert_eq!((stats.total_refused(), stats.total_failed()), (2, 1));
+}
+
+#[cfg(feature = "tls")]
+mod tls {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use rustls::crypto::{CryptoProvider, aws_lc_rs};
+    use rustls::{ServerConfig, version};
+    use wsloop::TlsFailure;
+
+    use super::*;
+    use crate::support::tls::{Identity, client_of, dial};
+
+    /// Starts a server with this configuration.
+    fn start(tls: Arc<ServerConfig>, timeout: Duration) -> Logged {
+        Logged::start_on(move || {
+            Server::builder()
+                .listen_tls("127.0.0.1:0", tls)
+                .handshake_timeout(timeout)
+        })
+    }
+
+    /// Stops it; checks that TLS failed once, for this reason, and returns the line.
+    fn failed(logged: Logged, reason: TlsFailure) -> Line {
+        let (stats, lines) = logged.stop();
+        let lines: Vec<_> = lines
+            .into_iter()
+            .filter(|line| line.target == "wsloop::tls")
+            .collect();
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        assert_eq!(stats.tls_failed(reason), 1, "{reason}: {lines:?}");
+        assert_eq!(stats.total_tls_failed(), 1);
+        assert_eq!(stats.tls_failures().map(|(_, count)| count).sum::<u64>(), 1);
+        assert!(lines[0].value("peer").is_some() && lines[0].value("connection").is_some());
+        lines[0].clone()
+    }
+
+    fn try_hello(stream: &mut support::tls::TlsStream) {
+        while stream.conn.is_handshaking() && stream.conn.complete_io(&mut stream.sock).is_ok() {}
+        // The client's alert, and what the server says to it.
+        while let Ok(1..) = stream.conn.write_tls(&mut stream.sock) {}
+        _ = std::io::Read::read_to_end(&mut stream.sock, &mut Vec::new());
+    }
+
+    #[test]
+    fn a_client_of_plain_http_is_told_and_so_is_the_log() {
+        let logged = start(Identity::new().server, PATIENCE);
+        let mut client = logged.client();
+        let answer = client.request("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(answer.status, 400);
+        client.expect_eof();
+        let line = failed(logged, TlsFailure::PlainHttp);
+        assert!(line.text.contains("plain HTTP on a TLS port"), "{line:?}");
+    }
+
+    #[test]
+    fn garbage_is_no_tls() {
+        let logged = start(Identity::new().server, PATIENCE);
+        let mut client = logged.client();
+        client.send_raw([0xff; 100]);
+        client.read_to_end();
+        let line = failed(logged, TlsFailure::NotTls);
+        assert!(line.text.contains("the first bytes are no TLS"), "{line:?}");
+    }
+
+    #[test]
+    fn a_client_that_does_not_trust_the_certificate_says_so() {
+        let logged = start(Identity::new().server, PATIENCE);
+        let stranger = Arc::new(client_of(rustls::ALL_VERSIONS, [], None));
+        try_hello(&mut dial(&stranger, "localhost", logged.server.addr));
+        let line = failed(logged, TlsFailure::CertificateRefused);
+        let words = "the client does not accept the server's certificate";
+        assert!(line.text.contains(words), "{line:?}");
+        assert!(line.text.contains("\"localhost\""), "{line:?}");
+    }
+
+    /// A server that takes what is left of versions and cipher suites.
+    fn limited(provider: CryptoProvider, new: bool) -> Arc<ServerConfig> {
+        let issued = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let versions = if new {
+            &version::TLS13
+        } else {
+            &version::TLS12
+        };
+        let config = ServerConfig::builder_with_provider(Arc::new(provider))
+            .with_protocol_versions(&[versions])
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![issued.cert.der().clone()],
+                issued.signing_key.serialize_der().try_into().unwrap(),
+            )
+            .unwrap();
+        Arc::new(config)
+    }
+
+    #[test]
+    fn no_version_in_common() {
+        let logged = start(limited(aws_lc_rs::default_provider(), true), PATIENCE);
+        let old = Arc::new(client_of(&[&version::TLS12], [], None));
+        try_hello(&mut dial(&old, "localhost", logged.server.addr));
+        let line = failed(logged, TlsFailure::NoCommonVersion);
+        assert!(
+            line.text.contains("no version of TLS in common"),
+            "{line:?}"
+        );
+    }
+
+    #[test]
+    fn no_cipher_suite_in_common() {
+        let mut provider = aws_lc_rs::default_provider();
+        // Of those of TLS 1.2, only one with a key that the certificate does not have.
+        provider.cipher_suites =
+            vec![aws_lc_rs::cipher_suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256];
+        let logged = start(limited(provider, false), PATIENCE);
+        let old = Arc::new(client_of(&[&version::TLS12], [], None));
+        try_hello(&mut dial(&old, "localhost", logged.server.addr));
+        let line = failed(logged, TlsFailure::NoCommonCipher);
+        assert!(line.text.contains("no cipher suite"), "{line:?}");
+    }
+
+    #[test]
+    fn no_certificate_for_the_name() {
+        #[derive(Debug)]
+        struct Nothing;
+        impl rustls::server::ResolvesServerCert for Nothing {
+            fn resolve(
+                &self,
+                _: rustls::server::ClientHello<'_>,
+            ) -> Option<Arc<rustls::sign::CertifiedKey>> {
+                None
+            }
+        }
+        let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(Nothing));
+        let logged = start(Arc::new(config), PATIENCE);
+        let client = Identity::new().client;
+        try_hello(&mut dial(&client, "localhost", logged.server.addr));
+        let line = failed(logged, TlsFailure::NoCertificate);
+        assert!(
+            line.text.contains("no certificate for the name"),
+            "{line:?}"
+        );
+    }
+
+    #[test]
+    fn a_handshake_that_is_not_done_in_time_or_is_broken_off() {
+        let logged = start(Identity::new().server, Duration::from_millis(50));
+        let mut client = logged.client();
+        client.send_raw([0x16, 3, 1, 2]);
+        client.read_to_end();
+        let line = failed(logged, TlsFailure::TimedOut);
+        assert!(
+            line.text.contains("not done within handshake_timeout"),
+            "{line:?}"
+        );
+
+        let logged = start(Identity::new().server, PATIENCE);
+        let mut client = logged.client();
+        client.send_raw([0x16, 3, 1, 2]);
+        client.shutdown_write();
+        client.read_to_end();
+        let line = failed(logged, TlsFailure::Ended);
+        assert!(
+            line.text.contains("ended the connection during"),
+            "{line:?}"
+        );
+    }
+
+    #[test]
+    fn a_flood_of_broken_handshakes_has_a_few_lines_a_second() {
+        let tls = Identity::new().server;
+        let logged = start(tls, PATIENCE);
+        let begun = Instant::now();
+        for _ in 0..1000 {
+            let mut client = logged.client();
+            client.send_raw([0xff; 10]);
+            client.read_to_end();
+        }
+        let (stats, lines) = logged.stop();
+        assert_eq!(stats.tls_failed(TlsFailure::NotTls), 1000);
+        let lines: Vec<_> = lines
+            .iter()
+            .filter(|line| line.target == "wsloop::tls")
+            .collect();
+        assert!(lines.len() as u64 <= 6 * (begun.elapsed().as_secs() + 2));
+        assert_eq!(told(&lines), 1000);
+    }
+}
+
+mod failing {
+    //! A logger whose output fails, in a process of its own.
+
+    use std::fs::File;
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    /// Set in the child.
+    const CHILD: &str = "WSLOOP_LOGGER_FAILS";
+
+    /// Runs the test of this name once more, with this for its standard error.
+    fn run_with(stderr: Stdio, name: &str) {
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args([name, "--exact", "--test-threads=1"])
+            .env(CHILD, "1")
+            .stderr(stderr)
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            output.status.success() && text.contains("1 passed"),
+            "{text}"
+        );
+    }
+
+    /// Serves as ever while every line that is written fails.
+    fn serve() {
+        env_logger::Builder::new()
+            .filter_level(log::LevelFilter::Debug)
+            .target(env_logger::Target::Stderr)
+            .init();
+        let server = Running::echo();
+        let mut witness = server.ready();
+        for _ in 0..200 {
+            let mut client = server.client();
+            client.send_raw("BAD\r\n");
+            client.read_to_end();
+            witness.expect_alive();
+        }
+        assert_eq!(server.stop().total_refused(), 200);
+    }
+
+    #[test]
+    fn a_pipe_without_a_reader() {
+        if std::env::var_os(CHILD).is_some() {
+            return serve();
+        }
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        run_with(writer.into(), "failing::a_pipe_without_a_reader");
+    }
+
+    #[test]
+    fn a_full_disk() {
+        if std::env::var_os(CHILD).is_some() {
+            return serve();
+        }
+        let Ok(full) = File::options().write(true).open("/dev/full") else {
+            return; // not on this system
+        };
+        run_with(full.into(), "failing::a_full_disk");
+    }
+
+    /// Writes on a thread of its own, and drops what that has no room for.
+    struct Lossy(mpsc::SyncSender<Vec<u8>>);
+
+    impl Write for Lossy {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            _ = self.0.try_send(bytes.to_vec());
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// A pipe that is full and is not read blocks whoever writes to it. A writer that drops lines
+    /// instead keeps that from the event loop.
+    #[test]
+    fn a_pipe_that_is_not_read_blocks_no_server_whose_logger_drops_lines() {
+        let name = "failing::a_pipe_that_is_not_read_blocks_no_server_whose_logger_drops_lines";
+        if std::env::var_os(CHILD).is_none() {
+            let (reader, writer) = std::io::pipe().unwrap();
+            run_with(writer.into(), name);
+            return drop(reader);
+        }
+        let (sender, lines) = mpsc::sync_channel::<Vec<u8>>(64);
+        let begun = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let counted = begun.clone();
+        std::thread::spawn(move || {
+            for line in lines {
+                counted.fetch_add(line.len(), std::sync::atomic::Ordering::Relaxed);
+                _ = std::io::stderr().write_all(&line);
+            }
+        });
+        env_logger::Builder::new()
+            .filter_level(log::LevelFilter::Debug)
+            .target(env_logger::Target::Pipe(Box::new(Lossy(sender))))
+            .init();
+        let server = Running::echo();
+        let mut witness = server.ready();
+        // Far more than a pipe holds.
+        for _ in 0..3000 {
+            let mut client = server.client();
+            client.send_raw("BAD\r\n");
+            client.read_to_end();
+        }
+        witness.expect_alive();
+        assert_eq!(server.stop().total_refused(), 3000);
+        assert!(
+            begun.load(std::sync::atomic::Ordering::Relaxed) > 65_536,
+            "it was full"
+        );
+    }
+
+    #[test]
+    fn a_closed_standard_error() {
+        if std::env::var_os(CHILD).is_some() {
+            return serve();
+        }
+        let output = Command::new("sh")
+            .arg("-c")
+            .arg("exec \"$0\" \"$@\" 2>&-")
+            .arg(std::env::current_exe().unwrap())
+            .args([
+                "failing::a_closed_standard_error",
+                "--exact",
+                "--test-threads=1",
+            ])
+            .env(CHILD, "1")
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            output.status.success() && text.contains("1 passed"),
+            "{text}"
+        );
+    }
+}
