@@ -76,7 +76,9 @@ fn every_handler_of_an_open_connection_can_cut_it() {
             "disconnect 1006 (cut)",
             "disconnect 1005 (closed by the peer)",
         ];
-        assert!(expected.contains(&&*entry), "{place}: {entry}");
+        // What the handler's connection was sent before may be lost with it.
+        let entry = entry.split(", ").next().unwrap_or_default();
+        assert!(expected.contains(&entry), "{place}: {entry}");
         // The server goes on.
         drop(client);
         let mut next = server.client();

@@ -48,17 +48,19 @@ fn a_reset_before_the_request_is_a_probe_and_no_error() {
 #[test]
 fn a_reset_within_the_request_is_an_error() {
     let (sender, log) = log();
-    let server = Running::start(move |builder| record(builder, &sender));
+    let server = Running::start(move |builder| support::echo(record(builder, &sender)));
     let mut client = server.client();
     client.send_raw("GET / HTTP/1.1\r\n");
     log.expect(&["start", "accept", "connect"]);
     // The server has read it: it is asked for something else behind it.
-    support::settle(&mut server.ready());
+    let mut other = server.ready();
+    support::settle(&mut other);
     client.reset();
     let end = end(&log);
     assert_eq!(end.len(), 2, "{end:?}");
     assert!(end[0].contains("reset"), "{end:?}");
     assert_eq!(end[1], "disconnect 1006 (network error)");
+    drop(other);
 }
 
 #[test]

@@ -53,7 +53,7 @@ const BAD: [(&str, &str, u16, HandshakeError); 4] = [
     ("dGhl", "", 400, HandshakeError::BadKey),
     (
         "Host: ",
-        "Content-Length: 0\r\nHost: ",
+        "Content-Length: 1\r\nHost: ",
         400,
         HandshakeError::BodyProhibited,
     ),

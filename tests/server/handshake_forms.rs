@@ -140,6 +140,7 @@ fn high_bytes_in_every_header() {
             "User-Agent",
             "X-Other",
             "Sec-WebSocket-Extensions",
+            "Sec-WebSocket-Protocol",
         ] {
             assert_eq!(
                 status(&server, &format!("{name}: a"), byte, "b\r\n"),
@@ -149,11 +150,6 @@ fn high_bytes_in_every_header() {
         }
         // Names, and headers that mean something.
         assert_eq!(status(&server, "X-", byte, ": a\r\n"), 400, "{byte:#x}");
-        assert_eq!(
-            status(&server, "Sec-WebSocket-Protocol: a", byte, "\r\n"),
-            400,
-            "{byte:#x}"
-        );
         assert_eq!(
             status(&server, "Sec-WebSocket-Key: a", byte, "\r\n"),
             400,
@@ -177,15 +173,7 @@ fn high_bytes_in_every_header() {
             "{byte:#x}"
         );
         let request = [REQUEST.as_bytes(), b""].concat();
-        for from in [
-            "websocket",
-            "keep-alive",
-            "dGhl",
-            "13",
-            "example.com",
-            "/chat",
-            "GET",
-        ] {
+        for from in ["websocket", "dGhl", "13", "example.com", "/chat", "GET"] {
             let at = REQUEST.find(from).unwrap_or_default();
             let mut request = request.clone();
             request[at] = byte;

@@ -56,7 +56,7 @@ fn bad_requests() {
         altered("HTTP/1.1", "HTTP/1.1 "),
         altered("HTTP/1.1", "http/1.1"),
         altered("HTTP/1.1", "HTTX/1.1"),
-        "\r\n".to_owned() + REQUEST,
+        "\r\n\r\n".to_owned() + REQUEST,
         "\0".to_owned() + REQUEST,
         "\x16\x03\x01\x02\0 a TLS hello\r\n\r\n".to_owned(),
         // The target.
@@ -93,6 +93,7 @@ fn bad_requests() {
         altered("Connection: keep-alive, Upgrade\r\n", ""),
         altered("keep-alive, Upgrade", "keep-alive"),
         altered("keep-alive, Upgrade", "\"keep-alive, Upgrade\""),
+        altered("keep-alive, Upgrade", "\"keep-alive, Upgrade"),
         altered("keep-alive, Upgrade", "keep-alive; Upgrade"),
         altered(
             "Version: 13\r\n",
@@ -101,16 +102,12 @@ fn bad_requests() {
         altered("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n", ""),
         altered("dGhlIHNhbXBsZSBub25jZQ==", ""),
         altered("dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZSBub25jZQ"),
-        altered("dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZSBub25jZR=="),
         altered("dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZSBub25j"),
         altered("dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZSBub25jZQ==, x"),
         altered(
             "Sec-WebSocket-V",
             "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-V",
         ),
-        altered("Host:", "Sec-WebSocket-Protocol: \r\nHost:"),
-        altered("Host:", "Sec-WebSocket-Protocol: a b\r\nHost:"),
-        altered("Host:", "Sec-WebSocket-Protocol: a, b, a\r\nHost:"),
         altered("Host:", "Origin: http://a\r\nOrigin: http://b\r\nHost:"),
     ] {
         let response = expect_status(&server, &request, 400);

@@ -48,7 +48,13 @@ fn status_reason_headers_and_body() {
                 .headers
                 .iter()
                 .map(|(name, value)| (&**name, &**value))
+                .filter(|(name, _)| *name != "date")
                 .collect();
+            assert!(
+                response
+                    .header("date")
+                    .is_some_and(|date| date.ends_with(" GMT"))
+            );
             assert_eq!(
                 headers,
                 [

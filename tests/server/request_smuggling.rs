@@ -12,7 +12,10 @@ fn an_upgrade_has_no_body() {
     let (sender, log) = log();
     let server = Running::start(move |builder| recorded(builder, &sender));
     for lines in [
-        "Content-Length: 0",
+        "Content-Length: 0, 0",
+        "Content-Length: 0\r\nContent-Length: 0",
+        "Content-Length: 0\r\nContent-Length: 5",
+        "Content-Length: 0\r\nTransfer-Encoding: chunked",
         "Content-Length: 5",
         "content-length: 5",
         "CONTENT-LENGTH:5",
@@ -69,7 +72,7 @@ fn nothing_behind_a_refused_request_is_looked_at() {
         REQUEST.replace("Version: 13", "Version: 8"),
         REQUEST.replace("Upgrade: websocket\r\n", ""),
         REQUEST.replace("HTTP/1.1", "HTTP/1.0"),
-        with("Content-Length: 0"),
+        with("Content-Length: 1"),
         with(&"X: y\r\n".repeat(200)),
     ] {
         for behind in [

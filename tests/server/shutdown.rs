@@ -207,7 +207,7 @@ fn a_dropped_server_tells_each_connection_once() {
         [
             "1000 (closed by the peer)",
             "1006 (server went down)",
-            "1006 (server went down)",
+            "1006 (server went down), 6 bytes unsent",
             "connect",
             "connect",
             "connect",

@@ -113,7 +113,8 @@ fn when_the_server_goes() {
     assert_eq!(rest.len(), 3, "{rest:?}");
     assert!(rest[0].starts_with("flood the connection is gone"));
     assert!(rest[1].starts_with("second the connection is gone"));
-    assert_eq!(rest[2], "disconnect 1001");
+    // The Close frame was behind the flood.
+    assert_eq!(rest[2], "disconnect 1006");
 }
 
 #[cfg(feature = "tls")]

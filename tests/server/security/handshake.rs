@@ -146,7 +146,7 @@ fn a_refused_upgrade_ends_its_connection_also_where_plain_requests_are_kept_aliv
         ("", bad("GET", "POST"), 405),
         ("", bad("Host: example.com\r\n", ""), 400),
         ("", bad("Host:", "Content-Length: 5\r\nHost:"), 400),
-        ("", bad("Host:", "Content-Length: 0\r\nHost:"), 400),
+        ("", bad("Host:", "Content-Length: 0, 0\r\nHost:"), 400),
         ("", bad("Host:", "Transfer-Encoding: chunked\r\nHost:"), 400),
     ];
     for (place, request, status) in cases {

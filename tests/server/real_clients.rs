@@ -1,0 +1,113 @@
+//! What deployed clients send in an opening handshake is accepted, and equally so whether
+//! permessage-deflate is on or off. docs/handshake.md has who sends what.
+
+use crate::support::{REQUEST, Running, echo, request_with};
+use wsloop::event::{Handshake, Ready};
+use wsloop::{Builder, Server};
+
+/// Servers that differ in nothing that may matter for who gets in.
+fn servers() -> Vec<Running> {
+    let with = |configure: fn(Builder) -> Builder| Running::start(move |b| configure(echo(b)));
+    vec![
+        with(|builder| builder),
+        #[cfg(feature = "deflate")]
+        with(|builder| builder.deflate(wsloop::DeflateConfig::shared())),
+        #[cfg(feature = "deflate")]
+        with(|builder| builder.deflate(wsloop::DeflateConfig::dedicated())),
+        with(|builder| builder.separate_switch(true)),
+        with(|builder| builder.health_check("/health")),
+    ]
+}
+
+#[test]
+fn all_get_in() {
+    let requests = [
+        // java.net.http, Dart, Mojolicious, Shelly, older Envoy.
+        request_with("Content-Length: 0\r\n"),
+        // The example of RFC 6455, 4.1, item 7, as a fixed key.
+        REQUEST.replace("dGhlIHNhbXBsZSBub25jZQ==", "AQIDBAUGBwgJCgsMDQ4PEC=="),
+        // React Native with an empty list, Tcl, proxies that blank a value.
+        request_with("Sec-WebSocket-Protocol:\r\n"),
+        request_with("Sec-WebSocket-Protocol: ,\r\n"),
+        request_with("Sec-WebSocket-Extensions:\r\n"),
+        request_with("Sec-WebSocket-Extensions: ,,\r\n"),
+        // Lists with elements that are none.
+        request_with("Sec-WebSocket-Protocol: a b, c/d, \"e, f\"\r\n"),
+        request_with("Sec-WebSocket-Protocol: a, a\r\n"),
+        request_with("Sec-WebSocket-Extensions: a b; =, \"\r\n"),
+        request_with("Sec-WebSocket-Extensions: x-webkit-deflate-frame, foo; bar=\"b, az\"\r\n"),
+        REQUEST.replace(
+            "keep-alive, Upgrade",
+            "\"quoted, string\", keep-alive, upgrade",
+        ),
+        REQUEST.replace("keep-alive, Upgrade", "keep-alive\r\nConnection: Upgrade"),
+        REQUEST.replace("Upgrade: websocket", "Upgrade: h2c, WebSocket"),
+        // An absolute target with the scheme's own port.
+        REQUEST.replace("/chat?room=7", "http://example.com:80/chat?room=7"),
+        REQUEST.replace("/chat?room=7", "wss://EXAMPLE.com:443/chat"),
+        // An empty line first.
+        format!("\r\n{REQUEST}"),
+        // What a browser leaves raw in a path and in a query (WHATWG URL, 1.3).
+        REQUEST.replace("/chat?room=7", "/a|b[c]'~!$&()*+,;=:@?a={b}|c^d`e[f]\\g"),
+        // A user's name in UTF-8, as proxies add it.
+        request_with("X-Remote-User: J\u{fc}rgen\r\n"),
+        request_with("Origin: file://\r\n"),
+        request_with("Origin: null\r\n"),
+        request_with("Expect:\r\nAccept-Encoding: gzip\r\nPragma: no-cache\r\n"),
+    ];
+    for server in servers() {
+        for request in &requests {
+            let mut client = server.client();
+            let response = client.request(request);
+            assert_eq!(response.status, 101, "{request}");
+            client.send_text("hello");
+            client.expect_text("hello");
+        }
+    }
+}
+
+#[test]
+fn an_origin_of_a_file_can_be_listed() {
+    let server = Running::start(|builder| echo(builder).origins(["file://"]));
+    for (origin, status) in [
+        ("file://", 101),
+        ("FILE://", 101),
+        ("file:///", 403),
+        ("file://host", 403),
+        ("http://", 403),
+        ("null", 403),
+    ] {
+        let request = request_with(&format!("Origin: {origin}\r\n"));
+        assert_eq!(server.client().request(request).status, status, "{origin}");
+    }
+    for entry in ["http://", "https://", "ws://", "://", "file:"] {
+        let builder = Server::builder().listen("127.0.0.1:0").origins([entry]);
+        assert!(builder.build().is_err(), "{entry}");
+    }
+}
+
+#[test]
+fn bytes_of_a_header_are_there_for_whoever_wants_them() {
+    let server = Running::start(|builder| {
+        builder.on(Handshake, |_, upgrade| {
+            let request = upgrade.request();
+            let user = request.header_bytes("x-remote-user").unwrap_or_default();
+            request.header("x-remote-user").is_none() && user == "Jürgen".as_bytes()
+        })
+    });
+    let request = request_with("X-Remote-User:  J\u{fc}rgen \r\n");
+    assert_eq!(server.client().request(request).status, 101);
+}
+
+#[test]
+fn the_101_can_leave_before_what_ready_sends() {
+    let server = Running::start(|builder| {
+        echo(builder).separate_switch(true).on(Ready, |conn, ()| {
+            // It is with the kernel by now.
+            let waits = conn.buffered_amount();
+            conn.send_utf8(&format!("{waits} before"))
+        })
+    });
+    let mut client = server.ready();
+    client.expect_text("0 before");
+}
