@@ -569,12 +569,12 @@ impl World {
         // A loop that stalled asks first, and once more.
         let idle = config.idle_after().map(|idle| {
             let asks = silence.map_or(Duration::ZERO, |silence| silence.max(again) + LATE);
-            let late = self.stalled_at + again;
             let once_more = if self.settings.tells {
                 idle + 2 * LATE
             } else {
                 Duration::ZERO
             };
+            let late = self.stalled_at + again + once_more;
             (
                 (heard + idle + once_more + asks).max(late),
                 "the end of silence",
