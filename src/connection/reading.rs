@@ -23,7 +23,10 @@ impl Peer {
     /// Returns whether there was a sign of life since the last call: the peer read something after
     /// it had not, or reading was resumed.
     pub(crate) fn take_progress(&mut self) -> bool {
-        self.marks.take(Marks::PROGRESS)
+        let progress = self.marks.take(Marks::PROGRESS);
+        // What TLS holds back was counted as taken before.
+        let is_blocked = self.marks.has(Marks::SECURE) && self.marks.has(Marks::BLOCKED);
+        (is_blocked && self.transport.take_progress()) || progress
     }
 
     /// Returns whether the application wants nothing to be read. Once it is closing it is read.

@@ -104,16 +104,6 @@ impl Peer {
             return Err(error);
         }
         self.note_level(drain_at);
-        let written = self.transport.written();
-        let flushed = self.flush_all(drain_at);
-        // What TLS held back was counted as taken before.
-        if self.marks.has(Marks::BLOCKED) && self.transport.written() != written {
-            self.marks.set(Marks::PROGRESS);
-        }
-        flushed
-    }
-
-    fn flush_all(&mut self, drain_at: usize) -> io::Result<bool> {
         if self.marks.has(Marks::AWAITED) && self.transport.flush()? {
             self.note_written();
         }

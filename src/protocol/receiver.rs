@@ -356,39 +356,37 @@ impl Decoder {
         let Some(partial) = self
             .partial
             .as_deref_mut()
-            .filter(|partial| !partial.in_pieces)
+            .filter(|partial| !partial.in_pieces && !partial.stalled)
         else {
             return;
         };
-        let size = partial.assembly.len();
-        let came = size.saturating_sub(std::mem::replace(&mut partial.noted, size));
+        let size = partial.assembly.len() as u32;
+        let came = size.wrapping_sub(std::mem::replace(&mut partial.noted, size));
         if partial.since == 0 {
             partial.since = mark(now);
         } else if came > 0 {
             let since = time_of(partial.since, now);
-            partial.since = mark(move_on(since, came as u64));
+            partial.since = mark(move_on(since, came.into()));
         }
     }
 
-    /// Has the time of the message under way stand still from `now` on: nobody reads it.
+    /// Has the time of the message under way stand still from `now` on: it is not read.
     pub(crate) fn stall(&mut self, now: u64) {
         if let Some(partial) = self.partial.as_deref_mut()
-            && partial.stalled == 0
+            && !std::mem::replace(&mut partial.stalled, true)
+            && partial.since > 0
         {
-            partial.stalled = mark(now);
+            partial.since = mark(now - time_of(partial.since, now));
         }
     }
 
     /// Has the time of the message under way go on.
     pub(crate) fn unstall(&mut self, now: u64) {
         if let Some(partial) = self.partial.as_deref_mut()
-            && partial.stalled > 0
+            && std::mem::take(&mut partial.stalled)
+            && partial.since > 0
         {
-            let stalled = time_of(std::mem::take(&mut partial.stalled), now);
-            if partial.since > 0 {
-                let since = time_of(partial.since, now).max(1);
-                partial.since = mark(since + (now - stalled.max(since).min(now)));
-            }
+            partial.since = mark(now.saturating_sub(partial.since.into()));
         }
     }
 
@@ -396,7 +394,7 @@ impl Decoder {
     /// `now`; later by as long as it was not read. `None` while it is not.
     pub(crate) fn since(&self, now: u64) -> Option<u64> {
         let partial = self.partial.as_deref()?;
-        let goes_on = partial.since > 0 && partial.stalled == 0 && !partial.in_pieces;
+        let goes_on = partial.since > 0 && !partial.stalled && !partial.in_pieces;
         goes_on.then(|| time_of(partial.since, now))
     }
 

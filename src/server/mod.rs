@@ -274,7 +274,9 @@ impl Server {
     #[inline(always)]
     fn go_on(&mut self, now: Instant, Heard { events, woken }: Heard) {
         self.reactor.serve_waiting();
-        self.accept(self.reactor.now());
+        if self.listeners.iter().any(|listener| listener.pending) {
+            self.accept(self.reactor.now());
+        }
         if woken {
             self.serve_watches();
             self.run_commands(now);
@@ -324,6 +326,7 @@ impl Server {
         }
     }
 
+    #[inline(never)]
     fn accept(&mut self, now: u64) {
         let Self {
             reactor,

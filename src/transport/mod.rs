@@ -261,6 +261,14 @@ impl Transport {
         }
     }
 
+    /// Returns whether the kernel has taken ciphertext since this was called last.
+    pub(crate) fn take_progress(&mut self) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            Self::Secure(_, session) => session.take_progress(),
+        }
+    }
+
     /// Returns whether TLS holds something back that the kernel has not taken.
     pub(crate) fn holds_back(&self) -> bool {
         match self {

@@ -57,6 +57,10 @@ impl Tls {
         match *self {}
     }
 
+    pub(super) fn take_progress(&mut self) -> bool {
+        match *self {}
+    }
+
     pub(super) fn written(&self) -> u64 {
         match *self {}
     }

@@ -35,8 +35,9 @@ pub(crate) struct Tls {
     session: ServerConnection,
     /// Our close_notify is sent or queued: nothing may follow it.
     closed: bool,
-    /// Bytes of ciphertext that the kernel has taken.
+    /// Bytes of ciphertext that the kernel has taken, and those of them that were told of.
     written: u64,
+    told: u64,
     /// What came first: whether it was TLS tells that.
     first: Option<u8>,
     /// The peer speaks HTTP without TLS: it is neither read nor sent anything of TLS.
@@ -56,6 +57,7 @@ impl Tls {
             session,
             closed: false,
             written: 0,
+            told: 0,
             first: None,
             plain_http: false,
         })
@@ -225,6 +227,11 @@ impl Tls {
     /// Tells whether there is ciphertext that the kernel has not taken yet.
     pub(crate) fn wants_write(&self) -> bool {
         self.session.wants_write()
+    }
+
+    /// Returns whether the kernel has taken ciphertext since this was called last.
+    pub(super) fn take_progress(&mut self) -> bool {
+        std::mem::replace(&mut self.told, self.written) != self.written
     }
 
     /// Returns how many bytes of ciphertext the kernel has taken.

@@ -43,10 +43,10 @@ pub(super) struct Partial {
     /// When it began, in the owner's terms and as the owner moves that on, if the owner wanted it
     /// noted; the low bits, so that it finds room where there was none to lose. Zero is not noted.
     pub(super) since: u32,
-    /// How many bytes of the message had come when that was noted last.
-    pub(super) noted: usize,
-    /// Since when nobody reads it, in the same terms; zero if somebody does.
-    pub(super) stalled: u32,
+    /// How many bytes of the message had come when that was noted last: the low bits.
+    pub(super) noted: u32,
+    /// It is not read: `since` is how long it has taken until then.
+    pub(super) stalled: bool,
 }
 
 impl Partial {
@@ -219,3 +219,6 @@ pub(super) fn message(opcode: OpCode, payload: &[u8]) -> Result<Message<'_>, Pro
         OpCode::Close => CloseFrame::parse(payload).map(Message::Close),
     }
 }
+
+/// It is made anew for each message that is cut or fragmented.
+const _: () = assert!(size_of::<Partial>() <= 120);
