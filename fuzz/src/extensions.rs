@@ -42,7 +42,10 @@ pub fn run(data: &[u8]) {
     // offer it is done without a word. 7.1.1.2: the server may ask for the client's at any time.
     let shared = flags & 1 == 0;
     assert_eq!(answer.server_alone, offer.server_alone);
-    assert_eq!(agreed.server_no_context_takeover(), offer.server_alone || shared);
+    assert_eq!(
+        agreed.server_no_context_takeover(),
+        offer.server_alone || shared
+    );
     assert_eq!(answer.client_alone, offer.client_alone || alone);
     // 7.1.2.1: it is answered if it is offered, with the same value or a smaller one, and only then.
     let bits = answer.server_bits.map(|bits| bits.expect("a value"));

@@ -158,7 +158,11 @@ impl<'h> Head<'h> {
             let authority = rest.split(['/', '?']).next().unwrap_or_default();
             let host = String::from_utf8_lossy(host).to_ascii_lowercase();
             // A port that is the scheme's own is the same as none.
-            let own = if ["http", "ws"].contains(&scheme) { "80" } else { "443" };
+            let own = if ["http", "ws"].contains(&scheme) {
+                "80"
+            } else {
+                "443"
+            };
             let plain = |text: &str| {
                 let bare = text.strip_suffix(':').unwrap_or(text);
                 let bare = match bare.rsplit_once(':') {

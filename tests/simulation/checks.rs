@@ -514,9 +514,10 @@ impl World {
         let mut heard = seen.heard_at.max(line.read_at).max(line.progress_at);
         let (mut close_from, mut close) = (seen.close_from, config.close_timeout);
         if self.settings.tells {
-            // Looked at when a deadline comes, and then for as long again.
+            // Looked at when a deadline comes, and then for as long again. A turn
+            // that the loop missed puts the second look off.
             heard = heard.max(line.taken_at);
-            close_from = close_from.max(line.taken_at);
+            close_from = close_from.max(line.taken_at).max(self.stalled_at);
             close = 3 * close + 2 * LATE;
         }
         let drains = self.hand.draining.is_some();
