@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::handshake::{Hosts, Origins};
+use crate::proxy::Forwarding;
 
 /// The limits of one connection, in bytes or counts; each is checked before anything is allocated
 /// for what it limits. `usize::MAX` means none.
@@ -268,6 +269,8 @@ pub(crate) struct Config {
     pub(crate) origins: Option<Origins>,
     /// Which hosts requests may name; `None` for all.
     pub(crate) hosts: Option<Hosts>,
+    /// How clients are found behind proxies, if that is wanted.
+    pub(crate) forwarding: Option<Box<Forwarding>>,
     /// Whether the 101 leaves before what `Ready` sends.
     pub(crate) separate_switch: bool,
     /// Whether the `Handshake` handler sees bad requests, too.
@@ -352,6 +355,7 @@ impl Default for Config {
             buffers: Buffers::default(),
             origins: None,
             hosts: None,
+            forwarding: None,
             separate_switch: false,
             bad_handshakes: false,
             subprotocols: Vec::new(),

@@ -245,6 +245,14 @@ impl std::error::Error for ProtocolError {}
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum HandshakeError {
+    /// The address has as many connections as
+    /// [`max_connections_per_address`](crate::Builder::max_connections_per_address) allows. Only
+    /// where proxies tell the address: otherwise no event tells of such a client.
+    AddressConnections,
+    /// The same of [`max_half_open_per_address`](crate::Builder::max_half_open_per_address).
+    AddressHalfOpen,
+    /// The same of [`max_handshake_rate`](crate::Builder::max_handshake_rate).
+    AddressRate,
     /// It cannot be told where the body ends: more than one `Content-Length`, one beside a
     /// `Transfer-Encoding`, or the latter in HTTP/1.0 (RFC 9112, 6.1).
     AmbiguousLength,
@@ -256,6 +264,9 @@ pub enum HandshakeError {
     BadKey,
     /// `Content-Length` is not a number of digits alone (RFC 9110, 8.6).
     BadLength,
+    /// The first bytes are no header of the PROXY protocol, where one has to come
+    /// ([`Place::proxy_protocol`](crate::Place::proxy_protocol)).
+    BadProxyHeader,
     /// The request line is not one of HTTP/1.1.
     BadRequestLine,
     /// The request target cannot be used as a resource name (RFC 6455, 4.2.1).
@@ -316,11 +327,15 @@ impl HandshakeError {
     /// Returns the HTTP status of the answer.
     pub const fn status(&self) -> StatusCode {
         match self {
+            Self::AddressConnections | Self::AddressHalfOpen | Self::AddressRate => {
+                StatusCode::TOO_MANY_REQUESTS
+            }
             Self::AmbiguousLength
             | Self::BadChunk
             | Self::BadHeader
             | Self::BadKey
             | Self::BadLength
+            | Self::BadProxyHeader
             | Self::BadRequestLine
             | Self::BadTarget
             | Self::BodyProhibited
@@ -347,11 +362,15 @@ impl HandshakeError {
     /// Returns the reason without its values, as it is counted.
     pub const fn reason(&self) -> RefusalReason {
         match self {
+            Self::AddressConnections => RefusalReason::AddressConnections,
+            Self::AddressHalfOpen => RefusalReason::AddressHalfOpen,
+            Self::AddressRate => RefusalReason::AddressRate,
             Self::AmbiguousLength => RefusalReason::AmbiguousLength,
             Self::BadChunk => RefusalReason::BadChunk,
             Self::BadHeader => RefusalReason::BadHeader,
             Self::BadKey => RefusalReason::BadKey,
             Self::BadLength => RefusalReason::BadLength,
+            Self::BadProxyHeader => RefusalReason::BadProxyHeader,
             Self::BadRequestLine => RefusalReason::BadRequestLine,
             Self::BadTarget => RefusalReason::BadTarget,
             Self::BodyProhibited => RefusalReason::BodyProhibited,
@@ -380,11 +399,15 @@ impl HandshakeError {
 impl fmt::Display for HandshakeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::AddressConnections => f.write_str("max_connections_per_address is reached"),
+            Self::AddressHalfOpen => f.write_str("max_half_open_per_address is reached"),
+            Self::AddressRate => f.write_str("max_handshake_rate is exceeded"),
             Self::AmbiguousLength => f.write_str("length of the body is ambiguous"),
             Self::BadChunk => f.write_str("malformed chunk in the body"),
             Self::BadHeader => f.write_str("malformed header"),
             Self::BadKey => f.write_str("sec-websocket-key is not the base64 of 16 bytes"),
             Self::BadLength => f.write_str("content-length is not a number"),
+            Self::BadProxyHeader => f.write_str("no header of the PROXY protocol"),
             Self::BadRequestLine => f.write_str("malformed request line"),
             Self::BadTarget => f.write_str("malformed request target"),
             Self::BodyProhibited => f.write_str("upgrade request with a body"),
@@ -552,8 +575,15 @@ impl std::error::Error for HandlerError {}
 /// `Display`.
 #[non_exhaustive]
 pub enum BuildError {
+    /// The name in [`ClientAddress::Header`](crate::ClientAddress::Header) is not that of a header.
+    /// Carries it.
+    BadHeaderName(String),
     /// An entry of [`Builder::hosts`](crate::Builder::hosts) is no host. Carries it.
     BadHost(String),
+    /// An entry of [`Place::proxy_protocol`](crate::Place::proxy_protocol) or
+    /// [`Builder::trusted_proxies`](crate::Builder::trusted_proxies) is no address and no network.
+    /// Carries it.
+    BadNetwork(String),
     /// An entry of [`Builder::origins`](crate::Builder::origins) is no origin. Carries it.
     BadOrigin(String),
     /// Two settings contradict each other. Carries what and why.
@@ -590,7 +620,12 @@ pub enum BuildError {
 impl fmt::Display for BuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::BadHeaderName(name) => write!(f, "{name:?} is no name of a header"),
             Self::BadHost(entry) => write!(f, "{entry:?} is no host"),
+            Self::BadNetwork(entry) => write!(
+                f,
+                "{entry:?} is no address, no network such as 10.0.0.0/8, and not \"unix:\""
+            ),
             Self::BadOrigin(entry) => write!(f, "{entry:?} is no origin"),
             Self::Conflict(what) => f.write_str(what),
             Self::EventLoop(error) => write!(f, "cannot make the event loop: {error}"),
@@ -621,7 +656,9 @@ impl std::error::Error for BuildError {
             }
             Self::Pem { problem, .. } => problem.source(),
             Self::Provider(error) => error.source(),
-            Self::BadHost(_)
+            Self::BadHeaderName(_)
+            | Self::BadHost(_)
+            | Self::BadNetwork(_)
             | Self::BadOrigin(_)
             | Self::Conflict(_)
             | Self::NoListener

@@ -86,6 +86,7 @@ pub mod event;
 pub mod handshake;
 pub mod http;
 pub mod protocol;
+pub mod proxy;
 mod reasons;
 mod server;
 mod stats;
@@ -104,6 +105,7 @@ pub use mio;
 #[cfg(feature = "deflate")]
 pub use protocol::deflate::DeflateConfig;
 pub use protocol::{CloseCode, CloseFrame, Compress, OpCode, Prepared};
+pub use proxy::ClientAddress;
 pub use reasons::{ProtocolReason, RefusalReason, TlsFailure};
 /// The version of rustls that [`Builder::listen_tls`] takes its configuration from.
 #[cfg(feature = "tls")]

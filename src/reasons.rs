@@ -57,6 +57,8 @@ reasons! {
         BadKey = "bad_key",
         /// `Content-Length` is malformed.
         BadLength = "bad_length",
+        /// The first bytes are no header of the PROXY protocol, where one has to come.
+        BadProxyHeader = "bad_proxy_header",
         /// The request line is malformed.
         BadRequestLine = "bad_request_line",
         /// The request target is malformed.
@@ -87,6 +89,9 @@ reasons! {
         NotUpgrade = "not_upgrade",
         /// The `Origin` handler or the list of [`origins`](crate::Builder::origins) refused it.
         OriginRefused = "origin_refused",
+        /// The peer is not one of those that [`Place::proxy_protocol`](crate::Place::proxy_protocol)
+        /// lets connect.
+        ProxyNotTrusted = "proxy_not_trusted",
         /// A handler refused it, or the server goes down.
         Refused = "refused",
         /// The request was not complete within `handshake_timeout`.

@@ -8,6 +8,7 @@ use super::core::Core;
 use super::journal::{Topic, Who};
 use super::meters::Meter;
 use crate::config::AddressLimits;
+use crate::error::HandshakeError;
 use crate::reasons::RefusalReason;
 use crate::stats::Stats;
 
@@ -16,8 +17,6 @@ pub(crate) struct Addresses {
     limits: AddressLimits,
     /// `None` where there is no limit: then nothing is kept.
     known: Option<HashMap<Key, Known>>,
-    /// Why the last connection was refused, until that is told.
-    refused: Option<RefusalReason>,
     /// With how many addresses those that have become uninteresting are looked for.
     prune_at: usize,
 }
@@ -59,21 +58,24 @@ impl Addresses {
         Self {
             known: limits.is_limited().then(HashMap::new),
             limits,
-            refused: None,
             prune_at: Self::PRUNE_MIN,
         }
     }
 
-    /// Takes in a connection of `addr`, unless that has too many; returns whether it does so. Unix
-    /// sockets have no address and no limit.
+    /// Takes in a connection of `addr`, unless that has too many. Unix sockets have no address and no
+    /// limit.
+    ///
+    /// # Errors
+    ///
+    /// Which limit it is over.
     pub(crate) fn admit(
         &mut self,
         addr: Option<SocketAddr>,
         now: Duration,
         stats: &mut Stats,
-    ) -> bool {
+    ) -> Result<(), HandshakeError> {
         let (Some(known), Some(addr)) = (&mut self.known, addr) else {
-            return true;
+            return Ok(());
         };
         if known.len() >= self.prune_at {
             known.retain(|_, known| known.connections > 0 || !known.handshakes.is_new(now));
@@ -81,24 +83,22 @@ impl Addresses {
         }
         let limits = &self.limits;
         let one = known.entry(addr.ip().into()).or_default();
-        let over = if one.connections >= limits.connections {
+        Err(if one.connections >= limits.connections {
             stats.over_address_connections += 1;
-            RefusalReason::AddressConnections
+            HandshakeError::AddressConnections
         } else if one.half_open >= limits.half_open {
             stats.over_address_half_open += 1;
-            RefusalReason::AddressHalfOpen
+            HandshakeError::AddressHalfOpen
         } else if let Some(rate) = &limits.handshakes
             && !one.handshakes.admit(rate, now)
         {
             stats.over_handshake_rate += 1;
-            RefusalReason::AddressRate
+            HandshakeError::AddressRate
         } else {
             one.connections += 1;
             one.half_open += 1;
-            return true;
-        };
-        self.refused = Some(over);
-        false
+            return Ok(());
+        })
     }
 
     /// Notes that the opening handshake of a connection is over, one way or another.
@@ -125,36 +125,44 @@ impl Addresses {
 }
 
 impl Core {
-    /// Writes why a connection of `addr` was just refused.
-    pub(crate) fn tell_over_address(&mut self, addr: Option<SocketAddr>) {
-        let Some(reason) = self.addresses.refused.take() else {
-            return;
-        };
+    /// Counts and writes that a connection was refused because only proxies may connect there.
+    pub(crate) fn tell_no_proxy(&mut self, addr: Option<SocketAddr>) {
+        let reason = RefusalReason::ProxyNotTrusted;
+        self.stats.count_refusal(reason);
         if let Some(line) = self.admits(Topic::Refusal(reason)) {
+            let who = Who {
+                serial: None,
+                peer: addr,
+            };
+            let text = "refused with 403: none of the proxies that Place::proxy_protocol lists";
+            line.about(who, format_args!("{text}"));
+        }
+    }
+
+    /// Writes that a connection of `addr` was refused, and why.
+    pub(crate) fn tell_over_address(&mut self, error: HandshakeError, addr: Option<SocketAddr>) {
+        if let Some(line) = self.admits(Topic::Refusal(error.reason())) {
             let limits = &self.addresses.limits;
             let who = Who {
                 serial: None,
                 peer: addr,
             };
-            match reason {
-                RefusalReason::AddressConnections => line.about(
+            match error {
+                HandshakeError::AddressConnections => line.about(
                     who,
                     format_args!(
                         "refused with 429: max_connections_per_address of {} is reached",
                         limits.connections
                     ),
                 ),
-                RefusalReason::AddressHalfOpen => line.about(
+                HandshakeError::AddressHalfOpen => line.about(
                     who,
                     format_args!(
                         "refused with 429: max_half_open_per_address of {} is reached",
                         limits.half_open
                     ),
                 ),
-                _ => line.about(
-                    who,
-                    format_args!("refused with 429: max_handshake_rate is exceeded"),
-                ),
+                _ => line.about(who, format_args!("refused with 429: {error}")),
             }
         }
     }
@@ -167,6 +175,12 @@ mod tests {
 
     fn addr(text: &str) -> Option<SocketAddr> {
         Some(SocketAddr::new(text.parse().unwrap(), 1))
+    }
+
+    impl Addresses {
+        fn admits(&mut self, addr: Option<SocketAddr>, now: Duration, stats: &mut Stats) -> bool {
+            self.admit(addr, now, stats).is_ok()
+        }
     }
 
     fn ip(text: &str) -> Option<IpAddr> {
@@ -182,30 +196,30 @@ mod tests {
         });
         let mut stats = Stats::default();
         let (now, one) = (Duration::ZERO, addr("10.0.0.1"));
-        assert!(addresses.admit(one, now, &mut stats));
-        assert!(addresses.admit(one, now, &mut stats));
-        assert!(!addresses.admit(one, now, &mut stats));
+        assert!(addresses.admits(one, now, &mut stats));
+        assert!(addresses.admits(one, now, &mut stats));
+        assert!(!addresses.admits(one, now, &mut stats));
         assert_eq!(stats.over_address_half_open, 1);
         addresses.opened(ip("10.0.0.1"));
-        assert!(addresses.admit(one, now, &mut stats));
+        assert!(addresses.admits(one, now, &mut stats));
         addresses.opened(ip("10.0.0.1"));
-        assert!(!addresses.admit(one, now, &mut stats));
+        assert!(!addresses.admits(one, now, &mut stats));
         assert_eq!(stats.over_address_connections, 1);
         // One of those that are open, and one that is not.
         for _ in 0..2 {
             addresses.left(ip("10.0.0.1"), now);
         }
-        assert!(addresses.admit(one, now, &mut stats));
+        assert!(addresses.admits(one, now, &mut stats));
         addresses.opened(ip("10.0.0.1"));
-        assert!(!addresses.admit(one, now, &mut stats));
+        assert!(!addresses.admits(one, now, &mut stats));
         assert_eq!(stats.over_handshake_rate, 1);
-        assert!(addresses.admit(one, now + Duration::from_secs(1), &mut stats));
+        assert!(addresses.admits(one, now + Duration::from_secs(1), &mut stats));
         assert!(
-            addresses.admit(addr("10.0.0.2"), now, &mut stats),
+            addresses.admits(addr("10.0.0.2"), now, &mut stats),
             "another"
         );
         for _ in 0..9 {
-            assert!(addresses.admit(None, now, &mut stats), "a Unix socket");
+            assert!(addresses.admits(None, now, &mut stats), "a Unix socket");
         }
     }
 
@@ -216,7 +230,7 @@ mod tests {
             ..AddressLimits::default()
         });
         let mut stats = Stats::default();
-        let mut admit = |text| addresses.admit(addr(text), Duration::ZERO, &mut stats);
+        let mut admit = |text| addresses.admits(addr(text), Duration::ZERO, &mut stats);
         assert!(admit("2001:db8:1:2::1"));
         assert!(!admit("2001:db8:1:2:ffff::2") && admit("2001:db8:1:3::1"));
         assert!(admit("::ffff:10.0.0.1") && admit("::ffff:10.0.0.2"));
@@ -236,7 +250,7 @@ mod tests {
             for at in 0..20_000u64 {
                 let now = Duration::from_millis(at * 100);
                 let ip = IpAddr::from([10, 0, (at >> 8) as u8, at as u8]);
-                assert!(addresses.admit(Some(SocketAddr::new(ip, 1)), now, &mut stats));
+                assert!(addresses.admits(Some(SocketAddr::new(ip, 1)), now, &mut stats));
                 addresses.left(Some(ip), now);
             }
             let kept = addresses.known.unwrap().len();

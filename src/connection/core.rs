@@ -196,7 +196,7 @@ impl Core {
             && std::mem::take(&mut peer.half_open)
         {
             self.half_open -= 1;
-            self.addresses.opened(peer.addr.ip());
+            self.addresses.opened(peer.counted());
         }
     }
 
@@ -207,7 +207,7 @@ impl Core {
         self.count_left(slot);
         self.budget.forget(slot);
         if let Some(peer) = self.peers.get(slot) {
-            self.addresses.left(peer.addr.ip(), self.now);
+            self.addresses.left(peer.counted(), self.now);
         }
     }
 

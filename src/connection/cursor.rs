@@ -310,14 +310,30 @@ impl<'s> Connection<'s> {
         self.peer().phase >= Phase::Draining
     }
 
-    /// Returns the peer's address; `None` for a Unix socket. Known until the end.
+    /// Returns the client's address; `None` for a Unix socket. Known until the end.
+    ///
+    /// It is the address of the socket's peer, unless a proxy tells the client's:
+    /// [`Place::proxy_protocol`](crate::Place::proxy_protocol) has it from `Connect` on,
+    /// [`Builder::client_address`](crate::Builder::client_address) from the `Origin` event on.
     pub fn ip(&self) -> Option<IpAddr> {
         self.peer().addr.ip()
     }
 
-    /// Returns the peer's port; `None` for a Unix socket. Known until the end.
+    /// Returns the client's port, as [`ip`](Self::ip) does its address; 0 if a proxy told the address
+    /// alone.
     pub fn port(&self) -> Option<u16> {
         self.peer().addr.port()
+    }
+
+    /// Returns the client's address and port; see [`ip`](Self::ip) and [`port`](Self::port).
+    #[doc(alias = "remote_addr")]
+    pub fn peer_addr(&self) -> Option<SocketAddr> {
+        self.peer().addr.socket_addr()
+    }
+
+    /// Returns the address of the socket's own peer, which may be a proxy; `None` for a Unix socket.
+    pub fn direct_peer_addr(&self) -> Option<SocketAddr> {
+        self.peer().direct().socket_addr()
     }
 
     /// Returns the request's `Origin`, if it has one, from the `Origin` event on.
@@ -361,12 +377,6 @@ impl<'s> Connection<'s> {
         self.peer().phase == Phase::Opening
     }
 
-    /// Returns the peer's address; `None` for a Unix socket. Known until the end.
-    pub fn peer_addr(&self) -> Option<SocketAddr> {
-        let (ip, port) = (self.ip()?, self.port()?);
-        Some(SocketAddr::new(ip, port))
-    }
-
     /// Returns the address that the peer connected to; `None` for a Unix socket.
     ///
     /// # Errors
@@ -384,6 +394,20 @@ impl<'s> Connection<'s> {
     /// Returns whether the connection is encrypted, or will be.
     pub fn is_ssl(&self) -> bool {
         self.peer().transport.is_secure()
+    }
+
+    /// Returns whether the client speaks TLS: with this server, or with a proxy that tells it (by the
+    /// PROXY protocol, or by a header that [`forwarded_scheme`](crate::Builder::forwarded_scheme)
+    /// asks for; then known from the `Origin` event on).
+    pub fn is_client_ssl(&self) -> bool {
+        self.peer().is_client_secure()
+    }
+
+    /// Returns whether the header of the PROXY protocol says that the client showed the proxy a
+    /// certificate, and that it was found good (`PP2_TYPE_SSL`; HAProxy: `send-proxy-v2-ssl`). For
+    /// TLS that ends here see [`peer_certificates`](Self::peer_certificates).
+    pub fn is_verified_by_proxy(&self) -> bool {
+        self.peer().is_verified_by_proxy()
     }
 
     /// Returns the certificates that the peer showed in the TLS handshake, its own first, each as

@@ -313,10 +313,7 @@ impl Core {
         let peer = self.peers.get(slot);
         Who {
             serial: peer.map(|peer| peer.serial),
-            peer: peer.and_then(|peer| {
-                let (ip, port) = (peer.addr.ip()?, peer.addr.port()?);
-                Some(SocketAddr::new(ip, port))
-            }),
+            peer: peer.and_then(|peer| peer.addr.socket_addr()),
         }
     }
 }

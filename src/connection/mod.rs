@@ -26,6 +26,7 @@ mod names;
 mod outbox;
 mod parts;
 mod peer;
+mod proxied;
 mod reading;
 mod sending;
 mod sent;

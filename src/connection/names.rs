@@ -89,6 +89,10 @@ impl Addr {
         }
     }
 
+    pub(super) fn socket_addr(self) -> Option<SocketAddr> {
+        Some(SocketAddr::new(self.ip()?, self.port()?))
+    }
+
     pub(super) fn port(self) -> Option<u16> {
         match self {
             Self::Unnamed => None,

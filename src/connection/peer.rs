@@ -14,6 +14,7 @@ use super::deferral::Deferred;
 use super::meters::Meters;
 use super::names::{Addr, Names};
 use super::outbox::Outbox;
+use super::proxied::Proxied;
 use super::sending::Sending;
 use crate::config::{Config, SlowConsumer};
 use crate::event::{Cause, Handlers};
@@ -66,6 +67,8 @@ pub(crate) struct Peer {
     pub(super) dirty: bool,
     /// Neither an upgrade nor a plain request of it was answered yet.
     pub(crate) half_open: bool,
+    /// The header of the PROXY protocol has not come: no event tells of the connection yet.
+    pub(crate) nameless: bool,
     /// Compression was agreed on.
     deflating: bool,
     /// What happens to messages beyond `max_backlog`.
@@ -97,6 +100,8 @@ pub(crate) struct Extras {
     /// With `Marks::METERED`.
     pub(super) meters: Option<Box<Meters>>,
     pub(super) sending: Option<Box<Sending>>,
+    /// Set if the connection came through a proxy that is trusted.
+    pub(super) proxied: Option<Box<Proxied>>,
     /// How many bytes the peer had acknowledged when the kernel was asked last, and when that was.
     acknowledged: Option<(u64, u64)>,
 }
@@ -194,6 +199,7 @@ impl Peer {
             phase: Phase::Opening,
             dirty: false,
             half_open: true,
+            nameless: false,
             deflating: false,
             slow_consumer: config.slow_consumer,
             marks: Marks(Marks::NOT_OPEN | secure),
@@ -411,12 +417,8 @@ impl Peer {
 
     /// Keeps the request, and those of its parts that outlive it.
     pub(crate) fn remember(&mut self, request: Rc<Request>) {
-        let scheme = if self.transport.is_secure() {
-            "wss"
-        } else {
-            "ws"
-        };
-        let host = request.host().unwrap_or_default();
+        let scheme = if self.is_client_secure() { "wss" } else { "ws" };
+        let host = self.asked_host(&request).unwrap_or_default();
         let target = request
             .uri()
             .path_and_query()

@@ -3,7 +3,7 @@
 use http::uri::Authority;
 
 /// Returns whether `value` is `uri-host [ ":" port ]`.
-pub(super) fn is_host(value: &[u8]) -> bool {
+pub(crate) fn is_host(value: &[u8]) -> bool {
     if value.starts_with(b"[") {
         return is_literal(value);
     }

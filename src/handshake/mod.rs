@@ -79,6 +79,7 @@ mod upgrade;
 
 pub(crate) use fields::Fields;
 pub(crate) use head::Head;
+pub(crate) use host::is_host;
 pub(crate) use hosts::Hosts;
 pub use key::AcceptKey;
 pub use origins::Origins;

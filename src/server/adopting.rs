@@ -8,7 +8,7 @@ use super::{Server, Source, State};
 use crate::connection::{Adoption, Matter, Topic};
 use crate::handshake::Refusal;
 use crate::protocol::{CloseCode, Sender};
-use crate::server::reactor::connection_tag;
+use crate::server::reactor::{Via, connection_tag};
 use crate::transport::{Socket, Transport};
 
 impl Server {
@@ -45,12 +45,18 @@ impl Server {
             };
             let reactor = &mut self.reactor;
             let core = &mut reactor.core;
-            if !core.addresses.admit(addr, core.now, &mut core.stats) {
-                core.tell_over_address(addr);
+            let via = match core.trusts(addr.map(|addr| addr.ip())) {
+                true => Via::Proxy,
+                false => Via::Direct,
+            };
+            if via == Via::Direct
+                && let Err(error) = core.addresses.admit(addr, core.now, &mut core.stats)
+            {
+                core.tell_over_address(error, addr);
                 refuse(socket, 429, upgraded.is_some());
                 continue;
             }
-            let (slot, serial) = reactor.take_in(Transport::Plain(socket), addr);
+            let (slot, serial) = reactor.take_in(Transport::Plain(socket), addr, via);
             let Some(peer) = reactor.core.peers.get_mut(slot) else {
                 continue;
             };

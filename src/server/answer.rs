@@ -78,6 +78,11 @@ impl Stage<'_> {
             request,
             subprotocol,
         } = upgraded;
+        if self.core.identify(self.slot, &request).is_err() {
+            self.core.set_phase(self.slot, Phase::Open);
+            let code = CloseCode::TRY_AGAIN_LATER;
+            return self.core.close(self.slot, code, Cause::Local);
+        }
         let Some(peer) = self.core.peers.get_mut(self.slot) else {
             return;
         };

@@ -2,6 +2,7 @@
 
 mod bounds;
 mod http;
+mod proxies;
 mod sockets;
 
 use std::fmt;
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use mio::Interest;
 
+use self::proxies::Proxies;
 use super::Server;
 use super::place::Place;
 use crate::config::{Config, SlowConsumer};
@@ -33,6 +35,8 @@ pub struct Builder {
     origins: Option<Vec<String>>,
     /// The entries of the list of hosts, if there is one.
     hosts: Option<Vec<String>>,
+    /// Who is trusted to tell the client of a request, and what is taken of what they tell.
+    proxies: Proxies,
     headless: bool,
 }
 
@@ -386,6 +390,7 @@ impl Builder {
             watches,
             origins,
             hosts,
+            proxies,
             headless,
         } = self;
         check(&config)?;
@@ -395,6 +400,7 @@ impl Builder {
         config.hosts = hosts
             .map(|entries| Hosts::new(entries).map_err(BuildError::BadHost))
             .transpose()?;
+        config.forwarding = proxies.check()?;
         if config.origins.is_none()
             && Origin::slot(&mut handlers).is_none()
             && Handshake::slot(&mut handlers).is_none()

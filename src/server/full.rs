@@ -185,10 +185,10 @@ impl fmt::Display for Seconds {
 /// How often it is written that accepting pauses, in milliseconds.
 const TOLD_EVERY: u64 = 60_000;
 
-/// Answers a client whose address has too many connections, as far as its socket takes that at once.
-pub(super) fn turn_away(transport: Transport) {
+/// Answers a client that does not become a connection, as far as its socket takes that at once.
+pub(super) fn turn_away(transport: Transport, status: u16) {
     if let Transport::Plain(socket) = transport {
-        refuse(socket, 429, false);
+        refuse(socket, status, false);
     }
 }
 

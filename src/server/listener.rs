@@ -16,6 +16,7 @@ use socket2::{Domain, Protocol, SockAddr, SockRef, TcpKeepalive, Type};
 use super::orders::{Closed, Reopen};
 use crate::config::{Buffers, Config};
 use crate::connection::{Line, Matter};
+use crate::proxy::Networks;
 use crate::transport::{Socket, TlsConfig, Transport};
 
 /// A listening socket.
@@ -28,6 +29,8 @@ pub(super) struct Listener {
     pub(super) inherited: bool,
     /// The place that it is of, by its name; those of one place share the pointer.
     pub(super) place: Rc<str>,
+    /// The header of the PROXY protocol comes first, and only from these.
+    pub(super) proxies: Option<Rc<Networks>>,
     /// The last accept did not say that the kernel's queue is empty.
     pub(super) pending: bool,
     /// Accepting is paused until then, in milliseconds of the reactor.
@@ -201,6 +204,7 @@ impl Listener {
             given: false,
             inherited: false,
             place: Rc::from(""),
+            proxies: None,
             pending: true,
             retry_at: None,
             pause: PAUSE_MIN,
@@ -227,6 +231,7 @@ impl Listener {
             self.retry_at = None;
             return Some(Closed {
                 place: self.place.clone(),
+                proxies: self.proxies.clone(),
                 how: Reopen::Given(self),
             });
         }
@@ -248,8 +253,11 @@ impl Listener {
                 Reopen::Simulated(port.clone())
             }
         };
-        let place = self.place.clone();
-        Some(Closed { place, how })
+        Some(Closed {
+            place: self.place.clone(),
+            proxies: self.proxies.clone(),
+            how,
+        })
     }
 
     /// Leaves the file of a Unix socket where it is when the listener closes.

@@ -38,7 +38,7 @@ use self::events::{EventQueue, Heard, Source, hear};
 use self::full::{Full, Pauses, Why, turn_away};
 use self::listener::{Accepting, Listener};
 use self::orders::Closed;
-use self::reactor::{Reactor, connection_tag};
+use self::reactor::{Reactor, Via, connection_tag};
 use self::stage::emit_hub;
 use self::waiting::Waiting;
 use self::watching::EventRegistrar;
@@ -374,12 +374,26 @@ impl Server {
                         listener.retry_at = None;
                         pauses.resume(Why::Resources, now);
                         let core = &mut reactor.core;
-                        if !core.addresses.admit(addr, core.now, &mut core.stats) {
-                            core.tell_over_address(addr);
-                            turn_away(transport);
+                        let ip = addr.map(|addr| addr.ip());
+                        let via = match &listener.proxies {
+                            Some(proxies) if !proxies.contains(ip) => {
+                                core.tell_no_proxy(addr);
+                                turn_away(transport, 403);
+                                continue;
+                            }
+                            Some(_) => Via::Header,
+                            None if core.trusts(ip) => Via::Proxy,
+                            None => Via::Direct,
+                        };
+                        if via == Via::Direct
+                            && let Err(error) =
+                                core.addresses.admit(addr, core.now, &mut core.stats)
+                        {
+                            core.tell_over_address(error, addr);
+                            turn_away(transport, 429);
                             continue;
                         }
-                        let (slot, serial) = reactor.take_in(transport, addr);
+                        let (slot, serial) = reactor.take_in(transport, addr, via);
                         let Some(peer) = reactor.core.peers.get_mut(slot) else {
                             continue;
                         };

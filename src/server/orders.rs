@@ -17,12 +17,15 @@ use crate::config::Config;
 use crate::connection::{Line, Order, target};
 use crate::error::{BuildError, Result};
 use crate::event::{Tick, Ticks};
+use crate::proxy::Networks;
 use crate::transport::TlsConfig;
 
 /// A listener that is closed, and how it is opened again.
 pub(super) struct Closed {
     /// As in [`Listener`].
     pub(super) place: Rc<str>,
+    /// As in [`Listener`].
+    pub(super) proxies: Option<Rc<Networks>>,
     pub(super) how: Reopen,
 }
 
@@ -51,6 +54,7 @@ impl Closed {
             Reopen::Simulated(port) => Listener::simulated(port.clone())?,
         };
         listener.place = self.place.clone();
+        listener.proxies = self.proxies.clone();
         if !config.busy_poll.is_zero() {
             // As when it was built: without the option it goes on.
             let _ = listener.busy_poll(config.busy_poll);

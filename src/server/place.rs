@@ -13,6 +13,7 @@ use super::listener::Listener;
 use super::orders::{Closed, Reopen};
 use crate::config::Config;
 use crate::error::BuildError;
+use crate::proxy::Networks;
 use crate::transport::TlsConfig;
 
 /// A place to listen on, for [`Builder::listener`](crate::Builder::listener): an address or a path
@@ -39,6 +40,8 @@ pub struct Place {
     /// The permissions of a Unix socket's file.
     mode: Option<u32>,
     only_v6: Option<bool>,
+    /// Who sends the header of the PROXY protocol first.
+    proxies: Option<Vec<String>>,
 }
 
 enum Kind {
@@ -115,6 +118,30 @@ impl Place {
         self
     }
 
+    /// Takes only connections of these proxies, each of which begins with the header of the PROXY
+    /// protocol, version 1 or 2: `["127.0.0.1", "10.0.0.0/8", "unix:"]`, as
+    /// [`Networks`](crate::proxy::Networks) has them. Default off.
+    ///
+    /// The header names the client, and everything that goes by address goes by that one: events and
+    /// logs, [`Connection::peer_addr`](crate::Connection::peer_addr), the limits for each address.
+    /// With `PP2_TYPE_SSL` (HAProxy: `send-proxy-v2-ssl`) it also tells whether the client speaks
+    /// TLS, for [`Connection::request_uri`](crate::Connection::request_uri) and
+    /// [`origins(["self"])`](crate::Builder::origins). With [`tls`](Self::tls) the header comes before
+    /// TLS.
+    ///
+    /// A proxy can ask for itself (`LOCAL`, for health checks), and keeps its own address then; so do
+    /// connections that it does not know the client of (`UNKNOWN`). It may take
+    /// [`handshake_timeout`](crate::Builder::handshake_timeout) for header and handshake together. The
+    /// header is 107 bytes long at most in version 1, and 4,096 in version 2.
+    ///
+    /// Others than these proxies are refused, and so is what begins without the header: otherwise any
+    /// client could say that it is another. Both are counted
+    /// ([`RefusalReason`](crate::RefusalReason)) and logged, and no event tells of them.
+    pub fn proxy_protocol<S: Into<String>>(mut self, proxies: impl IntoIterator<Item = S>) -> Self {
+        self.proxies = Some(proxies.into_iter().map(Into::into).collect());
+        self
+    }
+
     fn new(name: String, kind: Kind) -> Self {
         Self {
             name,
@@ -122,6 +149,7 @@ impl Place {
             tls: None,
             mode: None,
             only_v6: None,
+            proxies: None,
         }
     }
 
@@ -143,6 +171,8 @@ impl Place {
                 "only_v6 is set where no TCP address is bound",
             ));
         }
+        let proxies = self.proxies.as_ref().map(Networks::new).transpose();
+        let proxies = proxies.map_err(BuildError::BadNetwork)?.map(Rc::new);
         let address = self.name.clone();
         let place: Rc<str> = self.name.as_str().into();
         let first = listeners.len();
@@ -151,9 +181,11 @@ impl Place {
             .map_err(|source| BuildError::Listen { address, source })?;
         for listener in &mut listeners[first..] {
             listener.place = place.clone();
+            listener.proxies = proxies.clone();
         }
         missing.extend(missed.into_iter().map(|how| Closed {
             place: place.clone(),
+            proxies: proxies.clone(),
             how,
         }));
         Ok(())
@@ -224,6 +256,7 @@ impl fmt::Debug for Place {
             .field("tls", &self.tls.is_some())
             .field("mode", &self.mode)
             .field("only_v6", &self.only_v6)
+            .field("proxies", &self.proxies)
             .finish_non_exhaustive()
     }
 }

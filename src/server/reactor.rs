@@ -10,6 +10,7 @@ mod commands;
 mod deadlines;
 mod drain;
 mod expanding;
+mod header;
 mod http;
 mod input;
 mod link;
@@ -34,6 +35,17 @@ use crate::error::HandshakeError;
 use crate::event::{Accept, Accepted, Cause, Connect, Handlers, Verdict};
 use crate::protocol::{Batch, Pad, Pool};
 use crate::transport::{Deliveries, Transport};
+
+/// How a connection came.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Via {
+    /// From its client, as far as is known.
+    Direct,
+    /// From a proxy that tells its clients with their requests.
+    Proxy,
+    /// From a proxy that tells the client by the header of the PROXY protocol.
+    Header,
+}
 
 pub(super) struct Reactor {
     pub(super) core: Core,
@@ -126,8 +138,9 @@ impl Reactor {
     /// Takes in a connection; returns its key and its number. Its events begin with `welcome`.
     pub(super) fn take_in(
         &mut self,
-        transport: Transport,
+        mut transport: Transport,
         addr: Option<SocketAddr>,
+        via: Via,
     ) -> (usize, u64) {
         let accepted = Accepted {
             peer: addr,
@@ -136,7 +149,14 @@ impl Reactor {
         emit_hub::<Accept>(&mut self.core, &mut self.handlers, accepted);
         let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
         let slot = self.links.insert(Link::new(self.now));
+        if via == Via::Header {
+            transport.wait_for_header();
+        }
         let mut peer = Peer::new(serial, transport, addr, &self.core.config);
+        if via != Via::Direct {
+            peer.is_of_proxy();
+        }
+        peer.nameless = via == Via::Header;
         if self.core.config.connection_stats {
             peer.count(self.core.now);
         }
@@ -176,10 +196,19 @@ impl Reactor {
         self.core.peers.shrink_to_fit();
     }
 
-    /// Delivers the first event of a connection.
+    /// Begins a connection; delivers its first event, unless a proxy has to tell first whose it is.
     pub(super) fn welcome(&mut self, slot: usize) {
         self.begin_life(slot);
         self.core.current = slot;
+        if self.core.peers.get(slot).is_some_and(|peer| !peer.nameless) {
+            self.connect(slot);
+        }
+        self.settle(slot);
+        self.core.current = NOBODY;
+    }
+
+    /// Delivers the first event of a connection.
+    fn connect(&mut self, slot: usize) {
         let verdict = self
             .stage(slot)
             .and_then(|mut stage| stage.emit::<Connect>(()));
@@ -188,8 +217,6 @@ impl Reactor {
         {
             peer.refuse(403);
         }
-        self.settle(slot);
-        self.core.current = NOBODY;
     }
 
     /// Sets the deadlines that a connection has from its beginning.

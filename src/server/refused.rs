@@ -10,6 +10,7 @@ use super::stage::Stage;
 use crate::connection::{Clean, Hint, Line, Matter, Shown, Topic, Who};
 use crate::error::{HandlerError, HandshakeError, ProtocolError};
 use crate::handshake::{Head, Refusal, Request};
+use crate::proxy::Header;
 use crate::reasons::{RefusalReason, TlsFailure};
 
 impl Stage<'_> {
@@ -82,12 +83,33 @@ impl Stage<'_> {
             let text = format_args!("refused: a TLS client on a port without TLS");
             return line.about(self.who(), text);
         }
+        if head.is_some_and(|head| Header::is_begun(head.bytes)) {
+            let text = format_args!(
+                "refused: the header of the PROXY protocol on a port without Place::proxy_protocol"
+            );
+            return line.about(self.who(), text);
+        }
         let told = Refused {
             error,
             request: None,
             head,
         };
         line.about(self.who(), format_args!("{told}"));
+    }
+
+    /// Counts and writes that a connection does not begin with the header of the PROXY protocol.
+    pub(super) fn tell_bad_header(&mut self, bytes: &[u8]) {
+        let error = HandshakeError::BadProxyHeader;
+        if let Some(line) = self.count_refused(error.reason(), Level::Info) {
+            let begin = bytes
+                .get(..bytes.len().min(HEADER_SHOWN))
+                .unwrap_or_default();
+            let text = format_args!(
+                "refused: {error} came first, as Place::proxy_protocol needs it, but {}",
+                Shown(begin)
+            );
+            line.about(self.who(), text);
+        }
     }
 
     /// Writes that a plain request was meant to open a WebSocket, if it was: a proxy took its
@@ -127,6 +149,13 @@ impl Stage<'_> {
         let peer = self.core.peers.get(self.slot);
         if peer.is_some_and(|peer| peer.transport.is_shaking_hands()) {
             return self.tell_tls(TlsFailure::TimedOut, None);
+        }
+        if peer.is_some_and(|peer| peer.nameless) {
+            if let Some(line) = self.count_refused(error.reason(), Level::Info) {
+                let text = "no header of the PROXY protocol came within handshake_timeout";
+                line.about(self.who(), format_args!("{text}"));
+            }
+            return;
         }
         // Browsers connect ahead and then send nothing.
         if let Some(line) = self.count_refused(error.reason(), Level::Debug) {
@@ -189,10 +218,10 @@ impl Stage<'_> {
             return None;
         }
         let peer = self.core.peers.get(self.slot)?;
-        let secure = peer.transport.is_secure();
+        let secure = peer.is_client_secure();
         let request = peer.request()?;
         let origins = self.core.config.origins.as_ref()?;
-        let (origin, host) = (request.origin()?, request.host()?);
+        let (origin, host) = (request.origin()?, peer.asked_host(request)?);
         let hint = match origins.is_other_port(origin, host, secure) {
             true => Hint::OriginPort,
             false if origins.is_proxied(origin, host) => Hint::OriginProxy,
@@ -222,6 +251,9 @@ impl Stage<'_> {
         .about(self.who(), text);
     }
 }
+
+/// So many bytes are shown of what came instead of a header of the PROXY protocol.
+const HEADER_SHOWN: usize = 40;
 
 /// Returns whether a request was meant to open a WebSocket.
 fn means_websocket(request: &Request) -> bool {

@@ -114,6 +114,9 @@ impl Stage<'_> {
 
     /// Tells the `Error` handler. If that fails itself, it is only logged.
     fn fault(&mut self, fault: &Fault) {
+        if self.is_nameless() {
+            return;
+        }
         if let Some(Err(error)) = self.call::<Error>(fault) {
             self.tell_failed("Error handler", &error);
         }
@@ -277,6 +280,23 @@ impl Stage<'_> {
         self.core.set_phase(self.slot, Phase::Gone);
     }
 
+    /// Returns whether no event has told of the connection, because no header of the PROXY protocol
+    /// has.
+    fn is_nameless(&self) -> bool {
+        let peer = self.core.peers.get(self.slot);
+        peer.is_some_and(|peer| peer.nameless)
+    }
+
+    /// Refuses a connection that no event has told of; without a word where TLS was to come.
+    pub(super) fn turn_away(&mut self, error: HandshakeError) {
+        let peer = self.core.peers.get(self.slot);
+        if peer.is_some_and(|peer| peer.transport.is_secure()) {
+            let ending = Ending::new(CloseCode::ABNORMAL, "", Cause::Handshake(error));
+            return self.leave_cut(ending);
+        }
+        self.send_refusal(error, None);
+    }
+
     /// Delivers the `Disconnect`, once, and begins the drain. `ending` tells why, unless that is
     /// known from before.
     pub(super) fn leave(&mut self, ending: Option<Ending>) {
@@ -312,7 +332,9 @@ impl Stage<'_> {
             unsent,
         };
         self.tell_end(format_args!("{}", Clean(disconnected)));
-        if let Some(Err(error)) = self.call::<Disconnect>(disconnected) {
+        if !self.is_nameless()
+            && let Some(Err(error)) = self.call::<Disconnect>(disconnected)
+        {
             self.tell_failed("Disconnect handler", &error);
         }
         // Its closures may hold what the application wants freed.
@@ -336,6 +358,9 @@ impl Stage<'_> {
 
     /// Answers a request: the checks, the two handlers, the 101 and `Ready`.
     pub(super) fn open(&mut self, request: Request) {
+        if let Err(error) = self.core.identify(self.slot, &request) {
+            return self.send_refusal(error, None);
+        }
         let accept = match request.accept_key() {
             Ok(accept) => accept,
             Err(error) => return self.refuse_bad(request, error),
@@ -346,12 +371,13 @@ impl Stage<'_> {
             return;
         };
         peer.remember(request.clone());
-        let secure = peer.transport.is_secure();
+        let secure = peer.is_client_secure();
         if !self.serves(&request) {
             return self.refuse(HandshakeError::HostNotServed, None);
         }
         if let Some(origins) = &self.core.config.origins
-            && !origins.allow(request.origin(), request.host(), secure)
+            && let Some(peer) = self.core.peers.get(self.slot)
+            && !origins.allow(request.origin(), peer.asked_host(&request), secure)
         {
             // As with the list of hosts, the application has not refused it itself.
             self.fault(&Fault::Handshake(HandshakeError::OriginRefused));
@@ -379,7 +405,8 @@ impl Stage<'_> {
     /// Returns whether a request names a host of this server.
     pub(super) fn serves(&self, request: &Request) -> bool {
         let hosts = self.core.config.hosts.as_ref();
-        hosts.is_none_or(|hosts| hosts.serve(request.host()))
+        let peer = self.core.peers.get(self.slot);
+        hosts.is_none_or(|hosts| hosts.serve(peer.and_then(|peer| peer.asked_host(request))))
     }
 
     /// Carries out what was decided on an opening handshake; `None` accepts, as its absence does.

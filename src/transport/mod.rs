@@ -236,6 +236,26 @@ impl Transport {
         }
     }
 
+    /// Has what is read returned as it comes, until [`begin`](Self::begin): the header of the PROXY
+    /// protocol is without TLS.
+    pub(crate) fn wait_for_header(&mut self) {
+        if let Self::Secure(_, session) = self {
+            session.wait_for_header();
+        }
+    }
+
+    /// Begins TLS behind the header of the PROXY protocol, if there is TLS: `early` came with that.
+    /// Returns whether there is.
+    pub(crate) fn begin(&mut self, early: &[u8]) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            Self::Secure(_, session) => {
+                session.begin(early);
+                true
+            }
+        }
+    }
+
     /// Returns the socket of a TLS connection whose client speaks plain HTTP, for an answer.
     pub(crate) fn plain_http(&mut self) -> Option<&mut Socket> {
         match self {

@@ -40,6 +40,10 @@ pub(crate) struct Tls {
     told: u64,
     /// What came first: whether it was TLS tells that.
     first: Option<u8>,
+    /// The header of the PROXY protocol comes first, as it is.
+    preceded: bool,
+    /// What came behind it in the same read.
+    early: Vec<u8>,
     /// The peer speaks HTTP without TLS: it is neither read nor sent anything of TLS.
     plain_http: bool,
 }
@@ -59,8 +63,22 @@ impl Tls {
             written: 0,
             told: 0,
             first: None,
+            preceded: false,
+            early: Vec::new(),
             plain_http: false,
         })
+    }
+
+    /// Has the session wait for the header of the PROXY protocol: until [`begin`](Self::begin) what
+    /// is read is returned as it came.
+    pub(super) fn wait_for_header(&mut self) {
+        self.preceded = true;
+    }
+
+    /// Begins the session, with the bytes that came behind the header of the PROXY protocol.
+    pub(super) fn begin(&mut self, early: &[u8]) {
+        self.preceded = false;
+        self.early = early.to_vec();
     }
 
     /// Tells whether the TLS handshake is still going on. It progresses in [`read`](Self::read).
@@ -135,6 +153,15 @@ impl Tls {
         if self.closed {
             return discard(socket, scratch);
         }
+        if self.preceded {
+            let result = receive(socket, plain)?;
+            return Ok(Received {
+                bytes: result.unwrap_or(0),
+                drained: result.is_none_or(|size| size < plain.len()),
+                eof: result == Some(0),
+                blocked: result.is_none(),
+            });
+        }
         // What did not fit the last caller's `plain` comes first.
         let mut got = Received {
             bytes: self.take(plain),
@@ -153,7 +180,17 @@ impl Tls {
         // the record that it has a part of can become 16 KiB; and what follows that in `scratch`
         // decrypts to less than its own size, for which `plain` has the room.
         let room = plain.len().min(scratch.len());
-        let size = match receive(socket, &mut scratch[..room])? {
+        let early = room.min(self.early.len());
+        let came = if early > 0 {
+            // The socket may have more, and another call is due.
+            scratch[..early].copy_from_slice(&self.early[..early]);
+            self.early.drain(..early);
+            Some(early)
+        } else {
+            self.early = Vec::new();
+            receive(socket, &mut scratch[..room])?
+        };
+        let size = match came {
             Some(size @ 1..) => size,
             ended => {
                 (got.drained, got.eof) = (true, ended.is_some());
@@ -180,7 +217,7 @@ impl Tls {
         match fed.and_then(|ended| flushed.map(|_| ended)) {
             // With `plain` full, rustls may hold more.
             Ok(ended) if got.bytes < plain.len() => {
-                (got.drained, got.eof) = (ended || size < room, ended);
+                (got.drained, got.eof) = (ended || (size < room && early == 0), ended);
                 Ok(got)
             }
             // rustls keeps its error, and a broken socket will break again.
@@ -271,7 +308,7 @@ impl Tls {
         // RFC 8446, 6.1: "Each party MUST send a "close_notify" alert before closing its write
         // side of the connection, unless it has already sent some error alert."
         self.closed = true;
-        if self.plain_http {
+        if self.plain_http || self.preceded {
             return Ok(());
         }
         self.session.send_close_notify();

@@ -61,6 +61,7 @@ mod pausing;
 mod plain_http;
 mod plain_http_limits;
 mod protocol_errors;
+mod proxies;
 mod real_clients;
 mod request_details;
 mod request_smuggling;

@@ -73,11 +73,13 @@ impl Reactor {
         let overdue = self.message_end(slot).is_some_and(|end| end <= now);
         let peer = self.core.peers.get(slot);
         let deferred = peer.is_some_and(Peer::is_deferred);
+        let nameless = peer.is_some_and(|peer| peer.nameless);
         let Some(mut stage) = self.stage(slot) else {
             return;
         };
         match phase {
             // RFC 9110, 15.5.9: 408 for a request that was begun; else there is none to answer.
+            Phase::Opening if nameless => stage.cut(Cause::Handshake(HandshakeError::TimedOut)),
             Phase::Opening if deferred => stage.refuse(HandshakeError::Undecided, None),
             Phase::Opening if idle_http => stage.leave(Some(answered())),
             Phase::Opening if asked => stage.refuse(HandshakeError::TimedOut, None),

@@ -45,9 +45,15 @@ impl Reactor {
                     && self.core.leaving.is_none()
                     && !config.keep_alive_timeout.is_zero();
                 let then = if more { Then::KeepAlive } else { Then::Close };
+                let identified = self.core.identify(slot, &request);
                 let Some(mut stage) = self.stage(slot) else {
                     return;
                 };
+                if let Err(error) = identified {
+                    let refusal = Refusal::from(error).answering(request.method());
+                    stage.send_refusal(error, Some(refusal));
+                    return self.settle(slot);
+                }
                 let is_health_check = stage.is_health_check(&request);
                 if !is_health_check && !stage.has::<Request>() {
                     // There are no plain requests but that one: it should have been an upgrade.
@@ -66,6 +72,7 @@ impl Reactor {
                 stage.tell_stripped(&request);
                 http.last = stage.answer(&request, then) == Then::Close;
                 self.core.opened(slot);
+                self.core.release_client(slot);
                 if let Some(link) = self.links.get_mut(slot) {
                     link.stamp = self.now;
                 }

@@ -365,6 +365,9 @@ impl Reactor {
                 return input.len();
             }
             match peer.map(|peer| peer.phase) {
+                Some(Phase::Opening) if peer.is_some_and(|peer| peer.nameless) => {
+                    self.read_header(slot, &mut input);
+                }
                 Some(Phase::Opening) => self.read_request(slot, &mut input, share),
                 Some(Phase::Open | Phase::Closing) => self.deliver(slot, &mut input, share),
                 Some(Phase::Draining | Phase::Gone) | None => return 0,

@@ -72,6 +72,8 @@ impl Flags {
 pub(super) struct Pending {
     /// The requests of a connection that was not upgraded yet, from its first byte on.
     http: Option<Http>,
+    /// What came of the header of the PROXY protocol.
+    header: Vec<u8>,
     /// Bytes that were read and whose turn has not come, and how many of them were used.
     unread: Option<(Vec<u8>, usize)>,
 }
@@ -140,6 +142,18 @@ impl Link {
         self.pending.get_or_insert_default().unread = Some((bytes, used));
     }
 
+    /// Takes what came of the header of the PROXY protocol.
+    pub(super) fn take_header(&mut self) -> Vec<u8> {
+        let pending = self.pending.as_deref_mut();
+        let header = pending.map(|pending| std::mem::take(&mut pending.header));
+        self.tidy();
+        header.unwrap_or_default()
+    }
+
+    pub(super) fn keep_header(&mut self, bytes: Vec<u8>) {
+        self.pending.get_or_insert_default().header = bytes;
+    }
+
     /// Takes the requests of the connection, if they were begun.
     pub(super) fn take_http(&mut self) -> Option<Http> {
         let http = self.pending.as_deref_mut()?.http.take();
@@ -161,13 +175,16 @@ impl Link {
 
     /// Frees what is empty.
     fn tidy(&mut self) {
-        self.pending
-            .take_if(|pending| pending.http.is_none() && pending.unread.is_none());
+        self.pending.take_if(|pending| {
+            pending.http.is_none() && pending.unread.is_none() && pending.header.is_empty()
+        });
     }
 
-    /// Returns whether a request was begun and is not whole.
+    /// Returns whether a request, or the header of the PROXY protocol, was begun and is not whole.
     pub(super) fn has_begun(&self) -> bool {
-        self.http().is_some_and(|http| !http.reader.is_empty())
+        let pending = self.pending.as_deref();
+        pending.is_some_and(|pending| !pending.header.is_empty())
+            || self.http().is_some_and(|http| !http.reader.is_empty())
     }
 
     /// Returns whether plain requests were answered, and the next one or the end is waited for.
@@ -203,6 +220,7 @@ impl Link {
             let unread = pending.unread.as_ref();
             let http = pending.http.as_ref();
             size_of::<Pending>()
+                + pending.header.capacity()
                 + unread.map_or(0, |(bytes, _)| bytes.capacity())
                 + http.map_or(0, |http| http.reader.held())
         });

@@ -200,7 +200,7 @@ impl World {
     fn connect(&mut self) -> Client {
         let line = Cable::default();
         let transport = Transport::Plain(Socket::Simulated(Box::new(line.clone())));
-        let (slot, serial) = self.reactor.take_in(transport, None);
+        let (slot, serial) = self.reactor.take_in(transport, None, Via::Direct);
         self.reactor.welcome(slot);
         self.reactor.end_turn();
         Client {

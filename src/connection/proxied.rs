@@ -1,0 +1,200 @@
+//! The client of a connection that came through a proxy.
+
+use std::net::IpAddr;
+
+use super::core::Core;
+use super::names::Addr;
+use super::peer::Peer;
+use crate::error::HandshakeError;
+use crate::handshake::Request;
+use crate::proxy::{Header, Source};
+
+/// What is known of a connection that came through a proxy.
+#[derive(Debug, Default)]
+pub(crate) struct Proxied {
+    /// The address of the socket's peer, which is the proxy.
+    direct: Addr,
+    /// Where the search for the client begins at each request: the proxy, or whom the header of the
+    /// PROXY protocol named.
+    start: Addr,
+    /// The header of the PROXY protocol did not say whose connection it is: no request can.
+    unknown: bool,
+    /// Who is counted where connections are limited by address.
+    counted: Option<IpAddr>,
+    /// Whether the client speaks TLS: as the PROXY header has it, and as the last request has it.
+    header_secure: Option<bool>,
+    secure: Option<bool>,
+    /// The PROXY header says that the client showed a certificate, and that it was found good.
+    verified: bool,
+    /// The host that the client asked for.
+    host: Option<Box<str>>,
+}
+
+impl Peer {
+    /// Notes that the connection comes from a proxy that is trusted. It counts for nobody until it is
+    /// known for whom.
+    pub(crate) fn is_of_proxy(&mut self) {
+        let direct = self.addr;
+        self.extras_mut().proxied = Some(Box::new(Proxied {
+            direct,
+            start: direct,
+            ..Proxied::default()
+        }));
+    }
+
+    /// Returns what is known of a connection that came through a proxy.
+    fn proxied(&self) -> Option<&Proxied> {
+        self.extras()?.proxied.as_deref()
+    }
+
+    fn proxied_mut(&mut self) -> Option<&mut Proxied> {
+        self.extras.as_deref_mut()?.proxied.as_deref_mut()
+    }
+
+    /// Returns the address of the socket's own peer.
+    pub(super) fn direct(&self) -> Addr {
+        self.proxied().map_or(self.addr, |proxied| proxied.direct)
+    }
+
+    /// Returns who is counted where connections are limited by address.
+    pub(super) fn counted(&self) -> Option<IpAddr> {
+        match self.proxied() {
+            Some(proxied) => proxied.counted,
+            None => self.addr.ip(),
+        }
+    }
+
+    /// Returns whether the client speaks TLS, with this server or with a proxy that tells it.
+    pub(crate) fn is_client_secure(&self) -> bool {
+        let told = self.proxied().and_then(|proxied| proxied.secure);
+        told.unwrap_or_else(|| self.transport.is_secure())
+    }
+
+    /// Returns whether a proxy has found the client's certificate good.
+    pub(super) fn is_verified_by_proxy(&self) -> bool {
+        self.proxied().is_some_and(|proxied| proxied.verified)
+    }
+
+    /// Returns the host that the client asked for: as a proxy tells it, or by `Host`.
+    pub(crate) fn asked_host<'a>(&'a self, request: &'a Request) -> Option<&'a str> {
+        let told = self.proxied().and_then(|proxied| proxied.host.as_deref());
+        told.or_else(|| request.host())
+    }
+}
+
+impl Core {
+    /// Returns whether a peer with this address tells its clients with their requests.
+    pub(crate) fn trusts(&self, ip: Option<IpAddr>) -> bool {
+        let forwarding = self.config.forwarding.as_deref();
+        forwarding.is_some_and(|forwarding| forwarding.trusts(ip))
+    }
+
+    /// Takes note of the header of the PROXY protocol.
+    ///
+    /// # Errors
+    ///
+    /// If the client has more connections than its address may have.
+    pub(crate) fn note_header(
+        &mut self,
+        slot: usize,
+        header: &Header,
+    ) -> Result<(), HandshakeError> {
+        let Some(peer) = self.peers.get_mut(slot) else {
+            return Ok(());
+        };
+        let Some(proxied) = peer.proxied_mut() else {
+            return Ok(());
+        };
+        proxied.header_secure = header.secure;
+        proxied.secure = header.secure;
+        proxied.verified = header.verified;
+        match header.source {
+            // The proxy asks for itself, and so often: it has no limit.
+            Source::Local => return Ok(()),
+            Source::Unknown => proxied.unknown = true,
+            Source::Client(addr) => proxied.start = Some(addr).into(),
+        }
+        let (start, known) = (proxied.start, !proxied.unknown);
+        peer.addr = start;
+        if known && self.trusts(start.ip()) {
+            // A proxy in front of the proxy: its requests tell more.
+            return Ok(());
+        }
+        self.count_client(slot)
+    }
+
+    /// Finds the client that a request is from, where proxies are trusted.
+    ///
+    /// # Errors
+    ///
+    /// If the client has more connections than its address may have.
+    pub(crate) fn identify(
+        &mut self,
+        slot: usize,
+        request: &Request,
+    ) -> Result<(), HandshakeError> {
+        let (Some(forwarding), Some(peer)) = (&self.config.forwarding, self.peers.get_mut(slot))
+        else {
+            return Ok(());
+        };
+        let Some(proxied) = peer.proxied_mut().filter(|proxied| !proxied.unknown) else {
+            return Ok(());
+        };
+        let start = proxied.start.socket_addr();
+        if !forwarding.trusts(start.map(|addr| addr.ip())) {
+            return Ok(());
+        }
+        let client = forwarding.client(request.headers(), start);
+        proxied.secure = client.secure.or(proxied.header_secure);
+        proxied.host = client.host.map(|host| host.into());
+        peer.addr = client.addr.into();
+        self.release_client(slot);
+        self.count_client(slot)
+    }
+
+    /// Counts the client of a connection where connections are limited by address.
+    fn count_client(&mut self, slot: usize) -> Result<(), HandshakeError> {
+        let Some(peer) = self.peers.get_mut(slot) else {
+            return Ok(());
+        };
+        let addr = peer.addr.socket_addr();
+        if let Err(error) = self.addresses.admit(addr, self.now, &mut self.stats) {
+            self.tell_over_address(error, addr);
+            return Err(error);
+        }
+        let Some(peer) = self.peers.get_mut(slot) else {
+            return Ok(());
+        };
+        let ip = peer.addr.ip();
+        let half_open = peer.half_open;
+        if let Some(proxied) = peer.proxied_mut() {
+            proxied.counted = ip;
+        }
+        if !half_open {
+            self.addresses.opened(ip);
+        }
+        Ok(())
+    }
+
+    /// Counts a connection from a proxy that tells its clients with their requests for nobody, until
+    /// the next request: that may be another's.
+    pub(crate) fn release_client(&mut self, slot: usize) {
+        let start = self.peers.get(slot).and_then(Peer::proxied);
+        if !start.is_some_and(|proxied| !proxied.unknown && self.trusts(proxied.start.ip())) {
+            return;
+        }
+        let Some(peer) = self.peers.get_mut(slot) else {
+            return;
+        };
+        let half_open = peer.half_open;
+        let counted = peer
+            .proxied_mut()
+            .and_then(|proxied| proxied.counted.take());
+        if counted.is_some() {
+            if half_open {
+                self.addresses.opened(counted);
+            }
+            self.addresses.left(counted, self.now);
+        }
+    }
+}

@@ -1,0 +1,869 @@
+//! Clients behind proxies: by the header of the PROXY protocol and by headers of the request, and what
+//! a client can make itself look like by writing these itself: nothing.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+
+use socket2::{Domain, Socket, Type};
+use wsloop::event::{Connect, Disconnect, Error, Ready, Request};
+use wsloop::http::Response;
+use wsloop::{Builder, ClientAddress, Connection, Place, Rate, RefusalReason, Server, Stats};
+
+use crate::support::temp::TempDir;
+use crate::support::{Client, Log, PATIENCE, REQUEST, Running, echo, log, request_with};
+
+/// Connects from an address of this machine.
+fn from(addr: SocketAddr, ip: [u8; 4]) -> Client {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    let own = SocketAddr::new(ip.into(), 0);
+    socket.bind(&own.into()).expect("loopback has many");
+    socket.connect(&addr.into()).expect("it listens");
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    Client::over(stream)
+}
+
+const PROXY: [u8; 4] = [127, 0, 0, 1];
+const FARTHER_PROXY: [u8; 4] = [127, 0, 0, 7];
+const STRANGER: [u8; 4] = [127, 0, 0, 2];
+
+/// What is seen of a client: its address, whether it speaks TLS, the URI.
+fn seen(conn: &Connection<'_>) -> String {
+    let addr = conn.peer_addr();
+    let addr = addr.map_or_else(|| "unix".to_owned(), |addr| addr.to_string());
+    let tls = if conn.is_client_ssl() { " tls" } else { "" };
+    let uri = conn.request_uri().map(|uri| uri.to_string());
+    format!("{addr}{tls} {}", uri.unwrap_or_default())
+}
+
+/// Writes down what is seen of each client; its port only if that is the proxy's to tell.
+fn watched(builder: Builder, log: &Sender<String>) -> Builder {
+    let tell = |log: &Sender<String>, text: String| _ = log.send(text);
+    let (connect, ready, error) = (log.clone(), log.clone(), log.clone());
+    let end = log.clone();
+    echo(builder)
+        .on(Connect, move |conn, ()| {
+            let addr = conn.peer_addr().filter(|addr| !addr.ip().is_loopback());
+            tell(&connect, format!("connect {addr:?}"));
+        })
+        .on(Ready, move |conn, ()| {
+            tell(&ready, format!("ready {}", seen(conn)))
+        })
+        .on(Error, move |_, fault| {
+            tell(&error, format!("error {fault}"))
+        })
+        .on(Disconnect, move |conn, _| {
+            let ip = conn.ip().map(|ip| ip.to_string());
+            tell(&end, format!("end {}", ip.unwrap_or_default()));
+        })
+}
+
+/// A server behind proxies that tell the client by a header.
+fn behind(address: ClientAddress, configure: fn(Builder) -> Builder) -> (Running, Log) {
+    let (sender, log) = log();
+    let server = Running::start(move |builder| {
+        let builder = watched(builder, &sender)
+            .trusted_proxies(["127.0.0.1", "127.0.0.7", "10.0.0.0/8"])
+            .client_address(address);
+        configure(builder)
+    });
+    (server, log)
+}
+
+/// The first client's request with these header lines, as the server saw it.
+fn upgraded(server: &Running, log: &Log, ip: [u8; 4], lines: &str) -> String {
+    let mut client = from(server.addr, ip);
+    let response = client.request(request_with(lines));
+    assert_eq!(response.status, 101, "{response:?}");
+    client.send_text("it lives");
+    client.expect_text("it lives");
+    assert_eq!(log.next(), "connect None", "before the request");
+    let ready = log.next();
+    drop(client);
+    assert!(log.next().starts_with("end "));
+    ready
+}
+
+#[test]
+fn a_trusted_proxy_tells_the_client() {
+    let all = |builder: Builder| builder.forwarded_scheme(true).forwarded_host(true);
+    let (server, log) = behind(ClientAddress::XForwardedFor, all);
+    for (lines, expected) in [
+        (
+            "X-Forwarded-For: 192.0.2.7\r\n",
+            "ready 192.0.2.7:0 ws://example.com/chat?room=7",
+        ),
+        (
+            "X-Forwarded-For: 6.6.6.6, 192.0.2.7, 127.0.0.7\r\nX-Forwarded-Proto: https\r\n",
+            "ready 192.0.2.7:0 tls wss://example.com/chat?room=7",
+        ),
+        (
+            "X-Forwarded-For: [2001:db8::7]:81\r\nX-Forwarded-Host: chat.test:8080\r\n",
+            "ready [2001:db8::7]:81 ws://chat.test:8080/chat?room=7",
+        ),
+    ] {
+        assert_eq!(upgraded(&server, &log, PROXY, lines), expected);
+    }
+    let (server, log) = behind(ClientAddress::Forwarded, all);
+    let ready = upgraded(
+        &server,
+        &log,
+        PROXY,
+        "Forwarded: for=6.6.6.6, for=\"[2001:db8::7]:81\";proto=https;host=chat.test\r\n",
+    );
+    assert_eq!(
+        ready,
+        "ready [2001:db8::7]:81 tls wss://chat.test/chat?room=7"
+    );
+    let (server, log) = behind(ClientAddress::Header("X-Real-IP".into()), |builder| builder);
+    let lines = "X-Real-IP: 192.0.2.7\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: a\r\n";
+    let ready = upgraded(&server, &log, PROXY, lines);
+    assert_eq!(ready, "ready 192.0.2.7:0 ws://example.com/chat?room=7");
+}
+
+/// What clients try that want to look like others. Each is seen as what it is.
+#[test]
+fn spoofing_by_headers() {
+    let all = |builder: Builder| builder.forwarded_scheme(true).forwarded_host(true);
+    let every = "X-Forwarded-For: 10.0.0.9\r\nX-Real-IP: 10.0.0.9\r\nX-Forwarded-Proto: https\r\n\
+                 X-Forwarded-Host: evil.test\r\nForwarded: for=10.0.0.9;proto=https;host=evil.test\r\n\
+                 X-Forwarded: for=10.0.0.9\r\nX-Client-IP: 10.0.0.9\r\nTrue-Client-IP: 10.0.0.9\r\n\
+                 CF-Connecting-IP: 10.0.0.9\r\nX-Cluster-Client-IP: 10.0.0.9\r\n\
+                 Via: 1.1 proxy\r\nX_Forwarded_For: 10.0.0.9\r\n";
+    // Who is no proxy is not believed, whatever it writes.
+    for address in [
+        ClientAddress::XForwardedFor,
+        ClientAddress::Forwarded,
+        ClientAddress::Header("X-Real-IP".into()),
+    ] {
+        let (server, log) = behind(address, all);
+        let ready = upgraded(&server, &log, STRANGER, every);
+        assert!(ready.starts_with("ready 127.0.0.2:"), "{ready}");
+        assert!(ready.ends_with(" ws://example.com/chat?room=7"), "{ready}");
+    }
+    // Nor is anybody where proxies are not trusted.
+    let (sender, log_) = log();
+    let server = Running::start(move |builder| watched(builder, &sender));
+    let ready = upgraded(&server, &log_, PROXY, every);
+    assert!(ready.starts_with("ready 127.0.0.1:"), "{ready}");
+    // What a client writes stands before what its proxy adds, on a line of its own or on the same.
+    let (server, log) = behind(ClientAddress::XForwardedFor, all);
+    for (written, added) in [
+        ("6.6.6.6", "192.0.2.7"),
+        ("10.0.0.9", "192.0.2.7"),
+        ("192.0.2.8, 10.0.0.9", "192.0.2.7"),
+        ("", "192.0.2.7"),
+        (",", "192.0.2.7"),
+        ("\"", "192.0.2.7"),
+        ("\\", "192.0.2.7"),
+        ("192.0.2.8:80 ", "192.0.2.7"),
+        ("\u{e9}", "192.0.2.7"),
+        ("10.0.0.9", "192.0.2.7, 127.0.0.7"),
+    ] {
+        for lines in [
+            format!("X-Forwarded-For: {written}, {added}\r\n"),
+            format!("X-Forwarded-For: {written}\r\nX-Forwarded-For: {added}\r\n"),
+            format!(
+                "x-forwarded-for: {written}\r\nX-FORWARDED-FOR: {added}\r\n{}",
+                "X-A: b\r\n"
+            ),
+        ] {
+            let ready = upgraded(&server, &log, PROXY, &lines);
+            assert!(ready.starts_with("ready 192.0.2.7:0 "), "{lines}: {ready}");
+        }
+    }
+    let (server, log) = behind(ClientAddress::Forwarded, all);
+    for (written, added) in [
+        ("for=10.0.0.9;host=evil.test", "for=192.0.2.7"),
+        ("for=\"", "for=192.0.2.7"),
+        ("for=10.0.0.9;x=\"", "for=\"192.0.2.7\""),
+        ("\\", "for=192.0.2.7"),
+        (
+            "for=10.0.0.9;proto=https",
+            "for=192.0.2.7;by=127.0.0.7,for=127.0.0.7",
+        ),
+        // The host that a client asked for, as a proxy quotes it.
+        ("for=10.0.0.9", "for=192.0.2.7;by=\"evil,for=10.0.0.9\""),
+    ] {
+        let lines = format!("Forwarded: {written}, {added}\r\n");
+        let ready = upgraded(&server, &log, PROXY, &lines);
+        assert_eq!(
+            ready, "ready 192.0.2.7:0 ws://example.com/chat?room=7",
+            "{lines}"
+        );
+    }
+    // Hosts and schemes that are none.
+    let (server, log) = behind(ClientAddress::XForwardedFor, all);
+    for lines in [
+        "X-Forwarded-Host: u@evil.test\r\n",
+        "X-Forwarded-Host: evil.test/path\r\n",
+        "X-Forwarded-Host: evil.test, \r\nX-Forwarded-Host: a b\r\n",
+        "X-Forwarded-Proto: gopher\r\nX-Forwarded-Host: \u{e9}\r\n",
+        "X-Forwarded-Proto: https\r\nX-Forwarded-Proto: http\r\n",
+    ] {
+        let lines = format!("X-Forwarded-For: 192.0.2.7\r\n{lines}");
+        let ready = upgraded(&server, &log, PROXY, &lines);
+        assert_eq!(
+            ready, "ready 192.0.2.7:0 ws://example.com/chat?room=7",
+            "{lines}"
+        );
+    }
+}
+
+/// The status of a request with these header lines from a proxy, and the connection.
+fn asked(server: &Running, lines: &str) -> (u16, Client) {
+    let mut client = from(server.addr, PROXY);
+    let status = client.request(request_with(lines)).status;
+    (status, client)
+}
+
+#[test]
+fn limits_go_by_the_client_and_not_by_the_proxy() {
+    let (server, _log) = behind(ClientAddress::XForwardedFor, |builder| {
+        builder
+            .max_connections_per_address(2)
+            .max_half_open_per_address(2)
+            .max_handshake_rate(Rate::new(3, Duration::from_secs(3600)))
+    });
+    let one = "X-Forwarded-For: 192.0.2.1\r\n";
+    // The proxy itself may have as many as it likes: these wait for their requests.
+    let idle: Vec<_> = (0..20).map(|_| from(server.addr, PROXY)).collect();
+    let (first, second) = (asked(&server, one), asked(&server, one));
+    assert_eq!((first.0, second.0), (101, 101));
+    assert_eq!(asked(&server, one).0, 429, "two are open");
+    for other in 2..12 {
+        let (status, mut client) = asked(&server, &format!("X-Forwarded-For: 192.0.2.{other}\r\n"));
+        assert_eq!(status, 101, "{other}");
+        client.expect_alive();
+    }
+    // A client that leaves makes room, and the rate is its own.
+    let (_, mut leaving) = first;
+    leaving.send_close(1000, "");
+    leaving.expect_close(1000);
+    leaving.expect_eof();
+    let third = loop {
+        // The server notes that it left when it has read the end.
+        match asked(&server, one) {
+            (101, client) => break client,
+            (status, _) => assert_eq!(status, 429),
+        }
+    };
+    drop((second, third));
+    while server
+        .handle
+        .ask(|hub| hub.all_ids().len())
+        .expect("it runs")
+        .recv()
+        .expect("so")
+        > 0
+    {}
+    assert_eq!(asked(&server, one).0, 429, "a fourth handshake in an hour");
+    // What names nobody is the proxy's own, and has the proxy's limit: nobody gets by it so.
+    let odd: Vec<_> = (0..3)
+        .map(|_| asked(&server, "X-Forwarded-For: x\r\n"))
+        .collect();
+    let statuses: Vec<_> = odd.iter().map(|(status, _)| *status).collect();
+    assert_eq!(statuses, [101, 101, 429]);
+    drop(idle);
+    let stats = server.stop();
+    assert!(stats.refused(RefusalReason::AddressConnections) >= 2);
+    assert_eq!(stats.refused(RefusalReason::AddressRate), 1);
+}
+
+#[test]
+fn a_connection_that_a_proxy_keeps_alive_counts_for_a_client_only_while_it_asks() {
+    let (server, log) = behind(ClientAddress::XForwardedFor, |builder| {
+        builder
+            .max_connections_per_address(1)
+            .on(Request, |conn, _| Some(Response::new(200).body(seen(conn))))
+    });
+    let plain = |ip: &str| format!("GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: {ip}\r\n\r\n");
+    let mut kept = from(server.addr, PROXY);
+    for ip in ["192.0.2.1", "192.0.2.2", "192.0.2.1"] {
+        let response = kept.request(plain(ip));
+        let body = String::from_utf8(response.body).expect("text");
+        assert_eq!((response.status, body), (200, format!("{ip}:0 ")));
+    }
+    // The connection is the proxy's again, so the client may have another.
+    let (status, mut open) = asked(&server, "X-Forwarded-For: 192.0.2.1\r\n");
+    assert_eq!(status, 101);
+    // And now the plain request is one too many; the answer ends the connection.
+    let mut over = from(server.addr, PROXY);
+    assert_eq!(over.request(plain("192.0.2.1")).status, 429);
+    over.expect_eof();
+    let response = kept.request(plain("192.0.2.3"));
+    assert_eq!(response.status, 200);
+    // The same connection may be upgraded for another client.
+    let upgraded = kept.request(request_with("X-Forwarded-For: 192.0.2.4\r\n"));
+    assert_eq!(upgraded.status, 101);
+    kept.expect_alive();
+    assert_eq!(asked(&server, "X-Forwarded-For: 192.0.2.4\r\n").0, 429);
+    open.expect_alive();
+    drop((open, kept));
+    server.stop();
+    let ends: Vec<_> = log
+        .rest()
+        .into_iter()
+        .filter(|line| line.starts_with("end"))
+        .collect();
+    assert!(ends.contains(&"end 192.0.2.4".to_owned()), "{ends:?}");
+}
+
+#[test]
+fn self_is_the_host_and_scheme_that_the_client_asked_for() {
+    let configure = |builder: Builder| {
+        builder
+            .origins(["self"])
+            .hosts(["chat.test", "inner"])
+            .forwarded_scheme(true)
+            .forwarded_host(true)
+    };
+    let (server, _log) = behind(ClientAddress::XForwardedFor, configure);
+    let inner = |lines: &str| {
+        let lines = format!("X-Forwarded-For: 192.0.2.7\r\n{lines}");
+        request_with(&lines).replace("Host: example.com", "Host: inner")
+    };
+    let forwarded = "X-Forwarded-Proto: https\r\nX-Forwarded-Host: chat.test\r\n";
+    for (lines, status) in [
+        (format!("{forwarded}Origin: https://chat.test\r\n"), 101),
+        (format!("{forwarded}Origin: http://chat.test\r\n"), 403),
+        (format!("{forwarded}Origin: https://inner\r\n"), 403),
+        (format!("{forwarded}Origin: https://evil.test\r\n"), 403),
+        (
+            "X-Forwarded-Host: evil.test\r\nOrigin: http://evil.test\r\n".into(),
+            421,
+        ),
+        ("Origin: http://inner\r\n".into(), 101),
+    ] {
+        let mut client = from(server.addr, PROXY);
+        assert_eq!(client.request(inner(&lines)).status, status, "{lines}");
+    }
+    // From somebody else it is what `Host` says.
+    let mut client = from(server.addr, STRANGER);
+    let request = inner(&format!("{forwarded}Origin: https://chat.test\r\n"));
+    assert_eq!(client.request(request).status, 403);
+}
+
+#[test]
+fn a_unix_socket_is_trusted_if_it_is_named() {
+    let lines = "X-Forwarded-For: 192.0.2.7\r\n";
+    for (trusted, expected) in [
+        (
+            &["127.0.0.1"][..],
+            "ready unix ws://example.com/chat?room=7",
+        ),
+        (&["unix:"], "ready 192.0.2.7:0 ws://example.com/chat?room=7"),
+    ] {
+        let (sender, log) = log();
+        let dir = TempDir::new();
+        let path = dir.path("socket");
+        let own = path.clone();
+        let server = Running::start(move |builder| {
+            watched(builder, &sender)
+                .listen_unix(own)
+                .trusted_proxies(trusted.iter().copied())
+                .client_address(ClientAddress::XForwardedFor)
+        });
+        let mut client = Client::over(UnixStream::connect(&path).expect("it listens"));
+        assert_eq!(client.request(request_with(lines)).status, 101);
+        log.expect(&["connect None", expected]);
+        drop(client);
+        server.stop();
+    }
+}
+
+/// A server that only proxies may connect to, which send the header of the PROXY protocol.
+fn by_header(configure: fn(Builder) -> Builder) -> (Running, Log) {
+    let (sender, log) = log();
+    let server = Running::start_on(move || {
+        let place = Place::tcp("127.0.0.1:0").proxy_protocol(["127.0.0.1"]);
+        configure(watched(Server::builder().listener(place), &sender))
+    });
+    (server, log)
+}
+
+const V1: &[u8] = b"PROXY TCP4 192.0.2.7 198.51.100.1 56324 443\r\n";
+
+/// A header of version 2.
+fn v2(command: u8, family: u8, rest: &[u8]) -> Vec<u8> {
+    let mut bytes = b"\r\n\r\n\0\r\nQUIT\n".to_vec();
+    bytes.extend([command, family]);
+    bytes.extend((rest.len() as u16).to_be_bytes());
+    bytes.extend(rest);
+    bytes
+}
+
+const TCP4: [u8; 12] = [192, 0, 2, 7, 198, 51, 100, 1, 0xdc, 4, 1, 0xbb];
+
+/// One whose client speaks TLS with the proxy.
+fn v2_ssl() -> Vec<u8> {
+    let ssl = [0x20, 0, 5, 3, 0, 0, 0, 0];
+    v2(0x21, 0x11, &[&TCP4[..], &ssl].concat())
+}
+
+#[test]
+fn the_header_of_the_proxy_protocol_at_every_cut() {
+    let (server, log) = by_header(|builder| builder);
+    for (header, ready) in [
+        (
+            V1.to_vec(),
+            "ready 192.0.2.7:56324 ws://example.com/chat?room=7",
+        ),
+        (
+            v2(0x21, 0x11, &TCP4),
+            "ready 192.0.2.7:56324 ws://example.com/chat?room=7",
+        ),
+        (
+            v2_ssl(),
+            "ready 192.0.2.7:56324 tls wss://example.com/chat?room=7",
+        ),
+    ] {
+        let stream = [&header[..], REQUEST.as_bytes()].concat();
+        for cut in 0..=header.len() + 3 {
+            let mut client = from(server.addr, PROXY);
+            client.send_raw(&stream[..cut]);
+            if cut > 0 {
+                // So that the two come in two reads.
+                settle(&server);
+            }
+            client.send_raw(&stream[cut..]);
+            assert_eq!(client.response().status, 101, "{cut}");
+            client.expect_alive();
+            log.expect(&["connect Some(192.0.2.7:56324)", ready]);
+            drop(client);
+            log.expect(&["end 192.0.2.7"]);
+        }
+    }
+}
+
+/// Has the server go round once.
+fn settle(server: &Running) {
+    server
+        .handle
+        .ask(|_| ())
+        .expect("it runs")
+        .recv()
+        .expect("it answers");
+}
+
+#[test]
+fn local_and_unknown_keep_the_proxy_s_address() {
+    let (server, log) = by_header(|builder| {
+        builder
+            .trusted_proxies(["127.0.0.1"])
+            .client_address(ClientAddress::XForwardedFor)
+    });
+    let request = request_with("X-Forwarded-For: 6.6.6.6\r\n");
+    for header in [
+        b"PROXY UNKNOWN\r\n".to_vec(),
+        v2(0x21, 0x00, &[]),
+        v2(0x21, 0x31, &[b'/'; 216]),
+    ] {
+        let mut client = from(server.addr, PROXY);
+        client.send_raw([&header[..], request.as_bytes()].concat());
+        assert_eq!(client.response().status, 101);
+        assert_eq!(log.next(), "connect None");
+        let ready = log.next();
+        assert!(
+            ready.starts_with("ready 127.0.0.1:"),
+            "nobody is believed: {ready}"
+        );
+        drop(client);
+        log.expect(&["end 127.0.0.1"]);
+    }
+    // The proxy's own health check.
+    let mut client = from(server.addr, PROXY);
+    client.send_raw([&v2(0x20, 0, &[])[..], REQUEST.as_bytes()].concat());
+    assert_eq!(client.response().status, 101);
+    assert_eq!(log.next(), "connect None");
+}
+
+/// What clients try at a place for proxies, and what proxies that are set up wrongly send: no event
+/// tells of any, and the next is served.
+#[test]
+fn spoofing_by_the_header_of_the_proxy_protocol() {
+    let (server, log) = by_header(|builder| builder);
+    let long = format!("PROXY UNKNOWN {}\r\n", "x".repeat(200));
+    for (first, status) in [
+        // No header at all.
+        (REQUEST.as_bytes(), 400),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),
+        (b"POST / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        // Malformed ones.
+        (b"PROXY TCP4 192.0.2.7 198.51.100.1 56324 443 \r\n", 400),
+        (b"PROXY TCP4 192.0.2.999 198.51.100.1 56324 443\r\n", 400),
+        (b"PROXY TCP4 192.0.2.7\r\nGET / HTTP/1.1\r\n", 400),
+        (b"PROXY\r\n", 400),
+        (b" PROXY TCP4 192.0.2.7 198.51.100.1 56324 443\r\n", 400),
+        (b"\r\nPROXY TCP4 192.0.2.7 198.51.100.1 56324 443\r\n", 400),
+        (long.as_bytes(), 400),
+        (&v2(0x31, 0x11, &TCP4), 400),
+        (&v2(0x21, 0x11, &TCP4[..4]), 400),
+        (&v2(0x21, 0x11, &[0; 60_000]), 400),
+    ] {
+        let mut client = from(server.addr, PROXY);
+        client.send_raw(first);
+        assert_eq!(client.response().status, status, "{}", first.escape_ascii());
+        client.expect_eof();
+    }
+    // A second header is the client's own: it is no request.
+    let twice = [
+        V1,
+        b"PROXY TCP4 6.6.6.6 6.6.6.6 6 6\r\n",
+        REQUEST.as_bytes(),
+    ]
+    .concat();
+    let mut client = from(server.addr, PROXY);
+    client.send_raw(twice);
+    assert_eq!(client.response().status, 400);
+    client.expect_eof();
+    log.expect(&["connect Some(192.0.2.7:56324)"]);
+    assert!(log.next().starts_with("error "));
+    log.expect(&["end 192.0.2.7"]);
+    // Nor are headers of the request believed, from a client that the proxy named.
+    let (trusting, seen) = by_header(|builder| {
+        builder
+            .trusted_proxies(["127.0.0.1"])
+            .client_address(ClientAddress::XForwardedFor)
+            .forwarded_scheme(true)
+    });
+    let request = request_with("X-Forwarded-For: 6.6.6.6\r\nX-Forwarded-Proto: https\r\n");
+    let mut client = from(trusting.addr, PROXY);
+    client.send_raw([V1, request.as_bytes()].concat());
+    assert_eq!(client.response().status, 101);
+    seen.expect(&[
+        "connect Some(192.0.2.7:56324)",
+        "ready 192.0.2.7:56324 ws://example.com/chat?room=7",
+    ]);
+    // From somebody else, with the header and without.
+    for first in [V1, REQUEST.as_bytes()] {
+        let mut client = from(server.addr, STRANGER);
+        // The answer may come before, and the rest of a longer request would meet a reset.
+        _ = client.stream.write_all(first);
+        assert_eq!(client.response().status, 403);
+    }
+    let mut client = from(server.addr, PROXY);
+    client.send_raw([V1, REQUEST.as_bytes()].concat());
+    assert_eq!(client.response().status, 101);
+    client.expect_alive();
+    log.expect(&[
+        "connect Some(192.0.2.7:56324)",
+        "ready 192.0.2.7:56324 ws://example.com/chat?room=7",
+    ]);
+    let stats = server.stop();
+    assert_eq!(stats.refused(RefusalReason::BadProxyHeader), 13);
+    assert_eq!(stats.refused(RefusalReason::ProxyNotTrusted), 2);
+}
+
+#[test]
+fn a_header_where_none_is_expected_is_refused() {
+    let (sender, _log) = log();
+    let server = Running::start(move |builder| watched(builder, &sender));
+    for header in [V1.to_vec(), v2(0x21, 0x11, &TCP4)] {
+        let mut client = from(server.addr, PROXY);
+        client.send_raw([&header[..], REQUEST.as_bytes()].concat());
+        assert_eq!(client.response().status, 400);
+        client.expect_eof();
+    }
+}
+
+#[test]
+fn one_that_sends_no_header_is_cut_in_time_and_probes_are_silent() {
+    let (server, log) = by_header(|builder| builder.handshake_timeout(Duration::from_millis(300)));
+    let mut silent = from(server.addr, PROXY);
+    let mut slow = from(server.addr, PROXY);
+    slow.send_raw(&V1[..20]);
+    drop(from(server.addr, PROXY));
+    from(server.addr, PROXY).reset();
+    let mut ended = from(server.addr, PROXY);
+    ended.send_raw(&V1[..20]);
+    ended.shutdown_write();
+    ended.expect_eof();
+    for client in [&mut silent, &mut slow] {
+        client.expect_eof();
+    }
+    // The header has come, and the request has not.
+    let mut named = from(server.addr, PROXY);
+    named.send_raw(V1);
+    named.expect_eof();
+    let stats = server.stop();
+    assert_eq!(log.next(), "connect Some(192.0.2.7:56324)");
+    assert!(log.next().starts_with("error "));
+    assert_eq!(log.rest(), ["end 192.0.2.7"], "of no other");
+    assert_eq!(stats.refused(RefusalReason::TimedOut), 3);
+    assert!(stats.probes >= 2, "{stats:?}");
+}
+
+#[test]
+fn limits_go_by_the_client_that_the_header_names() {
+    let (server, log) = by_header(|builder| builder.max_connections_per_address(1));
+    let header = |host: u8| format!("PROXY TCP4 192.0.2.{host} 198.51.100.1 56324 443\r\n");
+    let ask = |host: u8| {
+        let mut client = from(server.addr, PROXY);
+        client.send_raw([header(host).as_bytes(), REQUEST.as_bytes()].concat());
+        let status = client.response().status;
+        (status, client)
+    };
+    let all: Vec<_> = (0..10).map(ask).collect();
+    assert!(all.iter().all(|(status, _)| *status == 101));
+    for _ in 0..10 {
+        assert!(log.next().starts_with("connect ") && log.next().starts_with("ready "));
+    }
+    assert_eq!(ask(0).0, 429);
+    drop(all);
+    for _ in 0..10 {
+        assert!(
+            log.next().starts_with("end "),
+            "the refused one is not told of"
+        );
+    }
+    assert_eq!(ask(0).0, 101);
+}
+
+#[test]
+fn over_unix_sockets_and_with_a_proxy_in_front_of_the_proxy() {
+    let (sender, log) = log();
+    let dir = TempDir::new();
+    let path = dir.path("socket");
+    let own = path.clone();
+    let server = Running::start(move |builder| {
+        watched(builder, &sender)
+            .listener(Place::unix(own).proxy_protocol(["unix:"]))
+            .trusted_proxies(["127.0.0.7"])
+            .client_address(ClientAddress::XForwardedFor)
+            .max_connections_per_address(1)
+    });
+    let mut clients = Vec::new();
+    for (client_ip, header) in [
+        ("192.0.2.1", "PROXY TCP4 192.0.2.1 198.51.100.1 7 443\r\n"),
+        // The one that this proxy names is a proxy itself, and tells of many.
+        ("192.0.2.8", "PROXY TCP4 127.0.0.7 198.51.100.1 7 443\r\n"),
+        ("192.0.2.9", "PROXY TCP4 127.0.0.7 198.51.100.1 7 443\r\n"),
+    ] {
+        let request = request_with(&format!("X-Forwarded-For: {client_ip}\r\n"));
+        let mut client = Client::over(UnixStream::connect(&path).expect("it listens"));
+        client.send_raw([header.as_bytes(), request.as_bytes()].concat());
+        assert_eq!(client.response().status, 101, "{client_ip}");
+        assert!(log.next().starts_with("connect "));
+        let ready = log.next();
+        assert!(ready.starts_with(&format!("ready {client_ip}:")), "{ready}");
+        clients.push(client);
+    }
+    drop(server);
+}
+
+#[test]
+fn a_handler_may_refuse_whom_the_header_names() {
+    use wsloop::event::Verdict;
+    let (server, _log) = by_header(|builder| {
+        builder.on(Connect, |conn, ()| {
+            let named = conn.ip().is_some_and(|ip| !ip.is_loopback());
+            assert_eq!(
+                conn.direct_peer_addr().map(|addr| addr.ip()),
+                Some(PROXY.into())
+            );
+            if named {
+                Verdict::Refuse
+            } else {
+                Verdict::Accept
+            }
+        })
+    });
+    let mut client = from(server.addr, PROXY);
+    client.send_raw([V1, REQUEST.as_bytes()].concat());
+    assert_eq!(client.response().status, 403);
+    client.expect_eof();
+}
+
+#[test]
+fn listeners_that_are_opened_again_still_want_the_header() {
+    let (server, log) = by_header(|builder| builder);
+    let addr = server.addr;
+    let again = server.handle.run(|hub| {
+        hub.stop_listening();
+        hub.start_listening();
+    });
+    again.expect("it runs");
+    settle(&server);
+    let mut client = from(addr, PROXY);
+    assert_eq!(client.request(REQUEST).status, 400);
+    let mut client = from(addr, PROXY);
+    client.send_raw([V1, REQUEST.as_bytes()].concat());
+    assert_eq!(client.response().status, 101);
+    assert_eq!(log.next(), "connect Some(192.0.2.7:56324)");
+}
+
+#[test]
+fn adopted_connections_have_their_clients_too() {
+    let (sender, log) = log();
+    let server = Running::start_on(move || {
+        watched(Server::builder().headless(true), &sender)
+            .trusted_proxies(["127.0.0.1"])
+            .client_address(ClientAddress::XForwardedFor)
+            .max_connections_per_address(1)
+    });
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let addr = listener.local_addr().expect("it is bound");
+    let request = request_with("X-Forwarded-For: 192.0.2.7\r\n");
+    let limits = wsloop::Limits::default();
+    let parsed = wsloop::handshake::Parser::new(&limits).parse(request.as_bytes());
+    let (parsed, _) = parsed.expect("a good request").expect("it is whole");
+    // Before its handshake, and after.
+    let mut client = from(addr, PROXY);
+    let (socket, _) = listener.accept().expect("the client is there");
+    server
+        .handle
+        .adopt(socket, request.as_bytes())
+        .expect("it runs");
+    assert_eq!(client.response().status, 101);
+    log.expect(&[
+        "connect None",
+        "ready 192.0.2.7:0 ws://example.com/chat?room=7",
+    ]);
+    let (mut second, mut third) = (from(addr, PROXY), from(addr, STRANGER));
+    for _ in 0..2 {
+        let (socket, _) = listener.accept().expect("the client is there");
+        let adopted = server
+            .handle
+            .adopt_upgraded(socket, b"", parsed.clone(), None);
+        adopted.expect("it runs");
+    }
+    // The client has one, and whoever is no proxy is not believed.
+    second.expect_close(1013);
+    third.expect_alive();
+    client.expect_alive();
+}
+
+/// Reads with a client of TLS that speaks through something that has sent a header before.
+#[cfg(feature = "tls")]
+#[test]
+fn with_tls_behind_the_header() {
+    use crate::support::tls::{Identity, session};
+    use rustls::StreamOwned;
+
+    let identity = Identity::new();
+    let (sender, log) = log();
+    let config = identity.server.clone();
+    let server = Running::start_on(move || {
+        let place = Place::tcp("127.0.0.1:0")
+            .tls(config)
+            .proxy_protocol(["127.0.0.1"]);
+        watched(Server::builder().listener(place), &sender)
+            .handshake_timeout(Duration::from_millis(1500))
+    });
+    // The header alone, with a part of TLS, with all of it, and in pieces.
+    for cut in [0, 1, V1.len() - 1, V1.len()] {
+        let mut stream = from(server.addr, PROXY).stream;
+        stream.write_all(&V1[..cut]).expect("it reads");
+        if cut > 0 {
+            settle(&server);
+        }
+        let mut head = V1[cut..].to_vec();
+        let mut session = session(&identity.client, "localhost");
+        session.write_tls(&mut head).expect("a hello");
+        // The hello comes with the rest of the header.
+        stream.write_all(&head).expect("it reads");
+        let mut client = Client::over(StreamOwned::new(session, stream));
+        client.upgrade();
+        client.expect_alive();
+        log.expect(&[
+            "connect Some(192.0.2.7:56324)",
+            "ready 192.0.2.7:56324 tls wss://example.com/chat?room=7",
+        ]);
+        drop(client);
+        log.expect(&["end 192.0.2.7"]);
+    }
+    // Without a header not a byte is answered, as there is no TLS yet.
+    for first in [REQUEST.as_bytes(), &[22, 3, 1, 0, 1, 1], b"PROXY\r\n"] {
+        let mut stream = from(server.addr, PROXY).stream;
+        stream.write_all(first).expect("it reads");
+        let mut answer = Vec::new();
+        _ = stream.read_to_end(&mut answer);
+        assert_eq!(answer, b"");
+    }
+    // And a header with something behind it that is no TLS fails as ever.
+    let mut client = from(server.addr, PROXY);
+    client.send_raw([V1, REQUEST.as_bytes()].concat());
+    assert_eq!(client.response().status, 400);
+    log.expect(&["connect Some(192.0.2.7:56324)"]);
+    // One that stops after the header, or before it.
+    let mut named = from(server.addr, PROXY);
+    named.send_raw(V1);
+    let mut silent = from(server.addr, PROXY);
+    silent.expect_eof();
+    named.expect_eof();
+    let stats = server.stop();
+    assert_eq!(stats.refused(RefusalReason::BadProxyHeader), 3);
+}
+
+#[test]
+fn going_down_and_lifetimes_end_those_who_have_no_header_yet() {
+    let (server, log) = by_header(|builder| {
+        builder
+            .max_lifetime(Duration::from_millis(200))
+            .close_timeout(Duration::from_millis(500))
+    });
+    let mut old = from(server.addr, PROXY);
+    _ = old.read_to_end();
+    let (down, down_log) = by_header(|builder| builder.close_timeout(Duration::from_millis(500)));
+    let mut waiting = from(down.addr, PROXY);
+    waiting.send_raw(&V1[..10]);
+    settle(&down);
+    let stats: Stats = down.stop();
+    assert_eq!(stats.accepted, 1);
+    _ = waiting.read_to_end();
+    server.stop();
+    assert_eq!(log.rest(), [""; 0]);
+    assert_eq!(down_log.rest(), [""; 0]);
+}
+
+#[test]
+fn contradictions_are_told_when_it_is_built() {
+    let build = |configure: fn(Builder) -> Builder| {
+        let builder = configure(Server::builder().listen("127.0.0.1:0"));
+        builder
+            .build()
+            .expect_err("it contradicts itself")
+            .to_string()
+    };
+    let header = ClientAddress::XForwardedFor;
+    assert!(build(|b| b.trusted_proxies(["::1"])).contains("without client_address"));
+    assert!(
+        build(|b| b.client_address(ClientAddress::XForwardedFor))
+            .contains("any client could write it")
+    );
+    assert!(build(|b| b.forwarded_scheme(true)).contains("without trusted_proxies"));
+    assert!(build(|b| b.forwarded_host(true)).contains("without trusted_proxies"));
+    for entry in ["localhost", "10.0.0.0/33", "", "unix"] {
+        let builder = Server::builder().listen("127.0.0.1:0");
+        let built = builder
+            .trusted_proxies([entry])
+            .client_address(header.clone())
+            .build();
+        let error = built.expect_err("no network").to_string();
+        assert!(
+            error.starts_with(&format!("{entry:?} is no address")),
+            "{error}"
+        );
+        let place = Place::tcp("127.0.0.1:0").proxy_protocol([entry]);
+        let built = Server::builder().listener(place).build();
+        assert_eq!(built.expect_err("no network").to_string(), error);
+    }
+    let named = build(|b| {
+        b.trusted_proxies(["::1"])
+            .client_address(ClientAddress::Header("no header".into()))
+    });
+    assert_eq!(named, "\"no header\" is no name of a header");
+}
+
+/// The nearest of two proxies, each with its own connection.
+#[test]
+fn two_hops() {
+    let (server, log) = behind(ClientAddress::XForwardedFor, |builder| builder);
+    let lines = "X-Forwarded-For: 192.0.2.7, 127.0.0.1\r\n";
+    let ready = upgraded(&server, &log, FARTHER_PROXY, lines);
+    assert!(ready.starts_with("ready 192.0.2.7:0 "), "{ready}");
+}
