@@ -101,6 +101,37 @@ def handshake():
         yield f"good-{seed}", b"\x80" + short(seed) + text("Allow") + text("b") + b"0123456789abcdef"
 
 
+def forwarded():
+    for name, (settings, lines) in {
+        "list": (0, ["6.6.6.6, 192.0.2.7, 10.0.0.2"]),
+        "list-lines": (6, ["https", "192.0.2.7:81", "[2001:db8:a::1]:80 , ::ffff:172.16.1.2,,"]),
+        "list-unknown": (4, ["a.test", "192.0.2.7, unknown, 10.0.0.2"]),
+        "elements": (1, ["for=6.6.6.6, for=192.0.2.7;proto=https;host=a.test, for=10.0.0.2"]),
+        "quoted": (1, ['for="[2001:db8::7]:81";by=_a;host="a\\",for=6.6.6.6", for="10.0.0.2:1"']),
+        "open": (1, ['for=6.6.6.6;x="', "for=\\"]),
+        "twice": (1, ["for=192.0.2.7;for=6.6.6.6;Proto=HTTP", "for=10.0.0.3"]),
+    }.items():
+        yield name, bytes([settings]) + b"".join(map(text, lines))
+
+
+def proxy_header():
+    tcp4 = bytes([192, 0, 2, 7, 198, 51, 100, 1]) + struct.pack(">HH", 56324, 443)
+
+    def version_2(command, family, rest):
+        return b"\r\n\r\n\0\r\nQUIT\n" + struct.pack(">BBH", command, family, len(rest)) + rest
+
+    yield "v1-tcp4", b"PROXY TCP4 192.0.2.7 198.51.100.1 56324 443\r\nGET / HTTP/1.1\r\n"
+    yield "v1-tcp6", b"PROXY TCP6 2001:db8::7 2001:db8::1 1 65535\r\n"
+    yield "v1-unknown", b"PROXY UNKNOWN ffff::1 ffff::2 1 2\r\n"
+    yield "v2-tcp4", version_2(0x21, 0x11, tcp4) + b"GET / HTTP/1.1\r\n"
+    yield "v2-tcp6", version_2(0x21, 0x21, bytes(range(36)))
+    yield "v2-local", version_2(0x20, 0, b"")
+    yield "v2-unix", version_2(0x21, 0x31, b"/" * 216)
+    yield "v2-udp", version_2(0x21, 0x12, tcp4)
+    yield "v2-ssl", version_2(0x21, 0x11, tcp4 + b"\1\0\2h2" + b"\x20\0\5\3\0\0\0\0")
+    yield "v2-short", version_2(0x21, 0x11, tcp4[:4])
+
+
 def http():
     for name, request in {
         "get": "GET /a HTTP/1.1\r\nHost: a\r\n\r\n" * 2,
@@ -212,9 +243,11 @@ def server():
 TARGETS = {
     "deflate": deflate,
     "extensions": extensions,
+    "forwarded": forwarded,
     "frames": lambda: streams(0, 0x1A),
     "handshake": handshake,
     "http": http,
+    "proxy_header": proxy_header,
     "server": server,
     "tungstenite": lambda: streams(1),
 }

@@ -10,9 +10,11 @@ mod input;
 
 pub mod deflate;
 pub mod extensions;
+pub mod forwarded;
 pub mod frames;
 pub mod handshake;
 pub mod http;
+pub mod proxy_header;
 pub mod server;
 pub mod tungstenite;
 
@@ -38,9 +40,11 @@ mod tests {
     fn the_corpus_passes() {
         replay("deflate", super::deflate::run);
         replay("extensions", super::extensions::run);
+        replay("forwarded", super::forwarded::run);
         replay("frames", super::frames::run);
         replay("handshake", super::handshake::run);
         replay("http", super::http::run);
+        replay("proxy_header", super::proxy_header::run);
         replay("server", super::server::run);
         replay("tungstenite", super::tungstenite::run);
     }

@@ -30,6 +30,7 @@ pub struct Header {
 }
 
 /// Whose connection it is.
+#[non_exhaustive]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Source {
     /// A client's with this address.

@@ -66,6 +66,8 @@ fn behind(address: ClientAddress, configure: fn(Builder) -> Builder) -> (Running
     let (sender, log) = log();
     let server = Running::start(move |builder| {
         let builder = watched(builder, &sender)
+            // Of those who are there when it stops.
+            .close_timeout(Duration::from_millis(500))
             .trusted_proxies(["127.0.0.1", "127.0.0.7", "10.0.0.0/8"])
             .client_address(address);
         configure(builder)
@@ -251,7 +253,7 @@ fn limits_go_by_the_client_and_not_by_the_proxy() {
             (status, _) => assert_eq!(status, 429),
         }
     };
-    drop((second, third));
+    drop((second, third, idle));
     while server
         .handle
         .ask(|hub| hub.all_ids().len())
@@ -267,7 +269,7 @@ fn limits_go_by_the_client_and_not_by_the_proxy() {
         .collect();
     let statuses: Vec<_> = odd.iter().map(|(status, _)| *status).collect();
     assert_eq!(statuses, [101, 101, 429]);
-    drop(idle);
+    drop(odd);
     let stats = server.stop();
     assert!(stats.refused(RefusalReason::AddressConnections) >= 2);
     assert_eq!(stats.refused(RefusalReason::AddressRate), 1);
@@ -380,7 +382,8 @@ fn by_header(configure: fn(Builder) -> Builder) -> (Running, Log) {
     let (sender, log) = log();
     let server = Running::start_on(move || {
         let place = Place::tcp("127.0.0.1:0").proxy_protocol(["127.0.0.1"]);
-        configure(watched(Server::builder().listener(place), &sender))
+        let builder = watched(Server::builder().listener(place), &sender);
+        configure(builder.close_timeout(Duration::from_millis(500)))
     });
     (server, log)
 }
@@ -553,6 +556,7 @@ fn spoofing_by_the_header_of_the_proxy_protocol() {
         "connect Some(192.0.2.7:56324)",
         "ready 192.0.2.7:56324 ws://example.com/chat?room=7",
     ]);
+    drop(client);
     let stats = server.stop();
     assert_eq!(stats.refused(RefusalReason::BadProxyHeader), 13);
     assert_eq!(stats.refused(RefusalReason::ProxyNotTrusted), 2);
