@@ -126,6 +126,11 @@ struct Readme;
 #[doc = include_str!("../docs/logs.md")]
 struct Logs;
 
+/// Those of the page on deployment as well.
+#[cfg(all(doctest, feature = "tls", feature = "deflate"))]
+#[doc = include_str!("../docs/deployment.md")]
+struct Deployment;
+
 /// Those of the page on porting as well.
 #[cfg(doctest)]
 #[doc = include_str!("../docs/porting.md")]

@@ -1,0 +1,25 @@
+"""Chromium, by WebDriver: the checks are the script of a page."""
+
+import pathlib
+
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+
+from checks import BASE, ID, tell
+
+options = webdriver.ChromeOptions()
+options.binary_location = "/usr/bin/chromium"
+options.accept_insecure_certs = True
+# As root, and without the shared memory that containers have little of.
+for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"):
+    options.add_argument(argument)
+driver = webdriver.Chrome(options, Service("/usr/bin/chromedriver"))
+try:
+    driver.set_script_timeout(120)
+    driver.get("data:text/html,interop")
+    script = (pathlib.Path(__file__).parent / "standard.js").read_text(encoding="utf-8")
+    script += "\ninterop(WebSocket, arguments[0], arguments[1]).then(arguments[2]);"
+    for name, result, note in driver.execute_async_script(script, BASE, ID):
+        tell(name, result, note)
+finally:
+    driver.quit()

@@ -1,0 +1,146 @@
+//! The server that clients of others are tried with: see tests/interop/README.md.
+//!
+//! It sends messages back. A text that begins with a slash is an order: `/info` answers what is known
+//! of the connection, `/close CODE REASON` closes it, `/ping PAYLOAD` pings, and the pong's payload
+//! comes as a text. At `/refused` it answers 403; `?id=` names a connection, so that the line about its
+//! end can be found.
+//!
+//! The arguments are a directory, for its Unix sockets, and the files of certificate and key. It
+//! prints where it listens as JSON, and a line for each connection that is refused or ends.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use wsloop::event::{Binary, Disconnect, Fragment, Handshake, Pong, Ready, Utf8};
+use wsloop::{
+    ClientAddress, Compress, Connection, DeflateConfig, OpCode, Place, SendError, Server,
+    config_from_pem,
+};
+
+type Failure = Box<dyn std::error::Error>;
+
+fn main() -> Result<(), Failure> {
+    env_logger::init();
+    let arguments: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
+    let [dir, certificate, key] = &arguments[..] else {
+        return Err("usage: interop DIRECTORY CERTIFICATE KEY".into());
+    };
+    let tls = config_from_pem(certificate, key)?;
+    let unix = |name: &str| Place::unix(dir.join(name));
+    let mut server = Server::builder()
+        .listener(Place::tcp("127.0.0.1:0"))
+        .listener(Place::tcp("127.0.0.1:0").tls(tls.clone()))
+        .listener(Place::tcp("127.0.0.1:0").proxy_protocol(["127.0.0.1"]))
+        .listener(Place::tcp("127.0.0.1:0").tls(tls.clone()).proxy_protocol(["127.0.0.1"]))
+        .listener(unix("plain.sock"))
+        .listener(unix("proxy.sock").proxy_protocol(["unix:"]))
+        .trusted_proxies(["127.0.0.1", "unix:"])
+        .client_address(ClientAddress::XForwardedFor)
+        .forwarded_scheme(true)
+        .subprotocols(["interop"])
+        .deflate(DeflateConfig::shared())
+        .connection_stats(true)
+        .health_check("/health")
+        .max_recv_size(4 << 20)
+        .max_send_size(4 << 20)
+        .max_backlog(16 << 20)
+        .silence_max(Duration::ZERO)
+        .on(Handshake, |conn, upgrade| {
+            let request = upgrade.request();
+            let id = request.query_param("id").unwrap_or_default().into_owned();
+            if request.path() == "/refused" {
+                println!("refused {id}");
+                return conn.http_error(wsloop::handshake::Refusal::new(403).body("not today"));
+            }
+            if request.path() == "/fragments" {
+                count_fragments(conn);
+            }
+            conn.data::<Id>().0 = id;
+            Ok(())
+        })
+        .on(Ready, |conn, ()| {
+            // At once behind the 101: some clients drop what comes in the same read.
+            conn.send_utf8("welcome").map(drop)
+        })
+        .on(Utf8, |conn, text| match text.strip_prefix('/') {
+            Some(order) => obey(conn, order),
+            None => conn.send_with(OpCode::Text, text.as_bytes(), Compress::Yes).map(drop),
+        })
+        .on(Binary, |conn, bytes| {
+            conn.send_with(OpCode::Binary, bytes, Compress::Yes).map(drop)
+        })
+        .on(Pong, |conn, payload| {
+            let text = format!("pong {}", payload.escape_ascii());
+            conn.send_utf8(&text).map(drop)
+        })
+        .on(Disconnect, |conn, end| {
+            let id = &conn.data::<Id>().0;
+            println!("end {id} {} {:?} {:?}", end.code, end.reason, end.cause);
+        })
+        .build()?;
+    let addrs = server.local_addrs();
+    let [plain, tls, proxy, proxy_tls] = addrs[..] else {
+        return Err("four addresses are listened on".into());
+    };
+    println!(
+        "{{\"plain\": {}, \"tls\": {}, \"proxy\": {}, \"proxy_tls\": {}}}",
+        plain.port(),
+        tls.port(),
+        proxy.port(),
+        proxy_tls.port()
+    );
+    server.start()?;
+    Ok(())
+}
+
+/// What a connection is called by the client.
+#[derive(Default)]
+struct Id(String);
+
+/// Takes messages frame by frame, and answers with the number of frames and bytes.
+fn count_fragments(conn: &mut Connection<'_>) {
+    let (mut frames, mut bytes) = (0, 0);
+    conn.on(Fragment, move |conn, piece| {
+        (frames, bytes) = match piece.first {
+            true => (1, piece.payload.len()),
+            false => (frames + 1, bytes + piece.payload.len()),
+        };
+        match piece.last {
+            true => conn.send_utf8(&format!("{frames} pieces, {bytes} bytes")).map(drop),
+            false => Ok(()),
+        }
+    });
+}
+
+fn obey(conn: &mut Connection<'_>, order: &str) -> Result<(), SendError> {
+    let (word, rest) = order.split_once(' ').unwrap_or((order, ""));
+    match word {
+        "info" => {
+            let text = info(conn);
+            conn.send_utf8(&text).map(drop)
+        }
+        "ping" => conn.ping(rest).map(drop),
+        "close" => {
+            let (code, reason) = rest.split_once(' ').unwrap_or((rest, ""));
+            conn.disconnect(code.parse::<u16>().unwrap_or(1011), reason)
+        }
+        _ => conn.send_utf8("what?").map(drop),
+    }
+}
+
+/// What is known of a connection, as JSON.
+fn info(conn: &Connection<'_>) -> String {
+    let stats = conn.stats().unwrap_or_default();
+    let addr = conn.peer_addr().map_or_else(String::new, |addr| addr.to_string());
+    let uri = conn.request_uri().map_or_else(String::new, |uri| uri.to_string());
+    format!(
+        "{{\"deflate\": {}, \"received\": {}, \"sent\": {}, \"address\": \"{addr}\", \
+         \"tls\": {}, \"verified\": {}, \"uri\": \"{uri}\", \"subprotocol\": \"{}\"}}",
+        conn.deflate().is_some(),
+        stats.bytes_in,
+        stats.bytes_out,
+        conn.is_client_ssl(),
+        conn.is_verified_by_proxy(),
+        conn.subprotocol().unwrap_or_default(),
+    )
+}
