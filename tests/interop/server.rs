@@ -2,8 +2,9 @@
 //!
 //! It sends messages back. A text that begins with a slash is an order: `/info` answers what is known
 //! of the connection, `/close CODE REASON` closes it, `/ping PAYLOAD` pings, and the pong's payload
-//! comes as a text. At `/refused` it answers 403; `?id=` names a connection, so that the line about its
-//! end can be found.
+//! comes as a text. At `/refused` it answers 403, at `/fragments` it counts frames, and at `/compressed`
+//! it compresses its answers to orders as well, however short they are. `?id=` names a connection, so
+//! that the line about its end can be found.
 //!
 //! The arguments are a directory, for its Unix sockets, and the files of certificate and key. It
 //! prints where it listens as JSON, and a line for each connection that is refused or ends.
@@ -31,8 +32,12 @@ fn main() -> Result<(), Failure> {
         .listener(Place::tcp("127.0.0.1:0"))
         .listener(Place::tcp("127.0.0.1:0").tls(tls.clone()))
         .listener(Place::tcp("127.0.0.1:0").proxy_protocol(["127.0.0.1"]))
-        .listener(Place::tcp("127.0.0.1:0").tls(tls.clone()).proxy_protocol(["127.0.0.1"]))
-        .listener(unix("plain.sock"))
+        .listener(
+            Place::tcp("127.0.0.1:0")
+                .tls(tls.clone())
+                .proxy_protocol(["127.0.0.1"]),
+        )
+        .listener(unix("http.sock"))
         .listener(unix("proxy.sock").proxy_protocol(["unix:"]))
         .trusted_proxies(["127.0.0.1", "unix:"])
         .client_address(ClientAddress::XForwardedFor)
@@ -55,26 +60,29 @@ fn main() -> Result<(), Failure> {
             if request.path() == "/fragments" {
                 count_fragments(conn);
             }
-            conn.data::<Id>().0 = id;
+            let compressed = request.path() == "/compressed";
+            *conn.data() = Own { id, compressed };
             Ok(())
         })
         .on(Ready, |conn, ()| {
             // At once behind the 101: some clients drop what comes in the same read.
-            conn.send_utf8("welcome").map(drop)
+            say(conn, "welcome")
         })
         .on(Utf8, |conn, text| match text.strip_prefix('/') {
             Some(order) => obey(conn, order),
-            None => conn.send_with(OpCode::Text, text.as_bytes(), Compress::Yes).map(drop),
+            None => conn
+                .send_with(OpCode::Text, text.as_bytes(), Compress::Yes)
+                .map(drop),
         })
         .on(Binary, |conn, bytes| {
-            conn.send_with(OpCode::Binary, bytes, Compress::Yes).map(drop)
+            conn.send_with(OpCode::Binary, bytes, Compress::Yes)
+                .map(drop)
         })
         .on(Pong, |conn, payload| {
-            let text = format!("pong {}", payload.escape_ascii());
-            conn.send_utf8(&text).map(drop)
+            say(conn, &format!("pong {}", payload.escape_ascii()))
         })
         .on(Disconnect, |conn, end| {
-            let id = &conn.data::<Id>().0;
+            let id = &conn.data::<Own>().id;
             println!("end {id} {} {:?} {:?}", end.code, end.reason, end.cause);
         })
         .build()?;
@@ -93,9 +101,23 @@ fn main() -> Result<(), Failure> {
     Ok(())
 }
 
-/// What a connection is called by the client.
+/// What is kept of a connection.
 #[derive(Default)]
-struct Id(String);
+struct Own {
+    /// What the client calls it.
+    id: String,
+    compressed: bool,
+}
+
+/// Sends a text that is no echo.
+fn say(conn: &mut Connection<'_>, text: &str) -> Result<(), SendError> {
+    let compress = match conn.data::<Own>().compressed {
+        true => Compress::Yes,
+        false => Compress::Auto,
+    };
+    conn.send_with(OpCode::Text, text.as_bytes(), compress)
+        .map(drop)
+}
 
 /// Takes messages frame by frame, and answers with the number of frames and bytes.
 fn count_fragments(conn: &mut Connection<'_>) {
@@ -106,7 +128,7 @@ fn count_fragments(conn: &mut Connection<'_>) {
             false => (frames + 1, bytes + piece.payload.len()),
         };
         match piece.last {
-            true => conn.send_utf8(&format!("{frames} pieces, {bytes} bytes")).map(drop),
+            true => say(conn, &format!("{frames} pieces, {bytes} bytes")),
             false => Ok(()),
         }
     });
@@ -117,22 +139,26 @@ fn obey(conn: &mut Connection<'_>, order: &str) -> Result<(), SendError> {
     match word {
         "info" => {
             let text = info(conn);
-            conn.send_utf8(&text).map(drop)
+            say(conn, &text)
         }
         "ping" => conn.ping(rest).map(drop),
         "close" => {
             let (code, reason) = rest.split_once(' ').unwrap_or((rest, ""));
             conn.disconnect(code.parse::<u16>().unwrap_or(1011), reason)
         }
-        _ => conn.send_utf8("what?").map(drop),
+        _ => say(conn, "what?"),
     }
 }
 
 /// What is known of a connection, as JSON.
 fn info(conn: &Connection<'_>) -> String {
     let stats = conn.stats().unwrap_or_default();
-    let addr = conn.peer_addr().map_or_else(String::new, |addr| addr.to_string());
-    let uri = conn.request_uri().map_or_else(String::new, |uri| uri.to_string());
+    let addr = conn
+        .peer_addr()
+        .map_or_else(String::new, |addr| addr.to_string());
+    let uri = conn
+        .request_uri()
+        .map_or_else(String::new, |uri| uri.to_string());
     format!(
         "{{\"deflate\": {}, \"received\": {}, \"sent\": {}, \"address\": \"{addr}\", \
          \"tls\": {}, \"verified\": {}, \"uri\": \"{uri}\", \"subprotocol\": \"{}\"}}",

@@ -16,7 +16,8 @@ for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "-
 driver = webdriver.Chrome(options, Service("/usr/bin/chromedriver"))
 try:
     driver.set_script_timeout(120)
-    driver.get("data:text/html,interop")
+    # A page of the same host: Chromium asks before others may connect to this machine.
+    driver.get(BASE.replace("ws", "http", 1) + "/health")
     script = (pathlib.Path(__file__).parent / "standard.js").read_text(encoding="utf-8")
     script += "\ninterop(WebSocket, arguments[0], arguments[1]).then(arguments[2]);"
     for name, result, note in driver.execute_async_script(script, BASE, ID):

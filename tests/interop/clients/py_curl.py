@@ -1,6 +1,7 @@
 """libcurl's client, as `curl_cffi` brings and calls it."""
 
 import contextlib
+import time
 
 from curl_cffi import CurlWsFlag, Session
 
@@ -35,17 +36,27 @@ with check("fragments"), ready("fragments", "/fragments") as client:
     client.send(b"ef", CurlWsFlag.TEXT)
     expect(receive(client), b"3 pieces, 6 bytes")
 tell("compression", "none", "it has none")
-with check("ping"), ready("ping") as client:
+with check("ping") as note, ready("ping") as client:
     client.send(b"hello?", CurlWsFlag.PING)
+    client.send(b"and go on", CurlWsFlag.TEXT)
     data, flags = client.recv()
-    assert flags & CurlWsFlag.PONG, flags
-    expect(bytes(data), b"hello?")
-with check("pong"), ready("pong") as client:
+    if flags & CurlWsFlag.PONG:
+        expect(bytes(data), b"hello?")
+    else:
+        expect(bytes(data), b"and go on")
+        note("its interface has no pongs")
+with check("pong") as note, ready("pong") as client:
     client.send(b"/ping are you there?", CurlWsFlag.TEXT)
-    data, flags = client.recv()
-    if flags & CurlWsFlag.PING:
+    # Its answer leaves with a later call, which `recv` does not make while nothing comes.
+    time.sleep(0.2)
+    client.send(b"next", CurlWsFlag.TEXT)
+    answers = set()
+    while len(answers) < 2:
         data, flags = client.recv()
-    expect(bytes(data), b"pong are you there?")
+        if not flags & CurlWsFlag.PING:
+            answers.add(bytes(data))
+    expect(answers, {b"pong are you there?", b"next"})
+    note("the pong leaves with the next message")
 with check("close"), ready("close") as client:
     client.send((4002).to_bytes(2, "big") + b"bye", CurlWsFlag.CLOSE)
     data, flags = client.recv()
@@ -56,7 +67,7 @@ with check("closed"), ready("closed") as client:
     data, flags = client.recv()
     assert flags & CurlWsFlag.CLOSE, flags
     expect(bytes(data), (4001).to_bytes(2, "big") + b"enough")
-with check("refusal") as note:
+with check("refusal"):
     try:
         with Session(verify=AUTHORITY, timeout=LIMIT) as session:
             session.ws_connect(url("refusal", "/refused"))
