@@ -50,10 +50,11 @@
 //!   event   connection             handlers and what they reach
 //!     transport                    TCP, Unix sockets, TLS
 //!       http   handshake  protocol RFC 9112 and 6455 without I/O
+//!       proxy                      RFC 7239 and the PROXY protocol without I/O
 //!         config   error
 //! ```
 //!
-//! [`protocol`], [`handshake`] and [`http`] stand on their own: bytes in, messages out, for benchmarks,
+//! [`protocol`], [`handshake`], [`http`] and [`proxy`] stand on their own: bytes in, messages out, for benchmarks,
 //! fuzzing and other reactors.
 //!
 //! # What is sent when

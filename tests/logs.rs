@@ -403,6 +403,76 @@ fn a_refusal_names_the_client_and_the_values_that_mattered() {
     }
 }
 
+/// A server that only proxies may connect to, from this address or another.
+fn for_proxies(proxy: &'static str) -> Logged {
+    Logged::start_on(move || {
+        let place = wsloop::Place::tcp("127.0.0.1:0").proxy_protocol([proxy]);
+        Server::builder().listener(place)
+    })
+}
+
+#[test]
+fn a_flood_at_a_place_for_proxies_has_a_few_lines_a_second_and_none_is_lost() {
+    let cases = [
+        (
+            "127.0.0.1",
+            RefusalReason::BadProxyHeader,
+            "no header of the PROXY protocol came first, as Place::proxy_protocol needs it, but \
+             \"GET /\\x1b[31m\"",
+        ),
+        (
+            "192.0.2.1",
+            RefusalReason::ProxyNotTrusted,
+            "refused with 403: none of the proxies that Place::proxy_protocol lists",
+        ),
+    ];
+    for (proxy, reason, text) in cases {
+        let logged = for_proxies(proxy);
+        let begun = Instant::now();
+        for _ in 0..500 {
+            let mut client = logged.client();
+            // The answer may come before.
+            _ = client.stream.write_all(b"GET /\x1b[31m");
+            client.read_to_end();
+        }
+        let (stats, lines) = logged.stop();
+        let seconds = begun.elapsed().as_secs() + 2;
+        assert_eq!(stats.refused(reason), 500);
+        let lines: Vec<_> = lines
+            .iter()
+            .filter(|line| line.target == "wsloop::handshake")
+            .collect();
+        assert!(lines.len() as u64 <= 6 * seconds, "{lines:?}");
+        assert_eq!(told(&lines), 500);
+        assert!(lines[0].text.contains(text), "{}", lines[0].text);
+        let peer = lines[0].value("peer").unwrap();
+        assert!(peer.starts_with("127.0.0.1:"), "{peer}");
+    }
+}
+
+#[test]
+fn a_refusal_names_the_client_that_a_proxy_tells() {
+    let logged = Logged::start(|builder| {
+        builder
+            .trusted_proxies(["127.0.0.1"])
+            .client_address(wsloop::ClientAddress::XForwardedFor)
+            .origins(["https://example.com"])
+    });
+    for refused in [
+        request_with("X-Forwarded-For: 6.6.6.6, 192.0.2.7\r\nOrigin: https://a.example\r\n"),
+        request_with("X-Forwarded-For: 192.0.2.7\r\n").replace("dGhl", "d"),
+    ] {
+        let (_, line) = logged.refused(refused);
+        assert_eq!(line.value("peer"), Some("192.0.2.7:0"), "{}", line.text);
+        assert!(line.text.contains("from 192.0.2.7:0: "), "{}", line.text);
+    }
+    // The header of the PROXY protocol where nobody expects it.
+    let (status, line) = logged.refused("PROXY TCP4 192.0.2.7 198.51.100.1 1 2\r\n\r\n");
+    assert_eq!(status, 400);
+    let text = "the header of the PROXY protocol on a port without Place::proxy_protocol";
+    assert!(line.text.contains(text), "{}", line.text);
+}
+
 #[test]
 fn a_client_of_a_unix_socket_is_named_as_one() {
     let dir = support::temp::TempDir::new();

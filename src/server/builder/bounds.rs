@@ -117,7 +117,9 @@ impl Builder {
     /// network of 64 bits of IPv6. Default none (`usize::MAX`).
     ///
     /// Further ones are answered with 429, or cut where there is TLS, before any handler is called.
-    /// Behind a proxy the address is the proxy's. Unix sockets have no address and no such limit.
+    /// Behind a proxy the address is the proxy's, unless it is a trusted one that tells the client's
+    /// ([`client_address`](Self::client_address),
+    /// [`Place::proxy_protocol`](crate::Place::proxy_protocol)). Unix sockets have no address and no such limit.
     pub fn max_connections_per_address(mut self, connections: usize) -> Self {
         self.config.addresses.connections = connections;
         self
