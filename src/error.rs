@@ -291,7 +291,7 @@ pub enum HandshakeError {
     },
     /// `Host` is not on the list of [`Builder::hosts`](crate::Builder::hosts) (RFC 9110, 7.4).
     HostNotServed,
-    /// The version is not HTTP/1.1; for plain requests it may be HTTP/1.0.
+    /// The version is not HTTP/1.1 or a higher minor one; for plain requests it may be HTTP/1.0.
     HttpVersion,
     /// The method is not GET (RFC 6455, 4.2.1).
     MethodNotGet,
@@ -424,7 +424,7 @@ impl fmt::Display for HandshakeError {
                 )
             }
             Self::HostNotServed => f.write_str("host is not on the list of hosts"),
-            Self::HttpVersion => f.write_str("http version is not 1.1"),
+            Self::HttpVersion => f.write_str("http version is not 1.1 or a later 1.x"),
             Self::MethodNotGet => f.write_str("method is not GET"),
             Self::MissingHeader(name) => write!(f, "no {name} header"),
             Self::NoMemory => f.write_str("memory_budget is used up"),

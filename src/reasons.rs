@@ -77,7 +77,7 @@ reasons! {
         HeadTooBig = "head_too_big",
         /// `Host` is not on the list of [`hosts`](crate::Builder::hosts).
         HostNotServed = "host_not_served",
-        /// The version is not HTTP/1.1.
+        /// The version is not HTTP/1.1 or a higher minor one.
         HttpVersion = "http_version",
         /// The method is not GET.
         MethodNotGet = "method_not_get",

@@ -147,7 +147,11 @@ impl<'h> Head<'h> {
     /// RFC 6455, 4.2.1, and what wsloop asks for beyond it.
     fn assert_upgrade(&self) {
         let target = self.start.strip_prefix(b"GET ").expect("1. GET");
-        let target = target.strip_suffix(b" HTTP/1.1").expect("1. HTTP/1.1");
+        let (target, version) = target.split_at(target.len() - 9);
+        let minor = version
+            .strip_prefix(b" HTTP/1.")
+            .expect("1. HTTP/1.1 or higher");
+        assert!(matches!(minor, [b'1'..=b'9']), "1. HTTP/1.1 or higher");
         assert!(!target.contains(&b' ') && !target.contains(&b'#'));
         let host = self.one("host").expect("2. a Host");
         assert!(!host.is_empty() && !host.contains(&b'@'));

@@ -137,7 +137,10 @@ impl<'h> Head<'h> {
     /// The request has one reading, and this is it.
     fn assert_plain(&self, request: &Request, limits: &Limits) {
         let old = self.start.ends_with(b" HTTP/1.0");
-        assert!(old || self.start.ends_with(b" HTTP/1.1"));
+        let [.., b' ', b'H', b'T', b'T', b'P', b'/', b'1', b'.', minor] = &self.start[..] else {
+            panic!("no version");
+        };
+        assert!(old || matches!(minor, b'1'..=b'9'));
         assert!(
             self.start
                 .starts_with(format!("{} ", request.method()).as_bytes())

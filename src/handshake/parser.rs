@@ -158,6 +158,18 @@ impl Parser {
             spilled.resize(lines, MaybeUninit::uninit());
             &mut spilled[..]
         };
+        let as_known;
+        let head = match higher_minor_version(head) {
+            None => head,
+            Some(at) => {
+                let mut bytes = head.to_vec();
+                if let Some(minor) = bytes.get_mut(at) {
+                    *minor = b'1';
+                }
+                as_known = bytes;
+                &as_known
+            }
+        };
         let mut parsed = httparse::Request::new(&mut []);
         let status = parsed.parse_with_uninit_headers(head, fields);
         if status.map_err(|error| self.fault(error))? != httparse::Status::Complete(head.len()) {
@@ -203,6 +215,16 @@ impl Parser {
             httparse::Error::Version => HandshakeError::HttpVersion,
         }
     }
+}
+
+/// Returns where a head has a minor version above 1, which is read as 1. The scanner has let nothing
+/// else through.
+fn higher_minor_version(head: &[u8]) -> Option<usize> {
+    let start = if head.starts_with(b"\r\n") { 2 } else { 0 };
+    let line = head.get(start..)?;
+    let end = line.iter().position(|byte| *byte == b'\r')?;
+    let at = (start + end).checked_sub(1)?;
+    matches!(head.get(at), Some(b'2'..=b'9')).then_some(at)
 }
 
 /// Header lines that are parsed without an allocation for their places.

@@ -133,6 +133,12 @@ impl Scanner {
                 Some(b'1') if byte == b'0' && at == MINOR && self.plain => {
                     Ok(Place::Version(at + 1))
                 }
+                // RFC 9110, 2.5: a recipient of a higher minor version than it implements "SHOULD
+                // process the message as if it were in the highest minor version within that major
+                // version". RFC 6455, 4.2.1: "HTTP/1.1 or higher".
+                Some(b'1') if at == MINOR && matches!(byte, b'2'..=b'9') => {
+                    Ok(Place::Version(at + 1))
+                }
                 Some(b'1') if byte.is_ascii_digit() => Err(HandshakeError::HttpVersion),
                 _ => Err(HandshakeError::BadRequestLine),
             },
@@ -242,6 +248,7 @@ mod tests {
                 "{byte:#x}"
             );
 
+            let higher = matches!(byte, b'1'..=b'9');
             let fault = if byte.is_ascii_digit() {
                 HandshakeError::HttpVersion
             } else {
@@ -252,11 +259,7 @@ mod tests {
                 expect(byte == b'H', HandshakeError::BadRequestLine)
             );
             assert_eq!(at("GET / HTTP/"), expect(byte == b'1', fault), "{byte:#x}");
-            assert_eq!(
-                at("GET / HTTP/1."),
-                expect(byte == b'1', fault),
-                "{byte:#x}"
-            );
+            assert_eq!(at("GET / HTTP/1."), expect(higher, fault), "{byte:#x}");
             assert_eq!(
                 at("GET / HTTP/1.1"),
                 expect(byte == b'\r', HandshakeError::BadRequestLine)

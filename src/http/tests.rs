@@ -281,9 +281,12 @@ fn targets_and_hosts() {
     );
     let twice = Some(HandshakeError::DuplicateHeader("host"));
     assert_eq!(fault("GET / HTTP/1.1", &host.repeat(2)), twice);
-    for version in ["HTTP/1.2", "HTTP/0.9", "HTTP/2.0", "HTTP/0.0", "HTTP/0.1"] {
+    for version in ["HTTP/0.9", "HTTP/2.0", "HTTP/0.0", "HTTP/0.1"] {
         let result = fault(&format!("GET / {version}"), host);
         assert_eq!(result, Some(HandshakeError::HttpVersion), "{version}");
+    }
+    for version in ["HTTP/1.2", "HTTP/1.9"] {
+        assert_eq!(fault(&format!("GET / {version}"), host), None, "{version}");
     }
     // One empty line before a request, not two, nor half of one.
     assert_eq!(fault("\r\nGET / HTTP/1.1", host), None);

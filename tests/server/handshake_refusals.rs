@@ -164,9 +164,10 @@ fn other_versions_and_other_upgrades() {
 #[test]
 fn other_versions_of_http() {
     let server = Running::echo();
-    for version in ["HTTP/1.0", "HTTP/0.9", "HTTP/1.2", "HTTP/2.0", "HTTP/3.1"] {
+    for version in ["HTTP/1.0", "HTTP/0.9", "HTTP/2.0", "HTTP/3.1"] {
         expect_status(&server, altered("HTTP/1.1", version), 505);
     }
+    expect_status(&server, altered("HTTP/1.1", "HTTP/1.10"), 400);
     expect_status(&server, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505);
     server.ready().expect_alive();
 }

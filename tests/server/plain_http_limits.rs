@@ -77,7 +77,7 @@ fn what_is_wrong_is_refused_and_ends_the_connection() {
         ("GET * HTTP/1.1\r\nHost: a\r\n\r\n".into(), 400),
         ("CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n".into(), 400),
         ("GET http://b/ HTTP/1.1\r\nHost: a\r\n\r\n".into(), 400),
-        ("GET / HTTP/1.2\r\nHost: a\r\n\r\n".into(), 505),
+        ("GET / HTTP/2.0\r\nHost: a\r\n\r\n".into(), 505),
         (format!("GET /{} HTTP/1.1\r\n", "x".repeat(300)), 431),
     ] {
         for before in ["", "GET / HTTP/1.1\r\nHost: a\r\n\r\n"] {

@@ -45,6 +45,9 @@ fn all_get_in() {
         // An absolute target with the scheme's own port.
         REQUEST.replace("/chat?room=7", "http://example.com:80/chat?room=7"),
         REQUEST.replace("/chat?room=7", "wss://EXAMPLE.com:443/chat"),
+        // A higher minor version is read as 1.1 (RFC 9110, 2.5).
+        REQUEST.replace("HTTP/1.1", "HTTP/1.2"),
+        format!("\r\n{}", REQUEST.replace("HTTP/1.1", "HTTP/1.9")),
         // An empty line first.
         format!("\r\n{REQUEST}"),
         // What a browser leaves raw in a path and in a query (WHATWG URL, 1.3).
