@@ -1,7 +1,7 @@
 //! Clients behind proxies: by the header of the PROXY protocol and by headers of the request, and what
 //! a client can make itself look like by writing these itself: nothing.
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc::Sender;
@@ -745,6 +745,8 @@ fn adopted_connections_have_their_clients_too() {
 #[cfg(feature = "tls")]
 #[test]
 fn with_tls_behind_the_header() {
+    use std::io::Read;
+
     use crate::support::tls::{Identity, session};
     use rustls::StreamOwned;
 
