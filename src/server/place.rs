@@ -126,16 +126,15 @@ impl Place {
     /// logs, [`Connection::peer_addr`](crate::Connection::peer_addr), the limits for each address.
     /// With `PP2_TYPE_SSL` (HAProxy: `send-proxy-v2-ssl`) it also tells whether the client speaks
     /// TLS, for [`Connection::request_uri`](crate::Connection::request_uri) and
-    /// [`origins(["self"])`](crate::Builder::origins). With [`tls`](Self::tls) the header comes before
-    /// TLS.
+    /// [`origins(["self"])`](crate::Builder::origins). With `tls` the header comes before TLS.
     ///
-    /// A proxy can ask for itself (`LOCAL`, for health checks), and keeps its own address then; so do
-    /// connections that it does not know the client of (`UNKNOWN`). It may take
-    /// [`handshake_timeout`](crate::Builder::handshake_timeout) for header and handshake together. The
-    /// header is 107 bytes long at most in version 1, and 4,096 in version 2.
+    /// For the proxy's own connections (`LOCAL`, health checks) and for those whose client it does not
+    /// know (`UNKNOWN`) the address is the proxy's. Header and handshake together have to come within
+    /// [`handshake_timeout`](crate::Builder::handshake_timeout). The header is 107 bytes long at most
+    /// in version 1, and 4,096 in version 2.
     ///
-    /// Others than these proxies are refused, and so is what begins without the header: otherwise any
-    /// client could say that it is another. Both are counted
+    /// Connections from other addresses are refused, and so are those that do not begin with the
+    /// header: otherwise any client could claim another address. Both are counted
     /// ([`RefusalReason`](crate::RefusalReason)) and logged, and no event tells of them.
     pub fn proxy_protocol<S: Into<String>>(mut self, proxies: impl IntoIterator<Item = S>) -> Self {
         self.proxies = Some(proxies.into_iter().map(Into::into).collect());

@@ -46,7 +46,7 @@ CLIENT_TABLE = {
     "Python aiohttp": ([PYTHON, CLIENTS / "py_aiohttp.py"], "aiohttp", {"fragments"}),
     "Python websocket-client": ([PYTHON, CLIENTS / "py_websocket_client.py"], "websocket-client", {"compression"}),
     "Python wsproto": ([PYTHON, CLIENTS / "py_wsproto.py"], "wsproto", set()),
-    "libcurl (Python curl_cffi)": ([PYTHON, CLIENTS / "py_curl.py"], "curl_cffi", {"compression"}),
+    "libcurl (by curl_cffi)": ([PYTHON, CLIENTS / "py_curl.py"], [PYTHON, "-c", "import curl_cffi; print(curl_cffi.Curl().version().decode())"], {"compression"}),
     "node ws": ([NODE, CLIENTS / "node_ws.js"], "ws/package.json", set()),
     "node undici": ([NODE, CLIENTS / "node_standard.js", "undici"], "undici/package.json", STANDARD),
     "node, built in": ([NODE, CLIENTS / "node_standard.js", "builtin"], [NODE, "--version"], STANDARD),
@@ -408,13 +408,15 @@ def check_systemd(world):
     echo = ROOT / "target" / "debug" / "examples" / "echo"
     units = world.directory / "units"
     units.mkdir()
-    (units / "chat.socket").write_text(recipe("chat.socket", {}))
+    sockets = ["chat.socket", "chat-proxy.socket"]
+    for name in sockets:
+        (units / name).write_text(recipe(name, {}))
     (units / "chat.service").write_text(recipe("chat.service", {"/usr/local/bin/chat": echo}))
-    names = [units / "chat.socket", units / "chat.service"]
+    names = [units / name for name in [*sockets, "chat.service"]]
     done = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", *names], capture_output=True, text=True, timeout=60, check=False
     )
-    if done.returncode or "chat." in done.stderr:
+    if done.returncode or "chat" in done.stderr:
         fail(f"systemd-analyze verify: {done.stderr}")
     (port,) = free_ports(1)
     words = re.search(r"^ExecStart=(.*)$", recipe("chat.service", {"/usr/local/bin/chat": echo}), re.M)[1].split()
@@ -498,7 +500,7 @@ def write_page(results, addresses):
         table.append(f"| {name} | {version_of(source)} | " + " | ".join(cells) + " |")
     ways = ["| way | address | port | scheme and URI |", "|---|---|---|---|"]
     for route, has_port in addresses:
-        ways.append(f"| {route} | the client's | {'the client' + chr(39) + 's' if has_port else 'not told'} | the client's |")
+        ways.append(f"| {route} | correct | {'correct' if has_port else 'not told'} | correct |")
     versions = ", ".join(f"{name} {version}" for name, version in proxies.items())
     page = f"""# Clients and proxies of others
 
@@ -507,9 +509,9 @@ of `.ci/run`. How it works is in [tests/interop/README.md](../tests/interop/READ
 
 ## Clients
 
-Each client ran every check that it has the means for on four ways: without TLS, with TLS, behind nginx and behind
-HAProxy (both with TLS, and with the recipes of [deployment.md](deployment.md)). "yes" is all four. "–" is what the
-client has no means for. Python's are run by Python {platform.python_version()}.
+Each client ran every check that its API supports, over four routes: without TLS, with TLS, behind nginx and behind
+HAProxy (both with TLS, and with the recipes of [deployment.md](deployment.md)). "yes" means that it passed on all four.
+"–" means that the client's API cannot do it. Python's are run by Python {platform.python_version()}.
 
 {chr(10).join(table)}
 
@@ -532,8 +534,9 @@ address and what it asked for both times.
 
 {chr(10).join(ways)}
 
-HAProxy's health checks pass with the header of the PROXY protocol (`LOCAL`) and without. The units for systemd and
-what the container holds are run as well.
+HAProxy's health checks pass with the header of the PROXY protocol (`LOCAL`) and without. The units for systemd are
+verified by `systemd-analyze`, and a socket of `systemd-socket-activate` is served. The container's program runs in a
+`chroot` with the files and the user of its recipe, and ends in order at SIGTERM.
 """
     (ROOT / "docs" / "interop.md").write_text(page, encoding="utf-8")
 

@@ -48,8 +48,8 @@ impl Builder {
     /// [`Networks`](crate::proxy::Networks) has them. Default none: without it, what requests say of
     /// addresses is not looked at.
     ///
-    /// Name no more than the proxies. Whoever can connect from one of these addresses, or can write to
-    /// a Unix socket, can be any client.
+    /// Name the proxies and nothing else. A program that connects from one of these addresses, or that
+    /// may write to the Unix socket, can claim any client address.
     ///
     /// ```
     /// use wsloop::{ClientAddress, Server};
@@ -70,20 +70,21 @@ impl Builder {
     /// Sets in which header [`trusted_proxies`](Self::trusted_proxies) tell the client's address. No
     /// other is looked at. Default none.
     ///
-    /// The header is a list, and each proxy has written behind what came to it. So it is read from
-    /// its end: past the addresses of trusted proxies to the first that is not trusted, which is the
-    /// client's. What a client writes itself stands before that. An element that cannot be read
-    /// (`unknown`, a name) ends it at the address behind, as does the end of the list.
+    /// The header is a list to which each proxy appends the address that it was asked from. It is read
+    /// from right to left: addresses of trusted proxies are skipped, and the first other address is
+    /// the client's. What a client has written itself stands to the left of that. At an element that
+    /// cannot be read (`unknown`, a name) the search stops; the client is then the last address that
+    /// was read.
     ///
     /// From the `Origin` event on, or the `Request` event of a plain request, everything that goes by
     /// address goes by the client: [`Connection::peer_addr`](crate::Connection::peer_addr), logs, the
-    /// limits for each address. A request above these is answered with 429. Until then a trusted proxy
+    /// limits for each address. A request that exceeds them is answered with 429. Until then a trusted proxy
     /// has no limit of its own but those of the server ([`max_half_open`](Self::max_half_open),
     /// [`handshake_timeout`](Self::handshake_timeout)). Each request counts as a handshake, and a
     /// plain one counts for its client until it is answered, since the proxy may send another's next.
     ///
-    /// With [`Place::proxy_protocol`](crate::Place::proxy_protocol) it begins at whom that names,
-    /// instead of the socket's peer.
+    /// With [`Place::proxy_protocol`](crate::Place::proxy_protocol) the search starts at the address in
+    /// that header instead of the socket's peer.
     pub fn client_address(mut self, header: ClientAddress) -> Self {
         self.proxies.address = Some(header);
         self

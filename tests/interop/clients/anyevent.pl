@@ -59,7 +59,7 @@ check(ping => sub {
     $client->send('and go on');
     expect($next->(), 'text and go on');
     $client->close;
-    return 'its interface has no pongs';
+    return 'its API does not report pongs';
 });
 check(pong => sub {
     my ($client, $next) = ready('pong');
@@ -90,6 +90,6 @@ check(refusal => sub {
     die "it opened\n" if $opened;
     return if $@ =~ /403/;
     # Version 0.54 reports a second error, the end of TLS, to a promise that it has given up.
-    return 'over TLS it dies of an error of its own' if $BASE =~ /^wss/ && $@ =~ /Can't call method "croak"/;
+    return 'over TLS an error of the client itself hides the status' if $BASE =~ /^wss/ && $@ =~ /Can't call method "croak"/;
     die $@;
 });

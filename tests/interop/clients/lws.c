@@ -139,7 +139,7 @@ static int received(void) {
         int agreed = !!strstr((char *)now.text, "\"deflate\": true");
         // Version 4.1.6 delivers a message that is not compressed over and over, once compression is
         // agreed on: hence the path.
-        const char *note = "it takes compressed messages only: one that is not is delivered over and over, see below";
+        const char *note = "it delivers an uncompressed message repeatedly, without end: see below";
         return done(small && agreed ? "yes" : "no", small && agreed ? note : (char *)now.text);
     }
     return done("no", "a message too many");
@@ -179,7 +179,7 @@ static int callback(struct lws *socket, enum lws_callback_reasons reason, void *
     }
     case LWS_CALLBACK_CLIENT_CLOSED:
         // The library takes the answer to its own Close without a word of what it was.
-        return done(is("close") ? "yes" : "no", is("close") ? "its interface has no answer to its own close" : "it ended");
+        return done(is("close") ? "yes" : "no", is("close") ? "its API does not report the answer to its own close" : "it ended");
     default:
         return 0;
     }

@@ -44,7 +44,7 @@ with check("ping") as note, ready("ping") as client:
         expect(bytes(data), b"hello?")
     else:
         expect(bytes(data), b"and go on")
-        note("its interface has no pongs")
+        note("its API does not report pongs")
 with check("pong") as note, ready("pong") as client:
     client.send(b"/ping are you there?", CurlWsFlag.TEXT)
     # Its answer leaves with a later call, which `recv` does not make while nothing comes.

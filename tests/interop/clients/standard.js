@@ -113,7 +113,7 @@ async function interop(WebSocket, base, id) {
     await client.opened.then(() => { throw new Error("it opened"); }, () => {});
     const end = await within("the close", client.closed);
     expect(end.code, 1006);
-    return "its interface has no status";
+    return "its API does not report the status";
   });
   return results;
 }
