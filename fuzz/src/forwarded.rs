@@ -121,6 +121,12 @@ fn addr(text: &str) -> Option<SocketAddr> {
     if text.contains('+') || text.contains('%') {
         return None;
     }
+    if let Some((ip, name)) = text.rsplit_once(":_") {
+        let known = |letter: char| letter.is_ascii_alphanumeric() || "._-".contains(letter);
+        let whole = ip.ends_with(']') || !ip.contains(':');
+        let good = !name.is_empty() && name.chars().all(known) && whole;
+        return addr(ip).filter(|_| good);
+    }
     if let Ok(ip) = text.parse() {
         return Some(plain(ip));
     }

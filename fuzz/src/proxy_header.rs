@@ -88,6 +88,9 @@ fn version_2(data: &[u8]) -> Option<Found> {
         return None;
     }
     let body = rest.get(4..4 + len)?;
+    if command == 0x20 {
+        return Some((Source::Local, None, false, 16 + len));
+    }
     let (addresses, source) = match family {
         0x00 => (0, Source::Unknown),
         0x11 | 0x12 => {
@@ -105,7 +108,6 @@ fn version_2(data: &[u8]) -> Option<Found> {
     };
     let mut tlvs = body.get(addresses..)?;
     let source = match (command, family & 0xf) {
-        (0x20, _) => return Some((Source::Local, None, false, 16 + len)),
         (0x21, 1) => source,
         (0x21, _) => Source::Unknown,
         _ => return None,

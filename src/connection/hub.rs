@@ -26,7 +26,7 @@ impl<'s> Hub<'s> {
     pub fn get(&mut self, id: ConnectionId) -> Option<Connection<'_>> {
         let slot = id.slot as usize;
         let peer = self.core.peers.get(slot)?;
-        (peer.serial == id.serial && peer.phase < Phase::Draining)
+        (peer.serial == id.serial && peer.phase < Phase::Draining && !peer.nameless)
             .then(|| Connection::new(self.core, slot))
     }
 
@@ -35,7 +35,8 @@ impl<'s> Hub<'s> {
     /// [`ConnectionId`], [`get`](Self::get) looks at one.
     pub fn find(&mut self, number: u64) -> Option<Connection<'_>> {
         let mut peers = self.core.peers.iter();
-        let is_it = |peer: &Peer| peer.serial == number && peer.phase < Phase::Draining;
+        let is_it =
+            |peer: &Peer| peer.serial == number && peer.phase < Phase::Draining && !peer.nameless;
         let (slot, _) = peers.find(|(_, peer)| is_it(peer))?;
         Some(Connection::new(self.core, slot))
     }
@@ -60,7 +61,7 @@ impl<'s> Hub<'s> {
     fn ids_of(&self, wanted: impl Fn(Phase) -> bool) -> Vec<ConnectionId> {
         let peers = self.core.peers.iter();
         peers
-            .filter(|(_, peer)| wanted(peer.phase))
+            .filter(|(_, peer)| wanted(peer.phase) && !peer.nameless)
             .map(|(slot, peer)| ConnectionId {
                 serial: peer.serial,
                 slot: slot as u32,

@@ -67,7 +67,8 @@ pub(crate) struct Peer {
     pub(super) dirty: bool,
     /// Neither an upgrade nor a plain request of it was answered yet.
     pub(crate) half_open: bool,
-    /// The header of the PROXY protocol has not come: no event tells of the connection yet.
+    /// No event tells of the connection: the header of the PROXY protocol has not come, or the
+    /// connection was refused before `Connect`.
     pub(crate) nameless: bool,
     /// Compression was agreed on.
     deflating: bool,

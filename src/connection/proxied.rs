@@ -17,14 +17,16 @@ pub(crate) struct Proxied {
     /// Where the search for the client begins at each request: the proxy, or whom the header of the
     /// PROXY protocol named.
     start: Addr,
-    /// The header of the PROXY protocol did not say whose connection it is: no request can.
+    /// The header of the PROXY protocol did not name a client: what requests say is not believed.
     unknown: bool,
     /// Who is counted where connections are limited by address.
     counted: Option<IpAddr>,
-    /// Whether the client speaks TLS: as the PROXY header has it, and as the last request has it.
+    /// What the PROXY header says of TLS, which holds for `start`: whether it speaks TLS, and whether
+    /// it showed a certificate that was found good.
     header_secure: Option<bool>,
+    header_verified: bool,
+    /// The same of the client of the last request.
     secure: Option<bool>,
-    /// The PROXY header says that the client showed a certificate, and that it was found good.
     verified: bool,
     /// The host that the client asked for.
     host: Option<Box<str>>,
@@ -107,10 +109,15 @@ impl Core {
         };
         proxied.header_secure = header.secure;
         proxied.secure = header.secure;
+        proxied.header_verified = header.verified;
         proxied.verified = header.verified;
         match header.source {
-            // The proxy asks for itself, and so often: it has no limit.
-            Source::Local => return Ok(()),
+            // The proxy asks for itself, for health checks: it has no limit. Some send this for clients
+            // that they have no address of, so nothing more is believed.
+            Source::Local => {
+                proxied.unknown = true;
+                return Ok(());
+            }
             Source::Unknown => proxied.unknown = true,
             Source::Client(addr) => proxied.start = Some(addr).into(),
         }
@@ -145,7 +152,10 @@ impl Core {
             return Ok(());
         }
         let client = forwarding.client(request.headers(), start);
-        proxied.secure = client.secure.or(proxied.header_secure);
+        let is_start = client.addr == start;
+        let by_header = proxied.header_secure.filter(|_| is_start);
+        proxied.secure = client.secure.or(by_header);
+        proxied.verified = proxied.header_verified && is_start;
         proxied.host = client.host.map(|host| host.into());
         peer.addr = client.addr.into();
         self.release_client(slot);
@@ -176,13 +186,27 @@ impl Core {
         Ok(())
     }
 
-    /// Counts a connection from a proxy that tells its clients with their requests for nobody, until
-    /// the next request: that may be another's.
-    pub(crate) fn release_client(&mut self, slot: usize) {
+    /// Forgets the client of a request that was answered: the next one on a connection from a proxy
+    /// may be another's.
+    pub(crate) fn forget_client(&mut self, slot: usize) {
         let start = self.peers.get(slot).and_then(Peer::proxied);
         if !start.is_some_and(|proxied| !proxied.unknown && self.trusts(proxied.start.ip())) {
             return;
         }
+        self.release_client(slot);
+        let Some(peer) = self.peers.get_mut(slot) else {
+            return;
+        };
+        if let Some(proxied) = peer.proxied_mut() {
+            proxied.secure = proxied.header_secure;
+            proxied.verified = proxied.header_verified;
+            proxied.host = None;
+            peer.addr = proxied.start;
+        }
+    }
+
+    /// Counts a connection for nobody.
+    fn release_client(&mut self, slot: usize) {
         let Some(peer) = self.peers.get_mut(slot) else {
             return;
         };

@@ -12,7 +12,7 @@ use crate::protocol::CloseCode;
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug)]
 pub struct Accepted<'p> {
-    /// The peer's address; `None` for a Unix socket.
+    /// The address of the socket's peer, which may be a proxy; `None` for a Unix socket.
     pub peer: Option<SocketAddr>,
     /// The socket, to set options of.
     pub socket: Option<BorrowedFd<'p>>,

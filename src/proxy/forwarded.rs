@@ -85,13 +85,15 @@ impl Forwarding {
         })
     }
 
-    /// Takes the scheme as well: `proto` of `Forwarded`, otherwise `X-Forwarded-Proto`.
+    /// Takes the scheme as well: `proto` of `Forwarded`, otherwise the last value of
+    /// `X-Forwarded-Proto`, which the nearest proxy has to set.
     #[must_use]
     pub fn with_scheme(self, on: bool) -> Self {
         Self { scheme: on, ..self }
     }
 
-    /// Takes the host as well: `host` of `Forwarded`, otherwise `X-Forwarded-Host`.
+    /// Takes the host as well: `host` of `Forwarded`, otherwise the last value of
+    /// `X-Forwarded-Host`, which the nearest proxy has to set.
     #[must_use]
     pub fn with_host(self, on: bool) -> Self {
         Self { host: on, ..self }
@@ -113,7 +115,6 @@ impl Forwarding {
             addr: peer,
             ..Client::default()
         };
-        let mut hops = 0;
         let lines = headers.get_all(&self.name).iter().rev();
         let mut list = lines.flat_map(|line| Backwards {
             rest: Some(line.as_bytes()),
@@ -134,18 +135,17 @@ impl Forwarding {
             };
             let Some(addr) = addr else { break };
             client.addr = Some(addr);
-            hops += 1;
         }
         if !self.trusts(peer.map(|addr| addr.ip())) {
             return client;
         }
         if !self.elements {
-            let beside = |name| nth_from_end(headers, name, hops);
             if self.scheme {
-                client.secure = beside("x-forwarded-proto").and_then(is_secure);
+                client.secure = last(headers, "x-forwarded-proto").and_then(is_secure);
             }
             if self.host {
-                let host = beside("x-forwarded-host").filter(|host| is_host(host.as_bytes()));
+                let host =
+                    last(headers, "x-forwarded-host").filter(|host| is_host(host.as_bytes()));
                 client.host = host.map(Cow::Borrowed);
             }
         }
@@ -165,22 +165,14 @@ fn is_secure(scheme: &str) -> Option<bool> {
     }
 }
 
-/// Returns the element of a list that as many proxies as `hops` have written behind, the last for 0
-/// or 1. Where the list is shorter, because a proxy replaced it, that is its first.
-fn nth_from_end<'r>(headers: &'r HeaderMap, name: &str, hops: usize) -> Option<&'r str> {
+/// Returns the last element of a list: what the nearest proxy has written.
+fn last<'r>(headers: &'r HeaderMap, name: &str) -> Option<&'r str> {
     let lines = headers.get_all(name).iter().rev();
     let mut list = lines.flat_map(|line| Backwards {
         rest: Some(line.as_bytes()),
         quoted: false,
     });
-    let mut found = list.next()?;
-    for _ in 1..hops {
-        match list.next() {
-            Some(before) => found = before,
-            None => break,
-        }
-    }
-    str::from_utf8(found?).ok()
+    str::from_utf8(list.next()??).ok()
 }
 
 /// The elements of a list from its last on. Empty ones are left out (RFC 9110, 5.6.1.2).
@@ -464,12 +456,12 @@ mod tests {
                 "evil.test, a.test",
                 (Some(false), Some("a.test")),
             ),
-            // One for each of two proxies, and the nearest has replaced the list.
+            // Behind two proxies, too, it is the nearest that tells.
             (
                 "192.0.2.7, 10.0.0.2",
                 "https, http",
                 "a.test, b.test",
-                (Some(true), Some("a.test")),
+                (Some(false), Some("b.test")),
             ),
             (
                 "192.0.2.7, 10.0.0.2",

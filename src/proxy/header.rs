@@ -35,7 +35,8 @@ pub struct Header {
 pub enum Source {
     /// A client's with this address.
     Client(SocketAddr),
-    /// The proxy's own, for a health check (`LOCAL` of version 2).
+    /// The proxy's own, for a health check (`LOCAL` of version 2). HAProxy sends it for clients, too,
+    /// that it has no address of.
     Local,
     /// Nobody knows: `UNKNOWN` of version 1, and whatever is no TCP of version 2.
     Unknown,
@@ -73,6 +74,10 @@ impl Header {
         }
         if v2 && let Some(&[_, family, high, low]) = input.get(SIGNATURE.len()..FIXED) {
             let len = usize::from(u16::from_be_bytes([high, low]));
+            if input.get(SIGNATURE.len()) == Some(&LOCAL) && FIXED + len <= Self::MAX_SIZE {
+                // Its family and addresses are to be ignored, whatever they are.
+                return Ok((input.len() >= FIXED + len).then_some((Self::LOCAL, FIXED + len)));
+            }
             // The crate waits for addresses that the length has no room for.
             let addresses = match family {
                 0x11 | 0x12 => 12,
@@ -96,13 +101,11 @@ impl Header {
         if !v2 && used > V1_MAX_SIZE {
             return Err(HeaderError);
         }
-        let local = v2 && input.get(SIGNATURE.len()) == Some(&LOCAL);
         let source = match header.proxied_address() {
-            _ if local => Source::Local,
             Some(addrs) if addrs.protocol == Protocol::Stream => Source::Client(addrs.source),
             _ => Source::Unknown,
         };
-        let ssl = header.ssl().filter(|_| !local);
+        let ssl = header.ssl();
         let shown =
             |ssl: &proxy_header::SslInfo<'_>| ssl.client_cert_conn() || ssl.client_cert_sess();
         let header = Self {
@@ -112,6 +115,13 @@ impl Header {
         };
         Ok(Some((header, used)))
     }
+
+    /// The proxy's own connection.
+    const LOCAL: Self = Self {
+        source: Source::Local,
+        secure: None,
+        verified: false,
+    };
 
     /// Returns whether `input` begins as a header does, which is no beginning of a request.
     pub(crate) fn is_begun(input: &[u8]) -> bool {
@@ -226,7 +236,13 @@ mod tests {
         let header = read(&v2(0x21, 0x21, &tcp6)).unwrap();
         assert_eq!(header.source, client("[2001::7]:9"));
         // LOCAL is the proxy's own, whatever addresses it has.
-        for (family, rest) in [(0, &[][..]), (0x11, &TCP4), (0, &[1, 2, 3])] {
+        for (family, rest) in [
+            (0, &[][..]),
+            (0x11, &TCP4),
+            (0x11, &[]),
+            (0x77, &[1]),
+            (0, &[1, 2, 3]),
+        ] {
             let header = read(&v2(0x20, family, rest)).unwrap();
             assert_eq!(header.source, Source::Local);
         }

@@ -3,8 +3,8 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 /// Reads an address with or without a port: `192.0.2.7`, `192.0.2.7:80`, `2001:db8::7`,
-/// `[2001:db8::7]`, `[2001:db8::7]:80` (RFC 7239, 6, and what is deployed beside it). Without a port
-/// it is 0. `None` for `unknown`, for names that stand for an address, and for what is malformed.
+/// `[2001:db8::7]`, `[2001:db8::7]:80` (RFC 7239, 6, and what is deployed beside it). The port is 0
+/// if there is none, or a name that stands for it (`_p1`). `None` for `unknown`, for names that stand for an address, and for what is malformed.
 pub(super) fn read(text: &[u8]) -> Option<SocketAddr> {
     let text = str::from_utf8(text).ok()?;
     if let Some(inside) = text.strip_prefix('[') {
@@ -31,6 +31,10 @@ fn canonical(ip: IpAddr, port: u16) -> SocketAddr {
 
 /// `parse` takes a sign as well.
 fn read_port(text: &str) -> Option<u16> {
+    if let Some(name) = text.strip_prefix('_') {
+        let known = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+        return (!name.is_empty() && name.bytes().all(known)).then_some(0);
+    }
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse().ok().filter(|_| digits)
 }
@@ -49,6 +53,8 @@ mod tests {
             ("[2001:db8::7]:80", "[2001:db8::7]:80"),
             ("::ffff:192.0.2.7", "192.0.2.7:0"),
             ("[::ffff:192.0.2.7]:1", "192.0.2.7:1"),
+            ("192.0.2.7:_p1", "192.0.2.7:0"),
+            ("[2001:db8::7]:_a.b-c_", "[2001:db8::7]:0"),
         ] {
             assert_eq!(read(text.as_bytes()), addr.parse().ok(), "{text}");
         }
@@ -63,6 +69,8 @@ mod tests {
             "0300.0.2.7",
             "192.0.2.7:",
             "192.0.2.7:+1",
+            "192.0.2.7:_",
+            "192.0.2.7:_a b",
             "192.0.2.7:65536",
             "192.0.2.7:1:2",
             "192.0.2.7 ",

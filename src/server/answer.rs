@@ -79,6 +79,10 @@ impl Stage<'_> {
             subprotocol,
         } = upgraded;
         if self.core.identify(self.slot, &request).is_err() {
+            // No event has told of it, and none is to tell of its end.
+            if let Some(peer) = self.core.peers.get_mut(self.slot) {
+                peer.nameless = true;
+            }
             self.core.set_phase(self.slot, Phase::Open);
             let code = CloseCode::TRY_AGAIN_LATER;
             return self.core.close(self.slot, code, Cause::Local);

@@ -135,7 +135,10 @@ impl Place {
     ///
     /// Connections from other addresses are refused, and so are those that do not begin with the
     /// header: otherwise any client could claim another address. Both are counted
-    /// ([`RefusalReason`](crate::RefusalReason)) and logged, and no event tells of them.
+    /// ([`RefusalReason`](crate::RefusalReason)) and logged, and no event but
+    /// [`Accept`](crate::event::Accept) tells of them. The proxy's own connections have no limit for
+    /// addresses; those of unknown clients count for the proxy's address. After either, headers for
+    /// forwarding are not believed.
     pub fn proxy_protocol<S: Into<String>>(mut self, proxies: impl IntoIterator<Item = S>) -> Self {
         self.proxies = Some(proxies.into_iter().map(Into::into).collect());
         self

@@ -112,6 +112,15 @@ impl Stage<'_> {
         }
     }
 
+    /// Counts and writes that a connection ended in the middle of the header of the PROXY protocol.
+    pub(super) fn tell_header_cut(&mut self) {
+        let reason = RefusalReason::BadProxyHeader;
+        if let Some(line) = self.count_refused(reason, Level::Info) {
+            let text = "the connection ended in the middle of the header of the PROXY protocol";
+            line.about(self.who(), format_args!("{text}"));
+        }
+    }
+
     /// Writes that a plain request was meant to open a WebSocket, if it was: a proxy took its
     /// `Upgrade` away.
     pub(super) fn tell_stripped(&mut self, request: &Request) {

@@ -228,6 +228,8 @@ impl Stage<'_> {
         };
         if peer.phase == Phase::Opening && peer.transport.is_shaking_hands() {
             self.tell_tls(TlsFailure::Ended, None);
+        } else if peer.phase == Phase::Opening && peer.nameless {
+            self.tell_header_cut();
         }
         let peer = self.core.peers.get(self.slot);
         if peer.is_some_and(|peer| peer.phase == Phase::Open) {

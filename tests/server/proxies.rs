@@ -315,6 +315,92 @@ fn a_connection_that_a_proxy_keeps_alive_counts_for_a_client_only_while_it_asks(
 }
 
 #[test]
+fn what_a_proxy_sends_between_two_requests_is_its_own() {
+    let (sender, log) = log();
+    let server = Running::start(move |builder| {
+        let refused = sender.clone();
+        echo(builder)
+            .trusted_proxies(["127.0.0.1"])
+            .client_address(ClientAddress::XForwardedFor)
+            .health_check("/health")
+            .max_handshake_rate(Rate::new(1, Duration::from_secs(3600)))
+            .on(Request, |conn, _| Some(Response::new(200).body(seen(conn))))
+            .on(Error, move |conn, fault| {
+                _ = refused.send(format!("{fault} {:?}", conn.ip()));
+            })
+    });
+    let mut kept = from(server.addr, PROXY);
+    let plain = "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.1\r\n\r\n";
+    assert_eq!(kept.request(plain).body, b"192.0.2.1:0 ");
+    // Health checks count for nobody, however often they come.
+    for _ in 0..3 {
+        assert_eq!(
+            kept.request("GET /health HTTP/1.1\r\nHost: a\r\n\r\n")
+                .status,
+            200
+        );
+    }
+    // What cannot be read is not the last client's fault.
+    assert_eq!(
+        kept.request("GET / HTTP/1.1\r\nHost: a b\r\n\r\n").status,
+        400
+    );
+    let ip: std::net::IpAddr = PROXY.into();
+    assert_eq!(log.next(), format!("handshake refused: malformed header {:?}", Some(ip)));
+}
+
+#[test]
+fn what_a_header_says_of_tls_holds_for_whom_it_names() {
+    let (sender, log) = log();
+    let server = Running::start_on(move || {
+        let place = Place::tcp("127.0.0.1:0").proxy_protocol(["127.0.0.1"]);
+        let builder = Server::builder().listener(place);
+        echo(builder.close_timeout(Duration::from_millis(300)))
+            .trusted_proxies(["192.0.2.7"])
+            .client_address(ClientAddress::XForwardedFor)
+            .on(Ready, move |conn, ()| {
+                let verified = conn.is_verified_by_proxy();
+                _ = sender.send(format!("{} {verified}", seen(conn)));
+            })
+    });
+    for (lines, expected) in [
+        ("", "192.0.2.7:56324 tls wss://example.com/chat?room=7 true"),
+        // It is the next proxy's certificate, not the client's behind that.
+        (
+            "X-Forwarded-For: 198.51.100.9\r\n",
+            "198.51.100.9:0 ws://example.com/chat?room=7 false",
+        ),
+    ] {
+        let mut client = from(server.addr, PROXY);
+        client.send_raw([&v2_ssl()[..], request_with(lines).as_bytes()].concat());
+        assert_eq!(client.response().status, 101);
+        log.expect(&[expected]);
+    }
+}
+
+#[test]
+fn nobody_can_reach_a_connection_before_its_header() {
+    let (server, log) = by_header(|builder| builder);
+    let mut client = from(server.addr, PROXY);
+    client.send_raw(&V1[..20]);
+    let count = || {
+        let ids = server.handle.ask(|hub| hub.all_ids()).expect("it runs");
+        ids.recv().expect("it answers").len()
+    };
+    while server
+        .handle
+        .ask(|hub| hub.stats().accepted)
+        .expect("it runs")
+        .recv()
+        != Ok(1)
+    {}
+    assert_eq!(count(), 0);
+    client.send_raw(&V1[20..]);
+    assert_eq!(log.next(), "connect Some(192.0.2.7:56324)");
+    assert_eq!(count(), 1);
+}
+
+#[test]
 fn self_is_the_host_and_scheme_that_the_client_asked_for() {
     let configure = |builder: Builder| {
         builder
@@ -464,6 +550,9 @@ fn local_and_unknown_keep_the_proxy_s_address() {
         b"PROXY UNKNOWN\r\n".to_vec(),
         v2(0x21, 0x00, &[]),
         v2(0x21, 0x31, &[b'/'; 216]),
+        // HAProxy sends it for clients of a Unix socket, not for itself alone.
+        v2(0x20, 0, &[]),
+        v2(0x20, 0x11, &[]),
     ] {
         let mut client = from(server.addr, PROXY);
         client.send_raw([&header[..], request.as_bytes()].concat());
@@ -477,11 +566,6 @@ fn local_and_unknown_keep_the_proxy_s_address() {
         drop(client);
         log.expect(&["end 127.0.0.1"]);
     }
-    // The proxy's own health check.
-    let mut client = from(server.addr, PROXY);
-    client.send_raw([&v2(0x20, 0, &[])[..], REQUEST.as_bytes()].concat());
-    assert_eq!(client.response().status, 101);
-    assert_eq!(log.next(), "connect None");
 }
 
 /// What clients try at a place for proxies, and what proxies that are set up wrongly send: no event
@@ -597,6 +681,8 @@ fn one_that_sends_no_header_is_cut_in_time_and_probes_are_silent() {
     assert_eq!(log.next(), "connect Some(192.0.2.7:56324)");
     assert!(log.next().starts_with("error "));
     assert_eq!(log.rest(), ["end 192.0.2.7"], "of no other");
+    // One that ends in the middle of its header is no probe.
+    assert_eq!(stats.refused(RefusalReason::BadProxyHeader), 1);
     assert_eq!(stats.refused(RefusalReason::TimedOut), 3);
     assert!(stats.probes >= 2, "{stats:?}");
 }
@@ -739,6 +825,12 @@ fn adopted_connections_have_their_clients_too() {
     second.expect_close(1013);
     third.expect_alive();
     client.expect_alive();
+    drop((client, second, third));
+    server.stop();
+    let rest = log.rest();
+    let count = |what: &str| rest.iter().filter(|line| line.starts_with(what)).count();
+    // One of them was told of before, and one never is.
+    assert_eq!((count("connect"), count("end")), (1, 2), "{rest:?}");
 }
 
 /// Reads with a client of TLS that speaks through something that has sent a header before.

@@ -116,7 +116,8 @@ impl Builder {
     /// Sets how many connections may be open at once of one address: of an IPv4 address, or of a
     /// network of 64 bits of IPv6. Default none (`usize::MAX`).
     ///
-    /// Further ones are answered with 429, or cut where there is TLS, before any handler is called.
+    /// Further ones are answered with 429, or cut where there is TLS, before any handler is called. A
+    /// client that a proxy tells with its request is answered with 429 behind its `Connect`.
     /// Behind a proxy the address is the proxy's, unless it is a trusted one that tells the client's
     /// ([`client_address`](Self::client_address),
     /// [`Place::proxy_protocol`](crate::Place::proxy_protocol)). Unix sockets have no address and no such limit.

@@ -92,8 +92,8 @@ impl Builder {
 
     /// Sets whether [`trusted_proxies`](Self::trusted_proxies) tell as well if the client speaks TLS
     /// with them: by `proto` of `Forwarded` if that is what
-    /// [`client_address`](Self::client_address) names, otherwise by `X-Forwarded-Proto`. Default
-    /// false.
+    /// [`client_address`](Self::client_address) names, otherwise by the last value of `X-Forwarded-Proto`.
+    /// Default false.
     ///
     /// It makes [`Connection::request_uri`](crate::Connection::request_uri) (`wss:`) and
     /// [`origins(["self"])`](Self::origins) right behind a proxy that ends TLS. Make sure that the
@@ -105,8 +105,8 @@ impl Builder {
 
     /// Sets whether [`trusted_proxies`](Self::trusted_proxies) tell as well which host the client
     /// asked for: by `host` of `Forwarded` if that is what
-    /// [`client_address`](Self::client_address) names, otherwise by `X-Forwarded-Host`. Default
-    /// false.
+    /// [`client_address`](Self::client_address) names, otherwise by the last value of `X-Forwarded-Host`.
+    /// Default false.
     ///
     /// For proxies that send a `Host` of their own. [`hosts`](Self::hosts),
     /// [`origins(["self"])`](Self::origins) and

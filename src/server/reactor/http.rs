@@ -45,7 +45,15 @@ impl Reactor {
                     && self.core.leaving.is_none()
                     && !config.keep_alive_timeout.is_zero();
                 let then = if more { Then::KeepAlive } else { Then::Close };
-                let identified = self.core.identify(slot, &request);
+                let Some(stage) = self.stage(slot) else {
+                    return;
+                };
+                let is_health_check = stage.is_health_check(&request);
+                // A balancer's checks count for nobody.
+                let identified = match is_health_check {
+                    true => Ok(()),
+                    false => self.core.identify(slot, &request),
+                };
                 let Some(mut stage) = self.stage(slot) else {
                     return;
                 };
@@ -54,7 +62,6 @@ impl Reactor {
                     stage.send_refusal(error, Some(refusal));
                     return self.settle(slot);
                 }
-                let is_health_check = stage.is_health_check(&request);
                 if !is_health_check && !stage.has::<Request>() {
                     // There are no plain requests but that one: it should have been an upgrade.
                     let error = request.accept_key().err();
@@ -72,7 +79,9 @@ impl Reactor {
                 stage.tell_stripped(&request);
                 http.last = stage.answer(&request, then) == Then::Close;
                 self.core.opened(slot);
-                self.core.release_client(slot);
+                if !http.last {
+                    self.core.forget_client(slot);
+                }
                 if let Some(link) = self.links.get_mut(slot) {
                     link.stamp = self.now;
                 }
