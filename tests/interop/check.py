@@ -188,7 +188,7 @@ class World:
         return process
 
     def start_nginx(self):
-        secure, plain, stream, stream_tls = free_ports(4)
+        secure, plain, over_tcp, stream, stream_tls = free_ports(5)
         temp = "".join(
             f"{name}_temp_path {self.directory}/nginx-{name};\n"
             for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
@@ -204,6 +204,16 @@ class World:
                 "chat.example": "localhost",
             },
         )
+        # Once more for a server that listens on TCP; `map` stays the one above.
+        tcp = http[http.index("upstream chat") :]
+        for old, new in {
+            "upstream chat": "upstream chat_tcp",
+            "http://chat;": "http://chat_tcp;",
+            f"unix:{self.directory}/http.sock": f"127.0.0.1:{self.ports['plain']}",
+            f"listen 127.0.0.1:{plain}; listen 127.0.0.1:{secure} ssl": f"listen 127.0.0.1:{over_tcp} ssl",
+        }.items():
+            assert old in tcp, old
+            tcp = tcp.replace(old, new)
         through = recipe(
             "nginx-stream",
             {
@@ -218,18 +228,19 @@ class World:
             "user root;\ndaemon off;\nworker_processes 1;\n"
             "load_module /usr/lib/nginx/modules/ngx_stream_module.so;\n"
             f"error_log {self.directory}/nginx.log;\npid {self.directory}/nginx.pid;\nevents {{}}\n"
-            f"http {{\naccess_log off;\n{temp}{http}}}\nstream {{\n{through}}}\n"
+            f"http {{\naccess_log off;\n{temp}{http}{tcp}}}\nstream {{\n{through}}}\n"
         )
         nginx = self.start("nginx", ["/usr/sbin/nginx", "-e", self.directory / "nginx.log", "-c", config])
         wait_for_port(nginx, stream_tls)
         self.routes["nginx"] = ("wss", secure)
         self.routes["nginx, plain, by header over a Unix socket"] = ("ws", plain)
         self.routes["nginx, TLS, by header over a Unix socket"] = ("wss", secure)
+        self.routes["nginx, TLS, by header over TCP"] = ("wss", over_tcp)
         self.routes["nginx, PROXY version 1 over a Unix socket"] = ("ws", stream)
         self.routes["nginx, PROXY version 1 over TCP before TLS"] = ("wss", stream_tls)
 
     def start_haproxy(self):
-        plain, secure, proxy_tls, proxy = free_ports(4)
+        plain, secure, over_unix, proxy_tls, proxy = free_ports(5)
         by_header = recipe(
             "haproxy",
             {
@@ -239,6 +250,17 @@ class World:
                 "127.0.0.1:9001": f"127.0.0.1:{self.ports['plain']}",
             },
         )
+        # Once more for a server that listens on a Unix socket.
+        unix = by_header[by_header.index("frontend chat") :]
+        for old, new in {
+            "frontend chat": "frontend unix",
+            "backend chat\n": "backend unix\n",
+            f"bind 127.0.0.1:{plain}": f"bind 127.0.0.1:{over_unix}",
+            f"    bind 127.0.0.1:{secure} ssl crt {self.both}\n": "",
+            f"127.0.0.1:{self.ports['plain']}": f"unix@{self.directory}/http.sock",
+        }.items():
+            assert old in unix, old
+            unix = unix.replace(old, new)
         by_proxy = recipe(
             "haproxy-proxy",
             {
@@ -251,17 +273,18 @@ class World:
         )
         config = self.directory / "haproxy.cfg"
         stats = f"global\n    stats socket {self.directory}/haproxy.sock\n"
-        config.write_text(stats + by_header + by_proxy)
+        config.write_text(stats + by_header + unix + by_proxy)
         haproxy = self.start("HAProxy", ["/usr/sbin/haproxy", "-db", "-f", config])
         wait_for_port(haproxy, proxy)
         self.routes["HAProxy"] = ("wss", secure)
         self.routes["HAProxy, plain, by header over TCP"] = ("ws", plain)
         self.routes["HAProxy, TLS, by header over TCP"] = ("wss", secure)
+        self.routes["HAProxy, plain, by header over a Unix socket"] = ("ws", over_unix)
         self.routes["HAProxy, TLS, PROXY version 2 over a Unix socket"] = ("wss", proxy_tls)
         self.routes["HAProxy, plain, PROXY version 1 over TCP"] = ("ws", proxy)
 
     def start_caddy(self):
-        plain, secure, admin = free_ports(3)
+        plain, secure, over_tcp, admin = free_ports(4)
         site = recipe("caddy", {"unix//run/chat/http.sock": f"unix/{self.directory}/http.sock"})
         body = site.removeprefix("chat.example ")
         if body == site:
@@ -270,7 +293,10 @@ class World:
         with_tls = body.replace("{\n", f"{{\n    tls {self.chain} {self.key}\n", 1)
         config.write_text(
             f"{{\n    admin 127.0.0.1:{admin}\n    auto_https disable_redirects\n    storage file_system {self.directory}/caddy\n}}\n"
-            f"http://localhost:{plain} {body}\nhttps://localhost:{secure} {with_tls}"
+            f"http://localhost:{plain} {body}\nhttps://localhost:{secure} {with_tls}\n"
+            + f"https://localhost:{over_tcp} {with_tls}".replace(
+                f"unix/{self.directory}/http.sock", f"127.0.0.1:{self.ports['plain']}"
+            )
         )
         environment = os.environ | {"HOME": str(self.directory), "XDG_CONFIG_HOME": str(self.directory)}
         command = ["/usr/bin/caddy", "run", "--config", config, "--adapter", "caddyfile"]
@@ -278,6 +304,7 @@ class World:
         wait_for_port(caddy, secure)
         self.routes["Caddy, plain, by header over a Unix socket"] = ("ws", plain)
         self.routes["Caddy, TLS, by header over a Unix socket"] = ("wss", secure)
+        self.routes["Caddy, TLS, by header over TCP"] = ("wss", over_tcp)
 
 
 def run_client(world, name, route):
@@ -357,7 +384,8 @@ def check_addresses(world):
     for route, (scheme, port) in world.routes.items():
         if route in ("plain", "TLS", "nginx", "HAProxy"):
             continue
-        for headers in ((), spoofs):
+        own = f"Origin: {'https' if scheme == 'wss' else 'http'}://localhost:{port}"
+        for headers in ((), [own, *spoofs]):
             try:
                 info = ask(world, route, "127.0.0.9", headers)
             except (RuntimeError, OSError) as error:
@@ -369,6 +397,16 @@ def check_addresses(world):
             if found != wanted:
                 fail(f"{route} {headers}: {found} and not {wanted}")
             has_port = not info["address"].endswith(":0")
+        # The page of another host, and that of the same host without TLS where there is TLS.
+        others = [f"https://evil.test:{port}", f"https://localhost:{port + 1}"]
+        others += [f"http://localhost:{port}"] if scheme == "wss" else []
+        for origin in others:
+            try:
+                ask(world, route, "127.0.0.9", [f"Origin: {origin}", *spoofs])
+                fail(f"{route}: the origin {origin} is let in")
+            except RuntimeError as error:
+                if "403" not in str(error):
+                    fail(f"{route}, {origin}: {error}")
         rows.append((route, has_port))
     # At a place for proxies nobody else gets in.
     for port in (world.ports["proxy"], world.ports["proxy_tls"]):
@@ -530,7 +568,8 @@ may hang with any server that leaves short messages as they are (RFC 7692, 6 all
 
 {versions}. A client at 127.0.0.9 connects by each way, once plainly and once
 with `X-Forwarded-For`, `X-Real-IP`, `Forwarded` and `X-Forwarded-Proto` of its own; the server sees the client's
-address and what it asked for both times.
+address and what it asked for both times. `origins(["self"])` lets the page of the same host and scheme in, and no
+other.
 
 {chr(10).join(ways)}
 

@@ -42,6 +42,7 @@ fn main() -> Result<(), Failure> {
         .trusted_proxies(["127.0.0.1", "unix:"])
         .client_address(ClientAddress::XForwardedFor)
         .forwarded_scheme(true)
+        .origins(["self", "none"])
         .subprotocols(["interop"])
         .deflate(DeflateConfig::shared())
         .connection_stats(true)
