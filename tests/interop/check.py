@@ -366,6 +366,8 @@ def ask(world, route, source, headers=()):
         got = b""
         sent = False
         while b'"subprotocol"' not in got:
+            if b"\r\n\r\n" in got and not got.startswith(b"HTTP/1.1 101"):
+                raise RuntimeError(f"{got[:200]!r}")
             if b"\r\n\r\n" in got and not sent:
                 # A masked text frame with the mask 0: "/info".
                 stream.sendall(b"\x81\x85\0\0\0\0/info")

@@ -346,7 +346,10 @@ fn what_a_proxy_sends_between_two_requests_is_its_own() {
         400
     );
     let ip: std::net::IpAddr = PROXY.into();
-    assert_eq!(log.next(), format!("handshake refused: malformed header {:?}", Some(ip)));
+    assert_eq!(
+        log.next(),
+        format!("handshake refused: malformed header {:?}", Some(ip))
+    );
 }
 
 #[test]
