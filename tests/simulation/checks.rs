@@ -585,11 +585,11 @@ impl World {
             .filter(|_| !line.is_full && seen.sent.is_empty())
             .map(|silence| {
                 let last = heard.max(seen.pinged_at);
-                // What the kernel tells at the end of silence, which may be looked at late, counts as
-                // a sign of life; the next ping is due behind that.
+                // What the kernel tells at the end of silence, which may be looked at late, and behind a
+                // stall, counts as a sign of life; the next ping is due behind that.
                 let idle = config.idle_after().filter(|_| self.settings.tells);
-                let told = idle.map_or(Duration::ZERO, |idle| idle + LATE);
-                (last + silence.max(again) + told, "a ping")
+                let told = idle.map_or(last, |idle| (last + idle + LATE).max(self.stalled_at));
+                (told + silence.max(again), "a ping")
             });
         let message = self.due_of_rest(client, config);
         let message = message.map(|due| (due, "the end of a message by its rate"));
