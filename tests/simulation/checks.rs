@@ -247,7 +247,9 @@ impl World {
             None => 0,
         };
         let full = peer.backlog() > config.limits.max_backlog / 2;
-        let is_read = !(peer.is_paused() || peer.is_held_off() || full);
+        // While the answer to the opening handshake is postponed, what has come waits.
+        let is_read =
+            peer.phase == Phase::Open && !(peer.is_paused() || peer.is_held_off() || full);
         let since = match state.seen.under_way {
             (before, since) if before == next && is_read => since.unwrap_or(now),
             _ => now,
