@@ -13,6 +13,7 @@ use super::clients::Sense;
 use super::random::Random;
 use super::world::World;
 use crate::connection::{Connection, TimerId};
+use crate::error::Fault;
 use crate::event::{
     Binary, Connect, Disconnect, Drain, Error, Fragment, Handlers, Handshake, PeerClose, Ping,
     Pong, Ready, Request, Shutdown, Start, Stopped, Tick, Utf8,
@@ -243,6 +244,10 @@ pub(super) fn handlers(world: &Shared) -> Handlers {
     });
     on!(Error, (), |conn, fault, world| {
         let client = world.borrow_mut().client_of(conn, "Error");
+        if matches!(fault, Fault::NoMemory) {
+            let world = &mut *world.borrow_mut();
+            world.shed_at = Some(world.turn);
+        }
         world
             .borrow()
             .tell(|| format!("Error of client {client}: {fault}"));

@@ -43,9 +43,13 @@ pub(super) fn noted(
         Err(SendError::BacklogFull { queued, limit }) => queued > &(limit / 2),
         // Whoever reads is served, but for what is large beside the memory there is.
         Err(SendError::NoMemory { budget }) => {
-            let line = &world.borrow().lines[client];
+            let world = world.borrow();
+            let line = &world.lines[client];
             let reads = !line.is_full && !line.woken && !line.reset;
-            *budget < usize::MAX && (!reads || payload.len() > budget / 64)
+            // In the turn in which the budget is exceeded there is no room for what the kernel may
+            // leave.
+            let sheds = world.shed_at == Some(world.turn);
+            *budget < usize::MAX && (!reads || sheds || payload.len() > budget / 64)
         }
         Err(SendError::TooBig { size, limit }) => size > limit,
         Err(_) => false,

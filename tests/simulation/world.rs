@@ -44,6 +44,8 @@ pub(super) struct World {
     pub(super) turn: Duration,
     /// When deadlines were looked at late for the last time.
     pub(super) stalled_at: Duration,
+    /// The last turn in which connections were ended because memory was used up.
+    pub(super) shed_at: Option<Duration>,
     /// Calls of a handle by another thread that are to be made.
     pub(super) calls: usize,
     /// The server is dropped.
@@ -99,6 +101,7 @@ impl World {
             now: Duration::ZERO,
             turn: Duration::ZERO,
             stalled_at: Duration::ZERO,
+            shed_at: None,
             calls: 0,
             is_dropped: false,
             settings,
