@@ -46,15 +46,22 @@ pub(super) fn noted(
             let world = world.borrow();
             let line = &world.lines[client];
             let reads = !line.is_full && !line.woken && !line.reset;
-            // In the turn in which the budget is exceeded there is no room for what the kernel may
-            // leave.
+            // In a turn that exceeds the budget there is no room for what the kernel may leave: what
+            // was sent in it counts until it ends.
+            let (turn, bytes) = world.sent_in;
             let sheds = world.shed_at == Some(world.turn);
-            *budget < usize::MAX && (!reads || sheds || payload.len() > budget / 64)
+            let much = turn == world.turn && bytes > budget / 8;
+            *budget < usize::MAX && (!reads || sheds || much || payload.len() > budget / 64)
         }
         Err(SendError::TooBig { size, limit }) => size > limit,
         Err(_) => false,
     };
     let world = &mut *world.borrow_mut();
+    if result.is_ok() {
+        let (turn, bytes) = world.sent_in;
+        let before = if turn == world.turn { bytes } else { 0 };
+        world.sent_in = (world.turn, before + payload.len());
+    }
     world.check(usual, Check::Answers, || {
         format!("to client {client}: {result:?}")
     });

@@ -46,6 +46,8 @@ pub(super) struct World {
     pub(super) stalled_at: Duration,
     /// The last turn in which connections were ended because memory was used up.
     pub(super) shed_at: Option<Duration>,
+    /// The last turn in which something was sent, and how many bytes that was.
+    pub(super) sent_in: (Duration, usize),
     /// Calls of a handle by another thread that are to be made.
     pub(super) calls: usize,
     /// The server is dropped.
@@ -102,6 +104,7 @@ impl World {
             turn: Duration::ZERO,
             stalled_at: Duration::ZERO,
             shed_at: None,
+            sent_in: (Duration::ZERO, 0),
             calls: 0,
             is_dropped: false,
             settings,
