@@ -790,6 +790,22 @@ fn listeners_that_are_opened_again_still_want_the_header() {
 }
 
 #[test]
+fn a_socket_that_listens_already_may_be_for_proxies() {
+    let (sender, log) = log();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let addr = listener.local_addr().expect("it is bound");
+    let _server = Running::start_on(move || {
+        let place = Place::from(listener).proxy_protocol(["127.0.0.1"]);
+        watched(Server::builder().listener(place), &sender)
+    });
+    assert_eq!(from(addr, PROXY).request(REQUEST).status, 400);
+    let mut client = from(addr, PROXY);
+    client.send_raw([V1, REQUEST.as_bytes()].concat());
+    assert_eq!(client.response().status, 101);
+    assert_eq!(log.next(), "connect Some(192.0.2.7:56324)");
+}
+
+#[test]
 fn adopted_connections_have_their_clients_too() {
     let (sender, log) = log();
     let server = Running::start_on(move || {
