@@ -45,7 +45,9 @@ pub(super) fn noted(
         Err(SendError::NoMemory { budget }) => {
             let world = world.borrow();
             let line = &world.lines[client];
-            let reads = !line.is_full && !line.woken && !line.reset;
+            // Behind what waits for a peer that reads slowly, the kernel may take nothing of this.
+            let waits = !world.clients[client].seen.sent.is_empty();
+            let reads = !line.is_full && !line.woken && !line.reset && !waits;
             // In a turn that exceeds the budget there is no room for what the kernel may leave: what
             // was sent in it counts until it ends.
             let (turn, bytes) = world.sent_in;
