@@ -111,7 +111,7 @@ pub use reasons::{ProtocolReason, RefusalReason, TlsFailure};
 /// The version of rustls that [`Builder::listen_tls`] takes its configuration from.
 #[cfg(feature = "tls")]
 pub use rustls;
-pub use server::{Builder, Listening, Place, Server};
+pub use server::{Builder, Listening, Place, Server, ServerThread};
 pub use stats::{ConnectionStats, Rates, Stats};
 pub use transport::StreamSocket;
 #[cfg(feature = "tls")]

@@ -15,6 +15,7 @@ mod place;
 mod reactor;
 mod refused;
 mod sent;
+mod spawned;
 mod stage;
 mod timers;
 mod waiting;
@@ -33,6 +34,7 @@ use mio::{Events, Interest, Poll};
 pub use builder::Builder;
 pub use listening::Listening;
 pub use place::Place;
+pub use spawned::ServerThread;
 
 use self::events::{EventQueue, Heard, Source, hear};
 use self::full::{Full, Pauses, Why, turn_away};

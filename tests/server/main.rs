@@ -68,6 +68,7 @@ mod request_smuggling;
 mod response_splitting;
 mod security;
 mod sending;
+mod server_thread;
 mod settings;
 mod several_handlers;
 mod shutdown;

@@ -13,10 +13,9 @@ pub mod tls;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
-use wsloop::{Builder, Handle, Server, Stats};
+use wsloop::{Builder, Handle, Server, ServerThread, Stats};
 
 /// Long enough for anything that happens at all; only a test that fails waits for it.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -26,7 +25,7 @@ pub struct Running {
     pub addr: SocketAddr,
     pub addrs: Vec<SocketAddr>,
     pub handle: Handle,
-    thread: Option<JoinHandle<Stats>>,
+    thread: Option<ServerThread>,
 }
 
 impl Running {
@@ -37,16 +36,8 @@ impl Running {
 
     /// Starts what `configure` makes, listeners and all.
     pub fn start_on(configure: impl FnOnce() -> Builder + Send + 'static) -> Self {
-        let (sender, receiver) = mpsc::channel();
-        let thread = std::thread::spawn(move || {
-            let mut server = configure().build().unwrap();
-            sender
-                .send((server.local_addrs(), server.handle()))
-                .unwrap();
-            server.start().unwrap();
-            server.stats()
-        });
-        let (addrs, handle) = receiver.recv_timeout(PATIENCE).unwrap();
+        let thread = Server::spawn(configure).unwrap();
+        let (addrs, handle) = (thread.local_addrs().to_vec(), thread.handle().clone());
         let addr = addrs
             .first()
             .copied()
@@ -84,18 +75,6 @@ impl Running {
     /// Waits until the server ends by itself.
     pub fn join(&mut self) -> Stats {
         self.thread.take().unwrap().join().unwrap()
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if let Some(thread) = self.thread.take() {
-            let _ = self.handle.shutdown();
-            // A server that hangs must not hide why the test failed.
-            if !std::thread::panicking() {
-                thread.join().unwrap();
-            }
-        }
     }
 }
 
