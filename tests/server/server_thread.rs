@@ -38,9 +38,10 @@ fn it_ends_when_it_is_dropped() {
 #[test]
 fn one_that_ends_by_itself_is_waited_for() {
     let server = Server::spawn(|| {
-        listening().on(Utf8, |conn, text| match text {
-            "end" => conn.server().shutdown(),
-            _ => {}
+        listening().on(Utf8, |conn, text| {
+            if text == "end" {
+                conn.server().shutdown();
+            }
         })
     });
     let server = server.expect("it is built");
