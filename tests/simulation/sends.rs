@@ -53,7 +53,10 @@ pub(super) fn noted(
             let (turn, bytes) = world.sent_in;
             let sheds = world.shed_at == Some(world.turn);
             let much = turn == world.turn && bytes > budget / 8;
-            *budget < usize::MAX && (!reads || sheds || much || payload.len() > budget / 64)
+            // One message that is coming may fill it, too.
+            let fills = world.settings.config.limits.max_recv_size > budget / 2;
+            let large = payload.len() > budget / 64;
+            *budget < usize::MAX && (!reads || sheds || much || fills || large)
         }
         Err(SendError::TooBig { size, limit }) => size > limit,
         Err(_) => false,

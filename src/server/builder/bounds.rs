@@ -16,8 +16,8 @@ impl Builder {
     /// 1. from three quarters on, accepting pauses, and clients wait in the kernel's queue. Adopted
     ///    connections are turned away;
     /// 2. from seven eighths on, nothing more is queued. A message that the kernel takes at once is
-    ///    sent all the same, so that a peer that reads gets it (but not in a turn in which the budget
-    ///    itself is exceeded); otherwise sending fails with
+    ///    sent all the same, so that a peer that reads gets it, as long as the budget has room for what
+    ///    the kernel might leave of it; otherwise sending fails with
     ///    [`SendError::NoMemory`](crate::SendError::NoMemory). Control frames and closes go on;
     /// 3. when three quarters have been in use for a second, connections are closed that hold unsent
     ///    or unfinished messages and have neither taken nor sent a byte for a second; when they have
