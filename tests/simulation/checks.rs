@@ -514,7 +514,9 @@ impl World {
         let (line, seen) = (&self.lines[client], &self.clients[client].seen);
         let (phase, since) = seen.phase?;
         let mut heard = seen.heard_at.max(line.read_at).max(line.progress_at);
-        let (mut close_from, mut close) = (seen.close_from, config.close_timeout);
+        // A drain waits for those who are to read; when a stop ends it, their time begins.
+        let mut close_from = seen.close_from.max(self.hand.drain_ended);
+        let mut close = config.close_timeout;
         if self.settings.tells {
             // Looked at when a deadline comes, and then for as long again. A turn
             // that the loop missed puts the second look off.

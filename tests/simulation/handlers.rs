@@ -37,6 +37,8 @@ pub(super) struct Hand {
     pub(super) stopping: Option<Duration>,
     /// It drains, since then.
     pub(super) draining: Option<Duration>,
+    /// A stop ended a drain then.
+    pub(super) drain_ended: Duration,
     /// `Shutdown` has come, and `Stopped`.
     pub(super) is_down: bool,
     pub(super) is_stopped: bool,
@@ -70,6 +72,7 @@ impl Hand {
             next_tick: None,
             stopping: None,
             draining: None,
+            drain_ended: Duration::ZERO,
             is_down: false,
             is_stopped: false,
             ordered: Vec::new(),
@@ -111,7 +114,10 @@ impl World {
                 }
             }
             // A drain ends at once then, but its deadline is the stop's.
-            Ordered::Stop if hand.draining.take().is_some() => hand.stopping = Some(due),
+            Ordered::Stop if hand.draining.take().is_some() => {
+                hand.stopping = Some(due);
+                hand.drain_ended = now;
+            }
             Ordered::Drain(_) if hand.draining.is_some() => {
                 hand.stopping = hand.stopping.map(|before| before.min(due));
             }
