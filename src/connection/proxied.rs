@@ -19,7 +19,7 @@ pub(crate) struct Proxied {
     start: Addr,
     /// The header of the PROXY protocol did not name a client: what requests say is not believed.
     unknown: bool,
-    /// Who is counted where connections are limited by address.
+    /// The address against whose limits the connection counts.
     counted: Option<IpAddr>,
     /// What the PROXY header says of TLS, which holds for `start`: whether it speaks TLS, and whether
     /// it showed a certificate that was found good.
@@ -33,8 +33,8 @@ pub(crate) struct Proxied {
 }
 
 impl Peer {
-    /// Notes that the connection comes from a proxy that is trusted. It counts for nobody until it is
-    /// known for whom.
+    /// Notes that the connection comes from a trusted proxy. It counts against no address until the
+    /// client's is known.
     pub(crate) fn is_of_proxy(&mut self) {
         let direct = self.addr;
         self.extras_mut().proxied = Some(Box::new(Proxied {
@@ -58,7 +58,7 @@ impl Peer {
         self.proxied().map_or(self.addr, |proxied| proxied.direct)
     }
 
-    /// Returns who is counted where connections are limited by address.
+    /// Returns the address against whose limits the connection counts.
     pub(super) fn counted(&self) -> Option<IpAddr> {
         match self.proxied() {
             Some(proxied) => proxied.counted,
@@ -91,6 +91,13 @@ impl Core {
         forwarding.is_some_and(|forwarding| forwarding.trusts(ip))
     }
 
+    /// Returns whether the requests on a connection tell its clients: it comes from a trusted proxy,
+    /// by its socket or by the header of the PROXY protocol.
+    fn has_forwarding_peer(&self, slot: usize) -> bool {
+        let proxied = self.peers.get(slot).and_then(Peer::proxied);
+        proxied.is_some_and(|proxied| !proxied.unknown && self.trusts(proxied.start.ip()))
+    }
+
     /// Takes note of the header of the PROXY protocol.
     ///
     /// # Errors
@@ -121,9 +128,8 @@ impl Core {
             Source::Unknown => proxied.unknown = true,
             Source::Client(addr) => proxied.start = Some(addr).into(),
         }
-        let (start, known) = (proxied.start, !proxied.unknown);
-        peer.addr = start;
-        if known && self.trusts(start.ip()) {
+        peer.addr = proxied.start;
+        if self.has_forwarding_peer(slot) {
             // A proxy in front of the proxy: its requests tell more.
             return Ok(());
         }
@@ -140,17 +146,17 @@ impl Core {
         slot: usize,
         request: &Request,
     ) -> Result<(), HandshakeError> {
+        if !self.has_forwarding_peer(slot) {
+            return Ok(());
+        }
         let (Some(forwarding), Some(peer)) = (&self.config.forwarding, self.peers.get_mut(slot))
         else {
             return Ok(());
         };
-        let Some(proxied) = peer.proxied_mut().filter(|proxied| !proxied.unknown) else {
+        let Some(proxied) = peer.proxied_mut() else {
             return Ok(());
         };
         let start = proxied.start.socket_addr();
-        if !forwarding.trusts(start.map(|addr| addr.ip())) {
-            return Ok(());
-        }
         let client = forwarding.client(request.headers(), start);
         let is_start = client.addr == start;
         let by_header = proxied.header_secure.filter(|_| is_start);
@@ -162,7 +168,7 @@ impl Core {
         self.count_client(slot)
     }
 
-    /// Counts the client of a connection where connections are limited by address.
+    /// Counts a connection against the limits of its client's address.
     fn count_client(&mut self, slot: usize) -> Result<(), HandshakeError> {
         let Some(peer) = self.peers.get_mut(slot) else {
             return Ok(());
@@ -189,8 +195,7 @@ impl Core {
     /// Forgets the client of a request that was answered: the next one on a connection from a proxy
     /// may be another's.
     pub(crate) fn forget_client(&mut self, slot: usize) {
-        let start = self.peers.get(slot).and_then(Peer::proxied);
-        if !start.is_some_and(|proxied| !proxied.unknown && self.trusts(proxied.start.ip())) {
+        if !self.has_forwarding_peer(slot) {
             return;
         }
         self.release_client(slot);
@@ -205,7 +210,7 @@ impl Core {
         }
     }
 
-    /// Counts a connection for nobody.
+    /// Stops counting a connection against the limits of its client's address.
     fn release_client(&mut self, slot: usize) {
         let Some(peer) = self.peers.get_mut(slot) else {
             return;

@@ -1,4 +1,4 @@
-//! The headers in which proxies tell whom they ask for.
+//! The headers in which proxies tell the client that a request comes from.
 
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
@@ -24,7 +24,7 @@ pub enum ClientAddress {
     Header(String),
 }
 
-/// Whom a request comes from, as far as trusted proxies tell.
+/// The client of a request, as far as trusted proxies tell it.
 #[non_exhaustive]
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Client<'r> {

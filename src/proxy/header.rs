@@ -20,7 +20,7 @@ use proxy_header::{Error, ParseConfig, Protocol, ProxyHeader};
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Header {
-    /// Whose connection it is.
+    /// The client that the header names.
     pub source: Source,
     /// Whether the client speaks TLS with the proxy, if the header says it: version 2 with
     /// `PP2_TYPE_SSL`.
@@ -29,7 +29,7 @@ pub struct Header {
     pub verified: bool,
 }
 
-/// Whose connection it is.
+/// The client that a header of the PROXY protocol names.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Source {
@@ -38,7 +38,7 @@ pub enum Source {
     /// The proxy's own, for a health check (`LOCAL` of version 2). HAProxy sends it for clients, too,
     /// that it has no address of.
     Local,
-    /// Nobody knows: `UNKNOWN` of version 1, and whatever is no TCP of version 2.
+    /// The proxy does not know the client: `UNKNOWN` of version 1, and whatever is no TCP of version 2.
     Unknown,
 }
 

@@ -40,7 +40,7 @@ pub struct Place {
     /// The permissions of a Unix socket's file.
     mode: Option<u32>,
     only_v6: Option<bool>,
-    /// Who sends the header of the PROXY protocol first.
+    /// The proxies that send the header of the PROXY protocol first.
     proxies: Option<Vec<String>>,
 }
 

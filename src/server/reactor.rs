@@ -39,7 +39,7 @@ use crate::transport::{Deliveries, Transport};
 /// How a connection came.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Via {
-    /// From its client, as far as is known.
+    /// From the client itself, as far as the server knows.
     Direct,
     /// From a proxy that tells its clients with their requests.
     Proxy,

@@ -148,6 +148,11 @@ def recipe(name, replaced):
     if not found:
         raise RuntimeError(f"docs/deployment.md has no recipe {name}")
     text = found[1]
+    return with_replaced(name, text, replaced)
+
+
+def with_replaced(name, text, replaced):
+    """The text with other parts; each text in `replaced` has to occur in it."""
     for old, new in replaced.items():
         if old not in text:
             raise RuntimeError(f"the recipe {name} has no {old!r}")
@@ -205,15 +210,16 @@ class World:
             },
         )
         # Once more for a server that listens on TCP; `map` stays the one above.
-        tcp = http[http.index("upstream chat") :]
-        for old, new in {
-            "upstream chat": "upstream chat_tcp",
-            "http://chat;": "http://chat_tcp;",
-            f"unix:{self.directory}/http.sock": f"127.0.0.1:{self.ports['plain']}",
-            f"listen 127.0.0.1:{plain}; listen 127.0.0.1:{secure} ssl": f"listen 127.0.0.1:{over_tcp} ssl",
-        }.items():
-            assert old in tcp, old
-            tcp = tcp.replace(old, new)
+        tcp = with_replaced(
+            "nginx",
+            http[http.index("upstream chat") :],
+            {
+                "upstream chat": "upstream chat_tcp",
+                "http://chat;": "http://chat_tcp;",
+                f"unix:{self.directory}/http.sock": f"127.0.0.1:{self.ports['plain']}",
+                f"listen 127.0.0.1:{plain}; listen 127.0.0.1:{secure} ssl": f"listen 127.0.0.1:{over_tcp} ssl",
+            },
+        )
         through = recipe(
             "nginx-stream",
             {
@@ -251,16 +257,17 @@ class World:
             },
         )
         # Once more for a server that listens on a Unix socket.
-        unix = by_header[by_header.index("frontend chat") :]
-        for old, new in {
-            "frontend chat": "frontend unix",
-            "backend chat\n": "backend unix\n",
-            f"bind 127.0.0.1:{plain}": f"bind 127.0.0.1:{over_unix}",
-            f"    bind 127.0.0.1:{secure} ssl crt {self.both}\n": "",
-            f"127.0.0.1:{self.ports['plain']}": f"unix@{self.directory}/http.sock",
-        }.items():
-            assert old in unix, old
-            unix = unix.replace(old, new)
+        unix = with_replaced(
+            "haproxy",
+            by_header[by_header.index("frontend chat") :],
+            {
+                "frontend chat": "frontend unix",
+                "backend chat\n": "backend unix\n",
+                f"bind 127.0.0.1:{plain}": f"bind 127.0.0.1:{over_unix}",
+                f"    bind 127.0.0.1:{secure} ssl crt {self.both}\n": "",
+                f"127.0.0.1:{self.ports['plain']}": f"unix@{self.directory}/http.sock",
+            },
+        )
         by_proxy = recipe(
             "haproxy-proxy",
             {

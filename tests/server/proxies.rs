@@ -781,8 +781,12 @@ fn listeners_that_are_opened_again_still_want_the_header() {
     });
     again.expect("it runs");
     settle(&server);
-    let mut client = from(addr, PROXY);
-    assert_eq!(client.request(REQUEST).status, 400);
+    expect_header_wanted(addr, &log);
+}
+
+/// Connects without the header, which is refused, and with it.
+fn expect_header_wanted(addr: SocketAddr, log: &Log) {
+    assert_eq!(from(addr, PROXY).request(REQUEST).status, 400);
     let mut client = from(addr, PROXY);
     client.send_raw([V1, REQUEST.as_bytes()].concat());
     assert_eq!(client.response().status, 101);
@@ -798,11 +802,7 @@ fn a_socket_that_listens_already_may_be_for_proxies() {
         let place = Place::from(listener).proxy_protocol(["127.0.0.1"]);
         watched(Server::builder().listener(place), &sender)
     });
-    assert_eq!(from(addr, PROXY).request(REQUEST).status, 400);
-    let mut client = from(addr, PROXY);
-    client.send_raw([V1, REQUEST.as_bytes()].concat());
-    assert_eq!(client.response().status, 101);
-    assert_eq!(log.next(), "connect Some(192.0.2.7:56324)");
+    expect_header_wanted(addr, &log);
 }
 
 #[test]

@@ -49,7 +49,7 @@ impl Reactor {
                     return;
                 };
                 let is_health_check = stage.is_health_check(&request);
-                // A balancer's checks count for nobody.
+                // Health checks count against no address.
                 let identified = match is_health_check {
                     true => Ok(()),
                     false => self.core.identify(slot, &request),

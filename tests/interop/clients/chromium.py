@@ -18,8 +18,9 @@ try:
     driver.set_script_timeout(120)
     # A page of the same host: Chromium asks before others may connect to this machine.
     driver.get(BASE.replace("ws", "http", 1) + "/health")
-    script = (pathlib.Path(__file__).parent / "standard.js").read_text(encoding="utf-8")
-    script += "\ninterop(WebSocket, arguments[0], arguments[1]).then(arguments[2]);"
+    clients = pathlib.Path(__file__).parent
+    script = "".join((clients / name).read_text(encoding="utf-8") for name in ("common.js", "standard.js"))
+    script += "\ninterop(WebSocket, arguments[0], arguments[1], common).then(arguments[2]);"
     for name, result, note in driver.execute_async_script(script, BASE, ID):
         tell(name, result, note)
 finally:

@@ -2,21 +2,14 @@
 "use strict";
 const fs = require("node:fs");
 const WebSocket = require("ws");
+const { within, expect, mailbox } = require("./common.js");
 
 const [base, authority, id] = process.argv.slice(2);
-const limit = 30_000;
 
 function open(path) {
   const socket = new WebSocket(base + path, "interop", { ca: fs.readFileSync(authority) });
-  const messages = [], waiting = [];
-  socket.on("message", (data, binary) => {
-    const message = binary ? data : data.toString();
-    const next = waiting.shift();
-    next ? next(message) : messages.push(message);
-  });
-  const next = () => within("a message", new Promise((done) => {
-    messages.length ? done(messages.shift()) : waiting.push(done);
-  }));
+  const { put, next } = mailbox();
+  socket.on("message", (data, binary) => put(binary ? data : data.toString()));
   const closed = new Promise((done) => socket.on("close", (code, reason) => done(`${code} ${reason}`)));
   const opened = new Promise((done, fail) => {
     socket.on("open", done);
@@ -25,25 +18,11 @@ function open(path) {
   return { socket, next, closed, opened: within("the opening", opened) };
 }
 
-function within(what, promise) {
-  let timer;
-  const late = new Promise((_, fail) => {
-    timer = setTimeout(() => fail(new Error(what + " does not come")), limit);
-  });
-  return Promise.race([promise, late]).finally(() => clearTimeout(timer));
-}
-
 async function ready(path) {
   const client = open(path);
   await client.opened;
   expect(await client.next(), "welcome");
   return client;
-}
-
-function expect(found, wanted) {
-  if (found !== wanted) {
-    throw new Error(`${JSON.stringify(found)} and not ${JSON.stringify(wanted)}`.slice(0, 200));
-  }
 }
 
 async function check(name, action) {

@@ -2,22 +2,15 @@
 // Chromium, where this is the script of a page.
 "use strict";
 
-async function interop(WebSocket, base, id) {
+async function interop(WebSocket, base, id, { within, expect, mailbox }) {
   const results = [];
-  const limit = 30_000;
 
   function open(path) {
     const socket = new WebSocket(base + path, "interop");
     socket.binaryType = "arraybuffer";
-    const messages = [], waiting = [];
-    const state = { socket };
-    socket.onmessage = (event) => {
-      const next = waiting.shift();
-      next ? next(event.data) : messages.push(event.data);
-    };
-    state.next = () => within("a message", new Promise((done) => {
-      messages.length ? done(messages.shift()) : waiting.push(done);
-    }));
+    const { put, next } = mailbox();
+    const state = { socket, next };
+    socket.onmessage = (event) => put(event.data);
     state.closed = new Promise((done) => (socket.onclose = done));
     state.opened = within("the opening", new Promise((done, fail) => {
       socket.onopen = done;
@@ -26,26 +19,12 @@ async function interop(WebSocket, base, id) {
     return state;
   }
 
-  function within(what, promise) {
-    let timer;
-    const late = new Promise((_, fail) => {
-      timer = setTimeout(() => fail(new Error(what + " does not come")), limit);
-    });
-    return Promise.race([promise, late]).finally(() => clearTimeout(timer));
-  }
-
   async function ready(path) {
     const client = open(path);
     await client.opened;
     expect(await client.next(), "welcome");
     expect(client.socket.protocol, "interop");
     return client;
-  }
-
-  function expect(found, wanted) {
-    if (found !== wanted) {
-      throw new Error(`${JSON.stringify(found)} and not ${JSON.stringify(wanted)}`.slice(0, 200));
-    }
   }
 
   async function check(name, action) {
