@@ -54,8 +54,8 @@
 //!         config   error
 //! ```
 //!
-//! [`protocol`], [`handshake`], [`http`] and [`proxy`] stand on their own: bytes in, messages out, for benchmarks,
-//! fuzzing and other reactors.
+//! [`protocol`], [`handshake`], [`http`] and [`proxy`] stand on their own: bytes in, messages out,
+//! for benchmarks, fuzzing and other reactors.
 //!
 //! # What is sent when
 //!

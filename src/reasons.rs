@@ -89,8 +89,8 @@ reasons! {
         NotUpgrade = "not_upgrade",
         /// The `Origin` handler or the list of [`origins`](crate::Builder::origins) refused it.
         OriginRefused = "origin_refused",
-        /// The peer is not one of those that [`Place::proxy_protocol`](crate::Place::proxy_protocol)
-        /// lets connect.
+        /// The peer is not one of those that
+        /// [`Place::proxy_protocol`](crate::Place::proxy_protocol) lets connect.
         ProxyNotTrusted = "proxy_not_trusted",
         /// A handler refused it, or the server goes down.
         Refused = "refused",

@@ -1,5 +1,5 @@
-//! Headers for forwarding: what a client writes never hides or changes what its proxy adds behind it,
-//! and the client that is found is the one of a slow second reading.
+//! Headers for forwarding: what a client writes never hides or changes what its proxy adds behind
+//! it, and an independent second parser finds the same client.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 

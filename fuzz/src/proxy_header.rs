@@ -1,5 +1,5 @@
-//! The header of the PROXY protocol: the same wherever it is cut, and as a slow second reading of the
-//! specification has it.
+//! The header of the PROXY protocol: the same wherever it is cut, and the same as a second parser
+//! reads it that was written from the specification.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -40,7 +40,8 @@ pub fn run(data: &[u8]) {
 
 type Found = (Source, Option<bool>, bool, usize);
 
-/// Reads a whole header, as the specification has it, sections 2.1 and 2.2; `None` for anything else.
+/// Reads a whole header, as the specification has it, sections 2.1 and 2.2; `None` for anything
+/// else.
 fn second(data: &[u8]) -> Option<Found> {
     match data.first()? {
         b'P' => version_1(data),

@@ -62,8 +62,8 @@ impl Addresses {
         }
     }
 
-    /// Takes in a connection of `addr`, unless that has too many. Unix sockets have no address and no
-    /// limit.
+    /// Takes in a connection of `addr`, unless that has too many. Unix sockets have no address and
+    /// no limit.
     ///
     /// # Errors
     ///

@@ -319,8 +319,8 @@ impl<'s> Connection<'s> {
         self.peer().addr.ip()
     }
 
-    /// Returns the client's port, as [`ip`](Self::ip) does its address; 0 if a proxy told the address
-    /// alone.
+    /// Returns the client's port, as [`ip`](Self::ip) does its address; 0 if a proxy told the
+    /// address alone.
     pub fn port(&self) -> Option<u16> {
         self.peer().addr.port()
     }
@@ -331,7 +331,8 @@ impl<'s> Connection<'s> {
         self.peer().addr.socket_addr()
     }
 
-    /// Returns the address of the socket's own peer, which may be a proxy; `None` for a Unix socket.
+    /// Returns the address of the socket's own peer, which may be a proxy; `None` for a Unix
+    /// socket.
     pub fn direct_peer_addr(&self) -> Option<SocketAddr> {
         self.peer().direct().socket_addr()
     }
@@ -396,9 +397,10 @@ impl<'s> Connection<'s> {
         self.peer().transport.is_secure()
     }
 
-    /// Returns whether the client speaks TLS: with this server, or with a proxy that tells it (by the
-    /// PROXY protocol, or by a header that [`forwarded_scheme`](crate::Builder::forwarded_scheme)
-    /// asks for; then known from the `Origin` event on).
+    /// Returns whether the client speaks TLS: with this server, or with a proxy that tells it (by
+    /// the PROXY protocol, or by a header that
+    /// [`forwarded_scheme`](crate::Builder::forwarded_scheme) asks for; then known from the
+    /// `Origin` event on).
     pub fn is_client_ssl(&self) -> bool {
         self.peer().is_client_secure()
     }

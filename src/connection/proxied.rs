@@ -21,8 +21,8 @@ pub(crate) struct Proxied {
     unknown: bool,
     /// The address against whose limits the connection counts.
     counted: Option<IpAddr>,
-    /// What the PROXY header says of TLS, which holds for `start`: whether it speaks TLS, and whether
-    /// it showed a certificate that was found good.
+    /// What the PROXY header says of TLS, which holds for `start`: whether it speaks TLS, and
+    /// whether it showed a certificate that was found good.
     header_secure: Option<bool>,
     header_verified: bool,
     /// The same of the client of the last request.
@@ -91,8 +91,8 @@ impl Core {
         forwarding.is_some_and(|forwarding| forwarding.trusts(ip))
     }
 
-    /// Returns whether the requests on a connection tell its clients: it comes from a trusted proxy,
-    /// by its socket or by the header of the PROXY protocol.
+    /// Returns whether the requests on a connection tell its clients: it comes from a trusted
+    /// proxy, by its socket or by the header of the PROXY protocol.
     fn has_forwarding_peer(&self, slot: usize) -> bool {
         let proxied = self.peers.get(slot).and_then(Peer::proxied);
         proxied.is_some_and(|proxied| !proxied.unknown && self.trusts(proxied.start.ip()))
@@ -119,8 +119,8 @@ impl Core {
         proxied.header_verified = header.verified;
         proxied.verified = header.verified;
         match header.source {
-            // The proxy asks for itself, for health checks: it has no limit. Some send this for clients
-            // that they have no address of, so nothing more is believed.
+            // The proxy asks for itself, for health checks: it has no limit. Some send this for
+            // clients that they have no address of, so nothing more is believed.
             Source::Local => {
                 proxied.unknown = true;
                 return Ok(());

@@ -115,10 +115,11 @@ impl Parser {
         };
         let ending = input.get(..taken).unwrap_or(input);
         let lines = self.scanner.lines();
+        let higher_minor = self.scanner.has_higher_minor();
         self.scanner = self.scanner.renew();
         // Common case: the head came whole, and is parsed where it lies.
         let request = if self.partial.is_empty() {
-            let request = self.request(ending, lines);
+            let request = self.request(ending, lines, higher_minor);
             if request.is_err() {
                 self.note_refused(ending, taken);
             }
@@ -126,7 +127,7 @@ impl Parser {
         } else {
             self.keep(ending);
             let head = mem::take(&mut self.partial);
-            let request = self.request(&head, lines);
+            let request = self.request(&head, lines, higher_minor);
             if request.is_err() {
                 self.note_refused(&head, head.len());
             }
@@ -147,8 +148,13 @@ impl Parser {
         self.partial.extend_from_slice(input);
     }
 
-    /// Parses a complete head with this many header lines.
-    fn request(&self, head: &[u8], lines: usize) -> Result<Request, HandshakeError> {
+    /// Parses a complete head with this many header lines. A minor version above 1 is read as 1.
+    fn request(
+        &self,
+        head: &[u8],
+        lines: usize,
+        higher_minor: bool,
+    ) -> Result<Request, HandshakeError> {
         let mut inline = [const { MaybeUninit::uninit() }; INLINE_LINES];
         let mut spilled = Vec::new();
         let fields = if lines <= INLINE_LINES {
@@ -158,16 +164,12 @@ impl Parser {
             spilled.resize(lines, MaybeUninit::uninit());
             &mut spilled[..]
         };
-        let as_known;
-        let head = match higher_minor_version(head) {
-            None => head,
-            Some(at) => {
-                let mut bytes = head.to_vec();
-                if let Some(minor) = bytes.get_mut(at) {
-                    *minor = b'1';
-                }
-                as_known = bytes;
-                &as_known
+        let known;
+        let head = match higher_minor {
+            false => head,
+            true => {
+                known = with_known_minor(head);
+                &known
             }
         };
         let mut parsed = httparse::Request::new(&mut []);
@@ -217,15 +219,23 @@ impl Parser {
     }
 }
 
-/// Returns where a head has a minor version above 1, which is read as 1. The scanner has let nothing
-/// else through.
-fn higher_minor_version(head: &[u8]) -> Option<usize> {
-    let start = if head.starts_with(b"\r\n") { 2 } else { 0 };
-    let line = head.get(start..)?;
-    let end = line.iter().position(|byte| *byte == b'\r')?;
-    let at = (start + end).checked_sub(1)?;
-    matches!(head.get(at), Some(b'2'..=b'9')).then_some(at)
+/// Returns the head with the minor version 1: the byte before the end of the request line, in front
+/// of which there may be an empty line.
+fn with_known_minor(head: &[u8]) -> Vec<u8> {
+    let mut known = head.to_vec();
+    let line = known
+        .iter()
+        .skip(EMPTY_LINE)
+        .position(|byte| *byte == b'\r');
+    let minor = line.and_then(|len| known.get_mut(len + EMPTY_LINE - 1));
+    if let Some(minor) = minor {
+        *minor = b'1';
+    }
+    known
 }
+
+/// The bytes of an empty line.
+const EMPTY_LINE: usize = 2;
 
 /// Header lines that are parsed without an allocation for their places.
 const INLINE_LINES: usize = 64;

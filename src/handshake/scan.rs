@@ -17,6 +17,8 @@ pub(super) struct Scanner {
     refused_at: usize,
     /// Whether requests that are no opening handshakes are meant, too.
     plain: bool,
+    /// The minor version is above 1.
+    higher_minor: bool,
 }
 
 impl Scanner {
@@ -27,6 +29,7 @@ impl Scanner {
             max_lines,
             refused_at: 0,
             plain: false,
+            higher_minor: false,
         }
     }
 
@@ -49,6 +52,11 @@ impl Scanner {
     /// Returns the number of header lines that began so far.
     pub(super) fn lines(&self) -> usize {
         self.lines
+    }
+
+    /// Returns whether the minor version is above 1.
+    pub(super) fn has_higher_minor(&self) -> bool {
+        self.higher_minor
     }
 
     /// Returns how many bytes of the last input were looked at when it was refused.
@@ -137,6 +145,7 @@ impl Scanner {
                 // process the message as if it were in the highest minor version within that major
                 // version". RFC 6455, 4.2.1: "HTTP/1.1 or higher".
                 Some(b'1') if at == MINOR && matches!(byte, b'2'..=b'9') => {
+                    self.higher_minor = true;
                     Ok(Place::Version(at + 1))
                 }
                 Some(b'1') if byte.is_ascii_digit() => Err(HandshakeError::HttpVersion),

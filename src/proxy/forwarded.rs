@@ -9,8 +9,8 @@ use super::Networks;
 use super::node;
 use crate::handshake::is_host;
 
-/// The header in which proxies give the client's address. It has to be one that each of them sets or
-/// adds to: what a proxy passes on as it came is the client's own word.
+/// The header in which proxies give the client's address. It has to be one that each of them sets
+/// or adds to: what a proxy passes on as it came is the client's own word.
 #[non_exhaustive]
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum ClientAddress {
@@ -28,8 +28,8 @@ pub enum ClientAddress {
 #[non_exhaustive]
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Client<'r> {
-    /// The address; the port is 0 if no proxy gave it. `None` for a peer over a Unix socket of which
-    /// nothing else is known.
+    /// The address; the port is 0 if no proxy gave it. `None` for a peer over a Unix socket of
+    /// which nothing else is known.
     pub addr: Option<SocketAddr>,
     /// Whether the client speaks TLS, if a proxy told and that is wanted.
     pub secure: Option<bool>,
@@ -99,7 +99,8 @@ impl Forwarding {
         Self { host: on, ..self }
     }
 
-    /// Returns whether a peer with this address is a trusted proxy; `None` is one over a Unix socket.
+    /// Returns whether a peer with this address is a trusted proxy; `None` is one over a Unix
+    /// socket.
     pub fn trusts(&self, ip: Option<IpAddr>) -> bool {
         self.trusted.contains(ip)
     }
@@ -107,9 +108,9 @@ impl Forwarding {
     /// Finds the client of a request that came from `peer`; `None` is one over a Unix socket.
     ///
     /// The list is read from its end, where the nearest proxy has written: each address is believed
-    /// because a trusted one gave it, and the first that is not trusted is the client. What cannot be
-    /// read ends the search at the address before it. All lines of the header are one list (RFC 9110,
-    /// 5.2). Nothing that stands before the client's own address is looked at.
+    /// because a trusted one gave it, and the first that is not trusted is the client. What cannot
+    /// be read ends the search at the address before it. All lines of the header are one list (RFC
+    /// 9110, 5.2). Nothing that stands before the client's own address is looked at.
     pub fn client<'r>(&self, headers: &'r HeaderMap, peer: Option<SocketAddr>) -> Client<'r> {
         let mut client = Client {
             addr: peer,
@@ -248,9 +249,9 @@ struct Element<'r> {
 }
 
 impl<'r> Element<'r> {
-    /// Reads `[ forwarded-pair ] *( ";" [ forwarded-pair ] )` (RFC 7239, 4), with white space around
-    /// pairs, and values without quotes that need them, as some proxies write. `None` if it is
-    /// malformed, or says the same thing twice.
+    /// Reads `[ forwarded-pair ] *( ";" [ forwarded-pair ] )` (RFC 7239, 4), with white space
+    /// around pairs, and values without quotes that need them, as some proxies write. `None` if it
+    /// is malformed, or says the same thing twice.
     fn read(text: &'r [u8]) -> Option<Self> {
         let mut rest = str::from_utf8(text).ok()?;
         let mut element = Self::default();

@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 use proxy_header::{Error, ParseConfig, Protocol, ProxyHeader};
 
 /// The header of the PROXY protocol, version 1 or 2, that a proxy sends before anything else on a
-/// connection (HAProxy's [specification](https://www.haproxy.org/download/2.8/doc/proxy-protocol.txt)).
+/// connection (HAProxy's
+/// [specification](https://www.haproxy.org/download/2.8/doc/proxy-protocol.txt)).
 ///
 /// ```
 /// use wsloop::proxy::{Header, Source};
@@ -35,10 +36,11 @@ pub struct Header {
 pub enum Source {
     /// A client's with this address.
     Client(SocketAddr),
-    /// The proxy's own, for a health check (`LOCAL` of version 2). HAProxy sends it for clients, too,
-    /// that it has no address of.
+    /// The proxy's own, for a health check (`LOCAL` of version 2). HAProxy sends it for clients,
+    /// too, that it has no address of.
     Local,
-    /// The proxy does not know the client: `UNKNOWN` of version 1, and whatever is no TCP of version 2.
+    /// The proxy does not know the client: `UNKNOWN` of version 1, and whatever is no TCP of
+    /// version 2.
     Unknown,
 }
 

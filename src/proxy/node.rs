@@ -4,7 +4,8 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 /// Reads an address with or without a port: `192.0.2.7`, `192.0.2.7:80`, `2001:db8::7`,
 /// `[2001:db8::7]`, `[2001:db8::7]:80` (RFC 7239, 6, and what is deployed beside it). The port is 0
-/// if there is none, or a name that stands for it (`_p1`). `None` for `unknown`, for names that stand for an address, and for what is malformed.
+/// if there is none, or a name that stands for it (`_p1`). `None` for `unknown`, for names that
+/// stand for an address, and for what is malformed.
 pub(super) fn read(text: &[u8]) -> Option<SocketAddr> {
     let text = str::from_utf8(text).ok()?;
     if let Some(inside) = text.strip_prefix('[') {

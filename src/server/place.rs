@@ -122,23 +122,23 @@ impl Place {
     /// protocol, version 1 or 2: `["127.0.0.1", "10.0.0.0/8", "unix:"]`, as
     /// [`Networks`](crate::proxy::Networks) has them. Default off.
     ///
-    /// The header names the client, and everything that goes by address goes by that one: events and
-    /// logs, [`Connection::peer_addr`](crate::Connection::peer_addr), the limits for each address.
-    /// With `PP2_TYPE_SSL` (HAProxy: `send-proxy-v2-ssl`) it also tells whether the client speaks
-    /// TLS, for [`Connection::request_uri`](crate::Connection::request_uri) and
+    /// The header names the client, and everything that goes by address goes by that one: events
+    /// and logs, [`Connection::peer_addr`](crate::Connection::peer_addr), the limits for each
+    /// address. With `PP2_TYPE_SSL` (HAProxy: `send-proxy-v2-ssl`) it also tells whether the client
+    /// speaks TLS, for [`Connection::request_uri`](crate::Connection::request_uri) and
     /// [`origins(["self"])`](crate::Builder::origins). With `tls` the header comes before TLS.
     ///
-    /// For the proxy's own connections (`LOCAL`, health checks) and for those whose client it does not
-    /// know (`UNKNOWN`) the address is the proxy's. Header and handshake together have to come within
-    /// [`handshake_timeout`](crate::Builder::handshake_timeout). The header is 107 bytes long at most
-    /// in version 1, and 4,096 in version 2.
+    /// For the proxy's own connections (`LOCAL`, health checks) and for those whose client it does
+    /// not know (`UNKNOWN`) the address is the proxy's. Header and handshake together have to come
+    /// within [`handshake_timeout`](crate::Builder::handshake_timeout). The header is 107 bytes
+    /// long at most in version 1, and 4,096 in version 2.
     ///
     /// Connections from other addresses are refused, and so are those that do not begin with the
     /// header: otherwise any client could claim another address. Both are counted
     /// ([`RefusalReason`](crate::RefusalReason)) and logged, and no event but
-    /// [`Accept`](crate::event::Accept) tells of them. The proxy's own connections have no limit for
-    /// addresses; those of unknown clients count for the proxy's address. After either, headers for
-    /// forwarding are not believed.
+    /// [`Accept`](crate::event::Accept) tells of them. The proxy's own connections have no limit
+    /// for addresses; those of unknown clients count for the proxy's address. After either, headers
+    /// for forwarding are not believed.
     pub fn proxy_protocol<S: Into<String>>(mut self, proxies: impl IntoIterator<Item = S>) -> Self {
         self.proxies = Some(proxies.into_iter().map(Into::into).collect());
         self

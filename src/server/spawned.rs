@@ -11,8 +11,8 @@ use crate::connection::{Handle, Line, target};
 use crate::error::{Error, Result};
 use crate::stats::Stats;
 
-/// A server that runs on a thread of its own, as [`Server::spawn`] starts it. When it is dropped, the
-/// server is shut down and waited for.
+/// A server that runs on a thread of its own, as [`Server::spawn`] starts it. When it is dropped,
+/// the server is shut down and waited for.
 #[must_use = "the server is shut down when this is dropped"]
 pub struct ServerThread {
     local_addrs: Vec<SocketAddr>,
@@ -22,8 +22,8 @@ pub struct ServerThread {
 }
 
 impl Server {
-    /// Builds a server on a thread of its own, because handlers need not be `Send`, and runs it there.
-    /// Returns when it listens.
+    /// Builds a server on a thread of its own, because handlers need not be `Send`, and runs it
+    /// there. Returns when it listens.
     ///
     /// For tests, and for programs whose main thread has something else to do:
     ///
@@ -98,8 +98,8 @@ impl ServerThread {
         self.end().unwrap_or_else(|| Ok(Stats::default()))
     }
 
-    /// Waits until the server ends by itself, because a handler or a handle shut it down, and returns
-    /// what it counted.
+    /// Waits until the server ends by itself, because a handler or a handle shut it down, and
+    /// returns what it counted.
     ///
     /// # Errors
     ///

@@ -1,10 +1,10 @@
 //! The server that clients of others are tried with: see tests/interop/README.md.
 //!
-//! It sends messages back. A text that begins with a slash is an order: `/info` answers what is known
-//! of the connection, `/close CODE REASON` closes it, `/ping PAYLOAD` pings, and the pong's payload
-//! comes as a text. At `/refused` it answers 403, at `/fragments` it counts frames, and at `/compressed`
-//! it compresses its answers to orders as well, however short they are. `?id=` names a connection, so
-//! that the line about its end can be found.
+//! It sends messages back. A text that begins with a slash is an order: `/info` answers what is
+//! known of the connection, `/close CODE REASON` closes it, `/ping PAYLOAD` pings, and the pong's
+//! payload comes as a text. At `/refused` it answers 403, at `/fragments` it counts frames, and at
+//! `/compressed` it compresses its answers to orders as well, however short they are. `?id=` names
+//! a connection, so that the line about its end can be found.
 //!
 //! The arguments are a directory, for its Unix sockets, and the files of certificate and key. It
 //! prints where it listens as JSON, and a line for each connection that is refused or ends.

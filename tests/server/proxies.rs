@@ -1,5 +1,5 @@
-//! Clients behind proxies: by the header of the PROXY protocol and by headers of the request, and what
-//! a client can make itself look like by writing these itself: nothing.
+//! Clients behind proxies, told by the header of the PROXY protocol and by headers of the request.
+//! A client that writes these itself does not change its address.
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};

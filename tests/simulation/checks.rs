@@ -589,8 +589,8 @@ impl World {
             .filter(|_| !line.is_full && seen.sent.is_empty())
             .map(|silence| {
                 let last = heard.max(seen.pinged_at);
-                // What the kernel tells at the end of silence, which may be looked at late, and behind a
-                // stall, counts as a sign of life; the next ping is due behind that.
+                // What the kernel tells at the end of silence, which may be looked at late, and
+                // behind a stall, counts as a sign of life; the next ping is due behind that.
                 let idle = config.idle_after().filter(|_| self.settings.tells);
                 let told = idle.map_or(last, |idle| (last + idle + LATE).max(self.stalled_at));
                 (told + silence.max(again), "a ping")

@@ -48,8 +48,8 @@ pub(super) fn noted(
             // Behind what waits for a peer that reads slowly, the kernel may take nothing of this.
             let waits = !world.clients[client].seen.sent.is_empty();
             let reads = !line.is_full && !line.woken && !line.reset && !waits;
-            // In a turn that exceeds the budget there is no room for what the kernel may leave: what
-            // was sent in it counts until it ends.
+            // In a turn that exceeds the budget there is no room for what the kernel may leave:
+            // what was sent in it counts until it ends.
             let (turn, bytes) = world.sent_in;
             let sheds = world.shed_at == Some(world.turn);
             let much = turn == world.turn && bytes > budget / 8;

@@ -16,8 +16,8 @@ impl Builder {
     /// 1. from three quarters on, accepting pauses, and clients wait in the kernel's queue. Adopted
     ///    connections are turned away;
     /// 2. from seven eighths on, nothing more is queued. A message that the kernel takes at once is
-    ///    sent all the same, so that a peer that reads gets it, as long as the budget has room for what
-    ///    the kernel might leave of it; otherwise sending fails with
+    ///    sent all the same, so that a peer that reads gets it, as long as the budget has room for
+    ///    what the kernel might leave of it; otherwise sending fails with
     ///    [`SendError::NoMemory`](crate::SendError::NoMemory). Control frames and closes go on;
     /// 3. when three quarters have been in use for a second, connections are closed that hold unsent
     ///    or unfinished messages and have neither taken nor sent a byte for a second; when they have
@@ -117,11 +117,12 @@ impl Builder {
     /// Sets how many connections may be open at once of one address: of an IPv4 address, or of a
     /// network of 64 bits of IPv6. Default none (`usize::MAX`).
     ///
-    /// Further ones are answered with 429, or cut where there is TLS, before any handler is called. A
-    /// client that a proxy tells with its request is answered with 429 behind its `Connect`.
-    /// Behind a proxy the address is the proxy's, unless it is a trusted one that tells the client's
-    /// ([`client_address`](Self::client_address),
-    /// [`Place::proxy_protocol`](crate::Place::proxy_protocol)). Unix sockets have no address and no such limit.
+    /// Further ones are answered with 429, or cut where there is TLS, before any handler is called.
+    /// A client that a proxy tells with its request is answered with 429 behind its `Connect`.
+    /// Behind a proxy the address is the proxy's, unless it is a trusted one that tells the
+    /// client's ([`client_address`](Self::client_address),
+    /// [`Place::proxy_protocol`](crate::Place::proxy_protocol)). Unix sockets have no address and
+    /// no such limit.
     pub fn max_connections_per_address(mut self, connections: usize) -> Self {
         self.config.addresses.connections = connections;
         self
