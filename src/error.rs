@@ -24,7 +24,7 @@ use std::path::PathBuf;
 
 use http::StatusCode;
 
-use crate::protocol::CloseCode;
+use crate::close_code::CloseCode;
 use crate::reasons::{ProtocolReason, RefusalReason};
 
 /// The result of calls that can fail in more than one of this crate's ways.
@@ -849,6 +849,20 @@ impl std::error::Error for Fault {
 
 /// `ProtocolError` travels through the hot path in a `Result`; it stays small.
 const _: () = assert!(size_of::<ProtocolError>() <= 24);
+
+impl CloseCode {
+    /// Returns the code if it may stand in a Close frame.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::BadCloseCode`] if it must not be sent (RFC 6455, 7.4).
+    pub(crate) fn sendable(self) -> std::result::Result<Self, SendError> {
+        match self.is_sendable() {
+            true => Ok(self),
+            false => Err(SendError::BadCloseCode(self.as_u16())),
+        }
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -79,21 +79,27 @@
 //!
 //! Unix. Linux is what it is developed and tested on.
 
+mod close_code;
 mod config;
 mod connection;
 mod date;
 mod error;
-pub mod event;
 pub mod handshake;
 pub mod http;
+mod limits;
 pub mod protocol;
 pub mod proxy;
+mod reactor;
 mod reasons;
 mod server;
 mod stats;
+mod tokens;
 mod transport;
 
-pub use config::{Limits, OverRate, Rate, SlowConsumer};
+pub use close_code::CloseCode;
+pub use config::{OverRate, Rate, SlowConsumer};
+#[doc(inline)]
+pub use connection::event;
 pub use connection::{
     Connection, ConnectionId, Descriptor, Handle, Hub, TimerId, WatchId, Watched,
 };
@@ -101,11 +107,12 @@ pub use error::{
     BuildError, Error, Fault, HandlerError, HandshakeError, PemProblem, ProtocolError, Result,
     SendError,
 };
+pub use limits::Limits;
 /// The version of mio whose sources [`Hub::watch`] takes.
 pub use mio;
 #[cfg(feature = "deflate")]
 pub use protocol::deflate::DeflateConfig;
-pub use protocol::{CloseCode, CloseFrame, Compress, OpCode, Prepared};
+pub use protocol::{CloseFrame, Compress, OpCode, Prepared};
 pub use proxy::ClientAddress;
 pub use reasons::{ProtocolReason, RefusalReason, TlsFailure};
 /// The version of rustls that [`Builder::listen_tls`] takes its configuration from.

@@ -7,8 +7,8 @@ use super::cursor::Connection;
 use super::journal::{Matter, Topic};
 use super::peer::{Marks, Peer};
 use crate::config::SlowConsumer;
+use crate::connection::event::Cause;
 use crate::error::SendError;
-use crate::event::Cause;
 use crate::protocol::{CloseCode, OpCode};
 
 /// What is queued, as far as that matters when there is too much.

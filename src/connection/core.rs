@@ -19,8 +19,8 @@ use super::peer::{Ending, Peer, Phase};
 use super::timers::{TimerId, Timers};
 use super::watch::Watches;
 use crate::config::Config;
+use crate::connection::event::Cause;
 use crate::error::SendError;
-use crate::event::Cause;
 use crate::protocol::{CloseCode, CloseFrame, Compress, FrameHead, OpCode, Prepared};
 use crate::stats::Stats;
 
@@ -230,7 +230,7 @@ impl Core {
         if self.current == slot
             && let Some(peer) = self.peers.get(slot)
             && peer.is_quiet()
-            && payload.len() <= peer.usual_send_size()
+            && payload.len() <= peer.fast_send_size()
             && let Some((size, room)) = self.out.make_room(opcode, payload.len())
         {
             // The copy comes last: nothing has to be kept across it.
@@ -386,7 +386,7 @@ impl Core {
                 }
                 self.set_phase(slot, Phase::Closing);
             }
-            Phase::Closing | Phase::Draining | Phase::Gone => return Ok(()),
+            Phase::Closing | Phase::Lingering | Phase::Gone => return Ok(()),
         }
         self.mark(slot);
         Ok(())
@@ -471,11 +471,11 @@ impl Core {
     /// Offers the kernel what `current` was sent: `slot`, which is quiet and stays so if this
     /// returns true.
     #[inline(always)]
-    pub(crate) fn release_usual(&mut self, slot: usize) -> bool {
+    pub(crate) fn release_fast(&mut self, slot: usize) -> bool {
         let Some(peer) = self.peers.get_mut(slot).filter(|peer| peer.is_quiet()) else {
             return false;
         };
-        let done = self.out.is_empty() || peer.write_usual(self.out.as_slice());
+        let done = self.out.is_empty() || peer.write_fast(self.out.as_slice());
         self.out.empty();
         done
     }
@@ -495,7 +495,7 @@ pub(crate) const NOBODY: usize = usize::MAX;
 pub(super) fn unsendable(phase: Phase) -> SendError {
     match phase {
         Phase::Opening => SendError::NotReady,
-        Phase::Open | Phase::Closing | Phase::Draining => SendError::Closing,
+        Phase::Open | Phase::Closing | Phase::Lingering => SendError::Closing,
         Phase::Gone => SendError::Gone,
     }
 }

@@ -45,7 +45,7 @@ impl Core {
     pub(crate) fn note_cut(&mut self, slot: usize) {
         if self.leaving.is_some()
             && let Some(peer) = self.peers.get_mut(slot)
-            && (peer.phase < Phase::Draining || !peer.reads())
+            && (peer.phase < Phase::Lingering || !peer.reads())
             && !peer.marks.has(Marks::LOST)
         {
             peer.marks.set(Marks::LOST);

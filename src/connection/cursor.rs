@@ -10,8 +10,8 @@ use http::Uri;
 use super::core::{Core, unsendable};
 use super::hub::Hub;
 use super::peer::{Ending, Peer, Phase};
+use crate::connection::event::{Cause, ConnectionEvent, Outcome};
 use crate::error::SendError;
-use crate::event::{Cause, ConnectionEvent, Outcome};
 use crate::handshake::{Refusal, Request};
 use crate::protocol::{CloseCode, CloseFrame, Compress, OpCode, Prepared};
 use crate::stats::ConnectionStats;
@@ -307,7 +307,7 @@ impl<'s> Connection<'s> {
 
     /// Returns whether the connection is over, its `Disconnect` delivered or just being so.
     pub fn disconnected(&self) -> bool {
-        self.peer().phase >= Phase::Draining
+        self.peer().phase >= Phase::Lingering
     }
 
     /// Returns the client's address; `None` for a Unix socket. Known until the end.

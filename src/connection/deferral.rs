@@ -7,8 +7,8 @@ use super::cursor::{Connection, ConnectionId};
 use super::handle::Handle;
 use super::journal::tell_of_thread;
 use super::peer::{Peer, Phase};
+use crate::connection::event::{Outcome, Verdict};
 use crate::error::{HandlerError, SendError};
-use crate::event::{Outcome, Verdict};
 use crate::handshake::Upgrade;
 
 /// What was decided on an opening handshake, or how deciding failed.

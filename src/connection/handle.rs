@@ -139,10 +139,7 @@ impl Handle {
     /// [`SendError::BadCloseCode`] for a code that must not be sent, [`SendError::Gone`] if the
     /// server is gone.
     pub fn stop(&self, code: impl Into<CloseCode>) -> Result<(), SendError> {
-        let code = code.into();
-        if !code.is_sendable() {
-            return Err(SendError::BadCloseCode(code.as_u16()));
-        }
+        let code = code.into().sendable()?;
         self.command(Command::Stop(code))
     }
 
@@ -158,10 +155,7 @@ impl Handle {
         code: impl Into<CloseCode>,
         spread: Duration,
     ) -> Result<(), SendError> {
-        let code = code.into();
-        if !code.is_sendable() {
-            return Err(SendError::BadCloseCode(code.as_u16()));
-        }
+        let code = code.into().sendable()?;
         self.run(move |hub| {
             let ordered = hub.drain(deadline, code, spread);
             debug_assert!(ordered.is_ok(), "the code was looked at");

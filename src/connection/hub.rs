@@ -26,7 +26,7 @@ impl<'s> Hub<'s> {
     pub fn get(&mut self, id: ConnectionId) -> Option<Connection<'_>> {
         let slot = id.slot as usize;
         let peer = self.core.peers.get(slot)?;
-        (peer.serial == id.serial && peer.phase < Phase::Draining && !peer.nameless)
+        (peer.serial == id.serial && peer.phase < Phase::Lingering && !peer.unannounced)
             .then(|| Connection::new(self.core, slot))
     }
 
@@ -35,8 +35,9 @@ impl<'s> Hub<'s> {
     /// [`ConnectionId`], [`get`](Self::get) looks at one.
     pub fn find(&mut self, number: u64) -> Option<Connection<'_>> {
         let mut peers = self.core.peers.iter();
-        let is_it =
-            |peer: &Peer| peer.serial == number && peer.phase < Phase::Draining && !peer.nameless;
+        let is_it = |peer: &Peer| {
+            peer.serial == number && peer.phase < Phase::Lingering && !peer.unannounced
+        };
         let (slot, _) = peers.find(|(_, peer)| is_it(peer))?;
         Some(Connection::new(self.core, slot))
     }
@@ -55,13 +56,13 @@ impl<'s> Hub<'s> {
     /// `Disconnect`: with [`ids`](Self::ids) those whose opening handshake is under way, and those
     /// that are closing.
     pub fn all_ids(&self) -> Vec<ConnectionId> {
-        self.ids_of(|phase| phase < Phase::Draining)
+        self.ids_of(|phase| phase < Phase::Lingering)
     }
 
     fn ids_of(&self, wanted: impl Fn(Phase) -> bool) -> Vec<ConnectionId> {
         let peers = self.core.peers.iter();
         peers
-            .filter(|(_, peer)| wanted(peer.phase) && !peer.nameless)
+            .filter(|(_, peer)| wanted(peer.phase) && !peer.unannounced)
             .map(|(slot, peer)| ConnectionId {
                 serial: peer.serial,
                 slot: slot as u32,
@@ -158,10 +159,7 @@ impl<'s> Hub<'s> {
     ///
     /// [`SendError::BadCloseCode`] for a code that must not be sent; then nothing was done.
     pub fn stop(&mut self, code: impl Into<CloseCode>) -> Result<(), SendError> {
-        let code = code.into();
-        if !code.is_sendable() {
-            return Err(SendError::BadCloseCode(code.as_u16()));
-        }
+        let code = code.into().sendable()?;
         self.core.orders.push(Order::Stop(code));
         Ok(())
     }
@@ -211,10 +209,7 @@ impl<'s> Hub<'s> {
         code: impl Into<CloseCode>,
         spread: Duration,
     ) -> Result<(), SendError> {
-        let code = code.into();
-        if !code.is_sendable() {
-            return Err(SendError::BadCloseCode(code.as_u16()));
-        }
+        let code = code.into().sendable()?;
         self.core.orders.push(Order::Drain(Plan {
             deadline,
             code,

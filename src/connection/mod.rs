@@ -17,6 +17,7 @@ mod counts;
 mod cursor;
 mod data;
 mod deferral;
+pub mod event;
 mod gather;
 mod handle;
 mod hub;

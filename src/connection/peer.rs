@@ -17,7 +17,7 @@ use super::outbox::Outbox;
 use super::proxied::Proxied;
 use super::sending::Sending;
 use crate::config::{Config, SlowConsumer};
-use crate::event::{Cause, Handlers};
+use crate::connection::event::{Cause, Handlers};
 use crate::handshake::{Refusal, Request};
 use crate::protocol::{CloseCode, Sender};
 use crate::stats::ConnectionStats;
@@ -34,7 +34,7 @@ pub(crate) enum Phase {
     Closing,
     /// `Disconnect` was delivered. What is queued leaves, FIN is sent, and what the peer still
     /// sends is thrown away until its FIN, so that no RST destroys what we sent last.
-    Draining,
+    Lingering,
     /// To be removed at the end of the turn.
     Gone,
 }
@@ -69,7 +69,7 @@ pub(crate) struct Peer {
     pub(crate) half_open: bool,
     /// No event tells of the connection: the header of the PROXY protocol has not come, or the
     /// connection was refused before `Connect`.
-    pub(crate) nameless: bool,
+    pub(crate) unannounced: bool,
     /// Compression was agreed on.
     deflating: bool,
     /// What happens to messages beyond `max_backlog`.
@@ -80,7 +80,7 @@ pub(crate) struct Peer {
     pub(super) max_recv_size: usize,
     max_send_size: usize,
     /// Larger messages are out of the usual.
-    usual_send_size: usize,
+    fast_send_size: usize,
     pub(super) names: Names,
     pub(super) addr: Addr,
     pub(super) extras: Option<Box<Extras>>,
@@ -200,7 +200,7 @@ impl Peer {
             phase: Phase::Opening,
             dirty: false,
             half_open: true,
-            nameless: false,
+            unannounced: false,
             deflating: false,
             slow_consumer: config.slow_consumer,
             marks: Marks(Marks::NOT_OPEN | secure),
@@ -208,7 +208,7 @@ impl Peer {
             passing: None,
             max_recv_size: limits.max_recv_size,
             max_send_size: limits.max_send_size,
-            usual_send_size: limits.max_send_size,
+            fast_send_size: limits.max_send_size,
             names: Names::default(),
             addr: addr.into(),
             extras: None,
@@ -334,13 +334,13 @@ impl Peer {
         self.max_send_size = size;
         let extras = self.extras.as_deref();
         let plain = extras.and_then(|extras| extras.plain_max);
-        self.usual_send_size = plain.map_or(size, |plain| plain.min(size));
+        self.fast_send_size = plain.map_or(size, |plain| plain.min(size));
     }
 
     /// Returns the size up to which a message goes the usual way.
     #[inline(always)]
-    pub(super) fn usual_send_size(&self) -> usize {
-        self.usual_send_size
+    pub(super) fn fast_send_size(&self) -> usize {
+        self.fast_send_size
     }
 
     /// Returns whether compression was agreed on.
@@ -511,7 +511,7 @@ impl Peer {
     /// Writes `bytes` to a peer that is quiet; returns whether it took all of them. If not, the rest
     /// is queued or the fault kept, as ever.
     #[inline(always)]
-    pub(super) fn write_usual(&mut self, bytes: &[u8]) -> bool {
+    pub(super) fn write_fast(&mut self, bytes: &[u8]) -> bool {
         match self.transport.write_plain(bytes) {
             Ok(size) if size == bytes.len() => true,
             result => {

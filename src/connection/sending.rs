@@ -22,7 +22,7 @@ pub(super) struct Sending {
     /// The connection's own mark for `Drain`, in bytes.
     drain_at: Option<usize>,
     /// Who waits, in the order that their messages leave.
-    waiting: VecDeque<Waiting>,
+    waiting: VecDeque<Completion>,
     /// Whose message was dropped.
     dropped: VecDeque<Done>,
     /// Bytes of the queue that were taken by the kernel, or by TLS, while someone waited.
@@ -31,7 +31,7 @@ pub(super) struct Sending {
     written: u64,
 }
 
-struct Waiting {
+struct Completion {
     /// The end of what is waited for, counted as `taken` is.
     end: u64,
     done: Done,
@@ -240,7 +240,7 @@ impl Peer {
         // What TLS took of it may not be with the kernel.
         sending.written = sending.written.min(sending.taken - 1);
         let end = sending.taken + queued;
-        sending.waiting.push_back(Waiting { end, done });
+        sending.waiting.push_back(Completion { end, done });
     }
 
     /// Has `done` told that its message was dropped.
@@ -276,7 +276,7 @@ impl Peer {
             return 0;
         }
         self.sending().map_or(0, |sending| {
-            let is_sent = |waiting: &Waiting| waiting.end <= sending.written;
+            let is_sent = |waiting: &Completion| waiting.end <= sending.written;
             sending.dropped.len() + sending.waiting.partition_point(is_sent)
         })
     }

@@ -4,8 +4,8 @@ use super::core::{Core, unsendable};
 use super::cursor::Connection;
 use super::peer::Phase;
 use super::sending::Done;
+use crate::connection::event::Outcome;
 use crate::error::SendError;
-use crate::event::Outcome;
 use crate::protocol::Prepared;
 
 impl Core {

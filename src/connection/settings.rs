@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::core::Order;
 use super::hub::Hub;
-use crate::config::Limits;
+use crate::limits::Limits;
 
 impl Hub<'_> {
     /// Returns the time between two `Tick` events; zero is off.

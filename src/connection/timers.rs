@@ -10,8 +10,8 @@ use std::time::Duration;
 use super::cursor::Connection;
 use super::hub::Hub;
 use super::peer::Phase;
+use crate::connection::event::{Outcome, Ticks};
 use crate::error::HandlerError;
-use crate::event::{Outcome, Ticks};
 
 /// The number of a timer or an interval, never used again by its server: one that is kept beyond
 /// its timer's life is harmless.
@@ -342,7 +342,7 @@ impl Connection<'_> {
     /// [`Cause::Lifetime`](crate::event::Cause::Lifetime). Default as
     /// [`Builder::max_lifetime`](crate::Builder::max_lifetime), which counts from accept.
     pub fn set_lifetime(&mut self, left: Option<Duration>) {
-        if self.phase() < Phase::Draining {
+        if self.phase() < Phase::Lingering {
             let due = left.map(|left| self.core.now.saturating_add(left));
             self.core.timers.set_lifetime(self.slot, due);
         }
@@ -355,7 +355,7 @@ impl Connection<'_> {
         action: impl for<'t> FnMut(&mut Connection<'t>, Ticks) -> Result<(), HandlerError> + 'static,
     ) -> TimerId {
         // In its `Disconnect` there is no later any more.
-        if self.phase() >= Phase::Draining {
+        if self.phase() >= Phase::Lingering {
             return self.core.timers.number();
         }
         let due = self.core.now.saturating_add(after);

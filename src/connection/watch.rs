@@ -12,8 +12,8 @@ use mio::unix::SourceFd;
 
 use super::hub::Hub;
 use super::journal::{Line, Matter};
+use crate::connection::event::Outcome;
 use crate::error::HandlerError;
-use crate::event::Outcome;
 
 /// The number of a watched source of type `S`, never used again by its server: one that is kept
 /// beyond its watch's life is harmless.

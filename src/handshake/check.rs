@@ -6,8 +6,8 @@ use http::{HeaderName, HeaderValue, Method, Version, header};
 use super::host::is_host;
 use super::key::AcceptKey;
 use super::request::Request;
-use super::tokens::has_token;
-use crate::HandshakeError;
+use crate::error::HandshakeError;
+use crate::tokens::has_token;
 
 impl Request {
     /// Checks that the request is an opening handshake, and returns its `Sec-WebSocket-Accept`.

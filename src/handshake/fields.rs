@@ -1,7 +1,7 @@
 //! Header lines that a handler adds to an answer.
 
-use super::tokens::{is_field_text, is_token};
 use crate::SendError;
+use crate::tokens::{is_field_text, is_token};
 
 /// Header lines in the form in which they are sent, each checked before it was added.
 #[derive(Clone, Debug, Default)]

@@ -1,6 +1,6 @@
 //! The bytes of a head that could not be read, for whoever looks for the reason.
 
-use super::tokens::is_tchar;
+use crate::tokens::is_tchar;
 
 /// What there was of a request head when it was refused.
 #[derive(Clone, Copy, Debug)]

@@ -7,7 +7,7 @@ use base64::alphabet;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
 use sha1::{Digest, Sha1};
 
-use crate::HandshakeError;
+use crate::error::HandshakeError;
 
 /// The value of `Sec-WebSocket-Accept` for one request (RFC 6455, 4.2.2).
 ///

@@ -74,7 +74,6 @@ mod query;
 mod refusal;
 mod request;
 mod scan;
-mod tokens;
 mod upgrade;
 
 pub(crate) use fields::Fields;
@@ -86,15 +85,12 @@ pub use origins::Origins;
 pub use parser::Parser;
 pub use refusal::Refusal;
 pub use request::Request;
-#[cfg(feature = "deflate")]
-pub(crate) use tokens::elements;
-pub(crate) use tokens::{is_field_text, is_tchar, is_token};
 pub use upgrade::Upgrade;
 
 #[cfg(test)]
 mod samples {
     use super::{Parser, Request};
-    use crate::Limits;
+    use crate::limits::Limits;
 
     /// The request of RFC 6455, 1.3.
     pub(super) const SAMPLE: &str = "GET /chat HTTP/1.1\r\n\

@@ -5,8 +5,8 @@ use std::time::SystemTime;
 use http::{Method, StatusCode};
 
 use super::fields::Fields;
-use super::tokens::is_field_text;
 use crate::date::Date;
+use crate::tokens::is_field_text;
 use crate::{HandshakeError, SendError};
 
 /// An HTTP answer that refuses an upgrade: a status with its reason phrase, headers and a body.

@@ -6,7 +6,7 @@ use std::str;
 use http::{HeaderMap, HeaderValue, Method, Uri, Version, header};
 
 use super::query;
-use super::tokens::{elements, is_token, trim};
+use crate::tokens::{elements, is_token, trim};
 
 /// A request: what a client says before a WebSocket opens, or instead of it.
 ///

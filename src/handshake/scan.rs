@@ -1,7 +1,7 @@
 //! Finds the end of a request head, and refuses what cannot be one at its first wrong byte.
 
-use super::tokens::is_tchar;
-use crate::HandshakeError;
+use crate::error::HandshakeError;
+use crate::tokens::is_tchar;
 
 /// A scanner that looks at each byte of a head once, wherever reads cut it.
 ///

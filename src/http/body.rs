@@ -2,7 +2,8 @@
 
 use http::{Version, header};
 
-use crate::handshake::{Request, is_tchar, is_token};
+use crate::handshake::Request;
+use crate::tokens::{is_tchar, is_token};
 use crate::{HandshakeError, Limits};
 
 /// An incremental reader of one body, of a length that is known or in chunks.

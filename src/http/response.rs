@@ -6,7 +6,8 @@ use http::{Method, StatusCode, Version};
 
 use crate::SendError;
 use crate::date::Date;
-use crate::handshake::{Fields, Request, is_field_text};
+use crate::handshake::{Fields, Request};
+use crate::tokens::is_field_text;
 
 /// An answer to a plain request: a status with its reason phrase, headers and a body.
 ///

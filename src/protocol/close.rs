@@ -1,86 +1,7 @@
-//! Close codes and reasons (RFC 6455, 7.4).
+//! Close frames (RFC 6455, 5.5.1).
 
-use std::fmt;
-
+use crate::close_code::CloseCode;
 use crate::error::{ProtocolError, SendError};
-
-/// Why a connection closes (RFC 6455, 7.4.1).
-///
-/// Codes from 3000 to 3999 are registered for libraries, those from 4000 to 4999 are the
-/// application's own.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct CloseCode(u16);
-
-impl CloseCode {
-    /// 1000: the purpose of the connection is fulfilled.
-    pub const NORMAL: Self = Self(1000);
-    /// 1001: the server goes down, or the browser leaves the page.
-    pub const GOING_AWAY: Self = Self(1001);
-    /// 1002: the peer broke the protocol.
-    pub const PROTOCOL_ERROR: Self = Self(1002);
-    /// 1003: a kind of data that cannot be accepted.
-    pub const UNSUPPORTED_DATA: Self = Self(1003);
-    /// 1005: the Close frame had no code. Never on the wire.
-    pub const NO_STATUS: Self = Self(1005);
-    /// 1006: the connection ended without a Close frame. Never on the wire.
-    pub const ABNORMAL: Self = Self(1006);
-    /// 1007: data that does not fit its type, such as text that is not UTF-8.
-    pub const INVALID_PAYLOAD: Self = Self(1007);
-    /// 1008: a policy is violated.
-    pub const POLICY_VIOLATION: Self = Self(1008);
-    /// 1009: a message is too big.
-    pub const MESSAGE_TOO_BIG: Self = Self(1009);
-    /// 1010: a client misses an extension.
-    pub const EXTENSION_REQUIRED: Self = Self(1010);
-    /// 1011: the server met with something unexpected.
-    pub const INTERNAL_ERROR: Self = Self(1011);
-    /// 1012: the service restarts.
-    pub const SERVICE_RESTART: Self = Self(1012);
-    /// 1013: try again later.
-    pub const TRY_AGAIN_LATER: Self = Self(1013);
-    /// 1014: a gateway got a bad answer.
-    pub const BAD_GATEWAY: Self = Self(1014);
-    /// 1015: the TLS handshake failed. Never on the wire.
-    pub const TLS_HANDSHAKE: Self = Self(1015);
-
-    /// Returns the code's number.
-    pub const fn as_u16(self) -> u16 {
-        self.0
-    }
-
-    /// Returns whether the code may stand in a Close frame.
-    pub const fn is_sendable(self) -> bool {
-        // RFC 6455, 7.4.1 defines 1000 to 1011 less the reserved 1004 and those that "MUST NOT be
-        // set as a status code in a Close control frame"; 1012 to 1014 were registered later.
-        // 7.4.2: 0-999 "are not used", 1000-2999 are the standard's, 3000-4999 anybody's.
-        matches!(self.0, 1000..=1003 | 1007..=1014 | 3000..=4999)
-    }
-}
-
-impl From<u16> for CloseCode {
-    fn from(code: u16) -> Self {
-        Self(code)
-    }
-}
-
-/// So that a code is compared with a number as it is written.
-impl PartialEq<u16> for CloseCode {
-    fn eq(&self, code: &u16) -> bool {
-        self.0 == *code
-    }
-}
-
-impl From<CloseCode> for u16 {
-    fn from(code: CloseCode) -> Self {
-        code.0
-    }
-}
-
-impl fmt::Display for CloseCode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
 
 /// The body of a Close frame.
 #[expect(clippy::exhaustive_structs, reason = "the fields are RFC 6455's")]
@@ -107,12 +28,12 @@ impl<'p> CloseFrame<'p> {
             [_] => Err(ProtocolError::BadCloseLength),
             [high, low, reason @ ..] => {
                 let code = u16::from_be_bytes([*high, *low]);
-                if !CloseCode(code).is_sendable() {
+                if !CloseCode::from(code).is_sendable() {
                     return Err(ProtocolError::BadCloseCode(code));
                 }
                 let reason = std::str::from_utf8(reason).map_err(|_| ProtocolError::BadUtf8)?;
                 Ok(Self {
-                    code: CloseCode(code),
+                    code: code.into(),
                     reason,
                 })
             }
@@ -131,14 +52,12 @@ impl<'p> CloseFrame<'p> {
         if self.code == CloseCode::NO_STATUS && self.reason.is_empty() {
             return Ok(());
         }
-        if !self.code.is_sendable() {
-            return Err(SendError::BadCloseCode(self.code.0));
-        }
+        let code = self.code.sendable()?;
         let size = self.reason.len() + 2;
         if size > 125 {
             return Err(SendError::ControlTooLong { size });
         }
-        out.extend_from_slice(&self.code.0.to_be_bytes());
+        out.extend_from_slice(&code.as_u16().to_be_bytes());
         out.extend_from_slice(self.reason.as_bytes());
         Ok(())
     }

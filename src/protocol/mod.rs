@@ -39,7 +39,8 @@ mod sender;
 mod short;
 mod utf8;
 
-pub use close::{CloseCode, CloseFrame};
+pub use crate::close_code::CloseCode;
+pub use close::CloseFrame;
 pub use frame::{Header, OpCode};
 pub(crate) use pool::Pool;
 pub use prepared::{Compress, Prepared};

@@ -6,8 +6,8 @@ use self::partial::{Partial, Progress, message, split};
 use super::assembly::Assembly;
 use super::short::take_whole;
 use super::{CloseFrame, Header, OpCode, Pool, mask};
-use crate::config::Limits;
 use crate::error::ProtocolError;
+use crate::limits::Limits;
 
 /// What a client sent, borrowed from the bytes it came in or from the receiver.
 #[non_exhaustive]

@@ -287,7 +287,7 @@ static KEEP: [u128; BLOCK] = {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Limits;
+    use crate::limits::Limits;
     use crate::protocol::{Header, Message, Receiver};
     use proptest::prelude::*;
 

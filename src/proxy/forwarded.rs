@@ -270,7 +270,7 @@ impl<'r> Element<'r> {
                 "for" => Some(&mut element.node),
                 "proto" => Some(&mut element.proto),
                 "host" => Some(&mut element.host),
-                _ if crate::handshake::is_token(name.as_bytes()) => None,
+                _ if crate::tokens::is_token(name.as_bytes()) => None,
                 _ => return None,
             };
             if let Some(place) = place

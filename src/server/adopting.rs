@@ -8,7 +8,7 @@ use super::{Server, Source, State};
 use crate::connection::{Adoption, Matter, Topic};
 use crate::handshake::Refusal;
 use crate::protocol::{CloseCode, Sender};
-use crate::server::reactor::{Via, connection_tag};
+use crate::reactor::{Via, connection_tag};
 use crate::transport::{Socket, Transport};
 
 impl Server {

@@ -1,7 +1,7 @@
 //! The builder: every setting of a server.
 
-mod bounds;
 mod http;
+mod limits;
 mod proxies;
 mod sockets;
 
@@ -16,9 +16,9 @@ use self::proxies::Proxies;
 use super::Server;
 use super::place::Place;
 use crate::config::{Config, SlowConsumer};
+use crate::connection::event::{Event, Handlers, Handshake, Origin, Outcome};
 use crate::connection::{Line, Matter, Watcher, target};
 use crate::error::{BuildError, Result};
-use crate::event::{Event, Handlers, Handshake, Origin, Outcome};
 use crate::handshake::{Hosts, Origins};
 
 /// The settings of a server: where it listens, what it allows, and its handlers.
@@ -483,7 +483,7 @@ fn check(config: &Config) -> Result<()> {
     } else if !config
         .subprotocols
         .iter()
-        .all(|name| crate::handshake::is_token(name.as_bytes()))
+        .all(|name| crate::tokens::is_token(name.as_bytes()))
     {
         "a subprotocol's name is not a token (RFC 6455, 4.1)"
     } else {

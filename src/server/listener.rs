@@ -13,7 +13,7 @@ use std::time::Duration;
 use mio::net::{TcpListener, UnixListener};
 use socket2::{Domain, Protocol, SockAddr, SockRef, TcpKeepalive, Type};
 
-use super::orders::{Closed, Reopen};
+use super::control::{Closed, Reopen};
 use crate::config::{Buffers, Config};
 use crate::connection::{Line, Matter};
 use crate::proxy::Networks;
@@ -102,7 +102,7 @@ impl Listener {
     }
 
     /// Takes a socket that listens already.
-    pub(super) fn adopt_tcp(
+    pub(super) fn from_listening_tcp(
         listener: StdTcpListener,
         tls: Option<TlsConfig>,
         config: &Config,
@@ -169,7 +169,7 @@ impl Listener {
     }
 
     /// Takes a Unix socket that listens already. Its file is left to whoever made it.
-    pub(super) fn adopt_unix(
+    pub(super) fn from_listening_unix(
         listener: StdUnixListener,
         tls: Option<TlsConfig>,
         config: &Config,

@@ -1,24 +1,18 @@
 //! The server: listeners, the poll loop, ticks, other threads, shutdown.
 
 mod adopting;
-mod answer;
 mod binding;
 mod builder;
-mod events;
+mod busy_poll;
+mod control;
+mod event_queue;
 mod full;
-mod going_down;
 mod inherited;
 mod listener;
 mod listening;
-mod orders;
 mod place;
-mod reactor;
-mod refused;
-mod sent;
+mod shutdown;
 mod spawned;
-mod stage;
-mod timers;
-mod waiting;
 mod watching;
 
 use std::fmt;
@@ -36,18 +30,17 @@ pub use listening::Listening;
 pub use place::Place;
 pub use spawned::ServerThread;
 
-use self::events::{EventQueue, Heard, Source, hear};
+use self::busy_poll::BusyPoll;
+use self::control::Closed;
+use self::event_queue::{EventQueue, Heard, Source, hear};
 use self::full::{Full, Pauses, Why, turn_away};
 use self::listener::{Accepting, Listener};
-use self::orders::Closed;
-use self::reactor::{Reactor, Via, connection_tag};
-use self::stage::emit_hub;
-use self::waiting::Waiting;
 use self::watching::EventRegistrar;
 use crate::config::Config;
+use crate::connection::event::{Handlers, Start};
 use crate::connection::{Command, Core, Handle, Hub, Readiness, Topic, Watcher, Who};
 use crate::error::{BuildError, Result};
-use crate::event::{Handlers, Start};
+use crate::reactor::{Reactor, Via, connection_tag, emit_hub};
 use crate::reasons::TlsFailure;
 use crate::stats::Stats;
 
@@ -61,7 +54,7 @@ pub struct Server {
     reactor: Box<Reactor>,
     poll: Poll,
     events: Events,
-    waiting: Waiting,
+    busy_poll: BusyPoll,
     listeners: Vec<Listener>,
     /// Those that `stop_listening` has closed, and addresses of a name that could not be bound.
     closed: Vec<Closed>,
@@ -112,7 +105,7 @@ impl Server {
             .map_err(BuildError::EventLoop)?;
         let (handle, commands) = Handle::new(Arc::new(LoopWaker(waker)).into());
         let epoch = Instant::now();
-        let waiting = Waiting::new(config.busy_poll);
+        let busy_poll = BusyPoll::new(config.busy_poll);
         let mut core = Core::new(config, handle);
         let registrar = EventRegistrar::new(poll.registry()).map_err(BuildError::EventLoop)?;
         core.watches.set_registrar(Box::new(registrar));
@@ -125,7 +118,7 @@ impl Server {
             reactor: Box::new(Reactor::new(core, handlers, epoch)),
             poll,
             events: Events::with_capacity(EVENTS),
-            waiting,
+            busy_poll,
             listeners,
             closed: Vec::new(),
             ready: Vec::new(),
@@ -178,7 +171,7 @@ impl Server {
             poll: &mut self.poll,
             events: &mut self.events,
         };
-        self.reactor.core.stats.polls += self.waiting.wait(&mut queue, now, timeout)?;
+        self.reactor.core.stats.polls += self.busy_poll.wait(&mut queue, now, timeout)?;
         self.advance(Instant::now());
         Ok(self.state != State::Stopped)
     }
@@ -275,7 +268,7 @@ impl Server {
     /// Carries out the rest of a turn, when the connections that were heard of have been served.
     #[inline(always)]
     fn go_on(&mut self, now: Instant, Heard { events, woken }: Heard) {
-        self.reactor.serve_waiting();
+        self.reactor.serve_ready_queue();
         if self.listeners.iter().any(|listener| listener.pending) {
             self.accept(self.reactor.now());
         }
@@ -319,8 +312,8 @@ impl Server {
 
     /// Returns when accepting goes on, if a listener waits for it: 0 for at once.
     fn accepts_at(&self) -> Option<u64> {
-        let waiting = self.listeners.iter().filter(|listener| listener.pending);
-        let next = waiting.map(|listener| listener.retry_at.unwrap_or(0)).min();
+        let pending = self.listeners.iter().filter(|listener| listener.pending);
+        let next = pending.map(|listener| listener.retry_at.unwrap_or(0)).min();
         match self.full {
             None => next,
             // Only to write that it still pauses.

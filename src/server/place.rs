@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use super::binding::Binding;
+use super::control::{Closed, Reopen};
 use super::inherited::{self, Inherited};
 use super::listener::Listener;
-use super::orders::{Closed, Reopen};
 use crate::config::Config;
 use crate::error::BuildError;
 use crate::proxy::Networks;
@@ -197,8 +197,10 @@ impl Place {
     fn listen(self, config: &Config, listeners: &mut Vec<Listener>) -> io::Result<Vec<Reopen>> {
         let tls = self.tls;
         match self.kind {
-            Kind::Tcp(socket) => listeners.push(Listener::adopt_tcp(socket, tls, config)?),
-            Kind::Unix(socket) => listeners.push(Listener::adopt_unix(socket, tls, config)?),
+            Kind::Tcp(socket) => listeners.push(Listener::from_listening_tcp(socket, tls, config)?),
+            Kind::Unix(socket) => {
+                listeners.push(Listener::from_listening_unix(socket, tls, config)?)
+            }
             Kind::Path(path) => {
                 listeners.push(Listener::bind_unix(&path, self.mode, tls, config)?);
             }
@@ -206,8 +208,12 @@ impl Place {
                 for socket in inherited::take(name.as_deref())? {
                     let tls = tls.clone();
                     let mut listener = match socket {
-                        Inherited::Tcp(socket) => Listener::adopt_tcp(socket, tls, config)?,
-                        Inherited::Unix(socket) => Listener::adopt_unix(socket, tls, config)?,
+                        Inherited::Tcp(socket) => {
+                            Listener::from_listening_tcp(socket, tls, config)?
+                        }
+                        Inherited::Unix(socket) => {
+                            Listener::from_listening_unix(socket, tls, config)?
+                        }
                     };
                     listener.inherited = true;
                     listeners.push(listener);

@@ -6,8 +6,8 @@ use mio::event::{Event, Source as EventSource};
 use mio::{Interest, Registry};
 
 use super::{Builder, Server, Source};
+use crate::connection::event::Outcome;
 use crate::connection::{Hub, Readiness, Registrar, Watched, watcher};
-use crate::event::Outcome;
 
 /// The event queue, as handlers reach it.
 pub(super) struct EventRegistrar(Registry);

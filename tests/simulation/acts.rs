@@ -7,8 +7,8 @@ use super::checks::Check;
 use super::handlers::{Ordered, Shared, Timer, echo};
 use super::sends::{broadcast, message, parts, send, send_much, send_then, send_with, when_sent};
 use super::world::{Happening, World};
+use crate::connection::event::{Binary, Utf8};
 use crate::connection::{Connection, ConnectionId, Handle, Hub};
-use crate::event::{Binary, Utf8};
 use crate::protocol::{CloseCode, OpCode};
 
 /// Does something, or nothing; an error is a handler's.

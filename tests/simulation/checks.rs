@@ -547,7 +547,7 @@ impl World {
             Phase::Closing if drains && peer.backlog() > 0 => return None,
             Phase::Closing if drains => (since.max(heard) + close, "the close"),
             Phase::Closing => (close_from + close, "the close"),
-            Phase::Draining => (close_from + close, "the end"),
+            Phase::Lingering => (close_from + close, "the end"),
             Phase::Gone => return None,
         };
         match self.lifetime_of(client).filter(|_| phase == Phase::Opening) {

@@ -12,12 +12,12 @@ use super::checks::Check;
 use super::clients::Sense;
 use super::random::Random;
 use super::world::World;
-use crate::connection::{Connection, TimerId};
-use crate::error::Fault;
-use crate::event::{
+use crate::connection::event::{
     Binary, Connect, Disconnect, Drain, Error, Fragment, Handlers, Handshake, PeerClose, Ping,
     Pong, Ready, Request, Shutdown, Start, Stopped, Tick, Utf8,
 };
+use crate::connection::{Connection, TimerId};
+use crate::error::Fault;
 use crate::handshake::Upgrade;
 use crate::http::Response;
 use crate::protocol::OpCode;

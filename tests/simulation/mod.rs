@@ -28,7 +28,7 @@ use self::network::{Edge, Parcel};
 use self::port::Door;
 use self::random::Random;
 use self::world::{Failure, World};
-use super::events::hear;
+use super::event_queue::hear;
 use super::listener::Listener;
 use super::{Server, State};
 use crate::connection::{Handle, Hub, Outbox};

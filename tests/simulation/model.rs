@@ -8,9 +8,9 @@ use super::clients::Sense;
 use super::output::Told;
 use super::world::World;
 use crate::config::{OverRate, SlowConsumer};
+use crate::connection::event::{Cause, Disconnected};
 use crate::connection::{Connection, ConnectionId, Phase};
 use crate::error::{ProtocolError, SendError};
-use crate::event::{Cause, Disconnected};
 use crate::protocol::{OpCode, Piece};
 
 /// What is known of a connection.

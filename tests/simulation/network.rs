@@ -15,8 +15,8 @@ use mio::Token;
 
 use super::world::{Happening, World};
 use crate::connection::Readiness;
-use crate::server::events::Report;
-use crate::server::reactor::News;
+use crate::reactor::SocketEvent;
+use crate::server::event_queue::Report;
 use crate::transport::{Delivery, Wire};
 
 /// What a client sends at a time.
@@ -165,8 +165,8 @@ impl Report for Edge {
         self.token
     }
 
-    fn news(&self, tag: usize) -> News {
-        News {
+    fn news(&self, tag: usize) -> SocketEvent {
+        SocketEvent {
             tag,
             readable: self.readable,
             hangup: self.hangup,

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::network::Faults;
 use super::random::Random;
-use crate::config::{Config, Limits, OverRate, Rate, ReceiveRates, SlowConsumer};
+use crate::config::{Config, OverRate, Rate, ReceiveRates, SlowConsumer};
+use crate::limits::Limits;
 #[cfg(feature = "deflate")]
 use crate::protocol::deflate::DeflateConfig;
 

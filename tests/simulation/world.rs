@@ -17,7 +17,7 @@ use super::network::{Edge, Faults, Line};
 use super::port::Queue;
 use super::random::{Random, mix};
 use super::settings::Settings;
-use crate::server::events::Source;
+use crate::server::event_queue::Source;
 
 /// What happens at a time that is known.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::handshake::{elements, is_tchar};
+use crate::tokens::{elements, is_tchar};
 
 /// One offer of permessage-deflate whose parameters are all known and well-formed.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]

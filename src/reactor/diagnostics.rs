@@ -1,0 +1,525 @@
+//! What is counted and logged of clients that do not get in, and of those that are failed.
+
+use std::fmt;
+use std::io;
+
+use http::{HeaderName, Version, header};
+use log::Level;
+
+use super::dispatch::Dispatch;
+use crate::connection::{Clean, Hint, Line, Matter, Shown, Topic, Who};
+use crate::error::{HandlerError, HandshakeError, ProtocolError};
+use crate::handshake::{Head, Refusal, Request};
+use crate::proxy::Header;
+use crate::reasons::{RefusalReason, TlsFailure};
+
+impl Dispatch<'_> {
+    /// Returns who a line about this connection is about.
+    pub(super) fn who(&self) -> Who {
+        self.core.who(self.slot)
+    }
+
+    /// Writes that a handler of this connection failed.
+    pub(super) fn tell_failed(&mut self, what: &str, error: &HandlerError) {
+        if let Some(line) = self.core.admits(Topic::Other(Matter::Handler)) {
+            line.about(self.who(), format_args!("{what} failed: {}", Clean(error)));
+        }
+    }
+
+    /// Counts and writes that the peer broke the protocol or a limit.
+    pub(super) fn tell_breach(&mut self, error: ProtocolError) {
+        let reason = error.reason();
+        self.core.stats.count_failure(reason);
+        if let Some(line) = self.core.admits(Topic::Protocol(reason)) {
+            let code = error.close_code();
+            line.about(self.who(), format_args!("failed with {code}: {error}"));
+        }
+    }
+
+    /// Counts and writes that the opening handshake is refused; the request is the connection's.
+    pub(super) fn tell_refused(&mut self, error: HandshakeError) {
+        let level = self.count_refused(error.reason(), Level::Info);
+        let Some(line) = level else { return };
+        let hint = self.hint_of(error);
+        let peer = self.core.peers.get(self.slot);
+        let told = Refused {
+            error,
+            request: peer.and_then(|peer| peer.request()),
+            head: None,
+        };
+        line.about(self.who(), format_args!("{told}"));
+        self.give(hint);
+    }
+
+    /// Does the same for a request that is not the connection's, because it is a bad one.
+    pub(super) fn tell_refused_of(&mut self, error: HandshakeError, request: &Request) {
+        // A request that has nothing of a WebSocket in it is a matter of HTTP.
+        let level = match means_websocket(request) {
+            true => Level::Info,
+            false => Level::Debug,
+        };
+        let Some(line) = self.count_refused(error.reason(), level) else {
+            return;
+        };
+        let told = Refused {
+            error,
+            request: Some(request),
+            head: None,
+        };
+        line.about(self.who(), format_args!("{told}"));
+    }
+
+    /// Does the same for what could not be read as a request.
+    pub(super) fn tell_unreadable(&mut self, error: HandshakeError, head: Option<Head<'_>>) {
+        let is_tls = head.is_some_and(|head| head.bytes.first() == Some(&TLS_HANDSHAKE));
+        let reason = match is_tls {
+            true => RefusalReason::TlsHello,
+            false => error.reason(),
+        };
+        let Some(line) = self.count_refused(reason, Level::Info) else {
+            return;
+        };
+        if is_tls {
+            let text = format_args!("refused: a TLS client on a port without TLS");
+            return line.about(self.who(), text);
+        }
+        if head.is_some_and(|head| Header::is_begun(head.bytes)) {
+            let text = format_args!(
+                "refused: the header of the PROXY protocol on a port without Place::proxy_protocol"
+            );
+            return line.about(self.who(), text);
+        }
+        let told = Refused {
+            error,
+            request: None,
+            head,
+        };
+        line.about(self.who(), format_args!("{told}"));
+    }
+
+    /// Counts and writes that a connection does not begin with the header of the PROXY protocol.
+    pub(super) fn tell_bad_header(&mut self, bytes: &[u8]) {
+        let error = HandshakeError::BadProxyHeader;
+        if let Some(line) = self.count_refused(error.reason(), Level::Info) {
+            let begin = bytes
+                .get(..bytes.len().min(HEADER_SHOWN))
+                .unwrap_or_default();
+            let text = format_args!(
+                "refused: {error} came first, as Place::proxy_protocol needs it, but {}",
+                Shown(begin)
+            );
+            line.about(self.who(), text);
+        }
+    }
+
+    /// Counts and writes that a connection ended in the middle of the header of the PROXY protocol.
+    pub(super) fn tell_header_cut(&mut self) {
+        let reason = RefusalReason::BadProxyHeader;
+        if let Some(line) = self.count_refused(reason, Level::Info) {
+            let text = "the connection ended in the middle of the header of the PROXY protocol";
+            line.about(self.who(), format_args!("{text}"));
+        }
+    }
+
+    /// Writes that a plain request was meant to open a WebSocket, if it was: a proxy took its
+    /// `Upgrade` away.
+    pub(super) fn tell_stripped(&mut self, request: &Request) {
+        if log::max_level() >= Level::Info
+            && means_websocket(request)
+            && let Some(line) = self.core.admits(Topic::Refusal(RefusalReason::NotUpgrade))
+        {
+            let told = Stripped(request);
+            let text = format_args!("a WebSocket request is answered as a plain one: {told}");
+            line.about(self.who(), text);
+        }
+    }
+
+    fn count_refused(&mut self, reason: RefusalReason, level: Level) -> Option<Line> {
+        self.core.stats.count_refusal(reason);
+        self.core.admits_at(Topic::Refusal(reason), level)
+    }
+
+    /// Counts a connection that ended without a request, as probes do. They are no errors.
+    pub(super) fn tell_probe(&mut self) {
+        self.core.stats.probes += 1;
+        self.tell_end(format_args!("ended before a request, as a TCP probe does"));
+    }
+
+    /// Writes a line for developers about the end of the connection.
+    pub(super) fn tell_end(&self, text: fmt::Arguments<'_>) {
+        if log::max_level() >= Level::Debug {
+            Line::of(Matter::End).about(self.who(), text);
+        }
+    }
+
+    /// Counts and writes that the opening handshake did not end in time, where nobody is there to
+    /// be answered.
+    pub(super) fn tell_overdue(&mut self, error: HandshakeError) {
+        let peer = self.core.peers.get(self.slot);
+        if peer.is_some_and(|peer| peer.transport.is_shaking_hands()) {
+            return self.tell_tls(TlsFailure::TimedOut, None);
+        }
+        if peer.is_some_and(|peer| peer.unannounced) {
+            if let Some(line) = self.count_refused(error.reason(), Level::Info) {
+                let text = "no header of the PROXY protocol came within handshake_timeout";
+                line.about(self.who(), format_args!("{text}"));
+            }
+            return;
+        }
+        // Browsers connect ahead and then send nothing.
+        if let Some(line) = self.count_refused(error.reason(), Level::Debug) {
+            let text = format_args!("no request came within handshake_timeout");
+            line.about(self.who(), text);
+        }
+    }
+
+    /// Counts and writes that TLS failed.
+    pub(super) fn tell_tls(&mut self, failure: TlsFailure, error: Option<&io::Error>) {
+        self.core.stats.count_tls_failure(failure);
+        let Some(line) = self.core.admits(Topic::Tls(failure)) else {
+            return;
+        };
+        let peer = self.core.peers.get(self.slot);
+        let told = Tls {
+            failure,
+            name: peer.and_then(|peer| peer.transport.asked_name()),
+            error,
+        };
+        line.about(self.who(), format_args!("{told}"));
+    }
+
+    /// Answers a client that speaks plain HTTP on a TLS port, as far as its socket takes that at
+    /// once; returns whether it is one.
+    pub(super) fn answer_plain_http(&mut self) -> bool {
+        let peer = self.core.peers.get_mut(self.slot);
+        let Some(socket) = peer.and_then(|peer| peer.transport.plain_http()) else {
+            return false;
+        };
+        let mut answer = Vec::new();
+        Refusal::new(400)
+            .body("400 Bad Request\nthis port is for TLS: use https or wss")
+            .encode((self.core.wall_clock)(), &mut answer);
+        let _ = io::Write::write(socket, &answer);
+        true
+    }
+
+    /// Writes, once, that clients offer subprotocols and the server has none.
+    pub(super) fn hint_subprotocols(&mut self, request: &Request) {
+        if log::max_level() >= Level::Info
+            && let Some(offered) = request.headers().get(header::SEC_WEBSOCKET_PROTOCOL)
+            && self.core.hint(Hint::Subprotocols)
+        {
+            Line::free(Topic::Refusal(RefusalReason::Refused).target(), Level::Info).about(
+                self.who(),
+                format_args!(
+                    "hint: the client offers the subprotocols {}, and none was agreed on: a browser \
+                     closes such a connection. Name those of the server with Builder::subprotocols, \
+                     or pick one in the Handshake handler",
+                    Shown(offered.as_bytes())
+                ),
+            );
+        }
+    }
+
+    /// Returns what there is to say about a refusal that was not said before.
+    fn hint_of(&mut self, error: HandshakeError) -> Option<Hint> {
+        if error != HandshakeError::OriginRefused {
+            return None;
+        }
+        let peer = self.core.peers.get(self.slot)?;
+        let secure = peer.is_client_secure();
+        let request = peer.request()?;
+        let origins = self.core.config.origins.as_ref()?;
+        let (origin, host) = (request.origin()?, peer.asked_host(request)?);
+        let hint = match origins.is_other_port(origin, host, secure) {
+            true => Hint::OriginPort,
+            false if origins.is_proxied(origin, host) => Hint::OriginProxy,
+            false => return None,
+        };
+        self.core.hint(hint).then_some(hint)
+    }
+
+    fn give(&self, hint: Option<Hint>) {
+        let text = match hint {
+            Some(Hint::OriginPort) => format_args!(
+                "hint: origins lists \"self\", and the refused origin differs from Host by the port \
+                 alone. Behind a proxy, pass Host on as it came (nginx: proxy_set_header Host \
+                 $http_host), or list the origin itself"
+            ),
+            Some(Hint::OriginProxy) => format_args!(
+                "hint: origins lists \"self\", and Host looks like the name of an upstream server. \
+                 Behind a proxy, pass Host on as it came (nginx: proxy_set_header Host $host), or \
+                 list the origin itself"
+            ),
+            Some(Hint::Subprotocols) | None => return,
+        };
+        Line::free(
+            Topic::Refusal(RefusalReason::OriginRefused).target(),
+            Level::Info,
+        )
+        .about(self.who(), text);
+    }
+}
+
+/// So many bytes are shown of what came instead of a header of the PROXY protocol.
+const HEADER_SHOWN: usize = 40;
+
+/// Returns whether a request was meant to open a WebSocket.
+fn means_websocket(request: &Request) -> bool {
+    request.has(header::SEC_WEBSOCKET_KEY)
+        || request.has(header::SEC_WEBSOCKET_VERSION)
+        || request.lists(header::UPGRADE, "websocket")
+}
+
+/// A refusal with the values that mattered.
+struct Refused<'a> {
+    error: HandshakeError,
+    /// The request, if one could be read.
+    request: Option<&'a Request>,
+    /// What could not be read as a request.
+    head: Option<Head<'a>>,
+}
+
+impl fmt::Display for Refused<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { error, .. } = *self;
+        write!(f, "handshake refused with {}", error.status().as_u16())?;
+        if let HandshakeError::Refused(_) = error {
+            f.write_str(" by a handler, or because the server goes down")?;
+        } else {
+            write!(f, ": {error}")?;
+        }
+        if let Some(request) = self.request {
+            self.values(f, request)?;
+        }
+        match self.head {
+            Some(head) => self.bytes(f, head),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Refused<'_> {
+    /// Writes the values of a request that could be read.
+    fn values(&self, f: &mut fmt::Formatter<'_>, request: &Request) -> fmt::Result {
+        let show =
+            |f: &mut fmt::Formatter<'_>, name: HeaderName| write!(f, "{}", Values(request, name));
+        match self.error {
+            HandshakeError::BadHeader => {
+                show(f, header::HOST)?;
+                show(f, header::ORIGIN)?;
+                // Some applications put a secret there.
+                write!(f, "{}", Names(request, header::SEC_WEBSOCKET_PROTOCOL))
+            }
+            HandshakeError::BadKey => show(f, header::SEC_WEBSOCKET_KEY),
+            HandshakeError::BadTarget => {
+                write!(
+                    f,
+                    ", target {}",
+                    Target(request.uri().to_string().as_bytes())
+                )?;
+                show(f, header::HOST)
+            }
+            HandshakeError::BodyProhibited => {
+                show(f, header::CONTENT_LENGTH)?;
+                show(f, header::TRANSFER_ENCODING)
+            }
+            HandshakeError::ConnectionNotUpgrade => {
+                show(f, header::CONNECTION)?;
+                write!(f, ": {}", Stripped(request))
+            }
+            HandshakeError::DuplicateHeader(name) => {
+                match HeaderName::from_bytes(name.as_bytes()) {
+                    Ok(name) => show(f, name),
+                    Err(_) => Ok(()),
+                }
+            }
+            HandshakeError::Expectation => show(f, header::EXPECT),
+            HandshakeError::HostNotServed => show(f, header::HOST),
+            HandshakeError::MethodNotGet => {
+                write!(
+                    f,
+                    ", method {}",
+                    Shown(request.method().as_str().as_bytes())
+                )
+            }
+            HandshakeError::NotUpgrade => {
+                show(f, header::UPGRADE)?;
+                match means_websocket(request) {
+                    true => write!(f, ": {}", Stripped(request)),
+                    false => Ok(()),
+                }
+            }
+            HandshakeError::OriginRefused => {
+                show(f, header::ORIGIN)?;
+                show(f, header::HOST)
+            }
+            HandshakeError::UnsupportedVersion => show(f, header::SEC_WEBSOCKET_VERSION),
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes what is wrong with the bytes of a head.
+    fn bytes(&self, f: &mut fmt::Formatter<'_>, head: Head<'_>) -> fmt::Result {
+        match self.error {
+            HandshakeError::HeadTooBig { .. } | HandshakeError::TooManyHeaders { .. } => {
+                let Some((name, size)) = head.largest() else {
+                    return Ok(());
+                };
+                write!(
+                    f,
+                    "; the largest header is {} with {size} bytes",
+                    Shown(name)
+                )
+            }
+            HandshakeError::HttpVersion => write!(
+                f,
+                ", request line {}: a proxy that speaks HTTP/1.0 to this server cannot open a \
+                 WebSocket (nginx: proxy_http_version 1.1, proxy_set_header Upgrade $http_upgrade, \
+                 proxy_set_header Connection \"upgrade\")",
+                Target(head.request_line())
+            ),
+            HandshakeError::BadRequestLine | HandshakeError::BadTarget => {
+                write!(f, ", request line {}", Target(head.request_line()))
+            }
+            HandshakeError::BadHeader => {
+                let (name, line) = head.malformed();
+                match is_secret(name) {
+                    true => write!(f, ", in {} of {} bytes", Shown(name), line.len()),
+                    false => write!(f, ", line {}", Shown(line)),
+                }
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Why a request lost what makes it an opening handshake.
+struct Stripped<'a>(&'a Request);
+
+impl fmt::Display for Stripped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.version() == Version::HTTP_10 {
+            f.write_str("a proxy speaks HTTP/1.0 to this server (nginx: proxy_http_version 1.1)")
+        } else {
+            f.write_str(
+                "a proxy took Upgrade or Connection away (nginx: proxy_set_header Upgrade \
+                 $http_upgrade, proxy_set_header Connection \"upgrade\")",
+            )
+        }
+    }
+}
+
+/// All values of a header, if there is one.
+struct Values<'a>(&'a Request, HeaderName);
+
+impl fmt::Display for Values<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut values = self.0.headers().get_all(&self.1).iter();
+        for value in values.by_ref().take(VALUES) {
+            write!(f, ", {} {}", self.1, Shown(value.as_bytes()))?;
+        }
+        match values.count() {
+            0 => Ok(()),
+            more => write!(f, " and {more} more"),
+        }
+    }
+}
+
+/// That a header is there, and how long it is.
+struct Names<'a>(&'a Request, HeaderName);
+
+impl fmt::Display for Names<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.headers().get(&self.1) {
+            Some(value) => write!(f, ", {} of {} bytes", self.1, value.len()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A target without its query, which may hold secrets.
+struct Target<'a>(&'a [u8]);
+
+impl fmt::Display for Target<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let end = self.0.iter().position(|byte| *byte == b'?');
+        let shown = self
+            .0
+            .get(..end.unwrap_or(self.0.len()))
+            .unwrap_or_default();
+        write!(f, "{}", Shown(shown))?;
+        match self.0.len() - shown.len() {
+            0 => Ok(()),
+            more => write!(f, " and a query of {more} bytes"),
+        }
+    }
+}
+
+/// A failure of TLS.
+struct Tls<'a> {
+    failure: TlsFailure,
+    name: Option<&'a str>,
+    error: Option<&'a io::Error>,
+}
+
+impl fmt::Display for Tls<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TLS failed: {}", self.failure.words())?;
+        if let Some(name) = self.name {
+            write!(f, ", server name {}", Shown(name.as_bytes()))?;
+        }
+        match self.error {
+            // What the session says, which may have bytes of the peer in it.
+            Some(error) if self.failure != TlsFailure::PlainHttp => {
+                write!(f, " ({})", Clean(error))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Returns whether the value of a header may be a secret.
+fn is_secret(name: &[u8]) -> bool {
+    let name = name.to_ascii_lowercase();
+    [&b"auth"[..], b"cookie", b"key", b"protocol", b"token"]
+        .iter()
+        .any(|part| name.windows(part.len()).any(|window| window == *part))
+}
+
+/// What a TLS handshake begins with (RFC 8446, 5.1).
+const TLS_HANDSHAKE: u8 = 0x16;
+
+/// So many values of one header are shown.
+const VALUES: usize = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_known_by_their_names() {
+        for name in [
+            "Cookie",
+            "set-cookie2",
+            "Authorization",
+            "X-Auth",
+            "x-api-key",
+            "X-Token",
+        ] {
+            assert!(is_secret(name.as_bytes()), "{name}");
+        }
+        for name in ["Host", "", "Origin", "Upgrade", "Connection"] {
+            assert!(!is_secret(name.as_bytes()), "{name}");
+        }
+    }
+
+    #[test]
+    fn queries_are_not_shown() {
+        assert_eq!(
+            Target(b"GET /a?token=s3cret HTTP/1.1").to_string(),
+            "\"GET /a\" and a query of 22 bytes"
+        );
+        assert_eq!(Target(b"GET /a").to_string(), "\"GET /a\"");
+    }
+}

@@ -1,0 +1,261 @@
+//! The usual way of a message: whole, in a read of an open connection with nothing half-done, to a
+//! handler that at most replies.
+//!
+//! Nearly all messages go this way, so it is one straight line, in few instructions. It knows
+//! nothing else: at the first thing out of the usual it stops, and whoever goes on from there finds
+//! everything as it would be without it.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::input_half::Flags;
+use super::{Reactor, SLOTS, connection_tag};
+use crate::connection::event::{Binary, Handler, Handlers, Utf8};
+use crate::connection::{Connection, NOBODY, Peer};
+use crate::error::{HandlerError, ProtocolError};
+use crate::protocol::{MEDIUM_HEAD, SHORT_HEAD, Short, Shorts, take_medium, take_short};
+
+/// SocketEvent of a socket: an edge of readiness.
+#[derive(Clone, Copy)]
+pub(crate) struct SocketEvent {
+    /// See [`connection_tag`].
+    pub(crate) tag: usize,
+    pub(crate) readable: bool,
+    /// The peer's FIN is in the kernel, or the socket is broken.
+    pub(crate) hangup: bool,
+}
+
+/// How far the usual way has come in the current connection, for when a handler panics.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Progress {
+    /// How many bytes of the buffer were delivered, with the message whose handler runs.
+    pub(super) at: usize,
+    /// How many bytes were read.
+    pub(super) end: usize,
+    /// How many messages may still be delivered in this turn.
+    pub(super) left: usize,
+}
+
+/// Returns the handlers of messages: the connection's own, or else the server's.
+#[inline(always)]
+fn handlers_of<'h>(
+    handlers: &'h mut Handlers,
+    own: &'h mut Option<Box<Handlers>>,
+) -> (
+    &'h mut Option<Handler<Utf8>>,
+    &'h mut Option<Handler<Binary>>,
+) {
+    let (mut text, mut binary) = handlers.messages();
+    if let Some(own) = own.as_deref_mut() {
+        let (own_text, own_binary) = own.messages();
+        text = if own_text.is_some() { own_text } else { text };
+        binary = if own_binary.is_some() {
+            own_binary
+        } else {
+            binary
+        };
+    }
+    (text, binary)
+}
+
+/// What ends the usual way early.
+enum Broken {
+    Handler(HandlerError),
+    Protocol(ProtocolError),
+}
+
+const BAD_UTF8: Broken = Broken::Protocol(ProtocolError::BadUtf8);
+
+impl Reactor {
+    /// Takes news of sockets: edges of readiness.
+    pub(crate) fn take_events(&mut self, mut news: impl Iterator<Item = SocketEvent>) {
+        // One net for the handlers of all of them, so that it costs the usual way nothing. Nothing
+        // that a handler can break is left half-changed: see `Dispatch::call`.
+        while let Err(panic) = catch_unwind(AssertUnwindSafe(|| {
+            for news in news.by_ref() {
+                self.ready(news);
+            }
+        })) {
+            let usual = self.usual;
+            self.broken(Broken::Handler(HandlerError::from_panic(&*panic)), usual);
+        }
+    }
+
+    /// Takes news of a socket.
+    ///
+    /// The usual way is all here: an open connection with nothing half-done, one read that brings
+    /// whole messages, one write that takes the replies. Whatever is not usual is left for those
+    /// who know everything. The panic of a handler leaves through here.
+    #[inline(never)]
+    fn ready(
+        &mut self,
+        SocketEvent {
+            tag,
+            readable,
+            hangup,
+        }: SocketEvent,
+    ) {
+        let slot = tag & SLOTS;
+        let Some(half) = self.halves.get_mut(slot) else {
+            return;
+        };
+        let Some(peer) = self.core.peers.get_mut(slot) else {
+            return;
+        };
+        if connection_tag(slot, peer.serial) != tag {
+            return;
+        }
+        half.flags.set_if(Flags::READABLE, readable);
+        half.flags.set_if(Flags::HANGUP, hangup);
+        if !half.is_fast() || !peer.is_quiet() {
+            // What waits for its turn anyway is served then.
+            if !half.flags.has(Flags::ENQUEUED) {
+                self.serve(slot);
+            }
+            return;
+        }
+        debug_assert!(self.core.out.is_empty(), "the last connection was settled");
+        let room = self.buffer.len();
+        let end = match peer.transport.read_plain(&mut self.buffer) {
+            Some(Ok(size)) if size > 0 && size < room => size,
+            Some(result) => return self.serve_read(slot, result),
+            None => return self.serve(slot),
+        };
+        half.flags.clear(Flags::READABLE);
+        half.stamp = self.now;
+        self.core.current = slot;
+        self.core.stats.bytes_in += end as u64;
+        let (text, binary) = handlers_of(&mut self.handlers, &mut half.own);
+        let left = self.core.config.turn_messages;
+        let max = peer.max_recv_size();
+        let (message, at) = match take_short(&self.buffer, 0, end, max, &mut self.pad) {
+            Some(short) => (short, SHORT_HEAD + short.len()),
+            None => match take_medium(&mut self.buffer[..end], max) {
+                Some(Some(medium)) => (medium, MEDIUM_HEAD + medium.len()),
+                Some(None) => return self.broken(BAD_UTF8, Progress { at: end, end, left }),
+                None => return self.serve_rest(slot, Progress { at: 0, end, left }),
+            },
+        };
+        self.usual.at = at;
+        self.usual.end = end;
+        // A turn's share is one at least: see `Builder::build`.
+        self.usual.left = left.saturating_sub(1);
+        self.core.stats.messages_in += 1;
+        let conn = &mut Connection::new(&mut self.core, slot);
+        let done = match message {
+            Short::Text(payload) => text.as_mut().map(|handler| handler(conn, payload)),
+            Short::Binary(payload) => binary.as_mut().map(|handler| handler(conn, payload)),
+        };
+        if let Some(Err(error)) = done {
+            return self.broken(Broken::Handler(error), self.usual);
+        }
+        if at < end {
+            return self.serve_run(slot, self.usual);
+        }
+        if self.core.release_fast(slot) {
+            self.core.current = NOBODY;
+        } else {
+            self.serve_rest(slot, self.usual);
+        }
+    }
+
+    /// The usual way when more than one short message came.
+    #[inline(never)]
+    fn serve_run(&mut self, slot: usize, usual: Progress) {
+        match self.run(slot, usual) {
+            Ok(usual) if usual.at == usual.end && self.core.release_fast(slot) => {
+                self.core.current = NOBODY;
+            }
+            Ok(usual) => self.serve_rest(slot, usual),
+            Err((broken, usual)) => self.broken(broken, usual),
+        }
+    }
+
+    /// Delivers whole messages until something unusual comes up; returns how far it came.
+    fn run(&mut self, slot: usize, usual: Progress) -> Result<Progress, (Broken, Progress)> {
+        let Progress {
+            mut at,
+            end,
+            mut left,
+        } = usual;
+        let Some(half) = self.halves.get_mut(slot) else {
+            return Ok(usual);
+        };
+        let (text, binary) = handlers_of(&mut self.handlers, &mut half.own);
+        while at < end && left > 0 {
+            let Some(peer) = self.core.peers.get(slot).filter(|peer| peer.is_quiet()) else {
+                break;
+            };
+            let max = peer.max_recv_size();
+            let batch = self.batch.fill(&self.buffer, at, end, max, left);
+            // The same twice, because the two kinds of payload have nothing in common.
+            macro_rules! deliver {
+                ($all:ident, $lens:ident, $handler:ident) => {{
+                    left -= $lens.len();
+                    self.usual.left = left;
+                    let mut rest = $all;
+                    for &len in $lens {
+                        let len = usize::from(len);
+                        // What is not as it was when the batch was made, or no text by itself, is
+                        // left for the decoder.
+                        let same = |peer: &Peer| peer.is_quiet() && len <= peer.max_recv_size();
+                        let Some((payload, next)) = rest.split_at_checked(len) else {
+                            return Ok(Progress { at, end, left });
+                        };
+                        if !self.core.peers.get(slot).is_some_and(same) {
+                            return Ok(Progress { at, end, left });
+                        }
+                        rest = next;
+                        at += SHORT_HEAD + len;
+                        self.usual.at = at;
+                        self.core.stats.messages_in += 1;
+                        // Without a handler it is looked at all the same.
+                        let Some(handler) = $handler.as_mut() else {
+                            continue;
+                        };
+                        let conn = &mut Connection::new(&mut self.core, slot);
+                        if let Err(error) = handler(conn, payload) {
+                            return Err((Broken::Handler(error), self.usual));
+                        }
+                    }
+                    continue;
+                }};
+            }
+            match batch {
+                Some(Shorts::Text(all, lens)) => deliver!(all, lens, text),
+                Some(Shorts::Binary(all, lens)) => deliver!(all, lens, binary),
+                None => {}
+            }
+            let message = match take_medium(&mut self.buffer[at..end], max) {
+                Some(Some(message)) => message,
+                Some(None) => return Err((BAD_UTF8, Progress { at: end, end, left })),
+                None => break,
+            };
+            left -= 1;
+            at += MEDIUM_HEAD + message.len();
+            self.usual = Progress { at, end, left };
+            self.core.stats.messages_in += 1;
+            let conn = &mut Connection::new(&mut self.core, slot);
+            let done = match message {
+                Short::Text(payload) => text.as_mut().map(|handler| handler(conn, payload)),
+                Short::Binary(payload) => binary.as_mut().map(|handler| handler(conn, payload)),
+            };
+            if let Some(Err(error)) = done {
+                return Err((Broken::Handler(error), self.usual));
+            }
+        }
+        Ok(Progress { at, end, left })
+    }
+
+    /// Ends the usual way of the current connection, whose handler failed or whose text was wrong.
+    #[cold]
+    fn broken(&mut self, broken: Broken, usual: Progress) {
+        let slot = self.core.current;
+        if let Some(mut dispatch) = self.dispatch(slot) {
+            match broken {
+                Broken::Handler(error) => dispatch.handler_failed(error),
+                Broken::Protocol(error) => dispatch.fail(error),
+            }
+        }
+        self.serve_rest(slot, usual);
+    }
+}

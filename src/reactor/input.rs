@@ -1,0 +1,486 @@
+//! From readiness to handlers: reading a connection, and delivering what came.
+
+use std::io;
+use std::ops::Range;
+
+use super::dispatch::Dispatch;
+use super::fast_path::Progress;
+use super::input_half::{Flags, InputHalf, Share};
+use super::{Reactor, is_stalled};
+use crate::connection::event::{Binary, Fragment, Ping, Pong, Utf8, Verdict};
+use crate::connection::{Metered, NOBODY, Peer, Phase};
+use crate::error::SendError;
+use crate::protocol::{Bounds, Header, Message, OpCode};
+use crate::transport::Received;
+
+impl Reactor {
+    /// Goes on where the usual way ended, with the rest of the buffer.
+    #[inline(never)]
+    pub(super) fn serve_rest(&mut self, slot: usize, Progress { at, end, left }: Progress) {
+        let mut share = self.begin(slot);
+        share.bytes = share.bytes.saturating_sub(end);
+        share.messages = left;
+        if at < end {
+            self.deliver_rest(slot, at..end, false, &mut share);
+        }
+        self.go_on(slot, share);
+    }
+
+    /// Serves a connection that was read already, and the kernel's answer was not the usual one.
+    #[cold]
+    pub(super) fn serve_read(&mut self, slot: usize, result: io::Result<usize>) {
+        let mut share = self.begin(slot);
+        match Received::of(result, self.buffer.len()) {
+            Ok(Some(received)) => _ = self.received(slot, 0, received, &mut share),
+            Ok(None) => {}
+            Err(error) => self.lost(slot, error),
+        }
+        self.go_on(slot, share);
+    }
+
+    /// Reads a connection, delivers its messages, sends its replies.
+    pub(super) fn serve(&mut self, slot: usize) {
+        debug_assert!(self.core.out.is_empty(), "the last connection was settled");
+        let mut share = self.begin(slot);
+        self.consume_unread(slot, &mut share);
+        self.go_on(slot, share);
+    }
+
+    /// Reads as long as there is something to read and a share left, and settles.
+    fn go_on(&mut self, slot: usize, mut share: Share) {
+        while self.wants_input(slot, &share) && self.read(slot, &mut share) {}
+        self.settle(slot);
+        self.core.current = NOBODY;
+        self.requeue(slot);
+        self.after_read(slot);
+    }
+
+    /// Begins what is not usual; returns the connection's share of this turn.
+    fn begin(&mut self, slot: usize) -> Share {
+        self.core.current = slot;
+        self.usual = Progress::default();
+        let config = &self.core.config;
+        Share {
+            bytes: config.turn_bytes,
+            messages: config.turn_messages,
+        }
+    }
+
+    /// Delivers the bytes that were left over from the turn before.
+    fn consume_unread(&mut self, slot: usize, share: &mut Share) {
+        let stalled = |peer| is_stalled(&self.core, peer);
+        if self.core.peers.get(slot).is_some_and(stalled) {
+            return;
+        }
+        let Some((mut bytes, used)) = self
+            .halves
+            .get_mut(slot)
+            .and_then(|half| half.take_unread())
+        else {
+            return;
+        };
+        let input = bytes.get_mut(used..).unwrap_or_default();
+        // What came before goes first; an empty rest may wait for that.
+        let expanded = self.expand_on(slot, share);
+        let left = match expanded {
+            true => self.consume(slot, input, share),
+            false => input.len(),
+        };
+        if (left > 0 || !expanded)
+            && let Some(half) = self.halves.get_mut(slot)
+        {
+            let used = bytes.len() - left;
+            half.keep_unread(bytes, used);
+        }
+    }
+
+    fn wants_input(&self, slot: usize, share: &Share) -> bool {
+        let (Some(half), Some(peer)) = (self.halves.get(slot), self.core.peers.get(slot)) else {
+            return false;
+        };
+        half.flags.has(Flags::READABLE)
+            && !half.has_unread()
+            && !share.is_used_up()
+            && peer.phase != Phase::Gone
+            && !peer.is_cut()
+            && !is_stalled(&self.core, peer)
+    }
+
+    /// Reads once, and delivers what came. Returns whether there may be more to read.
+    fn read(&mut self, slot: usize, share: &mut Share) -> bool {
+        let (Some(half), Some(peer)) = (self.halves.get_mut(slot), self.core.peers.get_mut(slot))
+        else {
+            return false;
+        };
+        if let Some(size) = half.decoder.expects()
+            && half.phase == Phase::Open
+            && !peer.transport.is_secure()
+        {
+            return self.read_large(slot, size, share);
+        }
+        let most = self.buffer.len();
+        // TLS decrypts to the buffer.
+        let landing = match peer.transport.is_secure() {
+            true => None,
+            false => half.decoder.landing(),
+        };
+        let landing = landing.unwrap_or_default();
+        // A part at a time, so that it is unmasked while it is in the processor's cache.
+        let (landing, buffer) = if landing.len() > most {
+            (&mut landing[..most], &mut [][..])
+        } else {
+            (landing, &mut self.buffer[..])
+        };
+        match peer.transport.read(landing, buffer, &mut self.scratch) {
+            Ok((landed, received)) => {
+                if landed > 0 {
+                    half.decoder.landed(landed);
+                }
+                self.received(slot, landed, received, share)
+            }
+            Err(error) => {
+                self.lost(slot, error);
+                false
+            }
+        }
+    }
+
+    /// Reads once where a message of `size` bytes is expected: its header apart, so that its payload
+    /// comes to lie at the beginning of the message's own buffer.
+    fn read_large(&mut self, slot: usize, size: usize, share: &mut Share) -> bool {
+        let in_pieces = self
+            .dispatch(slot)
+            .is_some_and(|mut dispatch| dispatch.takes_pieces());
+        let (Some(half), Some(peer)) = (self.halves.get_mut(slot), self.core.peers.get_mut(slot))
+        else {
+            return false;
+        };
+        let max_fragments = self.core.config.limits.max_fragments;
+        let mut bounds = Bounds::new(peer.max_recv_size(), max_fragments);
+        bounds.pieces = in_pieces;
+        let most = self.buffer.len();
+        let mut body = self.pool.take(size);
+        let mut head = [0; Header::MAX_SIZE];
+        let landing = &mut body[..size.min(most)];
+        let buffer = if size > most {
+            &mut [][..]
+        } else {
+            &mut self.buffer[..]
+        };
+        let came = peer.transport.read_parts([&mut head, landing, buffer]);
+        let received = match came {
+            Ok(received) => received,
+            Err(error) => {
+                self.lost(slot, error);
+                return false;
+            }
+        };
+        let behind = received.bytes.saturating_sub(head.len());
+        let landed = behind.min(size.min(most));
+        let adopted = behind > 0 && half.decoder.adopt(&head, &mut body, landed, bounds);
+        if !adopted && received.bytes > 0 {
+            // Something else came: it is taken the long way.
+            let mut bytes = Vec::with_capacity(received.bytes);
+            bytes.extend_from_slice(&head[..received.bytes.min(head.len())]);
+            bytes.extend_from_slice(&body[..landed]);
+            bytes.extend_from_slice(&self.buffer[..behind - landed]);
+            half.decoder.expect_none();
+            self.pool.put(body);
+            return self.received_apart(slot, bytes, received, share);
+        }
+        self.pool.put(body);
+        let apart = received.bytes.min(head.len()) + landed;
+        self.received(slot, apart, received, share)
+    }
+
+    /// Delivers what a read brought to somewhere else than the buffer.
+    fn received_apart(
+        &mut self,
+        slot: usize,
+        bytes: Vec<u8>,
+        received: Received,
+        share: &mut Share,
+    ) -> bool {
+        let buffer = std::mem::replace(&mut self.buffer, bytes);
+        let more = self.received(slot, 0, received, share);
+        self.buffer = buffer;
+        more
+    }
+
+    fn lost(&mut self, slot: usize, error: io::Error) {
+        if let Some(half) = self.halves.get_mut(slot) {
+            half.flags.clear(Flags::READABLE);
+        }
+        let is_probe = self.is_probe(slot);
+        if let Some(mut dispatch) = self.dispatch(slot) {
+            match is_probe {
+                true => dispatch.probed(Some(error)),
+                false => dispatch.lost(error),
+            }
+        }
+        // A client that was answered all the same is read to its end.
+        let is_left = |peer: &Peer| peer.phase == Phase::Lingering && !peer.is_cut();
+        if self.core.peers.get(slot).is_some_and(is_left)
+            && let Some(half) = self.halves.get_mut(slot)
+        {
+            half.flags.set(Flags::READABLE);
+        }
+    }
+
+    /// Delivers what a read brought: `landed` bytes are in the message under way, the others in the
+    /// buffer. Returns whether there may be more to read.
+    fn received(
+        &mut self,
+        slot: usize,
+        landed: usize,
+        received: Received,
+        share: &mut Share,
+    ) -> bool {
+        let Some(half) = self.halves.get_mut(slot) else {
+            return false;
+        };
+        // A hang-up was reported before or with these bytes: its edge will not come again.
+        if received.blocked {
+            half.flags.clear(Flags::HANGUP);
+        }
+        let more = !received.eof && (!received.drained || half.flags.has(Flags::HANGUP));
+        if !more {
+            half.flags.clear(Flags::READABLE);
+        }
+        half.flags.set_if(Flags::EOF, received.eof);
+        half.flags.clear(Flags::FULL);
+        half.flags.set_if(Flags::FULL, !received.drained);
+        if received.bytes > 0 {
+            // The deadline of a last answer waits for the peer to read, not to write.
+            if !half.is_last_answer() {
+                half.hear(self.now);
+            }
+            if self.core.budget.is_on() {
+                self.core.budget.note_received(slot, self.core.now);
+            }
+            self.core.stats.bytes_in += received.bytes as u64;
+            if let Some(counts) = self.core.peers.get_mut(slot).and_then(Peer::counts) {
+                counts.bytes_in += received.bytes as u64;
+            }
+            if !self.measure_bytes(slot, received.bytes) {
+                return false;
+            }
+        }
+        share.bytes = share.bytes.saturating_sub(received.bytes.max(1));
+        if received.bytes > 0 {
+            let range = 0..received.bytes - landed;
+            if !self.deliver_rest(slot, range, received.eof, share) {
+                return false;
+            }
+        }
+        if received.eof {
+            let is_paused = |peer: &Peer| peer.phase == Phase::Open && peer.is_paused();
+            let is_paused = self.core.peers.get(slot).is_some_and(is_paused);
+            if is_paused || self.halves.get(slot).is_some_and(InputHalf::has_unread) {
+                // By the last message, or it was not all delivered: the end is read once more when
+                // its turn comes.
+                self.read_end_again(slot);
+                return false;
+            }
+            let is_probe = self.is_probe(slot);
+            if !self.ends_http(slot)
+                && let Some(mut dispatch) = self.dispatch(slot)
+            {
+                match is_probe {
+                    true => dispatch.probed(None),
+                    false => dispatch.eof(),
+                }
+            }
+        }
+        more
+    }
+
+    /// Returns whether nothing of a request came on a connection, nor an unfinished TLS handshake: if
+    /// that ends, somebody looked whether the port is open.
+    fn is_probe(&self, slot: usize) -> bool {
+        let (Some(half), Some(peer)) = (self.halves.get(slot), self.core.peers.get(slot)) else {
+            return false;
+        };
+        peer.phase == Phase::Opening
+            && !half.has_begun()
+            && !half.is_idle_http()
+            && !peer.transport.is_shaking_hands()
+            && !peer.is_refused()
+    }
+
+    /// Measures what came from an open connection; returns whether it is still read.
+    fn measure_bytes(&mut self, slot: usize, bytes: usize) -> bool {
+        let open = |peer: &Peer| peer.phase == Phase::Open;
+        if self.core.peers.get(slot).is_some_and(open)
+            && let Err(error) = self.core.meter(slot, Metered::Bytes(bytes))
+        {
+            if let Some(mut dispatch) = self.dispatch(slot) {
+                dispatch.fail(error);
+            }
+            return false;
+        }
+        true
+    }
+
+    /// Delivers a part of the buffer, and keeps what is over the share of this turn. Returns
+    /// whether that is nothing. If the peer's FIN was read behind it, it is read once more when
+    /// its turn comes.
+    fn deliver_rest(
+        &mut self,
+        slot: usize,
+        range: Range<usize>,
+        eof: bool,
+        share: &mut Share,
+    ) -> bool {
+        // The buffer comes along, because handlers can reach everything else.
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let input = buffer.get_mut(range).unwrap_or_default();
+        let (came, left) = (input.len(), self.consume(slot, input, share));
+        // A message may have come whole into its own buffer, and wait there.
+        let stalled = |peer| is_stalled(&self.core, peer);
+        let waits = left > 0 || (came == 0 && self.core.peers.get(slot).is_some_and(stalled));
+        if waits && let Some(half) = self.halves.get_mut(slot) {
+            half.keep_unread(input[input.len() - left..].to_vec(), 0);
+            if eof {
+                self.read_end_again(slot);
+            }
+        }
+        self.buffer = buffer;
+        !waits
+    }
+
+    /// Sees to it that the peer's FIN, which was read, is read once more.
+    fn read_end_again(&mut self, slot: usize) {
+        if let Some(half) = self.halves.get_mut(slot) {
+            half.flags.clear(Flags::EOF);
+            half.flags.set(Flags::READABLE);
+        }
+    }
+
+    /// Delivers what `input` holds; returns how many bytes at its end are over the share.
+    fn consume(&mut self, slot: usize, mut input: &mut [u8], share: &mut Share) -> usize {
+        loop {
+            let peer = self.core.peers.get(slot);
+            if peer.is_some_and(Peer::is_refused) {
+                return 0;
+            }
+            if peer.is_some_and(|peer| is_stalled(&self.core, peer)) {
+                return input.len();
+            }
+            match peer.map(|peer| peer.phase) {
+                Some(Phase::Opening) if peer.is_some_and(|peer| peer.unannounced) => {
+                    self.read_header(slot, &mut input);
+                }
+                Some(Phase::Opening) => self.read_request(slot, &mut input, share),
+                Some(Phase::Open | Phase::Closing) => self.deliver(slot, &mut input, share),
+                Some(Phase::Lingering | Phase::Gone) | None => return 0,
+            }
+            let Some(peer) = self.core.peers.get(slot).filter(|peer| !peer.is_cut()) else {
+                return 0;
+            };
+            if input.is_empty() || share.messages == 0 || is_stalled(&self.core, peer) {
+                return input.len();
+            }
+        }
+    }
+
+    /// Delivers messages until the input or the share is used up.
+    fn deliver(&mut self, slot: usize, input: &mut &mut [u8], share: &mut Share) {
+        let Some(half) = self.halves.get_mut(slot) else {
+            return;
+        };
+        let decoder = &mut half.decoder;
+        let mut dispatch = Dispatch {
+            core: &mut self.core,
+            own: &mut half.own,
+            handlers: &mut self.handlers,
+            slot,
+        };
+        while share.messages > 0 {
+            let Some(peer) = dispatch.core.peers.get(slot) else {
+                return;
+            };
+            // RFC 6455, 1.4 and 7.1.3: after our Close frame only the peer's is waited for.
+            let open = peer.phase == Phase::Open;
+            if peer.is_cut() || is_stalled(dispatch.core, peer) {
+                return;
+            }
+            let max_fragments = dispatch.core.config.limits.max_fragments;
+            let mut bounds = Bounds::new(peer.max_recv_size(), max_fragments);
+            bounds.compressed = peer.is_deflating();
+            bounds.pieces = dispatch.takes_pieces();
+            let message = match decoder.next(input, bounds) {
+                Ok(Some(message)) => message,
+                Ok(None) => return,
+                Err(error) => return dispatch.fail(error),
+            };
+            share.messages -= 1;
+            if open
+                && let Some(what) = metered(&message)
+                && let Err(error) = dispatch.core.meter(slot, what)
+            {
+                return dispatch.fail(error);
+            }
+            match message {
+                Message::Close(frame) => {
+                    half.flags.set(Flags::CLOSED);
+                    return dispatch.peer_close(frame);
+                }
+                _ if !open => {}
+                Message::Compressed(..) | Message::CompressedPiece(_) => {
+                    match dispatch.expand(message, bounds.pieces, share) {
+                        Ok(true) => {}
+                        Ok(false) => {
+                            // So that it is gone on with: see `consume_unread`.
+                            decoder.recycle(&mut self.pool);
+                            return half.keep_unread(Vec::new(), 0);
+                        }
+                        Err(error) => return dispatch.fail(error),
+                    }
+                }
+                Message::Piece(piece) => {
+                    if piece.last {
+                        dispatch.core.count_in(slot);
+                    }
+                    dispatch.emit::<Fragment>(piece);
+                }
+                Message::Text(text) => {
+                    dispatch.core.count_in(slot);
+                    dispatch.emit::<Utf8>(text);
+                }
+                Message::Binary(bytes) => {
+                    dispatch.core.count_in(slot);
+                    dispatch.emit::<Binary>(bytes);
+                }
+                Message::Pong(payload) => _ = dispatch.emit::<Pong>(payload),
+                // RFC 6455, 5.5.2: "Upon receipt of a Ping frame, an endpoint MUST send a Pong
+                // frame in response, unless it already received a Close frame."
+                Message::Ping(payload) => {
+                    if dispatch.emit::<Ping>(payload) != Some(Verdict::Refuse)
+                        && let Ok(0) | Err(SendError::BacklogFull { .. }) =
+                            dispatch.core.send(slot, OpCode::Pong, payload)
+                    {
+                        dispatch.core.stats.dropped_pongs += 1;
+                    }
+                }
+            }
+            decoder.recycle(&mut self.pool);
+            if input.is_empty() && !decoder.is_kept() {
+                return;
+            }
+        }
+    }
+}
+
+/// Returns what a message counts as where it is measured how fast they come.
+#[inline(always)]
+fn metered(message: &Message<'_>) -> Option<Metered> {
+    match message {
+        Message::Ping(_) | Message::Pong(_) => Some(Metered::Ping),
+        Message::Piece(piece) | Message::CompressedPiece(piece) => {
+            piece.first.then_some(Metered::Message)
+        }
+        Message::Text(_) | Message::Binary(_) | Message::Compressed(..) => Some(Metered::Message),
+        Message::Close(_) => None,
+    }
+}

@@ -1,0 +1,247 @@
+//! The half of a connection that no handler can reach.
+
+use crate::connection::Phase;
+use crate::connection::event::Handlers;
+use crate::http;
+use crate::protocol::Decoder;
+
+/// The half of a connection that no handler can reach.
+pub(super) struct InputHalf {
+    pub(super) decoder: Decoder,
+    /// The handlers that the connection has of its own.
+    pub(super) own: Option<Box<Handlers>>,
+    pub(super) pending: Option<Box<Pending>>,
+    /// When the phase began; while it is `Open`, when the peer was heard of last.
+    pub(super) stamp: u64,
+    /// When the entry in the wheel is due; another one that comes up is an old one.
+    pub(super) due: u64,
+    /// The phase that the deadline is of.
+    pub(super) phase: Phase,
+    pub(super) flags: Flags,
+}
+
+/// Where the input of a connection stands.
+#[derive(Clone, Copy)]
+pub(super) struct Flags(u8);
+
+impl Flags {
+    /// The socket may have more to read.
+    pub(super) const READABLE: u8 = 1;
+    /// The peer's FIN is in the kernel, behind what it sent.
+    pub(super) const HANGUP: u8 = 2;
+    /// The peer's FIN was read.
+    pub(super) const EOF: u8 = 4;
+    /// Our FIN was sent.
+    pub(super) const FIN: u8 = 8;
+    /// There is something to read, and it is not read: see `is_stalled`.
+    pub(super) const PAUSED: u8 = 16;
+    /// In `waiting` of the reactor.
+    pub(super) const ENQUEUED: u8 = 32;
+    /// The peer's Close frame came: it sends nothing more.
+    pub(super) const CLOSED: u8 = 64;
+    /// The last read filled all the room there was.
+    pub(super) const FULL: u8 = 128;
+
+    pub(super) fn has(self, flag: u8) -> bool {
+        self.0 & flag != 0
+    }
+
+    /// Sets a flag; returns whether it was set before.
+    pub(super) fn set(&mut self, flag: u8) -> bool {
+        let had = self.has(flag);
+        self.0 |= flag;
+        had
+    }
+
+    /// Sets a flag if `on`.
+    #[inline(always)]
+    pub(super) fn set_if(&mut self, flag: u8, on: bool) {
+        self.0 |= flag * u8::from(on);
+    }
+
+    /// Clears a flag; returns whether it was set before.
+    pub(super) fn clear(&mut self, flag: u8) -> bool {
+        let had = self.has(flag);
+        self.0 &= !flag;
+        had
+    }
+}
+
+/// What an idle connection does not have.
+#[derive(Default)]
+pub(super) struct Pending {
+    /// The requests of a connection that was not upgraded yet, from its first byte on.
+    http: Option<Http>,
+    /// What came of the header of the PROXY protocol.
+    header: Vec<u8>,
+    /// Bytes that were read and whose turn has not come, and how many of them were used.
+    unread: Option<(Vec<u8>, usize)>,
+}
+
+/// The requests of a connection that was not upgraded yet.
+pub(super) struct Http {
+    pub(super) reader: http::Reader,
+    /// How many were answered.
+    pub(super) answered: usize,
+    /// No further request is read: the connection ends when the last answer has been sent.
+    pub(super) last: bool,
+}
+
+impl Http {
+    pub(super) fn new(reader: http::Reader) -> Self {
+        Self {
+            reader,
+            answered: 0,
+            last: false,
+        }
+    }
+
+    /// Returns whether the next request is waited for.
+    fn is_idle(&self) -> bool {
+        self.last || (self.answered > 0 && self.reader.is_empty())
+    }
+}
+
+impl InputHalf {
+    pub(super) fn new(now: u64) -> Self {
+        Self {
+            decoder: Decoder::default(),
+            own: None,
+            pending: None,
+            stamp: now,
+            due: 0,
+            phase: Phase::Opening,
+            flags: Flags(0),
+        }
+    }
+
+    /// Returns whether all there is to do is to read and to deliver what comes.
+    #[inline(always)]
+    pub(super) fn is_fast(&self) -> bool {
+        self.flags.0 == Flags::READABLE
+            && self.phase == Phase::Open
+            && self.pending.is_none()
+            && self.decoder.is_idle()
+    }
+
+    /// Returns whether bytes wait for their turn.
+    pub(super) fn has_unread(&self) -> bool {
+        self.pending
+            .as_deref()
+            .is_some_and(|pending| pending.unread.is_some())
+    }
+
+    /// Takes the bytes that wait for their turn, and how many of them were used.
+    pub(super) fn take_unread(&mut self) -> Option<(Vec<u8>, usize)> {
+        let unread = self.pending.as_deref_mut()?.unread.take();
+        self.tidy();
+        unread
+    }
+
+    pub(super) fn keep_unread(&mut self, bytes: Vec<u8>, used: usize) {
+        self.pending.get_or_insert_default().unread = Some((bytes, used));
+    }
+
+    /// Takes what came of the header of the PROXY protocol.
+    pub(super) fn take_header(&mut self) -> Vec<u8> {
+        let pending = self.pending.as_deref_mut();
+        let header = pending.map(|pending| std::mem::take(&mut pending.header));
+        self.tidy();
+        header.unwrap_or_default()
+    }
+
+    pub(super) fn keep_header(&mut self, bytes: Vec<u8>) {
+        self.pending.get_or_insert_default().header = bytes;
+    }
+
+    /// Takes the requests of the connection, if they were begun.
+    pub(super) fn take_http(&mut self) -> Option<Http> {
+        let http = self.pending.as_deref_mut()?.http.take();
+        self.tidy();
+        http
+    }
+
+    pub(super) fn keep_http(&mut self, http: Http) {
+        self.pending.get_or_insert_default().http = Some(http);
+    }
+
+    pub(super) fn http(&self) -> Option<&Http> {
+        self.pending.as_deref()?.http.as_ref()
+    }
+
+    pub(super) fn http_mut(&mut self) -> Option<&mut Http> {
+        self.pending.as_deref_mut()?.http.as_mut()
+    }
+
+    /// Frees what is empty.
+    fn tidy(&mut self) {
+        self.pending.take_if(|pending| {
+            pending.http.is_none() && pending.unread.is_none() && pending.header.is_empty()
+        });
+    }
+
+    /// Returns whether a request, or the header of the PROXY protocol, was begun and is not whole.
+    pub(super) fn has_begun(&self) -> bool {
+        let pending = self.pending.as_deref();
+        pending.is_some_and(|pending| !pending.header.is_empty())
+            || self.http().is_some_and(|http| !http.reader.is_empty())
+    }
+
+    /// Returns whether plain requests were answered, and the next one or the end is waited for.
+    pub(super) fn is_idle_http(&self) -> bool {
+        self.http().is_some_and(Http::is_idle)
+    }
+
+    /// Returns whether the peer waits for an answer, as far as the opening handshake is concerned.
+    pub(super) fn owes_answer(&self) -> bool {
+        !self.is_idle_http()
+    }
+
+    /// Returns whether the closing handshake is over and nothing of the peer's is left to read.
+    pub(super) fn is_done(&self) -> bool {
+        self.flags.has(Flags::CLOSED) && !self.flags.has(Flags::FULL) && !self.has_unread()
+    }
+
+    /// Stamps the time of a sign of life.
+    pub(super) fn hear(&mut self, now: u64) {
+        if self.phase == Phase::Open || self.is_idle_http() {
+            self.stamp = now;
+        }
+    }
+
+    /// Returns whether the last answer has been given, and nothing that still comes matters.
+    pub(super) fn is_last_answer(&self) -> bool {
+        self.http().is_some_and(|http| http.last)
+    }
+
+    /// Returns about how many bytes of memory what was received takes.
+    pub(super) fn held(&self) -> usize {
+        let pending = self.pending.as_deref().map_or(0, |pending| {
+            let unread = pending.unread.as_ref();
+            let http = pending.http.as_ref();
+            size_of::<Pending>()
+                + pending.header.capacity()
+                + unread.map_or(0, |(bytes, _)| bytes.capacity())
+                + http.map_or(0, |http| http.reader.held())
+        });
+        self.decoder.held() + pending
+    }
+
+    /// Frees what was kept of the peer's bytes: they are of no use any more.
+    pub(super) fn forget_input(&mut self) {
+        self.decoder = Decoder::default();
+        self.pending = None;
+    }
+}
+
+/// What is left of a connection's share of a turn.
+pub(super) struct Share {
+    pub(super) bytes: usize,
+    pub(super) messages: usize,
+}
+
+impl Share {
+    pub(super) fn is_used_up(&self) -> bool {
+        self.bytes == 0 || self.messages == 0
+    }
+}

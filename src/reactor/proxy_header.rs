@@ -1,0 +1,60 @@
+//! The header of the PROXY protocol, before anything else on a connection.
+
+use super::Reactor;
+use super::input_half::Flags;
+use crate::error::HandshakeError;
+use crate::proxy::Header;
+
+impl Reactor {
+    /// Takes the header from `input`, or a part of it.
+    pub(super) fn read_header(&mut self, slot: usize, input: &mut &mut [u8]) {
+        let Some(half) = self.halves.get_mut(slot) else {
+            return;
+        };
+        let mut bytes = half.take_header();
+        let before = bytes.len();
+        let came = input.len().min(Header::MAX_SIZE.saturating_sub(before));
+        bytes.extend_from_slice(input.get(..came).unwrap_or_default());
+        let used = match Header::read(&bytes) {
+            Ok(None) => {
+                half.keep_header(bytes);
+                came
+            }
+            Ok(Some((header, used))) => {
+                let used = used.saturating_sub(before);
+                *input = std::mem::take(input).get_mut(used..).unwrap_or_default();
+                return self.name(slot, &header, input);
+            }
+            Err(_) => {
+                if let Some(mut dispatch) = self.dispatch(slot) {
+                    dispatch.tell_bad_header(&bytes);
+                    dispatch.turn_away(HandshakeError::BadProxyHeader);
+                }
+                input.len()
+            }
+        };
+        *input = std::mem::take(input).get_mut(used..).unwrap_or_default();
+    }
+
+    /// Goes on with a connection whose client is known now: TLS, if there is to be, and `Connect`.
+    fn name(&mut self, slot: usize, header: &Header, input: &mut &mut [u8]) {
+        if let Err(error) = self.core.note_header(slot, header) {
+            *input = &mut [];
+            if let Some(mut dispatch) = self.dispatch(slot) {
+                dispatch.turn_away(error);
+            }
+            return;
+        }
+        let (Some(half), Some(peer)) = (self.halves.get_mut(slot), self.core.peers.get_mut(slot))
+        else {
+            return;
+        };
+        if peer.transport.begin(input) {
+            // The session has them, and no event will tell.
+            *input = &mut [];
+            half.flags.set(Flags::READABLE);
+        }
+        peer.unannounced = false;
+        self.connect(slot);
+    }
+}

@@ -1,0 +1,259 @@
+//! Peers that hold on, and peers that come and go: none keeps its place, and nothing of it stays.
+
+use super::super::SLOTS;
+use super::*;
+use crate::connection::event::Request;
+use crate::http::Response;
+
+/// A server whose connections do what they are told, with plain requests.
+fn obedient() -> World {
+    let mut world = World::new(Config::default());
+    let handlers = &mut world.reactor.handlers;
+    handlers.set::<Request, _>(|_, request| Response::new(200).body(request.body()));
+    handlers.set::<Utf8, _>(|conn, text| {
+        match text {
+            "close" => conn.disconnect(4000, "told to")?,
+            "cut" => conn.shutdown(),
+            "error" => conn.disconnect(1005, "")?,
+            text => drop(conn.send_utf8(text)?),
+        }
+        Ok::<_, crate::SendError>(())
+    });
+    world
+}
+
+/// Has a peer send `bytes` over and over, one at a time every 100 ms; returns when it was let go.
+fn trickle(world: &mut World, client: &Client, bytes: &[u8], most: u64) -> u64 {
+    let begun = world.at;
+    for byte in bytes.iter().cycle() {
+        if !world.reactor.halves.contains(client.tag & SLOTS) {
+            return world.at - begun;
+        }
+        assert!(world.at - begun <= most, "it holds on");
+        world.send(client, &[*byte]);
+        world.pass(100);
+    }
+    unreachable!("there is always a next byte")
+}
+
+/// What is on its way, and within which time its connection is to end whatever comes.
+type Dispatch = fn(&mut World) -> Client;
+
+#[test]
+fn trickling_puts_the_end_off_at_no_stage() {
+    let ping = frame(0x89, b"ping");
+    let stages: [(&str, Dispatch, &[u8], u64); 8] = [
+        ("a request line", |world| world.connect(), b"A", 10_000),
+        (
+            "header lines",
+            |world| {
+                let client = world.connect();
+                world.send(&client, b"GET / HTTP/1.1\r\n");
+                client
+            },
+            b"X: y\r\n",
+            10_000,
+        ),
+        (
+            "a body",
+            |world| {
+                let client = world.connect();
+                let head = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 60000\r\n\r\n";
+                world.send(&client, head);
+                client
+            },
+            b"x",
+            10_000,
+        ),
+        (
+            "a body in chunks",
+            |world| {
+                let client = world.connect();
+                let head = b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n";
+                world.send(&client, head);
+                client
+            },
+            b"1;a=b\r\nx\r\n",
+            10_000,
+        ),
+        (
+            "what follows a refusal",
+            |world| {
+                let client = world.connect();
+                world.send(&client, b"\0");
+                client
+            },
+            b"x",
+            0,
+        ),
+        (
+            "what follows a breach",
+            |world| {
+                let client = world.ready();
+                world.send(&client, b"\xff\xff");
+                client
+            },
+            b"x",
+            0,
+        ),
+        (
+            "an answer to a Close that does not come",
+            |world| {
+                let client = world.ready();
+                world.send(&client, &frame(0x81, b"close"));
+                client
+            },
+            &ping,
+            0,
+        ),
+        (
+            "a Close that is never whole",
+            |world| {
+                let client = world.ready();
+                world.send(&client, &frame(0x81, b"close"));
+                // Its length, and as much of it as it likes.
+                world.send(&client, &frame(0x88, &[b'x'; 125])[..6]);
+                client
+            },
+            b"\x03",
+            0,
+        ),
+    ];
+    for (dispatch, begin, bytes, timeout) in stages {
+        let mut world = obedient();
+        let client = begin(&mut world);
+        // What it was refused with, it has five seconds to take.
+        let most = timeout + 5_000 + 200;
+        let took = trickle(&mut world, &client, bytes, most);
+        assert!(took >= timeout.max(4_900), "{dispatch}: {took}");
+        assert!(world.is_empty(), "{dispatch}");
+        let log = world.take_log();
+        let ends = log.iter().filter(|entry| entry.starts_with("disconnect"));
+        assert_eq!(ends.count(), 1, "{dispatch}: {log:?}");
+    }
+}
+
+/// How a connection comes and goes.
+type Way = fn(&mut World);
+
+fn told(world: &mut World, text: &[u8]) -> Client {
+    let client = world.ready();
+    world.send(&client, &frame(0x81, text));
+    client
+}
+
+fn fin(world: &mut World, client: &Client) {
+    client.line.0.borrow_mut().peer_fin = true;
+    world.news(client, true, true);
+}
+
+fn reset(world: &mut World, client: &Client) {
+    let mut line = client.line.0.borrow_mut();
+    line.failures.push_back(io::ErrorKind::ConnectionReset);
+    drop(line);
+    world.news(client, true, true);
+}
+
+const WAYS: [(&str, Way); 15] = [
+    ("nothing at all", |world| drop(world.connect())),
+    ("FIN before a request", |world| {
+        let client = world.connect();
+        fin(world, &client);
+    }),
+    ("half a request and RST", |world| {
+        let client = world.connect();
+        world.send(&client, &REQUEST[..50]);
+        reset(world, &client);
+    }),
+    ("no request", |world| {
+        let client = world.connect();
+        world.send(&client, b"\0");
+    }),
+    ("a refused upgrade and FIN", |world| {
+        let client = world.connect();
+        world.send(&client, b"GET / HTTP/1.1\r\nUpgrade: websocket\r\n\r\n");
+        fin(world, &client);
+    }),
+    ("plain requests", |world| {
+        let client = world.connect();
+        world.send(&client, &b"GET / HTTP/1.1\r\nHost: h\r\n\r\n".repeat(3));
+        fin(world, &client);
+    }),
+    ("a closing handshake", |world| {
+        let client = world.ready();
+        world.send(&client, &frame(0x88, b"\x03\xe8"));
+    }),
+    ("a close from here that is answered", |world| {
+        let client = told(world, b"close");
+        world.send(&client, &frame(0x88, b"\x0f\xa0"));
+    }),
+    ("a close from here that is not", |world| {
+        told(world, b"close");
+    }),
+    ("a cut", |world| {
+        told(world, b"cut");
+    }),
+    ("a handler that fails", |world| {
+        told(world, b"error");
+    }),
+    ("a breach", |world| {
+        let client = world.ready();
+        world.send(&client, &[0xff; 50]);
+        fin(world, &client);
+    }),
+    ("FIN inside a message", |world| {
+        let client = world.ready();
+        world.send(&client, &frame(0x01, &[b'x'; 300]));
+        fin(world, &client);
+    }),
+    ("RST inside a frame", |world| {
+        let client = world.ready();
+        world.send(&client, &frame(0x81, &[b'x'; 300])[..100]);
+        reset(world, &client);
+    }),
+    ("RST with replies that wait", |world| {
+        let client = world.ready();
+        client.set_room(Some(1));
+        world.send(&client, &frame(0x81, b"text").repeat(20));
+        reset(world, &client);
+    }),
+];
+
+/// How many connections come and go in each way.
+const CYCLES: usize = 2_000;
+
+#[test]
+fn connections_that_come_and_go_leave_nothing_behind() {
+    for (way, come_and_go) in WAYS {
+        let mut world = obedient();
+        world.reactor.core.wall_clock = || std::time::UNIX_EPOCH;
+        let mut most = 0;
+        for at in 0..CYCLES {
+            come_and_go(&mut world);
+            most = most.max(world.reactor.halves.len());
+            if at % 10 == 0 {
+                world.pass(100);
+                world.take_log();
+            }
+        }
+        // Those that are held on to are held for 15 s at most: ten come in 100 ms.
+        assert!(most <= 1_550, "{way}: {most}");
+        world.pass(60_000);
+        assert!(world.is_empty(), "{way}");
+        let reactor = &world.reactor;
+        assert_eq!(reactor.core.stats.accepted, CYCLES as u64);
+        assert_eq!(reactor.next_deadline(), None, "{way}: no deadline is left");
+        let rooms = [
+            reactor.halves.capacity(),
+            reactor.core.peers.capacity(),
+            reactor.ready_queue.capacity(),
+            reactor.serving.capacity(),
+            reactor.settling.capacity(),
+            reactor.gone.capacity(),
+            reactor.core.dirty.capacity(),
+            reactor.expired.capacity(),
+        ];
+        // A place for each of those that were there at once, and none for each that ever came.
+        assert!(rooms.iter().all(|room| *room <= 2_048), "{way}: {rooms:?}");
+    }
+}

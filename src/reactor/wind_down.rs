@@ -1,0 +1,209 @@
+//! Going down without loss: clients are closed one after the other, and who is left is cut in time.
+//!
+//! Both are timers, so that a server that does not drain pays nothing for it.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::input_half::Flags;
+use super::{Reactor, is_stalled};
+use crate::connection::event::Cause;
+use crate::connection::{Action, Leaving, Peer, Phase, Plan, TimerId};
+use crate::protocol::CloseCode;
+
+/// Who is closed when.
+pub(super) struct Schedule {
+    /// Whose turn is to come, the oldest first.
+    queue: VecDeque<Turn>,
+    /// Whose turn came when something of theirs had been received and not delivered, and when they
+    /// are closed all the same.
+    late: Vec<(Turn, Duration)>,
+    /// When the first turn of the queue was, and over how long and over how many they were spread
+    /// then. Times are from the reactor's epoch.
+    begun: Duration,
+    spread: Duration,
+    count: usize,
+    /// Who is left by then is cut.
+    end: Duration,
+    step: Option<TimerId>,
+    end_timer: TimerId,
+}
+
+/// A connection whose turn comes once.
+#[derive(Clone, Copy)]
+struct Turn {
+    serial: u64,
+    slot: usize,
+}
+
+impl Schedule {
+    /// Returns when the first of the queue is closed.
+    fn due(&self) -> Option<Duration> {
+        let left = self.queue.len();
+        let (called, count) = ((self.count - left) as u128, self.count as u128);
+        let after = self.spread.as_nanos() * called / count.max(1);
+        let after = Duration::from_nanos(u64::try_from(after).unwrap_or(u64::MAX));
+        (left > 0).then(|| self.begun.saturating_add(after))
+    }
+
+    /// Spreads those who are left over a time from `now` on.
+    fn spread(&mut self, now: Duration, spread: Duration) {
+        self.begun = now;
+        self.spread = spread.min(SPREAD_MAX);
+        self.count = self.queue.len();
+    }
+}
+
+impl Reactor {
+    /// Begins to close all clients, one after the other; the listeners are closed already.
+    pub(crate) fn drain(&mut self, plan: Plan) {
+        let now = self.core.now;
+        let peers = self.core.peers.iter();
+        let turns = peers.map(|(slot, peer)| Turn {
+            serial: peer.serial,
+            slot,
+        });
+        let mut queue: Vec<Turn> = turns.collect();
+        queue.sort_unstable_by_key(|turn| turn.serial);
+        let end = now.saturating_add(plan.deadline);
+        let mut schedule = Schedule {
+            queue: queue.into(),
+            late: Vec::new(),
+            begun: now,
+            spread: Duration::ZERO,
+            count: 0,
+            end,
+            step: None,
+            end_timer: self.core.timers.set(end, Action::DrainEnd),
+        };
+        schedule.spread(now, plan.spread.min(plan.deadline));
+        self.schedule = Some(Box::new(schedule));
+        self.core.leaving = Some(Leaving {
+            code: plan.code,
+            called: 0,
+        });
+        self.close_next();
+    }
+
+    /// Brings the deadline and the spread of a drain forward, as far as the plan is earlier.
+    pub(crate) fn hasten(&mut self, plan: Plan) {
+        let now = self.core.now;
+        let Some(schedule) = &mut self.schedule else {
+            return;
+        };
+        let end = now.saturating_add(plan.deadline);
+        if end < schedule.end {
+            schedule.end = end;
+            self.core.timers.clear(schedule.end_timer);
+            schedule.end_timer = self.core.timers.set(end, Action::DrainEnd);
+        }
+        let last = schedule.begun.saturating_add(schedule.spread);
+        let spread = plan.spread.min(schedule.end.saturating_sub(now));
+        if now.saturating_add(spread) < last {
+            schedule.spread(now, spread);
+        }
+        self.close_next();
+    }
+
+    /// Ends the spread of a drain: who is left is to be closed at once. Returns the code for it;
+    /// `None` if the server does not drain. The deadline stays.
+    pub(crate) fn end_spread(&mut self) -> Option<CloseCode> {
+        let schedule = self.schedule.take()?;
+        if let Some(step) = schedule.step {
+            self.core.timers.clear(step);
+        }
+        self.core.leaving.map(|leaving| leaving.code)
+    }
+
+    /// Ends a drain whose deadline has come: whoever has not been told yet is told, as far as the
+    /// kernel takes it, and everybody is cut.
+    pub(super) fn end_drain(&mut self) {
+        if let Some(code) = self.end_spread() {
+            self.close_all(code);
+            self.end_turn();
+        }
+        self.cut_all();
+    }
+
+    /// Returns whether the server drains, and clients are still served.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.schedule.is_some()
+    }
+
+    /// Closes those whose turn has come.
+    pub(super) fn close_next(&mut self) {
+        let now = self.core.now;
+        let (Some(schedule), Some(leaving)) = (&mut self.schedule, &mut self.core.leaving) else {
+            return;
+        };
+        let mut called = std::mem::take(&mut schedule.late);
+        let until = now.saturating_add(self.core.config.close_timeout);
+        while schedule.due().is_some_and(|due| due <= now) {
+            let Some(turn) = schedule.queue.pop_front() else {
+                break;
+            };
+            leaving.called = turn.serial;
+            called.push((turn, until));
+        }
+        let code = leaving.code;
+        called.retain(|(turn, until)| !self.close_one(turn, code, now >= *until));
+        let Some(schedule) = &mut self.schedule else {
+            return;
+        };
+        schedule.late = called;
+        let late = (!schedule.late.is_empty()).then(|| now.saturating_add(AGAIN));
+        let next = [late, schedule.due()].into_iter().flatten().min();
+        if let Some(step) = schedule.step.take() {
+            self.core.timers.clear(step);
+        }
+        schedule.step = next.map(|due| self.core.timers.set(due, Action::DrainStep));
+    }
+
+    /// Closes a connection, unless something of it waits to be delivered; returns whether it is
+    /// done with.
+    fn close_one(&mut self, turn: &Turn, code: CloseCode, is_last: bool) -> bool {
+        let Turn { serial, slot } = *turn;
+        let is_same = |peer: &&Peer| peer.serial == serial;
+        let (Some(half), Some(peer)) = (
+            self.halves.get_mut(slot),
+            self.core.peers.get(slot).filter(is_same),
+        ) else {
+            return true;
+        };
+        match peer.phase {
+            Phase::Opening => {
+                // Who waits for nothing ends, and who does when it is answered.
+                if half.is_idle_http()
+                    && !half.has_unread()
+                    && let Some(http) = half.http_mut()
+                {
+                    http.last = true;
+                    half.stamp = self.now;
+                    self.arm(slot);
+                    self.core.mark(slot);
+                }
+            }
+            Phase::Open => {
+                let unread = half.flags.has(Flags::ENQUEUED) || half.has_unread();
+                if unread && !is_last && !is_stalled(&self.core, peer) {
+                    return false;
+                }
+                self.core.close(slot, code, Cause::Shutdown);
+            }
+            Phase::Closing | Phase::Lingering | Phase::Gone => {}
+        }
+        true
+    }
+
+    /// Returns whether a drain waits for the connection to read what was sent before its Close.
+    pub(super) fn is_owed(&self, slot: usize) -> bool {
+        let peer = self.core.peers.get(slot);
+        self.schedule.is_some() && peer.is_some_and(|peer| !peer.reads())
+    }
+}
+
+/// How soon a connection is looked at again of which something waits to be delivered.
+const AGAIN: Duration = Duration::from_millis(1);
+
+/// The longest spread, some 580 years: so that it can be counted in nanoseconds.
+const SPREAD_MAX: Duration = Duration::from_nanos(u64::MAX);

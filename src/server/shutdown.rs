@@ -1,0 +1,147 @@
+//! Going down, at once or without loss, and leaving the listeners to another process.
+
+use std::time::Instant;
+
+use super::{Server, State};
+use crate::connection::event::{Shutdown, Stopped};
+use crate::connection::{Action, LameDuck, Line, Plan, target};
+use crate::protocol::CloseCode;
+use crate::reactor::Reactor;
+use crate::reactor::emit_hub;
+
+impl Server {
+    /// Leaves the listeners to another process that has their sockets as well, a successor for
+    /// instance: nothing is accepted from them any more, and this process closes its own. Nobody is
+    /// refused, since the kernel's queue belongs to all who have the socket; the file of a Unix
+    /// socket stays. Connections are kept.
+    ///
+    /// [`listeners`](Self::listeners) has the sockets, for the other process; call this when that
+    /// one listens. If no one has them, it is the end of them: clients are refused, and those that
+    /// wait in the queue are reset. [`start_listening`](Self::start_listening) does not get them
+    /// back.
+    pub fn hand_over_listeners(&mut self) {
+        for mut listener in self.listeners.drain(..) {
+            listener.leave_file();
+            self.closed.retain(|closed| !closed.is_of(&listener.place));
+            listener.close(self.poll.registry());
+        }
+        self.addresses();
+    }
+
+    /// Begins to go down: the last event but one, no listeners, a Close frame for everybody. A drain
+    /// that is under way has no spread any more.
+    pub(super) fn go_down(&mut self, now: Instant, code: CloseCode) {
+        let code = match self.state {
+            State::Running => {
+                self.announce();
+                self.close_listeners();
+                code
+            }
+            State::Stopping(_) => match self.reactor.end_spread() {
+                Some(first) => first,
+                None => return,
+            },
+            State::Built | State::Stopped => return,
+        };
+        self.next_tick = None;
+        let deadline = now.checked_add(self.reactor.core.config.close_timeout);
+        self.state = State::Stopping(deadline);
+        self.reactor.close_all(code);
+        self.reactor.end_turn();
+    }
+
+    /// Begins to go down without loss. The deadline is a timer of the reactor.
+    pub(super) fn drain(&mut self, plan: Plan) {
+        if self.state == State::Running && self.tells_balancers(plan) {
+            return;
+        }
+        match self.state {
+            State::Running => {}
+            State::Stopping(_) => {
+                self.reactor.hasten(plan);
+                return self.reactor.end_turn();
+            }
+            State::Built | State::Stopped => return,
+        }
+        self.announce();
+        self.accept_rest();
+        self.close_listeners();
+        self.state = State::Stopping(None);
+        self.reactor.drain(plan);
+        self.reactor.end_turn();
+    }
+
+    /// Begins to fail health checks before a drain, if that is wanted and has not been done; returns
+    /// whether the drain comes later.
+    fn tells_balancers(&mut self, plan: Plan) -> bool {
+        let core = &mut self.reactor.core;
+        let time = core.config.lame_duck;
+        if time.is_zero() {
+            return false;
+        }
+        if let Some(lame_duck) = core.lame_duck {
+            // The time is over, or the drain was asked for once more.
+            core.timers.clear(lame_duck.timer);
+            return false;
+        }
+        let due = core.now.saturating_add(time);
+        let timer = core.timers.set(due, Action::LameDuckEnd);
+        core.lame_duck = Some(LameDuck { plan, timer });
+        Line::free(target::SERVER, log::Level::Info).write(format_args!(
+            "health checks fail from now on; the drain begins in {time:?}"
+        ));
+        true
+    }
+
+    fn announce(&mut self) {
+        let Reactor { core, handlers, .. } = &mut *self.reactor;
+        emit_hub::<Shutdown>(core, handlers, ());
+    }
+
+    /// Accepts those who wait in the kernel's queues, since they are reset when it is closed. That
+    /// of a socket which was given or inherited is left to who else has it.
+    fn accept_rest(&mut self) {
+        for listener in &mut self.listeners {
+            listener.pending = !listener.is_given();
+        }
+        // Those who have gone in this turn make room.
+        self.reactor.end_turn();
+        if let Some(full) = self.full.take() {
+            self.pauses.resume(full.into(), self.reactor.now());
+        }
+        // Whoever waits now is among as many as the queue holds, which the kernel limits as well.
+        let now = self.reactor.now();
+        let config = &self.reactor.core.config;
+        let queue = usize::try_from(config.backlog).unwrap_or(0).min(QUEUE_MAX);
+        for _ in 0..=queue / config.turn_accepts {
+            if self.accepts_at().is_none_or(|at| at > now) {
+                break;
+            }
+            self.accept(now);
+        }
+    }
+
+    fn close_listeners(&mut self) {
+        for listener in self.listeners.drain(..) {
+            listener.close(self.poll.registry());
+        }
+        self.closed.clear();
+        self.addresses();
+    }
+
+    /// Tells that the server went down.
+    #[cold]
+    pub(super) fn tell_stopped(&mut self) {
+        let stats = self.reactor.core.stats();
+        self.reactor.core.journal.settle();
+        Line::free(target::SERVER, log::Level::Info).write(format_args!(
+            "stopped: {} connections ended in order, {} were cut, with {} bytes for them",
+            stats.drained, stats.cut, stats.cut_bytes
+        ));
+        let Reactor { core, handlers, .. } = &mut *self.reactor;
+        emit_hub::<Stopped>(core, handlers, stats);
+    }
+}
+
+/// The longest queue that is accepted from before a listener closes.
+const QUEUE_MAX: usize = 65_535;
