@@ -87,6 +87,7 @@ mod error;
 pub mod handshake;
 pub mod http;
 mod limits;
+mod panics;
 pub mod protocol;
 pub mod proxy;
 mod reactor;

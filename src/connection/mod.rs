@@ -1,55 +1,47 @@
-//! What handlers reach: the cursors [`Connection`] and [`Hub`], and the state behind them.
+//! What handlers reach: [`Connection`], [`Hub`] and [`Handle`], the events that they are called for,
+//! and the state behind them.
 //!
 //! Handlers write to memory: the reactor sends it after the handler returned. The one exception is
 //! a payload so large that a copy would cost more than a system call (decision 4).
+//!
+//! A connection's state is a [`Peer`], made of features that know nothing but themselves. [`Core`]
+//! has the peers and what all [share](shared); a step that changes both takes a `PeerMut`.
 
-mod addresses;
 mod adoption;
-mod backlog;
-mod budget;
-#[cfg(feature = "deflate")]
-mod compression;
-#[cfg(not(feature = "deflate"))]
-#[path = "no_compression.rs"]
-mod compression;
+mod api;
+mod callbacks;
 mod core;
-mod counts;
-mod cursor;
 mod data;
-mod deferral;
+mod deflate;
+mod entry;
 pub mod event;
-mod gather;
-mod handle;
-mod hub;
-mod journal;
-mod meters;
-mod names;
-mod outbox;
-mod parts;
+mod limits;
+mod log_lines;
 mod peer;
-mod proxied;
-mod reading;
-mod sending;
-mod sent;
-mod settings;
+mod send;
+mod shared;
 mod timers;
 mod watch;
 
 pub(crate) use self::adoption::{Adoption, Upgraded};
-pub(crate) use self::budget::{Held, Turn};
-pub(crate) use self::core::{Core, LameDuck, Leaving, NOBODY, Order, Plan};
-pub use cursor::{Connection, ConnectionId};
-pub(crate) use deferral::Decision;
-pub(crate) use handle::Command;
-pub use handle::Handle;
-pub use hub::Hub;
-pub(crate) use journal::{Clean, Hint, Line, Matter, Shown, Topic, Who, target, tell_of_thread};
-pub(crate) use meters::Metered;
+pub use self::api::connection::{Connection, ConnectionId};
+pub(crate) use self::api::handle::Command;
+pub use self::api::handle::Handle;
+pub use self::api::hub::Hub;
+pub(crate) use self::callbacks::Done;
+pub(crate) use self::core::{Core, NOBODY};
+#[cfg(feature = "deflate")]
+pub(crate) use self::deflate::Deflate;
+pub(crate) use self::entry::PeerMut;
+pub(crate) use self::limits::{Held, Metered, Turn};
+pub(crate) use self::log_lines::{
+    Clean, Hint, Line, Matter, Shown, Topic, Who, drop_guarded, log_of_thread, target,
+};
+pub(crate) use self::peer::{Ending, Peer, Phase};
 #[cfg(test)]
-pub(crate) use outbox::Outbox;
-pub(crate) use peer::{Ending, Peer, Phase};
-pub(crate) use sending::Done;
-pub(crate) use timers::Action;
-pub use timers::TimerId;
-pub use watch::{Descriptor, WatchId, Watched};
-pub(crate) use watch::{Readiness, Registrar, Watcher, watcher};
+pub(crate) use self::send::Outbox;
+pub(crate) use self::shared::{LameDuck, Leaving, Order, Plan};
+pub(crate) use self::timers::Action;
+pub use self::timers::TimerId;
+pub use self::watch::{Descriptor, WatchId, Watched};
+pub(crate) use self::watch::{Readiness, Registrar, Watcher, watcher};

@@ -7,11 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
-use super::cursor::Connection;
-use super::hub::Hub;
-use super::peer::Phase;
-use crate::connection::event::{Outcome, Ticks};
-use crate::error::HandlerError;
+use super::callbacks::{ConnectionAction, HubAction};
 
 /// The number of a timer or an interval, never used again by its server: one that is kept beyond
 /// its timer's life is harmless.
@@ -24,24 +20,20 @@ impl fmt::Display for TimerId {
     }
 }
 
-type HubAction = Box<dyn for<'t> FnMut(&mut Hub<'t>, Ticks) -> Result<(), HandlerError>>;
-type ConnectionAction =
-    Box<dyn for<'t> FnMut(&mut Connection<'t>, Ticks) -> Result<(), HandlerError>>;
-
 /// What is done when a timer is due.
 pub(crate) enum Action {
     Connection(usize, ConnectionAction),
     /// A drain has come to its end.
-    DrainEnd,
+    WindDownEnd,
     /// Somebody's turn in a drain has come.
-    DrainStep,
+    WindDownStep,
     Hub(HubAction),
     /// Health checks have failed for long enough: the drain begins.
     LameDuckEnd,
     /// Memory is short, and has been for a time.
     Relieve,
     /// It is to be said how many log lines were left out.
-    LeftOut,
+    ReportSuppressed,
     /// The connection in this slot is older than it may become.
     Lifetime(usize),
 }
@@ -51,11 +43,11 @@ impl Action {
     fn owner(&self) -> Option<usize> {
         match self {
             Self::Connection(slot, _) | Self::Lifetime(slot) => Some(*slot),
-            Self::DrainEnd
-            | Self::DrainStep
+            Self::WindDownEnd
+            | Self::WindDownStep
             | Self::Hub(_)
             | Self::LameDuckEnd
-            | Self::LeftOut
+            | Self::ReportSuppressed
             | Self::Relieve => None,
         }
     }
@@ -101,7 +93,7 @@ impl Timers {
         self.next
     }
 
-    fn number(&mut self) -> TimerId {
+    pub(super) fn number(&mut self) -> TimerId {
         self.last += 1;
         TimerId(self.last)
     }
@@ -116,7 +108,12 @@ impl Timers {
         self.remove(id);
     }
 
-    fn add(&mut self, due: Duration, every: Option<Duration>, action: Action) -> TimerId {
+    pub(super) fn add(
+        &mut self,
+        due: Duration,
+        every: Option<Duration>,
+        action: Action,
+    ) -> TimerId {
         let id = self.number();
         let owner = action.owner();
         if let Some(slot) = owner {
@@ -150,7 +147,7 @@ impl Timers {
     }
 
     /// Removes a timer; returns whether there was one, and its action unless it is running.
-    fn remove(&mut self, id: TimerId) -> Option<Option<Action>> {
+    pub(super) fn remove(&mut self, id: TimerId) -> Option<Option<Action>> {
         let timer = self.timers.remove(&id)?;
         self.queue.remove(&(timer.due, id));
         if let Some(slot) = timer.owner {
@@ -224,148 +221,6 @@ impl Timers {
         });
     }
 }
-
-impl Hub<'_> {
-    /// Has `action` called once, `after` this time; ids tell timers apart, and
-    /// [`clear_timer`](Self::clear_timer) takes one back.
-    ///
-    /// The time counts from the beginning of the turn of the loop that is under way. A timer is
-    /// never early, and late by a millisecond at most, unless a handler keeps the loop busy. Those
-    /// that are due together are called by their time, then in the order they were set; one that is
-    /// set without a delay comes in the next turn. An error or a panic is logged.
-    ///
-    /// Timers go on while the server goes down, but do not keep it from that.
-    ///
-    /// ```
-    /// use std::time::Duration;
-    /// use wsloop::{Server, event::Start};
-    ///
-    /// let builder = Server::builder().on(Start, |hub, ()| {
-    ///     hub.set_timer(Duration::from_secs(3600), |hub| hub.shutdown());
-    /// });
-    /// ```
-    pub fn set_timer<R: Outcome<()>>(
-        &mut self,
-        after: Duration,
-        action: impl for<'t> FnOnce(&mut Hub<'t>) -> R + 'static,
-    ) -> TimerId {
-        let due = self.core.now.saturating_add(after);
-        let mut action = Some(action);
-        let action = Action::Hub(Box::new(move |hub, _| match action.take() {
-            Some(action) => action(hub).into_outcome(),
-            None => Ok(()),
-        }));
-        self.core.timers.add(due, None, action)
-    }
-
-    /// Has `action` called again and again, for the first time after `every`, which is a
-    /// millisecond at least. Times that a busy loop missed are not made up for: the next call tells
-    /// how many they were. The calls keep to their grid however late one is.
-    ///
-    /// An error or a panic is logged, and ends the interval. Otherwise as
-    /// [`set_timer`](Self::set_timer).
-    pub fn set_interval<R: Outcome<()>>(
-        &mut self,
-        every: Duration,
-        mut action: impl for<'t> FnMut(&mut Hub<'t>, Ticks) -> R + 'static,
-    ) -> TimerId {
-        let every = every.max(INTERVAL_MIN);
-        let due = self.core.now.saturating_add(every);
-        let action = Action::Hub(Box::new(move |hub, ticks| {
-            action(hub, ticks).into_outcome()
-        }));
-        self.core.timers.add(due, Some(every), action)
-    }
-
-    /// Takes a timer or an interval back, whoever set it; returns whether it was still to come. An
-    /// interval may clear itself.
-    pub fn clear_timer(&mut self, id: TimerId) -> bool {
-        self.core.timers.remove(id).is_some()
-    }
-}
-
-impl Connection<'_> {
-    /// Has `action` called once, `after` this time, unless the connection is over by then: it dies
-    /// with its connection, after the `Disconnect`.
-    ///
-    /// An error or a panic closes the connection with 1011, as that of any handler. Otherwise as
-    /// [`Hub::set_timer`].
-    ///
-    /// ```
-    /// use std::time::Duration;
-    /// use wsloop::{Server, event::Ready};
-    ///
-    /// #[derive(Default)]
-    /// struct LoggedIn(bool);
-    ///
-    /// let builder = Server::builder().on(Ready, |conn, ()| {
-    ///     conn.set_timer(Duration::from_secs(10), |conn| {
-    ///         if !conn.data::<LoggedIn>().0 {
-    ///             conn.disconnect(4001, "who are you?")?;
-    ///         }
-    ///         Ok::<_, wsloop::SendError>(())
-    ///     });
-    /// });
-    /// ```
-    pub fn set_timer<R: Outcome<()>>(
-        &mut self,
-        after: Duration,
-        action: impl for<'t> FnOnce(&mut Connection<'t>) -> R + 'static,
-    ) -> TimerId {
-        let mut action = Some(action);
-        self.add_timer(after, None, move |conn, _| match action.take() {
-            Some(action) => action(conn).into_outcome(),
-            None => Ok(()),
-        })
-    }
-
-    /// Has `action` called again and again while the connection lives, as [`Hub::set_interval`]. An
-    /// error or a panic closes the connection with 1011.
-    pub fn set_interval<R: Outcome<()>>(
-        &mut self,
-        every: Duration,
-        mut action: impl for<'t> FnMut(&mut Connection<'t>, Ticks) -> R + 'static,
-    ) -> TimerId {
-        let every = every.max(INTERVAL_MIN);
-        self.add_timer(every, Some(every), move |conn, ticks| {
-            action(conn, ticks).into_outcome()
-        })
-    }
-
-    /// Takes a timer or an interval back, as [`Hub::clear_timer`].
-    pub fn clear_timer(&mut self, id: TimerId) -> bool {
-        self.core.timers.remove(id).is_some()
-    }
-
-    /// Sets how long the connection may still live, from the beginning of this turn of the loop;
-    /// `None` is for ever. Then it is closed with 1001, and its `Disconnect` tells
-    /// [`Cause::Lifetime`](crate::event::Cause::Lifetime). Default as
-    /// [`Builder::max_lifetime`](crate::Builder::max_lifetime), which counts from accept.
-    pub fn set_lifetime(&mut self, left: Option<Duration>) {
-        if self.phase() < Phase::Lingering {
-            let due = left.map(|left| self.core.now.saturating_add(left));
-            self.core.timers.set_lifetime(self.slot, due);
-        }
-    }
-
-    fn add_timer(
-        &mut self,
-        after: Duration,
-        every: Option<Duration>,
-        action: impl for<'t> FnMut(&mut Connection<'t>, Ticks) -> Result<(), HandlerError> + 'static,
-    ) -> TimerId {
-        // In its `Disconnect` there is no later any more.
-        if self.phase() >= Phase::Lingering {
-            return self.core.timers.number();
-        }
-        let due = self.core.now.saturating_add(after);
-        let action = Action::Connection(self.slot, Box::new(action));
-        self.core.timers.add(due, every, action)
-    }
-}
-
-/// The shortest interval: a shorter one could never be met.
-const INTERVAL_MIN: Duration = Duration::from_millis(1);
 
 #[cfg(test)]
 mod tests {

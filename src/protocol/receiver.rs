@@ -209,7 +209,7 @@ impl Decoder {
     /// Takes what was read where a large message was expected: its header, as long as a large
     /// message's is, and behind it `size` bytes in `body`. Returns whether it was one; if not,
     /// nothing was taken. Either way none is expected until the next one was.
-    pub(crate) fn adopt(
+    pub(crate) fn begin_with_buffer(
         &mut self,
         head: &[u8; Header::MAX_SIZE],
         body: &mut Vec<u8>,

@@ -1,7 +1,7 @@
 //! Connections that came by no listener.
 
 use super::Reactor;
-use crate::connection::{NOBODY, Peer, Phase, Upgraded};
+use crate::connection::{NOBODY, Phase, Upgraded};
 
 impl Reactor {
     /// Delivers the first event of a connection that was read before, `bytes` of it, and upgraded
@@ -16,28 +16,22 @@ impl Reactor {
             None => self.welcome(slot),
             Some(upgraded) => {
                 self.begin_life(slot);
-                self.core.current = slot;
+                self.core.shared.current = slot;
                 if let Some(mut dispatch) = self.dispatch(slot) {
                     dispatch.open_adopted(*upgraded);
                 }
                 self.settle(slot);
-                self.core.current = NOBODY;
+                self.core.shared.current = NOBODY;
             }
         }
-        let lives = |slot| {
-            let peer = self.core.peers.get(slot)?;
-            Some(peer.phase < Phase::Lingering)
+        let Some((half, mut conn)) = self.both(slot) else {
+            return;
         };
-        if lives(slot) != Some(true) || bytes.is_empty() {
+        if conn.peer.phase() >= Phase::Lingering || bytes.is_empty() {
             return;
         }
-        self.core.stats.bytes_in += bytes.len() as u64;
-        if let Some(counts) = self.core.peers.get_mut(slot).and_then(Peer::counts) {
-            counts.bytes_in += bytes.len() as u64;
-        }
-        if let Some(half) = self.halves.get_mut(slot) {
-            half.keep_unread(bytes, 0);
-        }
+        conn.count_bytes_read(bytes.len());
+        half.keep_unread(bytes, 0);
         self.enqueue_ready(slot);
     }
 }

@@ -1,29 +1,26 @@
 //! What is asked for from outside the handlers: by other threads, and when the server goes down.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use super::Reactor;
+use crate::close_code::CloseCode;
 use crate::connection::event::Cause;
-use crate::connection::{Command, Hub, Leaving, Order, Phase, tell_of_thread};
-use crate::error::{HandlerError, SendError};
-use crate::protocol::CloseCode;
+use crate::connection::{Command, Hub, Leaving, Order, Phase, log_of_thread};
+use crate::error::SendError;
+use crate::panics::guard;
 
 impl Reactor {
     /// Carries out what another thread asked for, and leaves for the server what only that can do.
     pub(crate) fn command(&mut self, command: Command) {
         let core = &mut self.core;
         match command {
-            Command::Adopt(adoption) => core.adoptions.push(*adoption),
+            Command::Adopt(adoption) => core.shared.adoptions.push(*adoption),
             Command::Run(action) => {
-                let run = AssertUnwindSafe(|| action(&mut Hub::new(core)));
-                if let Err(panic) = catch_unwind(run) {
-                    let error = HandlerError::from_panic(&*panic);
-                    core.tell_failed("closure of another thread", &error);
+                if let Err(error) = guard(|| action(&mut Hub::new(core))) {
+                    core.shared.log_failed("closure of another thread", &error);
                 }
             }
             Command::Broadcast(prepared) => {
                 if let Err(error) = Hub::new(core).broadcast_prepared(&prepared) {
-                    tell_of_thread(None, "broadcast", &error);
+                    log_of_thread(None, "broadcast", &error);
                 }
             }
             Command::Send(id, prepared) => {
@@ -33,7 +30,7 @@ impl Reactor {
                         conn.send_prepared(&prepared)
                     });
                 if let Err(error) = sent {
-                    tell_of_thread(Some(id), "message", &error);
+                    log_of_thread(Some(id), "message", &error);
                 }
             }
             Command::Disconnect(id, code, reason) => {
@@ -43,26 +40,26 @@ impl Reactor {
                         conn.disconnect(code, &reason)
                     });
                 if let Err(error) = done {
-                    tell_of_thread(Some(id), "close", &error);
+                    log_of_thread(Some(id), "close", &error);
                 }
             }
-            Command::Stop(code) => core.orders.push(Order::Stop(code)),
+            Command::Stop(code) => core.shared.orders.push(Order::Stop(code)),
         }
     }
 
     /// Tells every client that the server goes down.
     pub(crate) fn close_all(&mut self, code: CloseCode) {
         let called = u64::MAX;
-        self.core.leaving = Some(Leaving { code, called });
+        self.core.shared.leaving = Some(Leaving { code, called });
         for slot in 0..self.core.peers.capacity() {
-            let Some(peer) = self.core.peers.get_mut(slot) else {
+            let Some(mut conn) = self.core.peer(slot) else {
                 continue;
             };
-            if peer.phase == Phase::Opening {
-                peer.refuse(503);
-                self.core.mark(slot);
+            if conn.peer.phase() == Phase::Opening {
+                conn.peer.refuse(503);
+                conn.mark_dirty();
             } else {
-                self.core.close(slot, code, Cause::Shutdown);
+                conn.close(code, Cause::Shutdown);
             }
         }
     }
@@ -70,8 +67,8 @@ impl Reactor {
     /// Cuts every connection; each that had a `Connect` gets its `Disconnect`.
     pub(crate) fn cut_all(&mut self) {
         for slot in 0..self.core.peers.capacity() {
-            self.core.note_cut(slot);
             if let Some(mut dispatch) = self.dispatch(slot) {
+                dispatch.conn().note_cut();
                 dispatch.cut(Cause::Shutdown);
                 self.settle(slot);
             }

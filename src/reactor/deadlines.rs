@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use super::Reactor;
-use super::http::answered;
 use super::wheel::{Entry, MAX_AHEAD};
+use crate::close_code::CloseCode;
 use crate::connection::event::Cause;
-use crate::connection::{Peer, Phase};
+use crate::connection::{Ending, Peer, Phase};
 use crate::error::{HandshakeError, ProtocolError};
-use crate::protocol::{CloseCode, OpCode};
+use crate::protocol::OpCode;
 use crate::transport::Delivery;
 
 impl Reactor {
@@ -27,24 +27,26 @@ impl Reactor {
             }
         }
         self.expired = expired;
-        if self.core.timers.next() <= self.now {
+        if self.core.shared.timers.next() <= self.now {
             self.fire_timers();
         }
     }
 
     fn check_deadline(&mut self, slot: usize) {
-        let Some(half) = self.halves.get_mut(slot) else {
+        let now = self.now;
+        let Some((half, conn)) = self.both(slot) else {
             return;
         };
         let due = std::mem::take(&mut half.due);
-        let peer = self.core.peers.get_mut(slot);
-        let released = peer.is_some_and(|peer| peer.go_on(self.core.now));
-        if half.phase == Phase::Open
-            && let Some(peer) = self.core.peers.get(slot)
-        {
-            // Who is not listened to cannot be heard of.
-            if peer.is_paused() || peer.is_held_off() || released {
-                half.hear(self.now);
+        if conn.peer.has_entered() {
+            // Its phase has changed in this turn: that sets the deadline of the new one.
+            return self.settle(slot);
+        }
+        let released = conn.peer.go_on(conn.shared.now);
+        if conn.peer.is_paused() || conn.peer.is_held_off() || released {
+            // A peer that is not read cannot be heard of.
+            if conn.peer.phase() == Phase::Open {
+                half.hear(now, Phase::Open);
             }
         }
         if released {
@@ -53,82 +55,91 @@ impl Reactor {
         let mut deadline = self.deadline(slot);
         if released {
             // It may be held off again soon: the wheel is not to fill with entries that are far ahead.
-            let soon = self.now.saturating_add(SOON);
+            let soon = now.saturating_add(SOON);
             deadline = deadline.map(|deadline| deadline.min(soon));
         }
-        let Some(half) = self.halves.get_mut(slot) else {
-            return;
-        };
-        if deadline.is_none_or(|deadline| deadline > self.now) {
+        if deadline.is_none_or(|deadline| deadline > now) {
             return self.schedule(slot, deadline);
         }
-        if half.phase >= Phase::Closing && self.still_takes(slot) {
+        let is_closing = |peer: &Peer| peer.phase() >= Phase::Closing;
+        if self.core.peers.get(slot).is_some_and(is_closing) && self.still_takes(slot) {
             return self.arm(slot);
         }
-        let Some(half) = self.halves.get_mut(slot) else {
+        self.meet_deadline(slot, due);
+        self.settle(slot);
+    }
+
+    /// Does what the deadline of a connection is for; its entry in the wheel was for `due`.
+    fn meet_deadline(&mut self, slot: usize, due: u64) {
+        let now = self.now;
+        let overdue = self.message_end(slot).is_some_and(|end| end <= now);
+        let Some(half) = self.halves.get(slot) else {
             return;
         };
-        let (phase, heard, now) = (half.phase, half.stamp, self.now);
         let (asked, idle_http) = (half.has_begun(), half.is_idle_http());
-        let overdue = self.message_end(slot).is_some_and(|end| end <= now);
-        let peer = self.core.peers.get(slot);
-        let deferred = peer.is_some_and(Peer::is_deferred);
-        let unannounced = peer.is_some_and(|peer| peer.unannounced);
         let Some(mut dispatch) = self.dispatch(slot) else {
             return;
         };
-        match phase {
+        let peer = dispatch.peer();
+        let timed_out = Cause::Handshake(HandshakeError::TimedOut);
+        match peer.phase() {
             // RFC 9110, 15.5.9: 408 for a request that was begun; else there is none to answer.
-            Phase::Opening if unannounced => {
-                dispatch.cut(Cause::Handshake(HandshakeError::TimedOut))
+            Phase::Opening if peer.is_unannounced() => dispatch.cut(timed_out),
+            Phase::Opening if peer.is_deferred() => {
+                dispatch.refuse(HandshakeError::Undecided, None)
             }
-            Phase::Opening if deferred => dispatch.refuse(HandshakeError::Undecided, None),
-            Phase::Opening if idle_http => dispatch.leave(Some(answered())),
+            Phase::Opening if idle_http => {
+                dispatch.leave(Some(Ending::abnormal(Cause::Answered)));
+            }
             Phase::Opening if asked => dispatch.refuse(HandshakeError::TimedOut, None),
-            Phase::Opening => dispatch.cut(Cause::Handshake(HandshakeError::TimedOut)),
+            Phase::Opening => dispatch.cut(timed_out),
             Phase::Open if overdue => {
-                dispatch.core.stats.timed_out_messages += 1;
+                dispatch.conn().shared.stats.timed_out_messages += 1;
                 dispatch.fail(ProtocolError::TimedOut);
             }
-            Phase::Open => {
-                let (silence, idle) = (
-                    dispatch.core.config.silence_max,
-                    dispatch.core.config.idle_after(),
-                );
-                let end = idle.map_or(u64::MAX, |idle| heard.saturating_add(millis(idle)));
-                // If this comes up so late that the ping was due, the loop stalled: that is not the
-                // peer's silence, which is asked first.
-                let was_asked = silence.is_zero() || due >= end;
-                if now >= end && was_asked {
-                    if self.takes_steadily(slot, heard) {
-                        if let Some(half) = self.halves.get_mut(slot) {
-                            half.hear(now);
-                        }
-                        self.arm(slot);
-                    } else {
-                        self.core.close(slot, CloseCode::GOING_AWAY, Cause::Silent);
-                    }
-                } else if !silence.is_zero() {
-                    // A peer whose backlog is full is not pinged, but given up in time.
-                    let _ = dispatch.core.send(slot, OpCode::Ping, b"");
-                    let again = self.core.config.ping_again();
-                    // At the second ping at the latest: most peers answer the first.
-                    if now.saturating_sub(heard) >= millis(silence + again / 2) {
-                        self.begin_to_measure(slot, heard);
-                    }
-                    let next = now.saturating_add(millis(again));
-                    let next = if end > now { next.min(end) } else { next };
-                    let message = self.message_end(slot).unwrap_or(u64::MAX);
-                    self.schedule(slot, Some(next.min(message)));
-                }
-            }
+            Phase::Open => self.check_silence(slot, due),
             Phase::Closing | Phase::Lingering => {
-                dispatch.core.note_cut(slot);
+                dispatch.conn().note_cut();
                 dispatch.cut(Cause::Cut);
             }
             Phase::Gone => {}
         }
-        self.settle(slot);
+    }
+
+    /// Pings a peer that is silent, or closes one that was silent for too long.
+    fn check_silence(&mut self, slot: usize, due: u64) {
+        let now = self.now;
+        let Some((half, mut conn)) = self.both(slot) else {
+            return;
+        };
+        let (heard, config) = (half.stamp, &conn.shared.config);
+        let (silence, again) = (config.silence_max, config.ping_again());
+        let end = config.idle_after();
+        let end = end.map_or(u64::MAX, |idle| heard.saturating_add(millis(idle)));
+        // If this comes up so late that the ping was due, the loop stalled: that is not the
+        // peer's silence, which is asked first.
+        let was_asked = silence.is_zero() || due >= end;
+        if now >= end && was_asked {
+            if self.takes_steadily(slot, heard) {
+                if let Some(half) = self.halves.get_mut(slot) {
+                    half.hear(now, Phase::Open);
+                }
+                self.arm(slot);
+            } else {
+                self.core.close(slot, CloseCode::GOING_AWAY, Cause::Silent);
+            }
+        } else if !silence.is_zero() {
+            // A peer whose backlog is full is not pinged, but given up in time.
+            let _ = conn.send(OpCode::Ping, b"");
+            // At the second ping at the latest: most peers answer the first.
+            if now.saturating_sub(heard) >= millis(silence + again / 2) {
+                self.begin_to_measure(slot, heard);
+            }
+            let next = now.saturating_add(millis(again));
+            let next = if end > now { next.min(end) } else { next };
+            let message = self.message_end(slot).unwrap_or(u64::MAX);
+            self.schedule(slot, Some(next.min(message)));
+        }
     }
 
     /// Returns what became of the bytes that the kernel has taken for a connection.
@@ -157,7 +168,7 @@ impl Reactor {
         let Some(delivery) = self.delivery(slot) else {
             return false;
         };
-        let rate = self.core.config.min_rate;
+        let rate = self.core.shared.config.min_rate;
         let Some(peer) = self.core.peers.get_mut(slot) else {
             return false;
         };
@@ -190,7 +201,7 @@ impl Reactor {
             peer.note_acknowledged(delivery.acknowledged, now);
             half.stamp = noted.map_or(now, |(before, _)| {
                 let bytes = delivery.acknowledged.saturating_sub(before);
-                self.core.config.moved_on(half.stamp, bytes, now)
+                self.core.shared.config.moved_on(half.stamp, bytes, now)
             });
         }
         self.deadline(slot).is_none_or(|deadline| deadline > now)
@@ -198,10 +209,10 @@ impl Reactor {
 
     /// Returns when a connection has to be looked at, by its phase.
     fn deadline(&self, slot: usize) -> Option<u64> {
-        let half = self.halves.get(slot)?;
-        let config = &self.core.config;
+        let (half, peer) = (self.halves.get(slot)?, self.core.peers.get(slot)?);
+        let config = &self.core.shared.config;
         let after = |since: u64, wait: Duration| since.saturating_add(millis(wait));
-        match half.phase {
+        match peer.phase() {
             Phase::Opening => match half.http() {
                 // What is queued for a peer that reads is sent first, as long as that goes on.
                 Some(http) if http.last => Some(after(half.stamp, config.close_timeout)),

@@ -16,35 +16,34 @@ use crate::reasons::{RefusalReason, TlsFailure};
 impl Dispatch<'_> {
     /// Returns who a line about this connection is about.
     pub(super) fn who(&self) -> Who {
-        self.core.who(self.slot)
+        self.peer().who()
     }
 
     /// Writes that a handler of this connection failed.
-    pub(super) fn tell_failed(&mut self, what: &str, error: &HandlerError) {
-        if let Some(line) = self.core.admits(Topic::Other(Matter::Handler)) {
+    pub(super) fn log_failed(&mut self, what: &str, error: &HandlerError) {
+        if let Some(line) = self.core.shared.admits(Topic::Other(Matter::Handler)) {
             line.about(self.who(), format_args!("{what} failed: {}", Clean(error)));
         }
     }
 
     /// Counts and writes that the peer broke the protocol or a limit.
-    pub(super) fn tell_breach(&mut self, error: ProtocolError) {
+    pub(super) fn log_breach(&mut self, error: ProtocolError) {
         let reason = error.reason();
-        self.core.stats.count_failure(reason);
-        if let Some(line) = self.core.admits(Topic::Protocol(reason)) {
+        self.core.shared.stats.count_failure(reason);
+        if let Some(line) = self.core.shared.admits(Topic::Protocol(reason)) {
             let code = error.close_code();
             line.about(self.who(), format_args!("failed with {code}: {error}"));
         }
     }
 
     /// Counts and writes that the opening handshake is refused; the request is the connection's.
-    pub(super) fn tell_refused(&mut self, error: HandshakeError) {
+    pub(super) fn log_refused(&mut self, error: HandshakeError) {
         let level = self.count_refused(error.reason(), Level::Info);
         let Some(line) = level else { return };
         let hint = self.hint_of(error);
-        let peer = self.core.peers.get(self.slot);
         let told = Refused {
             error,
-            request: peer.and_then(|peer| peer.request()),
+            request: self.peer().request(),
             head: None,
         };
         line.about(self.who(), format_args!("{told}"));
@@ -52,7 +51,7 @@ impl Dispatch<'_> {
     }
 
     /// Does the same for a request that is not the connection's, because it is a bad one.
-    pub(super) fn tell_refused_of(&mut self, error: HandshakeError, request: &Request) {
+    pub(super) fn log_refused_of(&mut self, error: HandshakeError, request: &Request) {
         // A request that has nothing of a WebSocket in it is a matter of HTTP.
         let level = match means_websocket(request) {
             true => Level::Info,
@@ -70,7 +69,7 @@ impl Dispatch<'_> {
     }
 
     /// Does the same for what could not be read as a request.
-    pub(super) fn tell_unreadable(&mut self, error: HandshakeError, head: Option<Head<'_>>) {
+    pub(super) fn log_unreadable(&mut self, error: HandshakeError, head: Option<Head<'_>>) {
         let is_tls = head.is_some_and(|head| head.bytes.first() == Some(&TLS_HANDSHAKE));
         let reason = match is_tls {
             true => RefusalReason::TlsHello,
@@ -98,7 +97,7 @@ impl Dispatch<'_> {
     }
 
     /// Counts and writes that a connection does not begin with the header of the PROXY protocol.
-    pub(super) fn tell_bad_header(&mut self, bytes: &[u8]) {
+    pub(super) fn log_bad_header(&mut self, bytes: &[u8]) {
         let error = HandshakeError::BadProxyHeader;
         if let Some(line) = self.count_refused(error.reason(), Level::Info) {
             let begin = bytes
@@ -113,7 +112,7 @@ impl Dispatch<'_> {
     }
 
     /// Counts and writes that a connection ended in the middle of the header of the PROXY protocol.
-    pub(super) fn tell_header_cut(&mut self) {
+    pub(super) fn log_header_cut(&mut self) {
         let reason = RefusalReason::BadProxyHeader;
         if let Some(line) = self.count_refused(reason, Level::Info) {
             let text = "the connection ended in the middle of the header of the PROXY protocol";
@@ -123,10 +122,13 @@ impl Dispatch<'_> {
 
     /// Writes that a plain request was meant to open a WebSocket, if it was: a proxy took its
     /// `Upgrade` away.
-    pub(super) fn tell_stripped(&mut self, request: &Request) {
+    pub(super) fn log_stripped(&mut self, request: &Request) {
         if log::max_level() >= Level::Info
             && means_websocket(request)
-            && let Some(line) = self.core.admits(Topic::Refusal(RefusalReason::NotUpgrade))
+            && let Some(line) = self
+                .core
+                .shared
+                .admits(Topic::Refusal(RefusalReason::NotUpgrade))
         {
             let told = Stripped(request);
             let text = format_args!("a WebSocket request is answered as a plain one: {told}");
@@ -135,18 +137,18 @@ impl Dispatch<'_> {
     }
 
     fn count_refused(&mut self, reason: RefusalReason, level: Level) -> Option<Line> {
-        self.core.stats.count_refusal(reason);
-        self.core.admits_at(Topic::Refusal(reason), level)
+        self.core.shared.stats.count_refusal(reason);
+        self.core.shared.admits_at(Topic::Refusal(reason), level)
     }
 
     /// Counts a connection that ended without a request, as probes do. They are no errors.
-    pub(super) fn tell_probe(&mut self) {
-        self.core.stats.probes += 1;
-        self.tell_end(format_args!("ended before a request, as a TCP probe does"));
+    pub(super) fn log_probe(&mut self) {
+        self.core.shared.stats.probes += 1;
+        self.log_end(format_args!("ended before a request, as a TCP probe does"));
     }
 
     /// Writes a line for developers about the end of the connection.
-    pub(super) fn tell_end(&self, text: fmt::Arguments<'_>) {
+    pub(super) fn log_end(&self, text: fmt::Arguments<'_>) {
         if log::max_level() >= Level::Debug {
             Line::of(Matter::End).about(self.who(), text);
         }
@@ -154,12 +156,11 @@ impl Dispatch<'_> {
 
     /// Counts and writes that the opening handshake did not end in time, where nobody is there to
     /// be answered.
-    pub(super) fn tell_overdue(&mut self, error: HandshakeError) {
-        let peer = self.core.peers.get(self.slot);
-        if peer.is_some_and(|peer| peer.transport.is_shaking_hands()) {
-            return self.tell_tls(TlsFailure::TimedOut, None);
+    pub(super) fn log_overdue(&mut self, error: HandshakeError) {
+        if self.peer().transport.is_shaking_hands() {
+            return self.log_tls(TlsFailure::TimedOut, None);
         }
-        if peer.is_some_and(|peer| peer.unannounced) {
+        if self.peer().is_unannounced() {
             if let Some(line) = self.count_refused(error.reason(), Level::Info) {
                 let text = "no header of the PROXY protocol came within handshake_timeout";
                 line.about(self.who(), format_args!("{text}"));
@@ -174,15 +175,14 @@ impl Dispatch<'_> {
     }
 
     /// Counts and writes that TLS failed.
-    pub(super) fn tell_tls(&mut self, failure: TlsFailure, error: Option<&io::Error>) {
-        self.core.stats.count_tls_failure(failure);
-        let Some(line) = self.core.admits(Topic::Tls(failure)) else {
+    pub(super) fn log_tls(&mut self, failure: TlsFailure, error: Option<&io::Error>) {
+        self.core.shared.stats.count_tls_failure(failure);
+        let Some(line) = self.core.shared.admits(Topic::Tls(failure)) else {
             return;
         };
-        let peer = self.core.peers.get(self.slot);
         let told = Tls {
             failure,
-            name: peer.and_then(|peer| peer.transport.asked_name()),
+            name: self.peer().transport.asked_name(),
             error,
         };
         line.about(self.who(), format_args!("{told}"));
@@ -191,14 +191,15 @@ impl Dispatch<'_> {
     /// Answers a client that speaks plain HTTP on a TLS port, as far as its socket takes that at
     /// once; returns whether it is one.
     pub(super) fn answer_plain_http(&mut self) -> bool {
-        let peer = self.core.peers.get_mut(self.slot);
-        let Some(socket) = peer.and_then(|peer| peer.transport.plain_http()) else {
+        let conn = self.conn();
+        let now = (conn.shared.wall_clock)();
+        let Some(socket) = conn.peer.transport.plain_http() else {
             return false;
         };
         let mut answer = Vec::new();
         Refusal::new(400)
             .body("400 Bad Request\nthis port is for TLS: use https or wss")
-            .encode((self.core.wall_clock)(), &mut answer);
+            .encode(now, &mut answer);
         let _ = io::Write::write(socket, &answer);
         true
     }
@@ -207,7 +208,7 @@ impl Dispatch<'_> {
     pub(super) fn hint_subprotocols(&mut self, request: &Request) {
         if log::max_level() >= Level::Info
             && let Some(offered) = request.headers().get(header::SEC_WEBSOCKET_PROTOCOL)
-            && self.core.hint(Hint::Subprotocols)
+            && self.core.shared.hint(Hint::Subprotocols)
         {
             Line::free(Topic::Refusal(RefusalReason::Refused).target(), Level::Info).about(
                 self.who(),
@@ -226,17 +227,17 @@ impl Dispatch<'_> {
         if error != HandshakeError::OriginRefused {
             return None;
         }
-        let peer = self.core.peers.get(self.slot)?;
+        let peer = self.peer();
         let secure = peer.is_client_secure();
         let request = peer.request()?;
-        let origins = self.core.config.origins.as_ref()?;
+        let origins = self.core.shared.config.origins.as_ref()?;
         let (origin, host) = (request.origin()?, peer.asked_host(request)?);
         let hint = match origins.is_other_port(origin, host, secure) {
             true => Hint::OriginPort,
             false if origins.is_proxied(origin, host) => Hint::OriginProxy,
             false => return None,
         };
-        self.core.hint(hint).then_some(hint)
+        self.core.shared.hint(hint).then_some(hint)
     }
 
     fn give(&self, hint: Option<Hint>) {

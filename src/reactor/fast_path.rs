@@ -2,7 +2,7 @@
 //! handler that at most replies.
 //!
 //! Nearly all messages go this way, so it is one straight line, in few instructions. It knows
-//! nothing else: at the first thing out of the usual it stops, and whoever goes on from there finds
+//! nothing else: at the first thing out of the progress it stops, and whoever goes on from there finds
 //! everything as it would be without it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -75,15 +75,15 @@ impl Reactor {
                 self.ready(news);
             }
         })) {
-            let usual = self.usual;
-            self.broken(Broken::Handler(HandlerError::from_panic(&*panic)), usual);
+            let progress = self.progress;
+            self.broken(Broken::Handler(HandlerError::from_panic(&*panic)), progress);
         }
     }
 
     /// Takes news of a socket.
     ///
     /// The usual way is all here: an open connection with nothing half-done, one read that brings
-    /// whole messages, one write that takes the replies. Whatever is not usual is left for those
+    /// whole messages, one write that takes the replies. Whatever is not progress is left for those
     /// who know everything. The panic of a handler leaves through here.
     #[inline(never)]
     fn ready(
@@ -113,7 +113,10 @@ impl Reactor {
             }
             return;
         }
-        debug_assert!(self.core.out.is_empty(), "the last connection was settled");
+        debug_assert!(
+            self.core.shared.out.is_empty(),
+            "the last connection was settled"
+        );
         let room = self.buffer.len();
         let end = match peer.transport.read_plain(&mut self.buffer) {
             Some(Ok(size)) if size > 0 && size < room => size,
@@ -122,10 +125,10 @@ impl Reactor {
         };
         half.flags.clear(Flags::READABLE);
         half.stamp = self.now;
-        self.core.current = slot;
-        self.core.stats.bytes_in += end as u64;
+        self.core.shared.current = slot;
+        self.core.shared.stats.bytes_in += end as u64;
         let (text, binary) = handlers_of(&mut self.handlers, &mut half.own);
-        let left = self.core.config.turn_messages;
+        let left = self.core.shared.config.turn_messages;
         let max = peer.max_recv_size();
         let (message, at) = match take_short(&self.buffer, 0, end, max, &mut self.pad) {
             Some(short) => (short, SHORT_HEAD + short.len()),
@@ -135,50 +138,63 @@ impl Reactor {
                 None => return self.serve_rest(slot, Progress { at: 0, end, left }),
             },
         };
-        self.usual.at = at;
-        self.usual.end = end;
+        self.progress.at = at;
+        self.progress.end = end;
         // A turn's share is one at least: see `Builder::build`.
-        self.usual.left = left.saturating_sub(1);
-        self.core.stats.messages_in += 1;
+        self.progress.left = left.saturating_sub(1);
+        self.core.shared.stats.messages_in += 1;
         let conn = &mut Connection::new(&mut self.core, slot);
         let done = match message {
             Short::Text(payload) => text.as_mut().map(|handler| handler(conn, payload)),
             Short::Binary(payload) => binary.as_mut().map(|handler| handler(conn, payload)),
         };
         if let Some(Err(error)) = done {
-            return self.broken(Broken::Handler(error), self.usual);
+            return self.broken(Broken::Handler(error), self.progress);
         }
         if at < end {
-            return self.serve_run(slot, self.usual);
+            return self.serve_run(slot, self.progress);
         }
-        if self.core.release_fast(slot) {
-            self.core.current = NOBODY;
+        if self
+            .core
+            .peer(slot)
+            .is_some_and(|mut conn| conn.release_fast())
+        {
+            self.core.shared.current = NOBODY;
         } else {
-            self.serve_rest(slot, self.usual);
+            self.serve_rest(slot, self.progress);
         }
     }
 
     /// The usual way when more than one short message came.
     #[inline(never)]
-    fn serve_run(&mut self, slot: usize, usual: Progress) {
-        match self.run(slot, usual) {
-            Ok(usual) if usual.at == usual.end && self.core.release_fast(slot) => {
-                self.core.current = NOBODY;
+    fn serve_run(&mut self, slot: usize, progress: Progress) {
+        match self.run(slot, progress) {
+            Ok(progress) => {
+                let all = progress.at == progress.end;
+                if all
+                    && self
+                        .core
+                        .peer(slot)
+                        .is_some_and(|mut conn| conn.release_fast())
+                {
+                    self.core.shared.current = NOBODY;
+                } else {
+                    self.serve_rest(slot, progress);
+                }
             }
-            Ok(usual) => self.serve_rest(slot, usual),
-            Err((broken, usual)) => self.broken(broken, usual),
+            Err((broken, progress)) => self.broken(broken, progress),
         }
     }
 
     /// Delivers whole messages until something unusual comes up; returns how far it came.
-    fn run(&mut self, slot: usize, usual: Progress) -> Result<Progress, (Broken, Progress)> {
+    fn run(&mut self, slot: usize, progress: Progress) -> Result<Progress, (Broken, Progress)> {
         let Progress {
             mut at,
             end,
             mut left,
-        } = usual;
+        } = progress;
         let Some(half) = self.halves.get_mut(slot) else {
-            return Ok(usual);
+            return Ok(progress);
         };
         let (text, binary) = handlers_of(&mut self.handlers, &mut half.own);
         while at < end && left > 0 {
@@ -191,7 +207,7 @@ impl Reactor {
             macro_rules! deliver {
                 ($all:ident, $lens:ident, $handler:ident) => {{
                     left -= $lens.len();
-                    self.usual.left = left;
+                    self.progress.left = left;
                     let mut rest = $all;
                     for &len in $lens {
                         let len = usize::from(len);
@@ -206,15 +222,15 @@ impl Reactor {
                         }
                         rest = next;
                         at += SHORT_HEAD + len;
-                        self.usual.at = at;
-                        self.core.stats.messages_in += 1;
+                        self.progress.at = at;
+                        self.core.shared.stats.messages_in += 1;
                         // Without a handler it is looked at all the same.
                         let Some(handler) = $handler.as_mut() else {
                             continue;
                         };
                         let conn = &mut Connection::new(&mut self.core, slot);
                         if let Err(error) = handler(conn, payload) {
-                            return Err((Broken::Handler(error), self.usual));
+                            return Err((Broken::Handler(error), self.progress));
                         }
                     }
                     continue;
@@ -232,15 +248,15 @@ impl Reactor {
             };
             left -= 1;
             at += MEDIUM_HEAD + message.len();
-            self.usual = Progress { at, end, left };
-            self.core.stats.messages_in += 1;
+            self.progress = Progress { at, end, left };
+            self.core.shared.stats.messages_in += 1;
             let conn = &mut Connection::new(&mut self.core, slot);
             let done = match message {
                 Short::Text(payload) => text.as_mut().map(|handler| handler(conn, payload)),
                 Short::Binary(payload) => binary.as_mut().map(|handler| handler(conn, payload)),
             };
             if let Some(Err(error)) = done {
-                return Err((Broken::Handler(error), self.usual));
+                return Err((Broken::Handler(error), self.progress));
             }
         }
         Ok(Progress { at, end, left })
@@ -248,14 +264,14 @@ impl Reactor {
 
     /// Ends the usual way of the current connection, whose handler failed or whose text was wrong.
     #[cold]
-    fn broken(&mut self, broken: Broken, usual: Progress) {
-        let slot = self.core.current;
+    fn broken(&mut self, broken: Broken, progress: Progress) {
+        let slot = self.core.shared.current;
         if let Some(mut dispatch) = self.dispatch(slot) {
             match broken {
                 Broken::Handler(error) => dispatch.handler_failed(error),
                 Broken::Protocol(error) => dispatch.fail(error),
             }
         }
-        self.serve_rest(slot, usual);
+        self.serve_rest(slot, progress);
     }
 }

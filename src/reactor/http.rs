@@ -1,13 +1,15 @@
 //! Requests: the one that upgrades a connection, and plain ones before it.
 
+use http::Method;
+
 use super::Reactor;
-use super::input_half::{Http, InputHalf, Share};
+use super::dispatch::Dispatch;
+use super::input_half::{Http, Share};
 use crate::connection::event::{Cause, Request};
 use crate::connection::{Ending, Phase};
-use crate::error::HandshakeError;
-use crate::handshake::Refusal;
-use crate::http::{CONTINUE, Item, Reader, Then};
-use crate::protocol::CloseCode;
+use crate::error::{HandlerError, HandshakeError};
+use crate::handshake::{self, Refusal};
+use crate::http::{CONTINUE, Item, Reader, Response, Then};
 
 impl Reactor {
     /// Takes the next request from `input`, or a part of it.
@@ -26,7 +28,7 @@ impl Reactor {
             && let Some(half) = self.halves.get_mut(slot)
         {
             let came = after.saturating_sub(before) as u64;
-            half.stamp = self.core.config.moved_on(half.stamp, came, self.now);
+            half.stamp = self.core.shared.config.moved_on(half.stamp, came, self.now);
         }
         let used = read.as_ref().map_or(input.len(), |(_, used)| *used);
         *input = std::mem::take(input).get_mut(used..).unwrap_or_default();
@@ -34,28 +36,27 @@ impl Reactor {
             Ok((None, _)) => self.keep_http(slot, http),
             Ok((Some(Item::Continue), _)) => {
                 self.keep_http(slot, http);
-                self.core.append(slot, CONTINUE);
+                if let Some(mut conn) = self.core.peer(slot) {
+                    conn.append(CONTINUE);
+                }
             }
             Ok((Some(Item::Request(request)), _)) => {
                 share.messages = share.messages.saturating_sub(1);
                 http.answered += 1;
-                let config = &self.core.config;
+                let config = &self.core.shared.config;
                 let more = request.keeps_alive()
                     && http.answered < config.max_requests
-                    && self.core.leaving.is_none()
+                    && self.core.shared.leaving.is_none()
                     && !config.keep_alive_timeout.is_zero();
                 let then = if more { Then::KeepAlive } else { Then::Close };
-                let Some(dispatch) = self.dispatch(slot) else {
+                let Some(mut dispatch) = self.dispatch(slot) else {
                     return;
                 };
                 let is_health_check = dispatch.is_health_check(&request);
                 // Health checks count against no address.
                 let identified = match is_health_check {
                     true => Ok(()),
-                    false => self.core.identify(slot, &request),
-                };
-                let Some(mut dispatch) = self.dispatch(slot) else {
-                    return;
+                    false => dispatch.conn().identify(&request),
                 };
                 if let Err(error) = identified {
                     let refusal = Refusal::from(error).answering(request.method());
@@ -72,15 +73,16 @@ impl Reactor {
                 if !is_health_check && !dispatch.serves(&request) {
                     let error = HandshakeError::HostNotServed;
                     let refusal = Refusal::from(error).answering(request.method());
-                    dispatch.tell_refused_of(error, &request);
+                    dispatch.log_refused_of(error, &request);
                     dispatch.send_refusal(error, Some(refusal));
                     return self.settle(slot);
                 }
-                dispatch.tell_stripped(&request);
+                dispatch.log_stripped(&request);
                 http.last = dispatch.answer(&request, then) == Then::Close;
-                self.core.opened(slot);
+                let mut conn = dispatch.conn();
+                conn.end_half_open();
                 if !http.last {
-                    self.core.forget_client(slot);
+                    conn.forget_client();
                 }
                 if let Some(half) = self.halves.get_mut(slot) {
                     half.stamp = self.now;
@@ -95,11 +97,11 @@ impl Reactor {
             }
             Err(error) => {
                 let refusal = match http.reader.is_head() {
-                    true => Refusal::from(error).answering(&http::Method::HEAD),
+                    true => Refusal::from(error).answering(&Method::HEAD),
                     false => error.into(),
                 };
                 if let Some(mut dispatch) = self.dispatch(slot) {
-                    dispatch.tell_unreadable(error, http.reader.refused());
+                    dispatch.log_unreadable(error, http.reader.refused());
                     dispatch.send_refusal(error, Some(refusal));
                 }
             }
@@ -118,8 +120,8 @@ impl Reactor {
         if let Some(http) = self.halves.get_mut(slot)?.take_http() {
             return Some(http);
         }
-        let limits = self.core.config.limits;
-        let is_plain = self.core.config.health_check.is_some();
+        let limits = self.core.shared.config.limits;
+        let is_plain = self.core.shared.config.health_check.is_some();
         Some(Http::new(
             match is_plain || self.dispatch(slot)?.has::<Request>() {
                 true => Reader::new(&limits),
@@ -130,12 +132,8 @@ impl Reactor {
 
     /// Puts the requests of a connection back, unless it has ended.
     fn keep_http(&mut self, slot: usize, http: Http) {
-        let opening = |slot| {
-            let peer = self.core.peers.get(slot)?;
-            Some(peer.phase == Phase::Opening)
-        };
-        if opening(slot) == Some(true)
-            && let Some(half) = self.halves.get_mut(slot)
+        if let Some((half, conn)) = self.both(slot)
+            && conn.peer.phase() == Phase::Opening
         {
             half.keep_http(http);
         }
@@ -144,11 +142,11 @@ impl Reactor {
     /// Takes note that the peer sends no more requests; returns whether the connection lives on to
     /// send the answers to those that came.
     pub(super) fn ends_http(&mut self, slot: usize) -> bool {
-        let Some(peer) = self.core.peers.get(slot) else {
+        let Some((half, conn)) = self.both(slot) else {
             return false;
         };
-        let queued = peer.backlog() > 0 || !self.core.out.is_empty();
-        let Some(http) = self.halves.get_mut(slot).and_then(InputHalf::http_mut) else {
+        let queued = conn.peer.backlog() > 0 || !conn.shared.out.is_empty();
+        let Some(http) = half.http_mut() else {
             return false;
         };
         let idle = http.answered > 0 && http.reader.is_empty();
@@ -158,20 +156,75 @@ impl Reactor {
 
     /// Ends a connection whose last plain request was answered, once the answer has been sent.
     pub(super) fn end_http(&mut self, slot: usize) {
-        let (Some(half), Some(peer)) = (self.halves.get(slot), self.core.peers.get(slot)) else {
+        let Some((half, conn)) = self.both(slot) else {
             return;
         };
-        if half.http().is_some_and(|http| http.last)
-            && peer.phase == Phase::Opening
-            && peer.backlog() == 0
+        if half.is_last_answer()
+            && conn.peer.phase() == Phase::Opening
+            && conn.peer.backlog() == 0
             && let Some(mut dispatch) = self.dispatch(slot)
         {
-            dispatch.leave(Some(answered()));
+            dispatch.leave(Some(Ending::abnormal(Cause::Answered)));
         }
     }
 }
 
-/// The end of a connection that had plain requests only.
-pub(super) fn answered() -> Ending {
-    Ending::new(CloseCode::ABNORMAL, "", Cause::Answered)
+impl Dispatch<'_> {
+    /// Answers a plain request. `then` is what may become of the connection, the answer what does.
+    fn answer(&mut self, request: &handshake::Request, then: Then) -> Then {
+        let answer = match self.is_health_check(request) {
+            true => Some(self.health()),
+            false => self.emit::<Request>(request).flatten(),
+        };
+        let response = answer.unwrap_or_else(|| Response::new(404));
+        if let Err(error) = response.check()
+            && !self.is_ending()
+        {
+            self.handler_failed(HandlerError::new(&error));
+        }
+        if self.is_ending() {
+            self.end_request(request);
+            return Then::Close;
+        }
+        let then = match response.closes() {
+            true => Then::Close,
+            false => then,
+        };
+        let mut conn = self.conn();
+        let now = (conn.shared.wall_clock)();
+        let mut bytes = Vec::with_capacity(256);
+        response.encode(request, then, now, &mut bytes);
+        conn.append(&bytes);
+        conn.shared.stats.requests += 1;
+        then
+    }
+
+    /// Returns whether a plain request is the health check of a balancer.
+    fn is_health_check(&self, request: &handshake::Request) -> bool {
+        let path = self.core.shared.config.health_check.as_deref();
+        // HAProxy asks by OPTIONS unless it is told otherwise.
+        let methods = [Method::GET, Method::HEAD, Method::OPTIONS];
+        path == Some(request.path()) && methods.contains(request.method())
+    }
+
+    /// Answers a health check: whether new clients are to be sent here.
+    fn health(&self) -> Response {
+        match self.core.shared.is_going_down() {
+            true => Response::new(503).header("Retry-After", "5").close(),
+            false => Response::new(200).body("ok\n"),
+        }
+        .header("Cache-Control", "no-store")
+    }
+
+    /// Answers a plain request whose handler failed, or refused it by `http_error` or `disconnect`.
+    fn end_request(&mut self, request: &handshake::Request) {
+        let peer = self.conn().peer;
+        if peer.is_cut() {
+            return;
+        }
+        if let Some(refusal) = peer.take_refusal() {
+            let error = HandshakeError::Refused(refusal.status());
+            self.refuse(error, Some(refusal.answering(request.method())));
+        }
+    }
 }

@@ -1,8 +1,8 @@
 //! Delivering compressed messages: whole, or in pieces as they come out.
 
+use super::Reactor;
 use super::dispatch::Dispatch;
 use super::input_half::Share;
-use super::{Reactor, is_stalled};
 use crate::connection::Phase;
 use crate::connection::event::{Binary, Fragment, Utf8};
 use crate::error::ProtocolError;
@@ -12,7 +12,7 @@ impl Dispatch<'_> {
     /// Expands what came of a compressed message and delivers it; a whole one that is larger than
     /// `max_recv_size` comes in pieces if they are wanted. Returns whether all of it was delivered
     /// that can be by now: if not, the share is used up, or the connection is not to be read.
-    pub(super) fn expand(
+    pub(super) fn inflate_message(
         &mut self,
         message: Message<'_>,
         in_pieces: bool,
@@ -21,17 +21,17 @@ impl Dispatch<'_> {
         let (opcode, payload) = match message {
             Message::Compressed(opcode, payload) => (opcode, payload),
             Message::CompressedPiece(piece) => {
-                self.core.arrive(self.slot, &piece);
+                self.conn().arrive(&piece);
                 return self.hand_out(share);
             }
             _ => return Ok(true),
         };
-        let mut room = std::mem::take(&mut self.core.room);
-        match self.expand_whole(opcode, payload, &mut room) {
+        let mut room = std::mem::take(&mut self.core.shared.inflated);
+        match self.inflate_whole(opcode, payload, &mut room) {
             Err(ProtocolError::MessageTooBig { size, .. }) if in_pieces => {
                 // What came out by now is in memory anyway; the rest will not be.
                 room.truncate(size as usize);
-                self.core.arrive_large(self.slot, opcode, payload, room);
+                self.conn().arrive_large(opcode, payload, room);
                 self.hand_out(share)
             }
             result => {
@@ -42,14 +42,15 @@ impl Dispatch<'_> {
     }
 
     /// Expands a whole message in `room` and delivers it.
-    fn expand_whole(
+    fn inflate_whole(
         &mut self,
         opcode: OpCode,
         payload: &[u8],
         room: &mut Vec<u8>,
     ) -> Result<(), ProtocolError> {
-        let message = self.core.inflate(self.slot, payload, room)?;
-        self.core.count_in(self.slot);
+        let mut conn = self.conn();
+        let message = conn.inflate(payload, room)?;
+        conn.count_received();
         if opcode == OpCode::Text {
             let text = simdutf8::basic::from_utf8(message).map_err(|_| ProtocolError::BadUtf8)?;
             self.emit::<Utf8>(text);
@@ -65,23 +66,20 @@ impl Dispatch<'_> {
     /// What a client sends may come to a thousand times of it, so pieces count against the share of
     /// the turn as if they had been read.
     fn hand_out(&mut self, share: &mut Share) -> Result<bool, ProtocolError> {
-        let slot = self.slot;
-        let mut room = std::mem::take(&mut self.core.room);
+        let mut room = std::mem::take(&mut self.core.shared.inflated);
         let result = loop {
-            let Some(peer) = self.core.peers.get(slot) else {
-                return Ok(true);
-            };
-            if peer.phase != Phase::Open || peer.is_cut() {
-                self.core.stop_expanding(slot);
+            let mut conn = self.conn();
+            if conn.peer.phase() != Phase::Open || conn.peer.is_cut() {
+                conn.stop_pieces();
                 break Ok(true);
             }
             if share.bytes == 0 {
                 share.messages = 0;
             }
-            if share.messages == 0 || is_stalled(self.core, peer) {
-                break Ok(!self.core.is_expanding(slot));
+            if share.messages == 0 || conn.is_stalled() {
+                break Ok(!conn.has_more_pieces());
             }
-            let piece = match self.core.expand(slot, &mut room) {
+            let piece = match conn.next_piece(&mut room) {
                 Ok(Some(piece)) => piece,
                 Ok(None) => break Ok(true),
                 Err(error) => break Err(error),
@@ -89,7 +87,7 @@ impl Dispatch<'_> {
             share.messages -= 1;
             share.bytes = share.bytes.saturating_sub(piece.payload.len());
             if piece.last {
-                self.core.count_in(slot);
+                conn.count_received();
             }
             self.emit::<Fragment>(piece);
         };
@@ -99,8 +97,8 @@ impl Dispatch<'_> {
 
     /// Keeps the memory for what expands next, unless that is much.
     fn keep_room(&mut self, room: Vec<u8>) {
-        if room.len() <= ROOM_MAX {
-            self.core.room = room;
+        if room.len() <= INFLATED_MAX {
+            self.core.shared.inflated = room;
         }
     }
 }
@@ -108,14 +106,16 @@ impl Dispatch<'_> {
 impl Reactor {
     /// Goes on with the compressed message of which not all was delivered that came, if there is
     /// one; returns whether all was now.
-    pub(super) fn expand_on(&mut self, slot: usize, share: &mut Share) -> bool {
-        if !self.core.is_expanding(slot) {
+    pub(super) fn inflate_on(&mut self, slot: usize, share: &mut Share) -> bool {
+        let now = self.now;
+        let Some((half, conn)) = self.both(slot) else {
+            return true;
+        };
+        if !conn.has_more_pieces() {
             return true;
         }
-        if let Some(half) = self.halves.get_mut(slot) {
-            // It was heard, however long it takes to deliver.
-            half.hear(self.now);
-        }
+        // It was heard, however long it takes to deliver.
+        half.hear(now, conn.peer.phase());
         let Some(mut dispatch) = self.dispatch(slot) else {
             return true;
         };
@@ -127,4 +127,4 @@ impl Reactor {
 }
 
 /// How much memory for what expands is kept from one message to the next, in bytes.
-const ROOM_MAX: usize = 1 << 20;
+const INFLATED_MAX: usize = 1 << 20;

@@ -3,10 +3,10 @@
 use std::io;
 use std::ops::Range;
 
+use super::Reactor;
 use super::dispatch::Dispatch;
 use super::fast_path::Progress;
 use super::input_half::{Flags, InputHalf, Share};
-use super::{Reactor, is_stalled};
 use crate::connection::event::{Binary, Fragment, Ping, Pong, Utf8, Verdict};
 use crate::connection::{Metered, NOBODY, Peer, Phase};
 use crate::error::SendError;
@@ -14,7 +14,7 @@ use crate::protocol::{Bounds, Header, Message, OpCode};
 use crate::transport::Received;
 
 impl Reactor {
-    /// Goes on where the usual way ended, with the rest of the buffer.
+    /// Goes on where the fast path ended, with the rest of the buffer.
     #[inline(never)]
     pub(super) fn serve_rest(&mut self, slot: usize, Progress { at, end, left }: Progress) {
         let mut share = self.begin(slot);
@@ -26,7 +26,7 @@ impl Reactor {
         self.go_on(slot, share);
     }
 
-    /// Serves a connection that was read already, and the kernel's answer was not the usual one.
+    /// Serves a connection that was read already, and the kernel did not answer as the fast path needs it.
     #[cold]
     pub(super) fn serve_read(&mut self, slot: usize, result: io::Result<usize>) {
         let mut share = self.begin(slot);
@@ -40,7 +40,10 @@ impl Reactor {
 
     /// Reads a connection, delivers its messages, sends its replies.
     pub(super) fn serve(&mut self, slot: usize) {
-        debug_assert!(self.core.out.is_empty(), "the last connection was settled");
+        debug_assert!(
+            self.core.shared.out.is_empty(),
+            "the last connection was settled"
+        );
         let mut share = self.begin(slot);
         self.consume_unread(slot, &mut share);
         self.go_on(slot, share);
@@ -50,16 +53,16 @@ impl Reactor {
     fn go_on(&mut self, slot: usize, mut share: Share) {
         while self.wants_input(slot, &share) && self.read(slot, &mut share) {}
         self.settle(slot);
-        self.core.current = NOBODY;
+        self.core.shared.current = NOBODY;
         self.requeue(slot);
         self.after_read(slot);
     }
 
-    /// Begins what is not usual; returns the connection's share of this turn.
+    /// Leaves the fast path; returns the connection's share of this turn.
     fn begin(&mut self, slot: usize) -> Share {
-        self.core.current = slot;
-        self.usual = Progress::default();
-        let config = &self.core.config;
+        self.core.shared.current = slot;
+        self.progress = Progress::default();
+        let config = &self.core.shared.config;
         Share {
             bytes: config.turn_bytes,
             messages: config.turn_messages,
@@ -68,8 +71,7 @@ impl Reactor {
 
     /// Delivers the bytes that were left over from the turn before.
     fn consume_unread(&mut self, slot: usize, share: &mut Share) {
-        let stalled = |peer| is_stalled(&self.core, peer);
-        if self.core.peers.get(slot).is_some_and(stalled) {
+        if self.core.is_stalled(slot) {
             return;
         }
         let Some((mut bytes, used)) = self
@@ -81,7 +83,7 @@ impl Reactor {
         };
         let input = bytes.get_mut(used..).unwrap_or_default();
         // What came before goes first; an empty rest may wait for that.
-        let expanded = self.expand_on(slot, share);
+        let expanded = self.inflate_on(slot, share);
         let left = match expanded {
             true => self.consume(slot, input, share),
             false => input.len(),
@@ -101,9 +103,9 @@ impl Reactor {
         half.flags.has(Flags::READABLE)
             && !half.has_unread()
             && !share.is_used_up()
-            && peer.phase != Phase::Gone
+            && peer.phase() != Phase::Gone
             && !peer.is_cut()
-            && !is_stalled(&self.core, peer)
+            && !self.core.is_stalled(slot)
     }
 
     /// Reads once, and delivers what came. Returns whether there may be more to read.
@@ -113,7 +115,8 @@ impl Reactor {
             return false;
         };
         if let Some(size) = half.decoder.expects()
-            && half.phase == Phase::Open
+            && peer.phase() == Phase::Open
+            && !peer.has_entered()
             && !peer.transport.is_secure()
         {
             return self.read_large(slot, size, share);
@@ -155,7 +158,7 @@ impl Reactor {
         else {
             return false;
         };
-        let max_fragments = self.core.config.limits.max_fragments;
+        let max_fragments = self.core.shared.config.limits.max_fragments;
         let mut bounds = Bounds::new(peer.max_recv_size(), max_fragments);
         bounds.pieces = in_pieces;
         let most = self.buffer.len();
@@ -177,7 +180,10 @@ impl Reactor {
         };
         let behind = received.bytes.saturating_sub(head.len());
         let landed = behind.min(size.min(most));
-        let adopted = behind > 0 && half.decoder.adopt(&head, &mut body, landed, bounds);
+        let adopted = behind > 0
+            && half
+                .decoder
+                .begin_with_buffer(&head, &mut body, landed, bounds);
         if !adopted && received.bytes > 0 {
             // Something else came: it is taken the long way.
             let mut bytes = Vec::with_capacity(received.bytes);
@@ -219,7 +225,7 @@ impl Reactor {
             }
         }
         // A client that was answered all the same is read to its end.
-        let is_left = |peer: &Peer| peer.phase == Phase::Lingering && !peer.is_cut();
+        let is_left = |peer: &Peer| peer.phase() == Phase::Lingering && !peer.is_cut();
         if self.core.peers.get(slot).is_some_and(is_left)
             && let Some(half) = self.halves.get_mut(slot)
         {
@@ -236,7 +242,8 @@ impl Reactor {
         received: Received,
         share: &mut Share,
     ) -> bool {
-        let Some(half) = self.halves.get_mut(slot) else {
+        let now = self.now;
+        let Some((half, mut conn)) = self.both(slot) else {
             return false;
         };
         // A hang-up was reported before or with these bytes: its edge will not come again.
@@ -253,16 +260,16 @@ impl Reactor {
         if received.bytes > 0 {
             // The deadline of a last answer waits for the peer to read, not to write.
             if !half.is_last_answer() {
-                half.hear(self.now);
+                half.hear(now, conn.peer.phase());
             }
-            if self.core.budget.is_on() {
-                self.core.budget.note_received(slot, self.core.now);
+            if conn.shared.budget.is_on() {
+                conn.shared.budget.note_received(slot, conn.shared.now);
             }
-            self.core.stats.bytes_in += received.bytes as u64;
-            if let Some(counts) = self.core.peers.get_mut(slot).and_then(Peer::counts) {
-                counts.bytes_in += received.bytes as u64;
-            }
-            if !self.measure_bytes(slot, received.bytes) {
+            conn.count_bytes_read(received.bytes);
+            if let Err(error) = conn.meter_bytes(received.bytes) {
+                if let Some(mut dispatch) = self.dispatch(slot) {
+                    dispatch.fail(error);
+                }
                 return false;
             }
         }
@@ -274,7 +281,7 @@ impl Reactor {
             }
         }
         if received.eof {
-            let is_paused = |peer: &Peer| peer.phase == Phase::Open && peer.is_paused();
+            let is_paused = |peer: &Peer| peer.phase() == Phase::Open && peer.is_paused();
             let is_paused = self.core.peers.get(slot).is_some_and(is_paused);
             if is_paused || self.halves.get(slot).is_some_and(InputHalf::has_unread) {
                 // By the last message, or it was not all delivered: the end is read once more when
@@ -301,25 +308,11 @@ impl Reactor {
         let (Some(half), Some(peer)) = (self.halves.get(slot), self.core.peers.get(slot)) else {
             return false;
         };
-        peer.phase == Phase::Opening
+        peer.phase() == Phase::Opening
             && !half.has_begun()
             && !half.is_idle_http()
             && !peer.transport.is_shaking_hands()
             && !peer.is_refused()
-    }
-
-    /// Measures what came from an open connection; returns whether it is still read.
-    fn measure_bytes(&mut self, slot: usize, bytes: usize) -> bool {
-        let open = |peer: &Peer| peer.phase == Phase::Open;
-        if self.core.peers.get(slot).is_some_and(open)
-            && let Err(error) = self.core.meter(slot, Metered::Bytes(bytes))
-        {
-            if let Some(mut dispatch) = self.dispatch(slot) {
-                dispatch.fail(error);
-            }
-            return false;
-        }
-        true
     }
 
     /// Delivers a part of the buffer, and keeps what is over the share of this turn. Returns
@@ -337,8 +330,7 @@ impl Reactor {
         let input = buffer.get_mut(range).unwrap_or_default();
         let (came, left) = (input.len(), self.consume(slot, input, share));
         // A message may have come whole into its own buffer, and wait there.
-        let stalled = |peer| is_stalled(&self.core, peer);
-        let waits = left > 0 || (came == 0 && self.core.peers.get(slot).is_some_and(stalled));
+        let waits = left > 0 || (came == 0 && self.core.is_stalled(slot));
         if waits && let Some(half) = self.halves.get_mut(slot) {
             half.keep_unread(input[input.len() - left..].to_vec(), 0);
             if eof {
@@ -360,25 +352,27 @@ impl Reactor {
     /// Delivers what `input` holds; returns how many bytes at its end are over the share.
     fn consume(&mut self, slot: usize, mut input: &mut [u8], share: &mut Share) -> usize {
         loop {
-            let peer = self.core.peers.get(slot);
-            if peer.is_some_and(Peer::is_refused) {
-                return 0;
-            }
-            if peer.is_some_and(|peer| is_stalled(&self.core, peer)) {
-                return input.len();
-            }
-            match peer.map(|peer| peer.phase) {
-                Some(Phase::Opening) if peer.is_some_and(|peer| peer.unannounced) => {
-                    self.read_header(slot, &mut input);
-                }
-                Some(Phase::Opening) => self.read_request(slot, &mut input, share),
-                Some(Phase::Open | Phase::Closing) => self.deliver(slot, &mut input, share),
-                Some(Phase::Lingering | Phase::Gone) | None => return 0,
-            }
-            let Some(peer) = self.core.peers.get(slot).filter(|peer| !peer.is_cut()) else {
+            let Some(conn) = self.core.peer(slot) else {
                 return 0;
             };
-            if input.is_empty() || share.messages == 0 || is_stalled(&self.core, peer) {
+            if conn.peer.is_refused() {
+                return 0;
+            }
+            if conn.is_stalled() {
+                return input.len();
+            }
+            match conn.peer.phase() {
+                Phase::Opening if conn.peer.is_unannounced() => {
+                    self.read_header(slot, &mut input);
+                }
+                Phase::Opening => self.read_request(slot, &mut input, share),
+                Phase::Open | Phase::Closing => self.deliver(slot, &mut input, share),
+                Phase::Lingering | Phase::Gone => return 0,
+            }
+            let Some(conn) = self.core.peer(slot).filter(|conn| !conn.peer.is_cut()) else {
+                return 0;
+            };
+            if input.is_empty() || share.messages == 0 || conn.is_stalled() {
                 return input.len();
             }
         }
@@ -390,24 +384,18 @@ impl Reactor {
             return;
         };
         let decoder = &mut half.decoder;
-        let mut dispatch = Dispatch {
-            core: &mut self.core,
-            own: &mut half.own,
-            handlers: &mut self.handlers,
-            slot,
-        };
+        let (core, handlers) = (&mut self.core, &mut self.handlers);
+        let mut dispatch = Dispatch::new(core, &mut half.own, handlers, slot);
         while share.messages > 0 {
-            let Some(peer) = dispatch.core.peers.get(slot) else {
-                return;
-            };
+            let conn = dispatch.conn();
             // RFC 6455, 1.4 and 7.1.3: after our Close frame only the peer's is waited for.
-            let open = peer.phase == Phase::Open;
-            if peer.is_cut() || is_stalled(dispatch.core, peer) {
+            let open = conn.peer.phase() == Phase::Open;
+            if conn.peer.is_cut() || conn.is_stalled() {
                 return;
             }
-            let max_fragments = dispatch.core.config.limits.max_fragments;
-            let mut bounds = Bounds::new(peer.max_recv_size(), max_fragments);
-            bounds.compressed = peer.is_deflating();
+            let max_fragments = conn.shared.config.limits.max_fragments;
+            let mut bounds = Bounds::new(conn.peer.max_recv_size(), max_fragments);
+            bounds.compressed = conn.peer.is_deflating();
             bounds.pieces = dispatch.takes_pieces();
             let message = match decoder.next(input, bounds) {
                 Ok(Some(message)) => message,
@@ -417,7 +405,7 @@ impl Reactor {
             share.messages -= 1;
             if open
                 && let Some(what) = metered(&message)
-                && let Err(error) = dispatch.core.meter(slot, what)
+                && let Err(error) = dispatch.conn().meter(what)
             {
                 return dispatch.fail(error);
             }
@@ -428,7 +416,7 @@ impl Reactor {
                 }
                 _ if !open => {}
                 Message::Compressed(..) | Message::CompressedPiece(_) => {
-                    match dispatch.expand(message, bounds.pieces, share) {
+                    match dispatch.inflate_message(message, bounds.pieces, share) {
                         Ok(true) => {}
                         Ok(false) => {
                             // So that it is gone on with: see `consume_unread`.
@@ -440,16 +428,16 @@ impl Reactor {
                 }
                 Message::Piece(piece) => {
                     if piece.last {
-                        dispatch.core.count_in(slot);
+                        dispatch.conn().count_received();
                     }
                     dispatch.emit::<Fragment>(piece);
                 }
                 Message::Text(text) => {
-                    dispatch.core.count_in(slot);
+                    dispatch.conn().count_received();
                     dispatch.emit::<Utf8>(text);
                 }
                 Message::Binary(bytes) => {
-                    dispatch.core.count_in(slot);
+                    dispatch.conn().count_received();
                     dispatch.emit::<Binary>(bytes);
                 }
                 Message::Pong(payload) => _ = dispatch.emit::<Pong>(payload),
@@ -458,9 +446,9 @@ impl Reactor {
                 Message::Ping(payload) => {
                     if dispatch.emit::<Ping>(payload) != Some(Verdict::Refuse)
                         && let Ok(0) | Err(SendError::BacklogFull { .. }) =
-                            dispatch.core.send(slot, OpCode::Pong, payload)
+                            dispatch.conn().send(OpCode::Pong, payload)
                     {
-                        dispatch.core.stats.dropped_pongs += 1;
+                        dispatch.core.shared.stats.dropped_pongs += 1;
                     }
                 }
             }

@@ -15,8 +15,6 @@ pub(super) struct InputHalf {
     pub(super) stamp: u64,
     /// When the entry in the wheel is due; another one that comes up is an old one.
     pub(super) due: u64,
-    /// The phase that the deadline is of.
-    pub(super) phase: Phase,
     pub(super) flags: Flags,
 }
 
@@ -35,7 +33,7 @@ impl Flags {
     pub(super) const FIN: u8 = 8;
     /// There is something to read, and it is not read: see `is_stalled`.
     pub(super) const PAUSED: u8 = 16;
-    /// In `waiting` of the reactor.
+    /// In the ready queue of the reactor.
     pub(super) const ENQUEUED: u8 = 32;
     /// The peer's Close frame came: it sends nothing more.
     pub(super) const CLOSED: u8 = 64;
@@ -110,7 +108,6 @@ impl InputHalf {
             pending: None,
             stamp: now,
             due: 0,
-            phase: Phase::Opening,
             flags: Flags(0),
         }
     }
@@ -118,10 +115,7 @@ impl InputHalf {
     /// Returns whether all there is to do is to read and to deliver what comes.
     #[inline(always)]
     pub(super) fn is_fast(&self) -> bool {
-        self.flags.0 == Flags::READABLE
-            && self.phase == Phase::Open
-            && self.pending.is_none()
-            && self.decoder.is_idle()
+        self.flags.0 == Flags::READABLE && self.pending.is_none() && self.decoder.is_idle()
     }
 
     /// Returns whether bytes wait for their turn.
@@ -202,9 +196,9 @@ impl InputHalf {
         self.flags.has(Flags::CLOSED) && !self.flags.has(Flags::FULL) && !self.has_unread()
     }
 
-    /// Stamps the time of a sign of life.
-    pub(super) fn hear(&mut self, now: u64) {
-        if self.phase == Phase::Open || self.is_idle_http() {
+    /// Stamps the time of a sign of life, in a phase where that puts a deadline off.
+    pub(super) fn hear(&mut self, now: u64, phase: Phase) {
+        if phase == Phase::Open || self.is_idle_http() {
             self.stamp = now;
         }
     }

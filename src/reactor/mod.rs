@@ -4,18 +4,19 @@
 //! as arguments, bytes through `transport`. A simulated network drives the same code as the real one.
 
 mod adopted;
-mod answers;
 mod commands;
 mod completions;
 mod deadlines;
 mod diagnostics;
 mod dispatch;
+mod ending;
 mod fast_path;
 mod http;
 mod inflating;
 mod input;
 mod input_half;
 mod memory;
+mod opening;
 mod proxy_header;
 mod timers;
 mod watches;
@@ -28,17 +29,16 @@ use std::time::Instant;
 
 use slab::Slab;
 
+use self::dispatch::Dispatch;
 pub(crate) use self::dispatch::emit_hub;
-use self::dispatch::{Dispatch, drop_caught};
 use self::fast_path::Progress;
 pub(crate) use self::fast_path::SocketEvent;
-use self::http::answered;
 use self::input_half::{Flags, InputHalf};
 use self::wheel::{Entry, Wheel};
 use self::wind_down::Schedule;
+use crate::connection::drop_guarded;
 use crate::connection::event::{Accept, Accepted, Cause, Connect, Handlers, Verdict};
-use crate::connection::{Core, NOBODY, Peer, Phase, TimerId, Turn};
-use crate::error::HandshakeError;
+use crate::connection::{Core, NOBODY, Peer, PeerMut, Phase, TimerId, Turn};
 use crate::protocol::{Batch, Pad, Pool};
 use crate::transport::{Deliveries, Transport};
 
@@ -67,7 +67,7 @@ pub(crate) struct Reactor {
     pool: Pool,
     /// Where short messages that came together are unmasked to.
     batch: Batch,
-    usual: Progress,
+    progress: Progress,
     /// TLS records on their way to the buffer; empty without TLS.
     scratch: Vec<u8>,
     wheel: Wheel,
@@ -94,7 +94,7 @@ static SERIAL: AtomicU64 = AtomicU64::new(1);
 
 impl Reactor {
     pub(crate) fn new(core: Core, handlers: Handlers, now: Instant) -> Self {
-        let buffer = vec![0; core.config.read_buffer];
+        let buffer = vec![0; core.shared.config.read_buffer];
         Self {
             core,
             halves: Slab::new(),
@@ -103,7 +103,7 @@ impl Reactor {
             pad: Pad::default(),
             pool: Pool::default(),
             batch: Batch::default(),
-            usual: Progress::default(),
+            progress: Progress::default(),
             scratch: Vec::new(),
             wheel: Wheel::new(),
             expired: Vec::new(),
@@ -121,8 +121,8 @@ impl Reactor {
 
     /// Sets the time of the turn, in milliseconds since the epoch.
     pub(crate) fn set_now(&mut self, now: Instant) -> u64 {
-        self.core.now = now.saturating_duration_since(self.epoch);
-        self.now = self.core.now.as_millis() as u64;
+        self.core.shared.now = now.saturating_duration_since(self.epoch);
+        self.now = self.core.shared.now.as_millis() as u64;
         self.now
     }
 
@@ -137,7 +137,7 @@ impl Reactor {
             return Some(0);
         }
         let deadline = self.wheel.next().unwrap_or(u64::MAX);
-        let next = deadline.min(self.core.timers.next());
+        let next = deadline.min(self.core.shared.timers.next());
         (next < u64::MAX).then_some(next)
     }
 
@@ -158,34 +158,37 @@ impl Reactor {
         if via == Via::Header {
             transport.wait_for_header();
         }
-        let mut peer = Peer::new(serial, transport, addr, &self.core.config);
+        let shared = &mut self.core.shared;
+        let mut peer = Peer::new(serial, transport, addr, &shared.config);
         if via != Via::Direct {
             peer.is_of_proxy();
         }
-        peer.unannounced = via == Via::Header;
-        if self.core.config.connection_stats {
-            peer.count(self.core.now);
+        peer.set_unannounced(via == Via::Header);
+        if shared.config.connection_stats {
+            peer.count(shared.now);
         }
-        if self.core.config.rates.is_limited() {
+        if shared.config.rates.is_limited() {
             peer.measure();
         }
+        shared.stats.accepted += 1;
+        shared.half_open += 1;
         let same = self.core.peers.insert(peer);
         debug_assert_eq!(slot, same, "the two slabs have the same keys");
-        self.core.stats.accepted += 1;
-        self.core.half_open += 1;
         (slot, serial)
     }
 
     /// Removes a connection that is gone, or that `take_in` took and that cannot be served.
     pub(crate) fn dismiss(&mut self, slot: usize) {
-        self.core.forget(slot);
-        drop_caught((
+        if let Some(mut conn) = self.core.peer(slot) {
+            conn.forget();
+        }
+        drop_guarded((
             self.halves.try_remove(slot),
             self.core.peers.try_remove(slot),
         ));
         let (left, room) = (self.halves.len(), self.halves.capacity());
         if left == 0 {
-            // Nobody is there whose next message they would be for.
+            // No connection is there whose next message they would be for.
             self.pool = Pool::default();
         }
         // At the powers of two, so that it costs next to nothing for each.
@@ -202,44 +205,39 @@ impl Reactor {
         self.core.peers.shrink_to_fit();
     }
 
-    /// Begins a connection; delivers its first event, unless a proxy has to tell first whose it is.
+    /// Begins a connection; delivers its first event, unless a proxy has to name its client first.
     pub(crate) fn welcome(&mut self, slot: usize) {
         self.begin_life(slot);
-        self.core.current = slot;
-        if self
-            .core
-            .peers
-            .get(slot)
-            .is_some_and(|peer| !peer.unannounced)
-        {
+        self.core.shared.current = slot;
+        let is_announced = |peer: &Peer| !peer.is_unannounced();
+        if self.core.peers.get(slot).is_some_and(is_announced) {
             self.connect(slot);
         }
         self.settle(slot);
-        self.core.current = NOBODY;
+        self.core.shared.current = NOBODY;
     }
 
     /// Delivers the first event of a connection.
     fn connect(&mut self, slot: usize) {
-        let verdict = self
-            .dispatch(slot)
-            .and_then(|mut dispatch| dispatch.emit::<Connect>(()));
-        if verdict == Some(Verdict::Refuse)
-            && let Some(peer) = self.core.peers.get_mut(slot)
+        if let Some(mut dispatch) = self.dispatch(slot)
+            && dispatch.emit::<Connect>(()) == Some(Verdict::Refuse)
         {
-            peer.refuse(403);
+            dispatch.conn().peer.refuse(403);
         }
     }
 
     /// Sets the deadlines that a connection has from its beginning.
     fn begin_life(&mut self, slot: usize) {
         self.arm(slot);
-        if let Some(lifetime) = self.core.config.max_lifetime {
-            let due = self.core.now.saturating_add(lifetime);
-            self.core.timers.set_lifetime(slot, Some(due));
+        let shared = &mut self.core.shared;
+        if let Some(lifetime) = shared.config.max_lifetime {
+            let due = shared.now.saturating_add(lifetime);
+            shared.timers.set_lifetime(slot, Some(due));
         }
     }
 
-    /// Begins a turn: who waits now is served in it, who comes to wait in the next.
+    /// Begins a turn: connections that are in the ready queue now are served in it, those that are
+    /// put there later in the next.
     pub(crate) fn begin_turn(&mut self) {
         self.serving.append(&mut self.ready_queue);
     }
@@ -264,73 +262,50 @@ impl Reactor {
         if !self.send_only(slot) {
             self.settle_all(slot);
         }
-        if self.core.budget.is_on() {
+        if self.core.shared.budget.is_on() {
             self.charge(slot);
         }
     }
 
     fn settle_all(&mut self, slot: usize) {
-        let owes_answer = self.halves.get(slot).is_some_and(InputHalf::owes_answer);
-        let is_waiting = |half: &InputHalf| half.flags.has(Flags::ENQUEUED);
-        let is_waiting = self.halves.get(slot).is_some_and(is_waiting);
+        let Some(half) = self.halves.get(slot) else {
+            return;
+        };
+        let owes_answer = half.owes_answer();
+        let is_enqueued = half.flags.has(Flags::ENQUEUED);
         let Some(mut dispatch) = self.dispatch(slot) else {
             return;
         };
         dispatch.tell_slow_consumer();
-        let Some(peer) = dispatch.core.peers.get_mut(slot) else {
-            return;
-        };
-        if peer.phase == Phase::Opening
-            && !peer.is_cut()
-            && let Some(refusal) = peer.take_refusal()
-        {
-            // Without TLS there is no one to tell.
-            if peer.transport.needs_ssl() {
-                peer.cut();
-            }
-            let error = HandshakeError::Refused(refusal.status());
-            match owes_answer {
-                true => dispatch.refuse(error, Some(refusal)),
-                false => dispatch.leave(Some(answered())),
-            }
-        } else if let Some((upgrade, decision)) = peer.take_decided()
-            && !peer.is_cut()
-        {
-            dispatch.decide_late(upgrade, decision);
-        }
-        let drain_at = dispatch.core.config.drain_at;
-        // Who has been told in this turn, and has caused more, waits for the next.
-        let mut told_sent = is_waiting;
-        let mut told_drained = is_waiting;
+        dispatch.answer_opening(owes_answer);
+        // A connection whose callbacks ran in this turn, and caused more, waits for the next.
+        let mut told_sent = is_enqueued;
+        let mut told_drained = is_enqueued;
         loop {
-            let Some(peer) = dispatch.core.peers.get_mut(slot) else {
-                return;
-            };
-            if peer.phase == Phase::Gone {
-                dispatch.core.discard_out(slot);
+            let mut conn = dispatch.conn();
+            if conn.peer.phase() == Phase::Gone {
+                conn.discard_replies();
                 break;
             }
-            if peer.is_cut() {
-                dispatch.core.note_cut(slot);
+            if conn.peer.is_cut() {
+                conn.note_cut();
                 dispatch.cut(Cause::Cut);
                 continue;
             }
-            dispatch.core.release_out(slot);
-            let Some(peer) = dispatch.core.peers.get_mut(slot) else {
-                return;
-            };
-            let flushed = match peer.flush(drain_at) {
+            conn.release_replies();
+            let drain_at = conn.shared.config.drain_at;
+            let flushed = match conn.peer.flush(drain_at) {
                 Ok(flushed) => flushed,
                 Err(error) => {
                     dispatch.lost(error);
                     continue;
                 }
             };
-            let sent = peer.count_told();
-            let drained = peer.is_drained(flushed, drain_at);
-            // A handler that streams to a fast reader is told once in a turn.
+            let sent = conn.peer.ready_completions();
+            let drained = conn.peer.is_drained(flushed, drain_at);
+            // A handler that streams to a fast reader is called once in a turn.
             if sent > 0 && !std::mem::replace(&mut told_sent, true) {
-                dispatch.tell_sent(sent);
+                dispatch.complete(sent);
             } else if drained && !std::mem::replace(&mut told_drained, true) {
                 dispatch.tell_drained();
             } else {
@@ -347,17 +322,20 @@ impl Reactor {
     /// Sends the replies, or what a broadcast queued; returns whether that was all there is to do. It
     /// is nearly always.
     fn send_only(&mut self, slot: usize) -> bool {
-        let usual = |half: &InputHalf| half.phase == Phase::Open && !half.flags.has(Flags::PAUSED);
-        let Some(peer) = self.core.peers.get_mut(slot) else {
-            return false;
-        };
-        if !self.halves.get(slot).is_some_and(usual) {
+        let is_plain = |half: &InputHalf| !half.flags.has(Flags::PAUSED);
+        if !self.halves.get(slot).is_some_and(is_plain) {
             return false;
         }
-        if peer.is_quiet() {
-            self.core.release_out(slot);
-        } else if peer.has_only_queued() && self.core.current != slot {
-            if let Err(error) = peer.flush(self.core.config.drain_at)
+        let Some(mut conn) = self.core.peer(slot) else {
+            return false;
+        };
+        if conn.peer.has_entered() {
+            return false;
+        }
+        if conn.peer.is_quiet() {
+            conn.release_replies();
+        } else if conn.peer.has_only_queued() && !conn.is_current() {
+            if let Err(error) = conn.peer.flush(conn.shared.config.drain_at)
                 && let Some(mut dispatch) = self.dispatch(slot)
             {
                 dispatch.lost(error);
@@ -370,97 +348,91 @@ impl Reactor {
 
     /// Ends what is to end, and sets the deadline of a new phase.
     fn finish(&mut self, slot: usize) {
-        let (Some(half), Some(peer)) = (self.halves.get_mut(slot), self.core.peers.get_mut(slot))
-        else {
+        let drains = self.schedule.is_some();
+        let now = self.now;
+        let Some((half, mut conn)) = self.both(slot) else {
             return;
         };
-        let phase = peer.phase;
+        let phase = conn.peer.phase();
         let mut reads_on = false;
-        if peer.take_progress() {
-            if self.core.budget.is_on() {
-                self.core.budget.note_sent(slot, self.core.now);
+        if conn.peer.take_progress() {
+            if conn.shared.budget.is_on() {
+                conn.shared.budget.note_sent(slot, conn.shared.now);
             }
-            half.hear(self.now);
+            half.hear(now, phase);
             if phase >= Phase::Closing {
                 // It has its time to answer when it has taken what is before the Close, and until
                 // then if it goes on taking that.
-                let sent = peer.take_sent();
-                half.stamp = match peer.reads() {
-                    true => self.now,
-                    false => self.core.config.moved_on(half.stamp, sent, self.now),
+                let sent = conn.peer.take_sent();
+                half.stamp = match conn.peer.reads() {
+                    true => now,
+                    false => conn.shared.config.moved_on(half.stamp, sent, now),
                 };
-                reads_on = self.schedule.is_some();
+                reads_on = drains;
             }
         }
-        if phase == Phase::Lingering && peer.backlog() == 0 && !half.flags.has(Flags::FIN) {
-            if half.is_done() && !peer.transport.is_secure() {
+        if phase == Phase::Lingering && conn.peer.backlog() == 0 && !half.flags.has(Flags::FIN) {
+            if half.is_done() && !conn.peer.transport.is_secure() {
                 // RFC 6455, 7.1.1: the server closes first. Nothing is left on either side, so no
                 // RST can come of it, and one call does for both directions (decision 14).
-                self.core.set_phase(slot, Phase::Gone);
+                conn.enter(Phase::Gone, None);
             } else {
                 // The peer may be gone already; nothing more is wanted of it.
-                let sent = peer.transport.shutdown_write().unwrap_or(true);
+                let sent = conn.peer.transport.shutdown_write().unwrap_or(true);
                 half.flags.set_if(Flags::FIN, sent);
             }
         }
         if phase == Phase::Lingering && half.flags.has(Flags::FIN) && half.flags.has(Flags::EOF) {
-            self.core.set_phase(slot, Phase::Gone);
+            conn.enter(Phase::Gone, None);
         }
-        let Some(peer) = self.core.peers.get(slot) else {
-            return;
-        };
-        let (before, phase) = (half.phase, peer.phase);
-        half.phase = phase;
-        if half.flags.has(Flags::PAUSED) && !is_stalled(&self.core, peer) {
-            half.flags.clear(Flags::PAUSED);
-            half.decoder.unstall(self.now);
-            self.requeue(slot);
-        }
-        if phase == before {
-            if reads_on {
-                self.arm(slot);
+        let phase = conn.peer.phase();
+        let entered = conn.peer.take_entered();
+        if entered {
+            half.stamp = now;
+            if phase >= Phase::Closing {
+                conn.peer.take_sent();
+                conn.peer.forget_acknowledged();
             }
-            return;
         }
-        let (Some(half), Some(peer)) = (self.halves.get_mut(slot), self.core.peers.get_mut(slot))
-        else {
-            return;
-        };
-        half.stamp = self.now;
-        if phase >= Phase::Closing {
-            peer.take_sent();
-            peer.forget_acknowledged();
+        let goes_on = half.flags.has(Flags::PAUSED) && !conn.is_stalled();
+        if goes_on {
+            half.flags.clear(Flags::PAUSED);
+            half.decoder.unstall(now);
         }
-        if phase >= Phase::Lingering {
+        if entered && phase >= Phase::Lingering {
             // What is under way is of no use any more.
             half.forget_input();
-            self.core.drop_compression(slot);
+            conn.peer.drop_deflate();
         }
-        if phase == Phase::Gone {
+        if goes_on {
+            self.requeue(slot);
+        }
+        if entered && phase == Phase::Gone {
             self.gone.push(slot);
-            return;
+        } else if entered || reads_on {
+            self.arm(slot);
         }
-        self.arm(slot);
     }
 
-    /// Puts a connection with something left to read on the list for the next turn.
+    /// Puts a connection with something left to read into the ready queue.
     fn requeue(&mut self, slot: usize) {
-        let (Some(half), Some(peer)) = (self.halves.get_mut(slot), self.core.peers.get(slot))
-        else {
+        let now = self.now;
+        let Some((half, conn)) = self.both(slot) else {
             return;
         };
-        if peer.phase == Phase::Gone || !(half.flags.has(Flags::READABLE) || half.has_unread()) {
+        let has_more = half.flags.has(Flags::READABLE) || half.has_unread();
+        if conn.peer.phase() == Phase::Gone || !has_more {
             return;
         }
-        if is_stalled(&self.core, peer) {
+        if conn.is_stalled() {
             half.flags.set(Flags::PAUSED);
-            half.decoder.stall(self.now);
+            half.decoder.stall(now);
         } else {
             self.enqueue_ready(slot);
         }
     }
 
-    /// Puts a connection on the list for the next turn.
+    /// Puts a connection into the ready queue, which is served in the next turn.
     fn enqueue_ready(&mut self, slot: usize) {
         if let Some(half) = self.halves.get_mut(slot)
             && !half.flags.set(Flags::ENQUEUED)
@@ -469,45 +441,48 @@ impl Reactor {
         }
     }
 
-    /// Settles the connections that were marked, and removes those that are gone. What comes of more
-    /// and more of it waits for the next turn.
+    /// Settles the connections that are marked dirty, and removes those that are gone. What comes of
+    /// more and more of it waits for the next turn.
     #[inline(always)]
     pub(crate) fn end_turn(&mut self) {
-        if !self.core.dirty.is_empty() || !self.gone.is_empty() {
-            self.settle_marked();
+        if !self.core.shared.dirty.is_empty() || !self.gone.is_empty() {
+            self.settle_dirty();
         }
-        if self.core.budget.is_on() {
+        if self.core.shared.budget.is_on() {
             self.end_budget();
         }
     }
 
-    /// Sees to it that no more is held than may be when the turn ends.
+    /// Sees to it that no more memory is held than may be when the turn ends.
     #[cold]
     fn end_budget(&mut self) {
-        if self.core.budget.is_exceeded() {
+        if self.core.shared.budget.is_exceeded() {
             self.shed();
-            self.settle_marked();
+            self.settle_dirty();
         }
-        match self.core.budget.end_turn(self.core.now) {
+        let shared = &mut self.core.shared;
+        match shared.budget.end_turn(shared.now) {
             Turn::Same => {}
             Turn::Short(look) => self.watch_memory(look),
             Turn::Relieved => {
                 if let Some(timer) = self.relief.take() {
-                    self.core.timers.clear(timer);
+                    shared.timers.clear(timer);
                 }
             }
         }
     }
 
-    fn settle_marked(&mut self) {
+    fn settle_dirty(&mut self) {
         for _ in 0..PASSES {
-            if self.core.dirty.is_empty() {
+            if self.core.shared.dirty.is_empty() {
                 break;
             }
             let empty = std::mem::take(&mut self.settling);
-            let mut settling = std::mem::replace(&mut self.core.dirty, empty);
+            let mut settling = std::mem::replace(&mut self.core.shared.dirty, empty);
             for slot in settling.drain(..) {
-                self.core.unmark(slot);
+                if let Some(peer) = self.core.peers.get_mut(slot) {
+                    peer.clear_dirty();
+                }
                 self.settle(slot);
             }
             self.settling = settling;
@@ -517,18 +492,20 @@ impl Reactor {
         }
     }
 
+    /// Returns both halves of a connection.
+    #[inline(always)]
+    fn both(&mut self, slot: usize) -> Option<(&mut InputHalf, PeerMut<'_>)> {
+        Some((self.halves.get_mut(slot)?, self.core.peer(slot)?))
+    }
+
     fn dispatch(&mut self, slot: usize) -> Option<Dispatch<'_>> {
         let own = &mut self.halves.get_mut(slot)?.own;
-        Some(Dispatch {
-            core: &mut self.core,
-            own,
-            handlers: &mut self.handlers,
-            slot,
-        })
+        let (core, handlers) = (&mut self.core, &mut self.handlers);
+        Some(Dispatch::new(core, own, handlers, slot))
     }
 }
 
-/// What the news of a connection's socket carry: its slot in the low 32 bits and, where there are
+/// What an event of a connection's socket carries: its slot in the low 32 bits and, where there are
 /// more, bits of its number above them, so that news of a socket that is gone are told from those
 /// of the next one in its slot. The top bit is clear.
 pub(crate) fn connection_tag(slot: usize, serial: u64) -> usize {
@@ -548,19 +525,6 @@ const SLOTS: usize = if usize::BITS > 32 {
 } else {
     usize::MAX >> 1
 };
-
-/// Whether a connection is not read: because it was paused, or because it does not read either and
-/// half of `max_backlog` waits for it, or it was faster than it may be. TCP then holds back what it
-/// sends, and its own replies never overflow the backlog. Nor is it read while the answer to its
-/// opening handshake is postponed.
-fn is_stalled(core: &Core, peer: &Peer) -> bool {
-    let full = || peer.backlog() > core.config.limits.max_backlog / 2;
-    match peer.phase {
-        Phase::Open => peer.is_paused() || peer.is_held_off() || full(),
-        Phase::Opening => peer.is_deferred() || full(),
-        _ => false,
-    }
-}
 
 #[cfg(test)]
 mod tests;

@@ -27,7 +27,7 @@ impl Reactor {
             }
             Err(_) => {
                 if let Some(mut dispatch) = self.dispatch(slot) {
-                    dispatch.tell_bad_header(&bytes);
+                    dispatch.log_bad_header(&bytes);
                     dispatch.turn_away(HandshakeError::BadProxyHeader);
                 }
                 input.len()
@@ -38,23 +38,22 @@ impl Reactor {
 
     /// Goes on with a connection whose client is known now: TLS, if there is to be, and `Connect`.
     fn name(&mut self, slot: usize, header: &Header, input: &mut &mut [u8]) {
-        if let Err(error) = self.core.note_header(slot, header) {
+        let Some((half, mut conn)) = self.both(slot) else {
+            return;
+        };
+        if let Err(error) = conn.note_header(header) {
             *input = &mut [];
             if let Some(mut dispatch) = self.dispatch(slot) {
                 dispatch.turn_away(error);
             }
             return;
         }
-        let (Some(half), Some(peer)) = (self.halves.get_mut(slot), self.core.peers.get_mut(slot))
-        else {
-            return;
-        };
-        if peer.transport.begin(input) {
+        if conn.peer.transport.begin(input) {
             // The session has them, and no event will tell.
             *input = &mut [];
             half.flags.set(Flags::READABLE);
         }
-        peer.unannounced = false;
+        conn.peer.set_unannounced(false);
         self.connect(slot);
     }
 }

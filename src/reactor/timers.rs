@@ -1,21 +1,19 @@
 //! Timers of the application: what is due is called.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use super::Reactor;
-use super::dispatch::drop_caught;
+use crate::close_code::CloseCode;
 use crate::connection::event::{Cause, Ticks};
-use crate::connection::{Action, Connection, Ending, Hub, NOBODY, Order, Phase};
+use crate::connection::{Action, Connection, Ending, Hub, NOBODY, Order, Phase, drop_guarded};
 use crate::error::HandlerError;
-use crate::protocol::CloseCode;
+use crate::panics::guarded;
 
 impl Reactor {
     /// Calls the timers that are due. What they set themselves comes in the next turn.
     #[cold]
     pub(super) fn fire_timers(&mut self) {
-        let now = self.core.now;
-        for id in self.core.timers.due(now) {
-            let Some((mut action, missed)) = self.core.timers.begin(id, now) else {
+        let now = self.core.shared.now;
+        for id in self.core.shared.timers.due(now) {
+            let Some((mut action, missed)) = self.core.shared.timers.begin(id, now) else {
                 continue;
             };
             let ticks = Ticks {
@@ -27,27 +25,28 @@ impl Reactor {
                     let slot = *slot;
                     self.fire_one(slot, |conn| action(conn, ticks))
                 }
-                Action::DrainEnd => {
-                    self.end_drain();
+                Action::WindDownEnd => {
+                    self.end_wind_down();
                     false
                 }
-                Action::DrainStep => {
+                Action::WindDownStep => {
                     self.close_next();
                     false
                 }
                 Action::Hub(action) => {
                     let core = &mut self.core;
-                    let call = AssertUnwindSafe(|| action(&mut Hub::new(core), ticks));
-                    let result = catch_unwind(call)
-                        .unwrap_or_else(|panic| Err(HandlerError::from_panic(&*panic)));
+                    let result = guarded(|| action(&mut Hub::new(core), ticks));
                     if let Err(error) = &result {
-                        self.core.tell_failed(&format!("timer {id}"), error);
+                        core.shared.log_failed(&format!("timer {id}"), error);
                     }
                     result.is_err()
                 }
                 Action::LameDuckEnd => {
-                    if let Some(lame_duck) = self.core.lame_duck {
-                        self.core.orders.push(Order::Drain(lame_duck.plan));
+                    if let Some(lame_duck) = self.core.shared.lame_duck {
+                        self.core
+                            .shared
+                            .orders
+                            .push(Order::WindDown(lame_duck.plan));
                     }
                     false
                 }
@@ -55,8 +54,8 @@ impl Reactor {
                     self.relieve();
                     false
                 }
-                Action::LeftOut => {
-                    self.core.journal.settle();
+                Action::ReportSuppressed => {
+                    self.core.shared.log_limits.settle();
                     false
                 }
                 Action::Lifetime(slot) => {
@@ -64,7 +63,7 @@ impl Reactor {
                     false
                 }
             };
-            drop_caught(self.core.timers.finish(id, action, failed));
+            drop_guarded(self.core.shared.timers.finish(id, action, failed));
         }
     }
 
@@ -74,11 +73,13 @@ impl Reactor {
         slot: usize,
         action: impl FnOnce(&mut Connection<'_>) -> Result<(), HandlerError>,
     ) -> bool {
-        debug_assert!(self.core.out.is_empty(), "the last connection was settled");
-        self.core.current = slot;
+        debug_assert!(
+            self.core.shared.out.is_empty(),
+            "the last connection was settled"
+        );
+        self.core.shared.current = slot;
         let conn = &mut Connection::new(&mut self.core, slot);
-        let result = catch_unwind(AssertUnwindSafe(|| action(conn)))
-            .unwrap_or_else(|panic| Err(HandlerError::from_panic(&*panic)));
+        let result = guarded(|| action(conn));
         let failed = result.is_err();
         if let Err(error) = result
             && let Some(mut dispatch) = self.dispatch(slot)
@@ -86,22 +87,21 @@ impl Reactor {
             dispatch.handler_failed(error);
         }
         self.settle(slot);
-        self.core.current = NOBODY;
+        self.core.shared.current = NOBODY;
         failed
     }
 
     /// Ends a connection that is older than it may become.
     fn outlived(&mut self, slot: usize) {
-        let Some(peer) = self.core.peers.get_mut(slot) else {
+        let Some(mut conn) = self.core.peer(slot) else {
             return;
         };
-        if peer.phase == Phase::Opening {
-            peer.refuse(503);
-            peer.end(Ending::new(CloseCode::ABNORMAL, "", Cause::Lifetime));
-            self.core.mark(slot);
+        if conn.peer.phase() == Phase::Opening {
+            conn.peer.refuse(503);
+            conn.peer.end(Ending::abnormal(Cause::Lifetime));
+            conn.mark_dirty();
         } else {
-            self.core
-                .close(slot, CloseCode::GOING_AWAY, Cause::Lifetime);
+            conn.close(CloseCode::GOING_AWAY, Cause::Lifetime);
         }
     }
 }

@@ -1,27 +1,22 @@
 //! Handlers of watched sources.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use super::Reactor;
-use super::dispatch::drop_caught;
-use crate::connection::{Hub, Readiness};
-use crate::error::HandlerError;
+use crate::connection::{Hub, Readiness, drop_guarded};
+use crate::panics::guarded;
 
 impl Reactor {
     /// Calls the handler of a watched source, unless it is not watched any more.
     pub(crate) fn serve_watch(&mut self, key: usize, readiness: Readiness) {
         let core = &mut self.core;
-        let Some(mut watcher) = core.watches.begin(key) else {
+        let Some(mut watcher) = core.shared.watches.begin(key) else {
             return;
         };
-        let call = AssertUnwindSafe(|| watcher.call(&mut Hub::new(core), key, readiness));
-        let result =
-            catch_unwind(call).unwrap_or_else(|panic| Err(HandlerError::from_panic(&*panic)));
-        let core = &mut self.core;
+        let result = guarded(|| watcher.call(&mut Hub::new(core), key, readiness));
+        let shared = &mut self.core.shared;
         if let Err(error) = result {
-            core.tell_failed("handler of a watched source", &error);
-            core.watches.remove(key);
+            shared.log_failed("handler of a watched source", &error);
+            shared.watches.remove(key);
         }
-        drop_caught(core.watches.finish(key, watcher));
+        drop_guarded(shared.watches.finish(key, watcher));
     }
 }

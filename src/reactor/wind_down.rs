@@ -5,10 +5,10 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::Reactor;
 use super::input_half::Flags;
-use super::{Reactor, is_stalled};
 use crate::connection::event::Cause;
-use crate::connection::{Action, Leaving, Peer, Phase, Plan, TimerId};
+use crate::connection::{Action, Leaving, Phase, Plan, TimerId};
 use crate::protocol::CloseCode;
 
 /// Who is closed when.
@@ -56,8 +56,8 @@ impl Schedule {
 
 impl Reactor {
     /// Begins to close all clients, one after the other; the listeners are closed already.
-    pub(crate) fn drain(&mut self, plan: Plan) {
-        let now = self.core.now;
+    pub(crate) fn wind_down(&mut self, plan: Plan) {
+        let now = self.core.shared.now;
         let peers = self.core.peers.iter();
         let turns = peers.map(|(slot, peer)| Turn {
             serial: peer.serial,
@@ -74,11 +74,11 @@ impl Reactor {
             count: 0,
             end,
             step: None,
-            end_timer: self.core.timers.set(end, Action::DrainEnd),
+            end_timer: self.core.shared.timers.set(end, Action::WindDownEnd),
         };
         schedule.spread(now, plan.spread.min(plan.deadline));
         self.schedule = Some(Box::new(schedule));
-        self.core.leaving = Some(Leaving {
+        self.core.shared.leaving = Some(Leaving {
             code: plan.code,
             called: 0,
         });
@@ -87,15 +87,15 @@ impl Reactor {
 
     /// Brings the deadline and the spread of a drain forward, as far as the plan is earlier.
     pub(crate) fn hasten(&mut self, plan: Plan) {
-        let now = self.core.now;
+        let now = self.core.shared.now;
         let Some(schedule) = &mut self.schedule else {
             return;
         };
         let end = now.saturating_add(plan.deadline);
         if end < schedule.end {
             schedule.end = end;
-            self.core.timers.clear(schedule.end_timer);
-            schedule.end_timer = self.core.timers.set(end, Action::DrainEnd);
+            self.core.shared.timers.clear(schedule.end_timer);
+            schedule.end_timer = self.core.shared.timers.set(end, Action::WindDownEnd);
         }
         let last = schedule.begun.saturating_add(schedule.spread);
         let spread = plan.spread.min(schedule.end.saturating_sub(now));
@@ -110,14 +110,14 @@ impl Reactor {
     pub(crate) fn end_spread(&mut self) -> Option<CloseCode> {
         let schedule = self.schedule.take()?;
         if let Some(step) = schedule.step {
-            self.core.timers.clear(step);
+            self.core.shared.timers.clear(step);
         }
-        self.core.leaving.map(|leaving| leaving.code)
+        self.core.shared.leaving.map(|leaving| leaving.code)
     }
 
     /// Ends a drain whose deadline has come: whoever has not been told yet is told, as far as the
     /// kernel takes it, and everybody is cut.
-    pub(super) fn end_drain(&mut self) {
+    pub(super) fn end_wind_down(&mut self) {
         if let Some(code) = self.end_spread() {
             self.close_all(code);
             self.end_turn();
@@ -126,18 +126,19 @@ impl Reactor {
     }
 
     /// Returns whether the server drains, and clients are still served.
-    pub(crate) fn is_draining(&self) -> bool {
+    pub(crate) fn is_winding_down(&self) -> bool {
         self.schedule.is_some()
     }
 
     /// Closes those whose turn has come.
     pub(super) fn close_next(&mut self) {
-        let now = self.core.now;
-        let (Some(schedule), Some(leaving)) = (&mut self.schedule, &mut self.core.leaving) else {
+        let now = self.core.shared.now;
+        let (Some(schedule), Some(leaving)) = (&mut self.schedule, &mut self.core.shared.leaving)
+        else {
             return;
         };
         let mut called = std::mem::take(&mut schedule.late);
-        let until = now.saturating_add(self.core.config.close_timeout);
+        let until = now.saturating_add(self.core.shared.config.close_timeout);
         while schedule.due().is_some_and(|due| due <= now) {
             let Some(turn) = schedule.queue.pop_front() else {
                 break;
@@ -154,41 +155,41 @@ impl Reactor {
         let late = (!schedule.late.is_empty()).then(|| now.saturating_add(AGAIN));
         let next = [late, schedule.due()].into_iter().flatten().min();
         if let Some(step) = schedule.step.take() {
-            self.core.timers.clear(step);
+            self.core.shared.timers.clear(step);
         }
-        schedule.step = next.map(|due| self.core.timers.set(due, Action::DrainStep));
+        schedule.step = next.map(|due| self.core.shared.timers.set(due, Action::WindDownStep));
     }
 
     /// Closes a connection, unless something of it waits to be delivered; returns whether it is
     /// done with.
     fn close_one(&mut self, turn: &Turn, code: CloseCode, is_last: bool) -> bool {
         let Turn { serial, slot } = *turn;
-        let is_same = |peer: &&Peer| peer.serial == serial;
-        let (Some(half), Some(peer)) = (
-            self.halves.get_mut(slot),
-            self.core.peers.get(slot).filter(is_same),
-        ) else {
+        let now = self.now;
+        let Some((half, mut conn)) = self.both(slot) else {
             return true;
         };
-        match peer.phase {
+        if conn.peer.serial != serial {
+            return true;
+        }
+        match conn.peer.phase() {
             Phase::Opening => {
-                // Who waits for nothing ends, and who does when it is answered.
+                // One that awaits nothing ends now, the others when they are answered.
                 if half.is_idle_http()
                     && !half.has_unread()
                     && let Some(http) = half.http_mut()
                 {
                     http.last = true;
-                    half.stamp = self.now;
+                    half.stamp = now;
+                    conn.mark_dirty();
                     self.arm(slot);
-                    self.core.mark(slot);
                 }
             }
             Phase::Open => {
                 let unread = half.flags.has(Flags::ENQUEUED) || half.has_unread();
-                if unread && !is_last && !is_stalled(&self.core, peer) {
+                if unread && !is_last && !conn.is_stalled() {
                     return false;
                 }
-                self.core.close(slot, code, Cause::Shutdown);
+                conn.close(code, Cause::Shutdown);
             }
             Phase::Closing | Phase::Lingering | Phase::Gone => {}
         }

@@ -7,7 +7,6 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use super::binding::{none_of, warn_missed};
-use super::full::Full;
 use super::listener::Listener;
 use super::listening::Listening;
 use super::{Server, Source, State};
@@ -113,7 +112,7 @@ impl Server {
     /// because somebody else listens there. Then none of them is listened on; it can be tried
     /// again.
     pub fn start_listening(&mut self) -> Result<()> {
-        let config = &self.reactor.core.config;
+        let config = &self.reactor.core.shared.config;
         let opened: Vec<_> = self.closed.iter().map(|one| one.open(config)).collect();
         self.check_opened(&opened)?;
         let first = self.listeners.len();
@@ -186,7 +185,7 @@ impl Server {
 
     /// Tells the handlers where the server listens.
     pub(super) fn addresses(&mut self) {
-        self.reactor.core.local_addrs = self.local_addrs();
+        self.reactor.core.shared.local_addrs = self.local_addrs();
     }
 
     /// Delivers the tick that is due.
@@ -194,7 +193,7 @@ impl Server {
         let Some(due) = self.next_tick.filter(|due| *due <= now) else {
             return;
         };
-        let period = self.reactor.core.config.tick_period;
+        let period = self.reactor.core.shared.config.tick_period;
         if period.is_zero() {
             // Switched off in this turn.
             return;
@@ -206,18 +205,18 @@ impl Server {
             .checked_add(passed)
             .and_then(|due| due.checked_add(period));
         let Reactor { core, handlers, .. } = &mut *self.reactor;
-        core.stats.missed_ticks += missed;
+        core.shared.stats.missed_ticks += missed;
         emit_hub::<Tick>(core, handlers, Ticks { now, missed });
     }
 
     /// Returns whether there may be ticks: they go on while clients are served.
     fn ticks(&self) -> bool {
-        self.state == State::Running || self.reactor.is_draining()
+        self.state == State::Running || self.reactor.is_winding_down()
     }
 
     /// Carries out what was ordered; goes down, step by step, if that was.
     pub(super) fn stop(&mut self, now: Instant) {
-        if !self.reactor.core.orders.is_empty() {
+        if !self.reactor.core.shared.orders.is_empty() {
             self.carry_out(now);
         }
         if let State::Stopping(deadline) = self.state {
@@ -230,31 +229,21 @@ impl Server {
                 self.tell_stopped();
             }
         }
-        if self.full.is_some() {
-            self.resume();
-        }
-    }
-
-    /// Ends a pause of accepting, if there is room again.
-    #[cold]
-    fn resume(&mut self) {
-        if Full::of(&self.reactor.core).is_none()
-            && let Some(full) = self.full.take()
-        {
-            self.pauses.resume(full.into(), self.reactor.now());
+        if self.limited.is_some() {
+            self.resume_accepting();
         }
     }
 
     /// Carries out what was ordered in this turn.
     #[cold]
     pub(super) fn carry_out(&mut self, now: Instant) {
-        while !self.reactor.core.orders.is_empty() {
-            let mut orders = std::mem::take(&mut self.reactor.core.orders);
+        while !self.reactor.core.shared.orders.is_empty() {
+            let mut orders = std::mem::take(&mut self.reactor.core.shared.orders);
             // Before the listeners are closed, whichever was asked for first.
             orders.sort_by_key(|order| !matches!(order, Order::HandOver));
             for order in orders {
                 match order {
-                    Order::Drain(plan) => self.drain(plan),
+                    Order::WindDown(plan) => self.wind_down(plan),
                     Order::HandOver => self.hand_over_listeners(),
                     Order::Rearm => self.reactor.rearm(),
                     Order::StartListening => {
@@ -266,7 +255,7 @@ impl Server {
                     Order::Stop(code) => self.go_down(now, code),
                     Order::StopListening => self.stop_listening(),
                     Order::Tick if self.ticks() => {
-                        let period = self.reactor.core.config.tick_period;
+                        let period = self.reactor.core.shared.config.tick_period;
                         self.next_tick = now.checked_add(period).filter(|_| !period.is_zero());
                     }
                     Order::Tick => {}

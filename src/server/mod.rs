@@ -1,12 +1,12 @@
 //! The server: listeners, the poll loop, ticks, other threads, shutdown.
 
-mod adopting;
+mod accept_pauses;
+mod admission;
 mod binding;
 mod builder;
 mod busy_poll;
 mod control;
 mod event_queue;
-mod full;
 mod inherited;
 mod listener;
 mod listening;
@@ -30,18 +30,18 @@ pub use listening::Listening;
 pub use place::Place;
 pub use spawned::ServerThread;
 
+use self::accept_pauses::Pauses;
+use self::admission::AcceptLimit;
 use self::busy_poll::BusyPoll;
 use self::control::Closed;
 use self::event_queue::{EventQueue, Heard, Source, hear};
-use self::full::{Full, Pauses, Why, turn_away};
-use self::listener::{Accepting, Listener};
+use self::listener::Listener;
 use self::watching::EventRegistrar;
 use crate::config::Config;
 use crate::connection::event::{Handlers, Start};
-use crate::connection::{Command, Core, Handle, Hub, Readiness, Topic, Watcher, Who};
+use crate::connection::{Command, Core, Handle, Hub, Readiness, Watcher};
 use crate::error::{BuildError, Result};
-use crate::reactor::{Reactor, Via, connection_tag, emit_hub};
-use crate::reasons::TlsFailure;
+use crate::reactor::{Reactor, emit_hub};
 use crate::stats::Stats;
 
 /// A WebSocket server: one event loop, on the thread that runs it.
@@ -66,7 +66,7 @@ pub struct Server {
     next_tick: Option<Instant>,
     epoch: Instant,
     /// Why accepting pauses, as it was counted and told.
-    full: Option<Full>,
+    limited: Option<AcceptLimit>,
     /// What the log was told of that.
     pauses: Pauses,
     /// How many times in a row the list of events came back full.
@@ -108,9 +108,10 @@ impl Server {
         let busy_poll = BusyPoll::new(config.busy_poll);
         let mut core = Core::new(config, handle);
         let registrar = EventRegistrar::new(poll.registry()).map_err(BuildError::EventLoop)?;
-        core.watches.set_registrar(Box::new(registrar));
+        core.shared.watches.set_registrar(Box::new(registrar));
         for (interest, watcher) in watches {
-            core.watches
+            core.shared
+                .watches
                 .add(interest, watcher)
                 .map_err(BuildError::Watch)?;
         }
@@ -126,7 +127,7 @@ impl Server {
             state: State::Built,
             next_tick: None,
             epoch,
-            full: None,
+            limited: None,
             pauses: Pauses::default(),
             full_lists: 0,
         };
@@ -171,14 +172,14 @@ impl Server {
             poll: &mut self.poll,
             events: &mut self.events,
         };
-        self.reactor.core.stats.polls += self.busy_poll.wait(&mut queue, now, timeout)?;
+        self.reactor.core.shared.stats.polls += self.busy_poll.wait(&mut queue, now, timeout)?;
         self.advance(Instant::now());
         Ok(self.state != State::Stopped)
     }
 
     /// Returns a handle that other threads can use.
     pub fn handle(&self) -> Handle {
-        self.reactor.core.handle.clone()
+        self.reactor.core.shared.handle.clone()
     }
 
     /// Returns the server as handlers reach it, for a program between two turns of the loop. What
@@ -211,13 +212,13 @@ impl Server {
 
     /// Returns what the server has counted.
     pub fn stats(&self) -> Stats {
-        self.reactor.core.stats()
+        self.reactor.core.shared.stats()
     }
 
     fn begin(&mut self, now: Instant) {
         self.state = State::Running;
         self.reactor.set_now(now);
-        let period = self.reactor.core.config.tick_period;
+        let period = self.reactor.core.shared.config.tick_period;
         if !period.is_zero() {
             self.next_tick = now.checked_add(period);
         }
@@ -235,7 +236,10 @@ impl Server {
     pub fn wait(&self, now: Instant) -> Option<Duration> {
         // What was asked for between two turns, or in `Start`.
         let core = &self.reactor.core;
-        if !core.dirty.is_empty() || !core.orders.is_empty() || !core.adoptions.is_empty() {
+        if !core.shared.dirty.is_empty()
+            || !core.shared.orders.is_empty()
+            || !core.shared.adoptions.is_empty()
+        {
             return Some(Duration::ZERO);
         }
         let accept = self.accepts_at();
@@ -276,8 +280,8 @@ impl Server {
             self.serve_watches();
             self.run_commands(now);
         }
-        if !self.reactor.core.adoptions.is_empty() {
-            self.adopt();
+        if !self.reactor.core.shared.adoptions.is_empty() {
+            self.take_over();
         }
         // A list that came back full may have left out those who were heard of in time.
         self.full_lists = if events < EVENTS {
@@ -295,115 +299,19 @@ impl Server {
 
     /// Carries out what other threads asked for.
     fn run_commands(&mut self, now: Instant) {
-        self.reactor.core.handle.acknowledge();
+        self.reactor.core.shared.handle.acknowledge();
         for _ in 0..COMMANDS {
             match self.commands.as_ref().map(mpsc::Receiver::try_recv) {
                 Some(Ok(command)) => self.reactor.command(command),
                 Some(Err(TryRecvError::Empty | TryRecvError::Disconnected)) | None => return,
             }
             // What one command orders is done before the next.
-            if !self.reactor.core.orders.is_empty() {
+            if !self.reactor.core.shared.orders.is_empty() {
                 self.carry_out(now);
             }
         }
         // There may be more: the rest waits for the next turn.
-        self.reactor.core.handle.wake();
-    }
-
-    /// Returns when accepting goes on, if a listener waits for it: 0 for at once.
-    fn accepts_at(&self) -> Option<u64> {
-        let pending = self.listeners.iter().filter(|listener| listener.pending);
-        let next = pending.map(|listener| listener.retry_at.unwrap_or(0)).min();
-        match self.full {
-            None => next,
-            // Only to write that it still pauses.
-            Some(full) => Some(next?.max(self.pauses.next(full.into())?)),
-        }
-    }
-
-    #[inline(never)]
-    fn accept(&mut self, now: u64) {
-        let Self {
-            reactor,
-            poll,
-            listeners,
-            full,
-            pauses,
-            ..
-        } = self;
-        for listener in listeners.iter_mut().filter(|listener| listener.pending) {
-            if listener.retry_at.is_some_and(|at| at > now) {
-                continue;
-            }
-            for _ in 0..reactor.core.config.turn_accepts {
-                if let Some(limit) = Full::of(&reactor.core) {
-                    limit.pause(full, pauses, &mut reactor.core);
-                    return;
-                }
-                if let Some(full) = full.take() {
-                    pauses.resume(full.into(), now);
-                }
-                match listener.accept() {
-                    Accepting::Empty => {
-                        pauses.resume(Why::Resources, now);
-                        break;
-                    }
-                    Accepting::Failed(error, addr) => {
-                        let core = &mut reactor.core;
-                        core.stats.count_tls_failure(TlsFailure::Other);
-                        if let Some(line) = core.admits(Topic::Tls(TlsFailure::Other)) {
-                            let who = Who {
-                                serial: None,
-                                peer: addr,
-                            };
-                            line.about(who, format_args!("TLS cannot be started: {error}"));
-                        }
-                    }
-                    Accepting::Exhausted(error) => {
-                        pauses.pause(Why::Resources, now, format_args!("{}", Lack(&error)));
-                        reactor.core.stats.accept_failures += 1;
-                        listener.back_off(now);
-                        break;
-                    }
-                    Accepting::Connection(transport, addr) => {
-                        listener.retry_at = None;
-                        pauses.resume(Why::Resources, now);
-                        let core = &mut reactor.core;
-                        let ip = addr.map(|addr| addr.ip());
-                        let via = match &listener.proxies {
-                            Some(proxies) if !proxies.contains(ip) => {
-                                core.tell_no_proxy(addr);
-                                turn_away(transport, 403);
-                                continue;
-                            }
-                            Some(_) => Via::Header,
-                            None if core.trusts(ip) => Via::Proxy,
-                            None => Via::Direct,
-                        };
-                        if via == Via::Direct
-                            && let Err(error) =
-                                core.addresses.admit(addr, core.now, &mut core.stats)
-                        {
-                            core.tell_over_address(error, addr);
-                            turn_away(transport, 429);
-                            continue;
-                        }
-                        let (slot, serial) = reactor.take_in(transport, addr, via);
-                        let Some(peer) = reactor.core.peers.get_mut(slot) else {
-                            continue;
-                        };
-                        let token = Source::Connection(connection_tag(slot, serial)).token();
-                        match peer.transport.socket_mut().register(poll.registry(), token) {
-                            Ok(()) => reactor.welcome(slot),
-                            Err(error) => {
-                                reactor.core.tell_unwatched(slot, &error);
-                                reactor.dismiss(slot);
-                            }
-                        }
-                    }
-                }
-            }
-        }
+        self.reactor.core.shared.handle.wake();
     }
 }
 
@@ -420,7 +328,7 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.listeners.clear();
         self.reactor.cut_all();
-        self.reactor.core.journal.settle();
+        self.reactor.core.shared.log_limits.settle();
     }
 }
 
@@ -432,25 +340,6 @@ impl fmt::Debug for Server {
             .finish_non_exhaustive()
     }
 }
-
-/// Why nothing can be accepted, and what helps.
-struct Lack<'a>(&'a std::io::Error);
-
-impl fmt::Display for Lack<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot accept: {}", self.0)?;
-        match self.0.raw_os_error() {
-            Some(EMFILE) => f.write_str(" (raise the process's limit: ulimit -n, LimitNOFILE=)"),
-            Some(ENFILE) => f.write_str(" (raise the system's limit: sysctl fs.file-max)"),
-            _ => Ok(()),
-        }
-    }
-}
-
-/// What accept(2) fails with when the system, or the process, has no descriptors left: the same
-/// numbers on every Unix that mio knows.
-const ENFILE: i32 = 23;
-const EMFILE: i32 = 24;
 
 /// Wakes the loop from another thread.
 struct LoopWaker(mio::Waker);

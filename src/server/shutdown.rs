@@ -44,14 +44,14 @@ impl Server {
             State::Built | State::Stopped => return,
         };
         self.next_tick = None;
-        let deadline = now.checked_add(self.reactor.core.config.close_timeout);
+        let deadline = now.checked_add(self.reactor.core.shared.config.close_timeout);
         self.state = State::Stopping(deadline);
         self.reactor.close_all(code);
         self.reactor.end_turn();
     }
 
     /// Begins to go down without loss. The deadline is a timer of the reactor.
-    pub(super) fn drain(&mut self, plan: Plan) {
+    pub(super) fn wind_down(&mut self, plan: Plan) {
         if self.state == State::Running && self.tells_balancers(plan) {
             return;
         }
@@ -67,7 +67,7 @@ impl Server {
         self.accept_rest();
         self.close_listeners();
         self.state = State::Stopping(None);
-        self.reactor.drain(plan);
+        self.reactor.wind_down(plan);
         self.reactor.end_turn();
     }
 
@@ -75,18 +75,18 @@ impl Server {
     /// whether the drain comes later.
     fn tells_balancers(&mut self, plan: Plan) -> bool {
         let core = &mut self.reactor.core;
-        let time = core.config.lame_duck;
+        let time = core.shared.config.lame_duck;
         if time.is_zero() {
             return false;
         }
-        if let Some(lame_duck) = core.lame_duck {
+        if let Some(lame_duck) = core.shared.lame_duck {
             // The time is over, or the drain was asked for once more.
-            core.timers.clear(lame_duck.timer);
+            core.shared.timers.clear(lame_duck.timer);
             return false;
         }
-        let due = core.now.saturating_add(time);
-        let timer = core.timers.set(due, Action::LameDuckEnd);
-        core.lame_duck = Some(LameDuck { plan, timer });
+        let due = core.shared.now.saturating_add(time);
+        let timer = core.shared.timers.set(due, Action::LameDuckEnd);
+        core.shared.lame_duck = Some(LameDuck { plan, timer });
         Line::free(target::SERVER, log::Level::Info).write(format_args!(
             "health checks fail from now on; the drain begins in {time:?}"
         ));
@@ -106,12 +106,10 @@ impl Server {
         }
         // Those who have gone in this turn make room.
         self.reactor.end_turn();
-        if let Some(full) = self.full.take() {
-            self.pauses.resume(full.into(), self.reactor.now());
-        }
+        self.end_pause();
         // Whoever waits now is among as many as the queue holds, which the kernel limits as well.
         let now = self.reactor.now();
-        let config = &self.reactor.core.config;
+        let config = &self.reactor.core.shared.config;
         let queue = usize::try_from(config.backlog).unwrap_or(0).min(QUEUE_MAX);
         for _ in 0..=queue / config.turn_accepts {
             if self.accepts_at().is_none_or(|at| at > now) {
@@ -132,8 +130,8 @@ impl Server {
     /// Tells that the server went down.
     #[cold]
     pub(super) fn tell_stopped(&mut self) {
-        let stats = self.reactor.core.stats();
-        self.reactor.core.journal.settle();
+        let stats = self.reactor.core.shared.stats();
+        self.reactor.core.shared.log_limits.settle();
         Line::free(target::SERVER, log::Level::Info).write(format_args!(
             "stopped: {} connections ended in order, {} were cut, with {} bytes for them",
             stats.drained, stats.cut, stats.cut_bytes

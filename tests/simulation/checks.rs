@@ -7,7 +7,7 @@ use super::clients::Sense;
 use super::world::World;
 use crate::config::Config;
 use crate::connection::{Peer, Phase};
-use crate::server::full::Full;
+use crate::server::admission::AcceptLimit;
 use crate::server::{Server, State};
 
 /// What is checked.
@@ -101,31 +101,31 @@ impl World {
         let ready = core
             .peers
             .iter()
-            .filter(|(_, peer)| peer.phase == Phase::Open);
+            .filter(|(_, peer)| peer.phase() == Phase::Open);
         let ready = ready.count();
-        self.check(ready == core.ready, Check::Slots, || {
-            format!("{} counted as ready, {ready} are", core.ready)
+        self.check(ready == core.shared.ready, Check::Slots, || {
+            format!("{} counted as ready, {ready} are", core.shared.ready)
         });
-        let most = core.config.max_connections;
+        let most = core.shared.config.max_connections;
         self.check(slots <= most, Check::Connections, || {
             format!("{slots} of {most}")
         });
-        let is_half_open = |peer: &Peer| peer.half_open && peer.phase == Phase::Opening;
+        let is_half_open = |peer: &Peer| peer.is_half_open() && peer.phase() == Phase::Opening;
         let half_open = core.peers.iter();
         let half_open = half_open.filter(|(_, peer)| is_half_open(peer)).count();
-        let most = core.config.max_half_open;
+        let most = core.shared.config.max_half_open;
         self.check(
-            half_open == core.half_open && half_open <= most,
+            half_open == core.shared.half_open && half_open <= most,
             Check::Connections,
             || {
                 format!(
                     "{} counted as half open, {half_open} are, of {most}",
-                    core.half_open
+                    core.shared.half_open
                 )
             },
         );
         self.check_budget(server);
-        let limits = core.config.limits;
+        let limits = core.shared.config.limits;
         let most = limits
             .max_backlog
             .saturating_add(limits.max_send_size + BEYOND);
@@ -136,14 +136,14 @@ impl World {
                 });
                 continue;
             };
-            self.check(peer.phase != Phase::Gone, Check::Slots, || {
+            self.check(peer.phase() != Phase::Gone, Check::Slots, || {
                 format!("client {client} is gone, and keeps its slot")
             });
             let backlog = peer.backlog();
             self.check(backlog <= most, Check::Backlog, || {
                 format!("{backlog} bytes for client {client}")
             });
-            self.follow(client, peer, &core.config);
+            self.follow(client, peer, &core.shared.config);
         }
         self.check_statistics(server);
         self.check_ends();
@@ -152,7 +152,7 @@ impl World {
     /// Checks what connections hold.
     fn check_budget(&mut self, server: &Server) {
         let reactor = &server.reactor;
-        let budget = &reactor.core.budget;
+        let budget = &reactor.core.shared.budget;
         if !budget.is_on() {
             return;
         }
@@ -171,7 +171,7 @@ impl World {
             || {
                 let peers = reactor.core.peers.iter();
                 let each =
-                    peers.map(|(slot, peer)| (slot, peer.phase, peer.held(), reactor.held(slot)));
+                    peers.map(|(slot, peer)| (slot, peer.phase(), peer.held(), reactor.held(slot)));
                 let each: Vec<_> = each.collect();
                 let shares = budget.by_share();
                 format!(
@@ -204,17 +204,17 @@ impl World {
     fn follow(&mut self, client: usize, peer: &Peer, config: &Config) {
         let now = self.turn_at();
         let (line, seen) = (&mut self.lines[client], &mut self.clients[client].seen);
-        if seen.phase.is_none_or(|(phase, _)| phase != peer.phase) {
+        if seen.phase.is_none_or(|(phase, _)| phase != peer.phase()) {
             let before = seen.phase.map(|(phase, _)| phase);
-            seen.phase = Some((peer.phase, now));
+            seen.phase = Some((peer.phase(), now));
             seen.heard_at = now;
             (seen.close_from, seen.bytes_written) = (now, line.sent.len());
             seen.held_off = peer.is_held_off();
-            self.tell(|| format!("client {client}: {:?}", peer.phase));
+            self.tell(|| format!("client {client}: {:?}", peer.phase()));
             self.check(
-                before.is_none_or(|before| before < peer.phase),
+                before.is_none_or(|before| before < peer.phase()),
                 Check::FreshIds,
-                || format!("client {client} went from {before:?} to {:?}", peer.phase),
+                || format!("client {client} went from {before:?} to {:?}", peer.phase()),
             );
             return;
         }
@@ -232,7 +232,7 @@ impl World {
             seen.heard_at = now;
         }
         let level = peer.drain_at(config.drain_at);
-        if peer.phase == Phase::Open && line.is_full && peer.backlog() > level {
+        if peer.phase() == Phase::Open && line.is_full && peer.backlog() > level {
             seen.above = true;
         }
     }
@@ -249,7 +249,7 @@ impl World {
         let full = peer.backlog() > config.limits.max_backlog / 2;
         // While the answer to the opening handshake is postponed, what has come waits.
         let is_read =
-            peer.phase == Phase::Open && !(peer.is_paused() || peer.is_held_off() || full);
+            peer.phase() == Phase::Open && !(peer.is_paused() || peer.is_held_off() || full);
         let since = match state.seen.under_way {
             (before, since) if before == next && is_read => since.unwrap_or(now),
             _ => now,
@@ -363,12 +363,12 @@ impl World {
                 continue;
             };
             if !self.lines[client].woken {
-                self.check_input(client, peer, &core.config);
-                self.check_output(client, peer, &core.config);
+                self.check_input(client, peer, &core.shared.config);
+                self.check_output(client, peer, &core.shared.config);
             }
         }
         let open = self.port.is_open && !self.port.woken && server.state == State::Running;
-        let can = Full::of(core).is_none();
+        let can = AcceptLimit::reached(core).is_none();
         if open && can && !self.port.waiting.is_empty() {
             let retries = wait.is_some_and(|wait| wait <= Duration::from_millis(1000));
             self.check(retries, Check::NobodyLeftToAccept, || {
@@ -381,21 +381,21 @@ impl World {
     fn check_input(&mut self, client: usize, peer: &Peer, config: &Config) {
         let (line, state) = (&self.lines[client], &self.clients[client]);
         let full = peer.backlog() > config.limits.max_backlog / 2;
-        let stalled = match peer.phase {
+        let stalled = match peer.phase() {
             Phase::Opening => peer.is_deferred() || full,
             Phase::Open => peer.is_paused() || peer.is_held_off() || full,
             _ => false,
         };
-        if peer.phase == Phase::Gone || stalled {
+        if peer.phase() == Phase::Gone || stalled {
             return;
         }
         let unread = line.incoming.len();
         let unseen = (line.fin && !line.fin_read) || (line.reset && !line.reset_told);
         let (read, breach) = (line.read, state.breach);
         self.check(unread == 0 && !unseen, Check::NothingLeftToRead, || {
-            format!("{unread} bytes of client {client} ({:?})", peer.phase)
+            format!("{unread} bytes of client {client} ({:?})", peer.phase())
         });
-        if peer.phase > Phase::Open {
+        if peer.phase() > Phase::Open {
             return;
         }
         let state = &self.clients[client];
@@ -404,30 +404,30 @@ impl World {
             // Behind the last request that is answered nothing is looked at.
             && (state.seen.request_at.is_none() || peer.backlog() == 0)
         {
-            let what = format!("client {client} ({:?}): {sense:?}", peer.phase);
+            let what = format!("client {client} ({:?}): {sense:?}", peer.phase());
             self.fail(Check::NothingLeftToRead, || what);
         }
         let answered = self.clients[client].seen.request_at.is_some();
         if breach.is_some_and(|end| end <= read) && !answered {
             self.fail(Check::NoBreach, || {
-                format!("client {client} ({:?})", peer.phase)
+                format!("client {client} ({:?})", peer.phase())
             });
         }
         let ended = self.lines[client].fin_read;
         self.check(!ended || answered, Check::NothingLeftToRead, || {
-            format!("the end of client {client} ({:?})", peer.phase)
+            format!("the end of client {client} ({:?})", peer.phase())
         });
     }
 
     fn check_output(&mut self, client: usize, peer: &Peer, config: &Config) {
         let (line, backlog) = (&self.lines[client], peer.backlog());
-        if line.is_full || line.reset || peer.phase == Phase::Gone {
+        if line.is_full || line.reset || peer.phase() == Phase::Gone {
             return;
         }
         self.check(backlog == 0, Check::NothingLeftToWrite, || {
-            format!("{backlog} bytes for client {client} ({:?})", peer.phase)
+            format!("{backlog} bytes for client {client} ({:?})", peer.phase())
         });
-        if backlog > 0 || peer.phase != Phase::Open {
+        if backlog > 0 || peer.phase() != Phase::Open {
             return;
         }
         self.forget_dropped(client);
@@ -462,7 +462,7 @@ impl World {
             };
             let message = due_of_message(server, slot, peer);
             for (due, what) in self
-                .due(client, peer, &core.config)
+                .due(client, peer, &core.shared.config)
                 .into_iter()
                 .chain(message)
             {
@@ -493,7 +493,7 @@ impl World {
             };
             let message = due_of_message(server, slot, peer);
             for (due, what) in self
-                .due(client, peer, &core.config)
+                .due(client, peer, &core.shared.config)
                 .into_iter()
                 .chain(message)
             {
@@ -647,7 +647,7 @@ fn time_of(bytes: usize, config: &Config) -> Duration {
 
 /// Returns when the message under way of a connection is to end, and when it is to be read again.
 fn due_of_message(server: &Server, slot: usize, peer: &Peer) -> Option<(Duration, &'static str)> {
-    if peer.phase != Phase::Open {
+    if peer.phase() != Phase::Open {
         return None;
     }
     if let Some(until) = peer.held_off_until() {

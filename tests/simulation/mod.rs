@@ -92,8 +92,8 @@ impl Run {
         let (handle, commands) = Handle::new(world.borrow().waker());
         server.commands = Some(commands);
         let core = &mut server.reactor.core;
-        core.handle = handle.clone();
-        core.wall_clock = || SystemTime::UNIX_EPOCH;
+        core.shared.handle = handle.clone();
+        core.shared.wall_clock = || SystemTime::UNIX_EPOCH;
         *Hub::new(core).shared::<Option<Shared>>() = Some(world.clone());
         Self {
             server,

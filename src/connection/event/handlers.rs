@@ -101,7 +101,7 @@ impl Handlers {
     }
 
     /// Overwrites each slot that `newer` fills, and adds what it adds.
-    pub(crate) fn adopt(&mut self, newer: Self) {
+    pub(crate) fn merge(&mut self, newer: Self) {
         fn replace<T>(slot: &mut Option<T>, newer: Option<T>) {
             if newer.is_some() {
                 *slot = newer;

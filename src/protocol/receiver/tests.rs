@@ -379,7 +379,7 @@ fn a_large_message_is_expected_after_a_large_one() {
     let head = bytes.first_chunk().expect("a large header");
     let mut body = vec![0; 200_000];
     body[..150_000].copy_from_slice(&bytes[14..150_014]);
-    assert!(decoder.adopt(head, &mut body, 150_000, bounds));
+    assert!(decoder.begin_with_buffer(head, &mut body, 150_000, bounds));
     assert!(body.is_empty() && decoder.expects().is_none());
     let mut rest = bytes[150_014..].to_vec();
     let mut input = &mut rest[..];
@@ -401,7 +401,7 @@ fn a_large_message_is_expected_after_a_large_one() {
         };
         let mut body = vec![0; 200_000];
         let head = bytes.first_chunk().expect("a header");
-        assert!(!decoder.adopt(head, &mut body, 70_000, bounds));
+        assert!(!decoder.begin_with_buffer(head, &mut body, 70_000, bounds));
         assert!(body.len() == 200_000 && decoder.is_idle());
     }
     // A large buffer for the few bytes that came would be out of proportion.
@@ -409,7 +409,7 @@ fn a_large_message_is_expected_after_a_large_one() {
         large: 200_000,
         ..Decoder::default()
     };
-    assert!(!decoder.adopt(head, &mut vec![0; 200_000], 10, bounds));
+    assert!(!decoder.begin_with_buffer(head, &mut vec![0; 200_000], 10, bounds));
 }
 
 fn any_frame() -> impl Strategy<Value = Vec<u8>> {

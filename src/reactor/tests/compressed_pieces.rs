@@ -41,7 +41,7 @@ fn pieces(config: DeflateConfig) -> World {
                 conn.shutdown();
                 Ok(())
             }
-            Step::Fail => Err(crate::error::SendError::NoMessage),
+            Step::Fail => Err(SendError::NoMessage),
         }
     };
     world.reactor.handlers.set::<Fragment, _>(on_piece);
@@ -101,7 +101,7 @@ fn a_bomb_takes_turns_with_the_others() {
         assert!(bomb.len() < 16 << 10);
         let behind = [frame(0x81, b"behind"), frame(0x8a, b"")].concat();
         world.send(&bomber, &[frame(0xc2, &bomb), behind].concat());
-        let share = world.reactor.core.config.turn_bytes / PIECE;
+        let share = world.reactor.core.shared.config.turn_bytes / PIECE;
         let mut all = Vec::new();
         let mut turns = 0;
         while world.reactor.next_deadline() == Some(0) {
@@ -123,8 +123,17 @@ fn a_bomb_takes_turns_with_the_others() {
         assert!(all[0].starts_with('(') && all[all.len() - 2].ends_with(')'));
         assert_eq!(all[all.len() - 1], "pong");
         assert_eq!(bomber.take(), b"\x81\x06behind");
-        assert!(!world.reactor.core.is_expanding(bomber.tag & SLOTS));
-        assert_eq!(world.reactor.core.stats.messages_in as usize, 2 + turns);
+        assert!(
+            !world
+                .reactor
+                .core
+                .occupied(bomber.tag & SLOTS)
+                .has_more_pieces()
+        );
+        assert_eq!(
+            world.reactor.core.shared.stats.messages_in as usize,
+            2 + turns
+        );
     }
 }
 

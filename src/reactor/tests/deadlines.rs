@@ -219,7 +219,7 @@ fn a_stalled_client_is_given_up_in_time() {
     let expected = ["disconnect 1006 (silent for longer than idle_timeout), 550052 bytes unsent"];
     assert_eq!(world.take_log(), expected);
     assert!(world.is_empty());
-    let stats = world.reactor.core.stats;
+    let stats = world.reactor.core.shared.stats;
     assert_eq!((stats.lost, stats.lost_bytes), (1, 550_052));
 }
 
@@ -273,7 +273,7 @@ fn a_slow_reader_that_is_closed_gets_all_and_the_close_frame() {
             world.send(&client, &frame(0x88, b"\x03\xe8"));
             assert_eq!(world.take_log(), ["disconnect 1000 (closed here)"]);
         }
-        assert_eq!(world.reactor.core.stats.lost, 0);
+        assert_eq!(world.reactor.core.shared.stats.lost, 0);
     }
 }
 
@@ -300,7 +300,7 @@ fn a_closed_reader_that_trickles_or_stops_is_cut_and_its_loss_is_said() {
         let lost = 1_000_014 - got;
         let said = format!("disconnect 1006 (closed here), {lost} bytes unsent");
         assert_eq!(world.take_log(), [said]);
-        let stats = world.reactor.core.stats;
+        let stats = world.reactor.core.shared.stats;
         assert_eq!((stats.lost, stats.lost_bytes), (1, lost as u64));
     }
 }

@@ -314,7 +314,7 @@ fn without_a_handler_every_message_is_looked_at_and_counted_all_the_same() {
     let client = world.ready();
     let fine = frame(0x81, b"a").repeat(5);
     world.send(&client, &fine);
-    assert_eq!(world.reactor.core.stats.messages_in, 5);
+    assert_eq!(world.reactor.core.shared.stats.messages_in, 5);
     assert_eq!(world.take_log(), [""; 0]);
     // Halves of a character are no texts, however well they go together.
     let halves = [frame(0x81, b"\xe2\x82"), frame(0x81, b"\xac")].concat();
@@ -326,5 +326,5 @@ fn without_a_handler_every_message_is_looked_at_and_counted_all_the_same() {
             "disconnect 1007 (text is not utf-8) text is not utf-8"
         ]
     );
-    assert_eq!(world.reactor.core.stats.messages_in, 10);
+    assert_eq!(world.reactor.core.shared.stats.messages_in, 10);
 }

@@ -17,7 +17,7 @@ fn obedient() -> World {
             "error" => conn.disconnect(1005, "")?,
             text => drop(conn.send_utf8(text)?),
         }
-        Ok::<_, crate::SendError>(())
+        Ok::<_, SendError>(())
     });
     world
 }
@@ -226,7 +226,7 @@ const CYCLES: usize = 2_000;
 fn connections_that_come_and_go_leave_nothing_behind() {
     for (way, come_and_go) in WAYS {
         let mut world = obedient();
-        world.reactor.core.wall_clock = || std::time::UNIX_EPOCH;
+        world.reactor.core.shared.wall_clock = || std::time::UNIX_EPOCH;
         let mut most = 0;
         for at in 0..CYCLES {
             come_and_go(&mut world);
@@ -241,7 +241,7 @@ fn connections_that_come_and_go_leave_nothing_behind() {
         world.pass(60_000);
         assert!(world.is_empty(), "{way}");
         let reactor = &world.reactor;
-        assert_eq!(reactor.core.stats.accepted, CYCLES as u64);
+        assert_eq!(reactor.core.shared.stats.accepted, CYCLES as u64);
         assert_eq!(reactor.next_deadline(), None, "{way}: no deadline is left");
         let rooms = [
             reactor.halves.capacity(),
@@ -250,7 +250,7 @@ fn connections_that_come_and_go_leave_nothing_behind() {
             reactor.serving.capacity(),
             reactor.settling.capacity(),
             reactor.gone.capacity(),
-            reactor.core.dirty.capacity(),
+            reactor.core.shared.dirty.capacity(),
             reactor.expired.capacity(),
         ];
         // A place for each of those that were there at once, and none for each that ever came.

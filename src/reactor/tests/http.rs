@@ -8,7 +8,7 @@ use crate::http::Response;
 /// A server that answers plain requests with their bodies.
 fn mirror(config: Config) -> World {
     let mut world = World::echo(config);
-    world.reactor.core.wall_clock = || std::time::UNIX_EPOCH;
+    world.reactor.core.shared.wall_clock = || std::time::UNIX_EPOCH;
     world
         .reactor
         .handlers
@@ -165,12 +165,12 @@ fn a_flood_of_requests_is_held_to_the_backlog_and_the_share() {
     world.send(&flood, &GET.repeat(1_000));
     world.send(&other, GET);
     assert_eq!(other.take(), OK, "the others have their turn");
-    assert!(world.reactor.core.stats.requests <= 30);
+    assert!(world.reactor.core.shared.stats.requests <= 30);
     for _ in 0..500 {
         world.turn();
     }
-    let most = world.reactor.core.config.limits.max_backlog / 2 / OK.len() + 2;
-    let answered = world.reactor.core.stats.requests as usize;
+    let most = world.reactor.core.shared.config.limits.max_backlog / 2 / OK.len() + 2;
+    let answered = world.reactor.core.shared.stats.requests as usize;
     assert!(answered <= most + 1, "{answered}");
     // When it reads, it gets them all.
     flood.set_room(None);
@@ -260,13 +260,13 @@ fn answers_that_nobody_reads_are_bounded() {
     }
     let peer = &world.reactor.core.peers[client.tag & SLOTS];
     assert!(peer.backlog() <= limit, "{} bytes", peer.backlog());
-    assert!(world.reactor.core.stats.requests < 30);
+    assert!(world.reactor.core.shared.stats.requests < 30);
     // Whoever reads again has them all.
     client.set_room(None);
     for _ in 0..200 {
         world.news(&client, true, false);
     }
-    assert_eq!(world.reactor.core.stats.requests, 900);
+    assert_eq!(world.reactor.core.shared.stats.requests, 900);
 }
 
 #[test]

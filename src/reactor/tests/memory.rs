@@ -17,7 +17,7 @@ fn is_gone(world: &World, client: &Client) -> bool {
         .core
         .peers
         .get(slot(client))
-        .is_none_or(|peer| peer.phase >= Phase::Lingering)
+        .is_none_or(|peer| peer.phase() >= Phase::Lingering)
 }
 
 /// The Close frame that is the last of what was sent to a client.
@@ -56,7 +56,7 @@ fn a_message_that_trickles_ends_in_time_whatever_comes_between() {
         world.pass(2_100);
         assert!(is_gone(&world, &client));
         assert_eq!(close_code(&client), Some(1008));
-        assert_eq!(world.reactor.core.stats.timed_out_messages, 1);
+        assert_eq!(world.reactor.core.shared.stats.timed_out_messages, 1);
         let log = world.take_log().join(", ");
         let said = "error: message not whole within message_timeout";
         assert!(log.contains(said), "{log}");
@@ -119,7 +119,7 @@ fn what_came_fast_earns_a_message_no_more_than_one_timeout() {
         world.send(&client, &[7]);
         assert!(world.at - begun < 62_000);
     }
-    assert_eq!(world.reactor.core.stats.timed_out_messages, 1);
+    assert_eq!(world.reactor.core.shared.stats.timed_out_messages, 1);
 }
 
 #[test]
@@ -141,7 +141,7 @@ fn messages_that_are_whole_in_time_may_come_without_end() {
     }
     assert!(!is_gone(&world, &client));
     // Zero is off.
-    world.reactor.core.config.message_timeout = Duration::ZERO;
+    world.reactor.core.shared.config.message_timeout = Duration::ZERO;
     bytes.truncate(100);
     world.send(&client, &bytes);
     for _ in 0..100 {
@@ -201,16 +201,16 @@ fn whoever_is_too_fast_is_closed_at_the_message_that_is_too_many() {
     type Counter = fn(&World) -> u64;
     let ways: [(&str, Vec<u8>, usize, Counter); 4] = [
         ("message_rate", frame(0x81, b"x"), 20, |world| {
-            world.reactor.core.stats.over_message_rate
+            world.reactor.core.shared.stats.over_message_rate
         }),
         ("byte_rate", frame(0x82, &[7; 9_992]), 5, |world| {
-            world.reactor.core.stats.over_byte_rate
+            world.reactor.core.shared.stats.over_byte_rate
         }),
         ("ping_rate", frame(0x89, b""), 2, |world| {
-            world.reactor.core.stats.over_ping_rate
+            world.reactor.core.shared.stats.over_ping_rate
         }),
         ("ping_rate", frame(0x8a, b""), 2, |world| {
-            world.reactor.core.stats.over_ping_rate
+            world.reactor.core.shared.stats.over_ping_rate
         }),
     ];
     for (name, bytes, burst, counter) in ways {
@@ -241,7 +241,7 @@ fn all_in_one_read_counts_message_by_message() {
     let client = world.ready();
     world.send(&client, &frame(0x81, b"x").repeat(1_000));
     assert!(is_gone(&world, &client));
-    assert_eq!(world.reactor.core.stats.messages_in, 20);
+    assert_eq!(world.reactor.core.shared.stats.messages_in, 20);
     // Fragments are one message, and what is between them none.
     let client = world.ready();
     for _ in 0..10 {
@@ -316,7 +316,7 @@ fn budgeted() -> World {
 }
 
 fn used(world: &World) -> usize {
-    world.reactor.core.budget.used()
+    world.reactor.core.shared.budget.used()
 }
 
 #[test]
@@ -360,11 +360,11 @@ fn first_nobody_new_then_no_queue_then_those_who_hold_most() {
     let slow = world.ready();
     slow.set_room(Some(0));
     // First. A message that is not whole has a buffer of up to twice its size.
-    assert!(!world.reactor.core.budget.keeps_out());
+    assert!(!world.reactor.core.shared.budget.keeps_out());
     for (client, size) in hoarders.iter().zip([80_000, 95_000, 110_000, 125_000]) {
         world.send(client, &frame(0x82, &vec![7; size])[..size]);
     }
-    assert!(world.reactor.core.budget.keeps_out());
+    assert!(world.reactor.core.shared.budget.keeps_out());
     // Second: not for who takes it at once, and not for control frames.
     let mut send = |client: &Client, opcode, size: usize| {
         let core = &mut world.reactor.core;
@@ -377,7 +377,7 @@ fn first_nobody_new_then_no_queue_then_those_who_hold_most() {
     );
     assert!(send(&slow, OpCode::Ping, 100).is_ok());
     world.turn();
-    assert_eq!(world.reactor.core.stats.budget_refusals, 1);
+    assert_eq!(world.reactor.core.shared.stats.budget_refusals, 1);
     world.send(&small, &frame(0x81, b"still served"));
     assert_eq!(small.take(), b"\x81\x0cstill served");
     // Third.
@@ -398,7 +398,7 @@ fn first_nobody_new_then_no_queue_then_those_who_hold_most() {
             "disconnect 1013 (memory_budget is used up)"
         ]
     );
-    assert_eq!(world.reactor.core.stats.budget_closes, 1);
+    assert_eq!(world.reactor.core.shared.stats.budget_closes, 1);
     assert!(used(&world) <= BUDGET / 8 * 7);
     // The others go on.
     world.send(&hoarders[0], &frame(0x82, &[7; 80_000])[80_000..]);
@@ -427,7 +427,7 @@ fn many_messages_to_many_in_one_turn_stay_within_the_budget() {
         let _ = hub.broadcast_binary(&[7; 1_000]);
     }
     assert!(refused > 1_000, "{refused} were");
-    assert!(world.reactor.core.stats.budget_refusals > refused as u64);
+    assert!(world.reactor.core.shared.stats.budget_refusals > refused as u64);
     let queued: usize = world
         .reactor
         .core
@@ -438,7 +438,7 @@ fn many_messages_to_many_in_one_turn_stay_within_the_budget() {
     assert!(queued <= BUDGET, "{queued} bytes");
     world.turn();
     assert!(used(&world) <= BUDGET);
-    assert_eq!(world.reactor.core.stats.budget_closes, 0);
+    assert_eq!(world.reactor.core.shared.stats.budget_closes, 0);
     // Whoever reads makes room for all.
     for client in &clients {
         client.set_room(None);
@@ -499,7 +499,7 @@ fn everyone_who_reads_gets_every_broadcast_however_many_they_are() {
             }
             assert_eq!(used(&world), idle);
         }
-        assert_eq!(world.reactor.core.stats.budget_refusals, 0);
+        assert_eq!(world.reactor.core.shared.stats.budget_refusals, 0);
     }
 }
 
@@ -519,9 +519,13 @@ fn memory_that_stays_short_is_taken_from_those_who_do_not_read() {
             assert!(sent.is_ok() || each == 140_000, "{sent:?}");
             world.turn();
         }
-        assert!(world.reactor.core.budget.keeps_out(), "{}", used(&world));
+        assert!(
+            world.reactor.core.shared.budget.keeps_out(),
+            "{}",
+            used(&world)
+        );
         let begun = world.at;
-        while world.reactor.core.budget.keeps_out() {
+        while world.reactor.core.shared.budget.keeps_out() {
             // They ping, so it is not their silence that ends them; and those who read are served.
             for client in &deaf {
                 if !is_gone(&world, client) {
@@ -544,12 +548,12 @@ fn memory_that_stays_short_is_taken_from_those_who_do_not_read() {
         }
         let cut = deaf.iter().filter(|client| is_gone(&world, client)).count();
         assert!((1..7).contains(&cut), "{cut} were cut");
-        assert_eq!(world.reactor.core.stats.budget_closes, cut as u64);
+        assert_eq!(world.reactor.core.shared.stats.budget_closes, cut as u64);
         assert!(!readers.iter().any(|client| is_gone(&world, client)));
-        assert!(world.reactor.core.budget.is_at_ease());
+        assert!(world.reactor.core.shared.budget.is_at_ease());
         // It is over: nobody else has to go.
         world.pass(15_000);
-        assert_eq!(world.reactor.core.stats.budget_closes, cut as u64);
+        assert_eq!(world.reactor.core.shared.stats.budget_closes, cut as u64);
     }
 }
 
@@ -565,7 +569,7 @@ fn memory_that_is_short_for_long_is_taken_from_those_who_hold_most_although_they
         world.turn();
     }
     let begun = world.at;
-    while world.reactor.core.budget.keeps_out() {
+    while world.reactor.core.shared.budget.keeps_out() {
         for client in &slow {
             // A little, now and then.
             client.set_room(Some(10));
@@ -621,7 +625,7 @@ fn what_the_kernel_takes_is_sent_although_memory_is_short() {
     assert_eq!(part.take(), frame);
     assert_eq!(all.take(), frame);
     assert_eq!(none.take(), b"");
-    assert_eq!(world.reactor.core.stats.budget_refusals, 5);
+    assert_eq!(world.reactor.core.shared.stats.budget_refusals, 5);
     assert!(used(&world) <= BUDGET);
 }
 
@@ -650,7 +654,7 @@ fn requests_that_hold_most_are_answered_with_503() {
 #[test]
 fn half_open_connections_are_those_that_may_still_upgrade() {
     let mut world = World::echo(Config::default());
-    let half_open = |world: &World| world.reactor.core.half_open;
+    let half_open = |world: &World| world.reactor.core.shared.half_open;
     let opening: Vec<Client> = (0..5).map(|_| world.connect()).collect();
     assert_eq!(half_open(&world), 5);
     let _ready = world.ready();
@@ -729,8 +733,8 @@ fn to_be_held_off_does_not_put_the_end_of_a_message_off() {
         world.pass(2_000);
         assert!(world.at - begun < 100_000);
     }
-    assert!(world.reactor.core.stats.over_ping_rate > 10);
-    assert_eq!(world.reactor.core.stats.timed_out_messages, 1);
+    assert!(world.reactor.core.shared.stats.over_ping_rate > 10);
+    assert_eq!(world.reactor.core.shared.stats.timed_out_messages, 1);
 }
 
 #[test]
@@ -764,7 +768,7 @@ fn whoever_closes_in_order_is_not_measured_any_more() {
     let answer = frame(0x88, &4000u16.to_be_bytes());
     world.send(&client, &[under_way, answer].concat());
     assert_eq!(world.take_log(), ["disconnect 4000 (closed here)"]);
-    assert_eq!(world.reactor.core.stats.over_message_rate, 0);
+    assert_eq!(world.reactor.core.shared.stats.over_message_rate, 0);
 }
 
 #[test]
@@ -811,7 +815,7 @@ fn what_is_refused_for_memory_drops_nothing() {
     }
     let queued = core.peers[slot(&client)].backlog();
     assert_eq!(queued, sent * 10_004);
-    assert_eq!(core.stats.dropped_messages, 0);
+    assert_eq!(core.shared.stats.dropped_messages, 0);
 }
 
 #[test]
@@ -821,15 +825,15 @@ fn whoever_was_answered_is_not_half_open() {
     handlers
         .set::<crate::connection::event::Request, _>(|_, _| Some(crate::http::Response::new(200)));
     let clients = [world.connect(), world.connect()];
-    assert_eq!(world.reactor.core.half_open, 2);
+    assert_eq!(world.reactor.core.shared.half_open, 2);
     for _ in 0..3 {
         world.send(&clients[0], b"GET / HTTP/1.1\r\nHost: h\r\n\r\n");
-        assert_eq!(world.reactor.core.half_open, 1);
+        assert_eq!(world.reactor.core.shared.half_open, 1);
     }
     world.send(&clients[0], REQUEST);
-    assert_eq!(world.reactor.core.half_open, 1);
+    assert_eq!(world.reactor.core.shared.half_open, 1);
     world.pass(60_000);
-    assert_eq!(world.reactor.core.half_open, 0);
+    assert_eq!(world.reactor.core.shared.half_open, 0);
 }
 
 #[test]

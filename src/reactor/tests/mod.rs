@@ -27,7 +27,8 @@ use crate::connection::event::{
     Utf8,
 };
 use crate::connection::{Connection, Handle, Hub};
-use crate::protocol::mask;
+use crate::error::SendError;
+use crate::protocol::{OpCode, mask};
 use crate::transport::{Delivery, Socket, Wire};
 
 /// The other end of a simulated socket.
@@ -279,6 +280,15 @@ impl Client {
 
     fn set_room(&self, room: Option<usize>) {
         self.line.0.borrow_mut().room = room;
+    }
+}
+
+impl Core {
+    /// Sends to a connection, as a handler of another one does.
+    fn send(&mut self, slot: usize, opcode: OpCode, payload: &[u8]) -> Result<usize, SendError> {
+        self.peer(slot)
+            .ok_or(SendError::Gone)?
+            .send(opcode, payload)
     }
 }
 

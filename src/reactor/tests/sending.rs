@@ -424,7 +424,7 @@ fn the_oldest_are_dropped_whole_and_not_what_has_begun() {
         dropped(5),
     ];
     assert_eq!(world.take_log(), expected);
-    assert_eq!(world.reactor.core.stats.dropped_messages, 4);
+    assert_eq!(world.reactor.core.shared.stats.dropped_messages, 4);
     let mut expected = Vec::new();
     for number in [0, 1, 6, 7, 8, 9, 100, 10, 11, 12, 13, 14] {
         if number == 100 {
@@ -456,7 +456,7 @@ fn room_for_a_large_one_is_made_of_many_and_shared_ones() {
     assert_eq!(sent, Ok(60_004));
     // Half of the limit, and one message.
     assert_eq!(at(&mut world, &client).backlog(), 43_020 + 60_004);
-    assert_eq!(world.reactor.core.stats.dropped_messages, 3);
+    assert_eq!(world.reactor.core.shared.stats.dropped_messages, 3);
     let bytes = take_all(&mut world, &client);
     let pair: [(u8, usize); 2] = [(2, 1_000), (1, 20_000)];
     let frames = [&pair[..], &pair, &[(2, 1_000), (3, 60_000)]].concat();
@@ -512,7 +512,7 @@ fn control_frames_have_room_of_their_own_whatever_the_policy() {
         assert_eq!(conn.pong(b"answer"), Ok(8));
         assert_eq!(conn.ping(b""), Ok(2));
         assert_eq!(conn.backlog(), 1_010);
-        let stats = world.reactor.core.stats;
+        let stats = world.reactor.core.shared.stats;
         let counted = (
             stats.dropped_messages,
             stats.refused_messages,
@@ -548,7 +548,7 @@ fn what_is_refused_dropped_or_closed_is_counted() {
             limit: 1_000,
         };
         assert_eq!(result, sent.ok_or(full));
-        let stats = world.reactor.core.stats;
+        let stats = world.reactor.core.shared.stats;
         let counted = (
             stats.dropped_messages,
             stats.refused_messages,
@@ -590,7 +590,7 @@ fn parts_are_never_dropped_and_can_be_sent_again() {
         assert!(!conn.is_message_under_way());
         let end = take_all(&mut world, &client);
         assert_eq!(end, [&[0x80, 98], &numbered(10)[..]].concat());
-        assert_eq!(world.reactor.core.stats.dropped_messages, 0);
+        assert_eq!(world.reactor.core.shared.stats.dropped_messages, 0);
     }
 }
 

@@ -140,7 +140,7 @@ fn a_failing_interval_ends_and_the_others_go_on() {
         .set_interval(ms(10), move |_, ticks| say("at", ticks.now));
     world.pass(30);
     assert_eq!(world.take_log(), ["at 10", "at 20", "at 30"]);
-    assert_eq!(world.reactor.core.timers.due(ms(1000)).len(), 1);
+    assert_eq!(world.reactor.core.shared.timers.due(ms(1000)).len(), 1);
 }
 
 #[test]
@@ -228,7 +228,7 @@ fn a_timer_may_cut_its_connection_and_clear_itself() {
     world.pass(10);
     assert_eq!(client.take(), b"");
     assert!(world.is_empty());
-    assert_eq!(world.reactor.core.timers.next(), u64::MAX);
+    assert_eq!(world.reactor.core.shared.timers.next(), u64::MAX);
 }
 
 #[test]
@@ -258,7 +258,7 @@ fn an_old_connection_is_closed() {
 #[test]
 fn a_lifetime_of_ones_own() {
     let mut world = quiet();
-    world.reactor.core.config.max_lifetime = Some(ms(500));
+    world.reactor.core.shared.config.max_lifetime = Some(ms(500));
     world.reactor.handlers.set::<Utf8, _>(|conn, text| {
         conn.set_lifetime(text.parse().ok().map(ms));
     });

@@ -12,7 +12,7 @@ const CLOSE: &[u8] = b"\x88\x02\x03\xf4";
 
 impl World {
     fn drain(&mut self, deadline: u64, spread: u64) {
-        self.reactor.drain(plan(deadline, spread));
+        self.reactor.wind_down(plan(deadline, spread));
         self.turn();
     }
 
@@ -28,7 +28,7 @@ impl World {
             cut,
             cut_bytes,
             ..
-        } = self.reactor.core.stats();
+        } = self.reactor.core.shared.stats();
         (drained, cut, cut_bytes)
     }
 
@@ -420,7 +420,7 @@ fn the_longest_times_are_no_trouble() {
         code: CloseCode::GOING_AWAY,
         spread: Duration::MAX,
     };
-    world.reactor.drain(plan);
+    world.reactor.wind_down(plan);
     world.turn();
     assert_eq!(clients[0].take(), b"\x88\x02\x03\xe9");
     world.pass(10_000);

@@ -1,0 +1,18 @@
+//! Closures of the application that are called later: the one place where stored state names what
+//! handlers hold.
+
+use super::api::connection::Connection;
+use super::api::hub::Hub;
+use super::event::Ticks;
+use crate::error::{HandlerError, SendError};
+
+/// A callback that waits until a message was sent, or was dropped.
+pub(crate) type Done =
+    Box<dyn FnOnce(&mut Connection<'_>, Result<(), SendError>) -> Result<(), HandlerError>>;
+
+/// A timer of the server.
+pub(crate) type HubAction = Box<dyn for<'t> FnMut(&mut Hub<'t>, Ticks) -> Result<(), HandlerError>>;
+
+/// A timer of a connection.
+pub(crate) type ConnectionAction =
+    Box<dyn for<'t> FnMut(&mut Connection<'t>, Ticks) -> Result<(), HandlerError>>;

@@ -1,0 +1,203 @@
+//! Sending messages and frames.
+
+use super::PeerMut;
+use crate::connection::deflate::Layout;
+use crate::connection::peer::{Peer, Phase};
+use crate::connection::send::{Kind, Outbox, WRITE_THROUGH};
+use crate::error::SendError;
+use crate::protocol::{Compress, FrameHead, OpCode, Prepared};
+
+impl PeerMut<'_> {
+    /// Sends a message or a control frame; returns its size on the wire.
+    #[inline(always)]
+    pub(crate) fn send(&mut self, opcode: OpCode, payload: &[u8]) -> Result<usize, SendError> {
+        // The fast path: a small message to the connection being served, with nothing queued.
+        if self.is_current()
+            && self.peer.is_quiet()
+            && payload.len() <= self.peer.fast_send_size()
+            && let Some((size, room)) = self.shared.out.make_room(opcode, payload.len())
+        {
+            // The copy comes last: nothing has to be kept across it.
+            self.shared.stats.count_out(!opcode.is_control(), size);
+            room.copy_from_slice(payload);
+            return Ok(size);
+        }
+        self.send_any(opcode, payload, Compress::Auto)
+    }
+
+    /// Sends a message or a control frame of any size, to a connection in any state.
+    #[inline(never)]
+    pub(crate) fn send_any(
+        &mut self,
+        opcode: OpCode,
+        payload: &[u8],
+        compress: Compress,
+    ) -> Result<usize, SendError> {
+        self.check_open()?;
+        let kind = Kind::of(opcode);
+        if kind == Kind::Message && self.peer.is_under_way() {
+            return Err(SendError::MessageUnderWay);
+        }
+        let limit = self.peer.max_send_size();
+        let head = self.peer.sender.head(opcode, payload.len(), limit)?;
+        let (layout, size) = (Layout::Whole(payload), payload.len());
+        let sent = self.send_compressed(opcode, layout, size, compress, |conn, deflated| {
+            let head = FrameHead::new(opcode, deflated.bytes.len()).compressed();
+            conn.send_pieces(&[&head, &deflated.bytes], kind)
+        });
+        sent.unwrap_or_else(|| self.send_pieces(&[&head, payload], kind))
+    }
+
+    /// Sends a message that was framed before.
+    pub(crate) fn send_prepared(&mut self, prepared: &Prepared) -> Result<usize, SendError> {
+        if !self.peer.takes_messages() {
+            self.check_open()?;
+            return Err(SendError::MessageUnderWay);
+        }
+        let (size, limit) = (prepared.size(), self.peer.max_send_size());
+        if size > limit {
+            return Err(SendError::TooBig { size, limit });
+        }
+        let frame = match self.peer.is_deflating() {
+            true => self.compress_prepared(prepared),
+            false => prepared.frame(),
+        };
+        let size = frame.len();
+        // The fast path of a broadcast: another connection, whose backlog `admit` would allow.
+        if !self.is_current()
+            && self.peer.backlog() <= self.shared.config.limits.max_backlog / 2
+            && !self.shared.budget.is_on()
+        {
+            self.peer.enqueue_shared(frame);
+            self.mark_dirty();
+        } else if !self.reply(&[frame]) && !self.queue_shared(frame)? {
+            return Ok(0);
+        }
+        self.count_sent(true, size);
+        Ok(size)
+    }
+
+    /// Sends whole frames that belong together, header and payload in turn: the one way that bytes
+    /// of messages leave, the fast paths aside.
+    pub(super) fn send_pieces(&mut self, pieces: &[&[u8]], kind: Kind) -> Result<usize, SendError> {
+        let size = pieces.iter().map(|piece| piece.len()).sum();
+        if !self.reply(pieces) && !self.queue_pieces(pieces, kind)? {
+            return Ok(0);
+        }
+        self.count_sent(kind == Kind::Message, size);
+        Ok(size)
+    }
+
+    /// Sends to the connection whose events are being delivered, if it is this one and nothing is
+    /// queued before. The kernel is handed large pieces from where they lie.
+    fn reply(&mut self, pieces: &[&[u8]]) -> bool {
+        if !self.is_current() || self.peer.is_queued() {
+            return false;
+        }
+        for some in pieces.chunks(Outbox::SLICES - 1) {
+            if self.peer.is_queued() {
+                // The kernel is full by now.
+                self.peer.enqueue_frame(some, Kind::Part);
+                continue;
+            }
+            let size: usize = some.iter().map(|piece| piece.len()).sum();
+            if size < WRITE_THROUGH {
+                for piece in some {
+                    self.shared.out.push(piece);
+                }
+                self.release_full();
+            } else {
+                self.peer.write_gathered(self.shared.out.as_slice(), some);
+                self.shared.out.clear();
+            }
+        }
+        true
+    }
+
+    /// Queues bytes behind everything that was sent to the connection, whatever is queued.
+    pub(crate) fn append(&mut self, bytes: &[u8]) {
+        self.count_sent(false, bytes.len());
+        if self.is_current() && !self.peer.is_queued() {
+            self.shared.out.push(bytes);
+            self.release_full();
+        } else {
+            self.peer.enqueue(bytes);
+        }
+        self.mark_dirty();
+    }
+
+    /// Offers the replies to the kernel if they fill the buffer. What the kernel does not take
+    /// counts as backlog from then on.
+    fn release_full(&mut self) {
+        if self.shared.out.is_full() {
+            self.release_replies();
+        }
+    }
+
+    /// Offers the replies to the kernel, if they are for this connection.
+    pub(crate) fn release_replies(&mut self) {
+        if !self.is_current() || self.shared.out.is_empty() {
+            return;
+        }
+        self.peer.write_through(self.shared.out.as_slice());
+        self.shared.out.clear();
+    }
+
+    /// Offers the replies to the kernel; they are for this connection. Returns whether it was quiet
+    /// and still is.
+    #[inline(always)]
+    pub(crate) fn release_fast(&mut self) -> bool {
+        if !self.peer.is_quiet() {
+            return false;
+        }
+        let out = &mut self.shared.out;
+        let done = out.is_empty() || self.peer.write_fast(out.as_slice());
+        out.empty();
+        done
+    }
+
+    /// Forgets the replies, if they are for this connection: it is cut.
+    pub(crate) fn discard_replies(&mut self) {
+        if self.is_current() {
+            self.shared.out.clear();
+        }
+    }
+
+    /// Returns how many bytes were sent to the connection that the kernel has not taken.
+    pub(crate) fn unsent(&self) -> usize {
+        self.peer.backlog() + self.unoffered()
+    }
+
+    /// Returns how many bytes of replies the kernel was not offered yet.
+    pub(crate) fn unoffered(&self) -> usize {
+        match self.is_current() {
+            true => self.shared.out.as_slice().len(),
+            false => 0,
+        }
+    }
+
+    /// Returns why nothing can be sent, unless the connection is open.
+    pub(super) fn check_open(&self) -> Result<(), SendError> {
+        match self.peer.phase() {
+            Phase::Open => Ok(()),
+            phase => Err(phase.unsendable()),
+        }
+    }
+
+    /// Offers the kernel what is queued, from inside a handler.
+    pub(crate) fn flush_early(&mut self) {
+        self.peer.flush_early(self.shared.config.drain_at);
+    }
+
+    /// Hands what is queued to the kernel before the end, if a callback waits for it.
+    pub(crate) fn send_awaited(&mut self) {
+        let is_awaited = |peer: &Peer| peer.is_awaited() && !peer.is_cut();
+        if is_awaited(self.peer) {
+            self.release_replies();
+            self.flush_early();
+        }
+    }
+}
+
+/// A `FrameHead` is copied on the hot path; it stays small.
+const _: () = assert!(size_of::<FrameHead>() <= 16);

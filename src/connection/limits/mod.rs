@@ -1,0 +1,9 @@
+//! Limits beyond one message: of addresses, of rates, of memory.
+
+mod addresses;
+mod budget;
+mod rate_meter;
+
+pub(crate) use addresses::Addresses;
+pub(crate) use budget::{Budget, Held, Turn};
+pub(crate) use rate_meter::{Metered, Meters};

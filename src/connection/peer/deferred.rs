@@ -1,0 +1,49 @@
+//! Opening handshakes that are decided on after their handler has returned.
+
+use super::{Peer, Phase};
+use crate::connection::event::Verdict;
+use crate::error::HandlerError;
+use crate::handshake::Upgrade;
+
+/// What was decided on an opening handshake, or how deciding failed.
+pub(crate) type Decision = Result<Verdict, HandlerError>;
+
+/// An opening handshake that waits for its answer.
+pub(crate) struct Deferred {
+    pub(crate) upgrade: Upgrade,
+    /// Set when the answer was given; the reactor has not carried it out yet.
+    pub(crate) decision: Option<Decision>,
+}
+
+impl Peer {
+    /// Postpones the answer to the opening handshake.
+    pub(crate) fn defer(&mut self, upgrade: Upgrade) {
+        let decision = None;
+        let deferred = Deferred { upgrade, decision };
+        self.passing_mut().deferred = Some(Box::new(deferred));
+    }
+
+    /// Returns whether the answer to the opening handshake was postponed and did not come yet.
+    pub(crate) fn is_deferred(&self) -> bool {
+        let passing = self.passing.as_deref();
+        passing.is_some_and(|passing| passing.deferred.is_some())
+    }
+
+    /// Returns the opening handshake that waits for its answer.
+    pub(crate) fn deferred_mut(&mut self) -> Option<&mut Deferred> {
+        let deferred = self.passing.as_deref_mut()?.deferred.as_deref_mut()?;
+        let waits = self.phase == Phase::Opening && deferred.decision.is_none();
+        waits.then_some(deferred)
+    }
+
+    /// Takes an opening handshake that was decided on since.
+    pub(crate) fn take_decided(&mut self) -> Option<(Upgrade, Decision)> {
+        if self.phase != Phase::Opening {
+            return None;
+        }
+        let passing = self.passing.as_deref_mut()?;
+        let decided = |deferred: &mut Box<Deferred>| deferred.decision.is_some();
+        let Deferred { upgrade, decision } = *passing.deferred.take_if(decided)?;
+        Some((upgrade, decision?))
+    }
+}

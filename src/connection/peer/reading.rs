@@ -1,0 +1,45 @@
+//! Whether a connection is read.
+
+use super::{Marks, Peer, Phase};
+
+impl Peer {
+    /// Stops reading, for as long as it is open.
+    pub(crate) fn pause(&mut self) {
+        self.marks.set(Marks::PAUSED);
+    }
+
+    /// Goes on reading; returns whether it was paused.
+    pub(crate) fn resume(&mut self) -> bool {
+        // A close has ended the pause: what is done after it is no sign of life.
+        let was_paused = self.is_paused();
+        self.marks.take(Marks::PAUSED);
+        if was_paused {
+            self.marks.set(Marks::PROGRESS);
+        }
+        was_paused
+    }
+
+    /// Returns whether there was a sign of life since the last call: the peer read something after
+    /// it had not, or reading was resumed.
+    pub(crate) fn take_progress(&mut self) -> bool {
+        let progress = self.marks.take(Marks::PROGRESS);
+        // What TLS holds back was counted as taken before.
+        let is_blocked = self.marks.has(Marks::SECURE) && self.marks.has(Marks::BLOCKED);
+        (is_blocked && self.transport.take_progress()) || progress
+    }
+
+    /// Returns whether the application wants nothing to be read. Once it is closing it is read.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.marks.has(Marks::PAUSED) && self.phase <= Phase::Open
+    }
+
+    /// Returns whether the connection is not read: see `PeerMut::is_stalled`.
+    pub(crate) fn is_stalled(&self, max_backlog: usize) -> bool {
+        let full = || self.backlog() > max_backlog / 2;
+        match self.phase {
+            Phase::Open => self.is_paused() || self.is_held_off() || full(),
+            Phase::Opening => self.is_deferred() || full(),
+            _ => false,
+        }
+    }
+}

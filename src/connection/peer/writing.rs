@@ -1,0 +1,400 @@
+//! Writing to the kernel, and queueing what it does not take.
+
+use std::io::{self, IoSlice};
+use std::sync::Arc;
+
+use super::{Marks, Peer, Phase};
+use crate::config::SlowConsumer;
+use crate::connection::send::{Kind, Outbox};
+
+impl Peer {
+    /// Writes `before` and `slices`, fewer than [`Outbox::SLICES`], as
+    /// [`write_through`](Self::write_through) does.
+    pub(crate) fn write_gathered(&mut self, before: &[u8], slices: &[&[u8]]) {
+        if self.is_broken() {
+            return;
+        }
+        let result = match self.outbox {
+            None => {
+                let mut gathered = [IoSlice::new(before); Outbox::SLICES];
+                for (place, slice) in gathered[1..].iter_mut().zip(slices) {
+                    *place = IoSlice::new(slice);
+                }
+                self.transport.write(&gathered[..=slices.len()])
+            }
+            Some(_) => Ok(0),
+        };
+        match result {
+            Ok(taken) if taken >= before.len() => self.keep_rest(slices, Ok(taken - before.len())),
+            Ok(taken) => {
+                self.keep_rest(&[before], Ok(taken));
+                self.keep_rest(slices, Ok(0));
+            }
+            Err(error) => self.set_broken(error),
+        }
+    }
+
+    /// Offers the kernel frames that are not to be queued, once everything before them was taken;
+    /// returns how many bytes of them it took. A fault is kept until the reactor looks.
+    pub(crate) fn write_offered(&mut self, pieces: &[&[u8]], drain_at: usize) -> usize {
+        // The kernel is full: it says when it is not.
+        if self.marks.has(Marks::BLOCKED) {
+            return 0;
+        }
+        self.flush_early(drain_at);
+        if self.is_broken() || self.is_queued() || self.marks.has(Marks::BLOCKED) {
+            return 0;
+        }
+        let slices: Vec<IoSlice<'_>> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
+        match self.transport.write(&slices) {
+            Ok(0) => {
+                self.marks.set(Marks::BLOCKED);
+                0
+            }
+            Ok(taken) => taken,
+            Err(error) => {
+                self.set_broken(error);
+                0
+            }
+        }
+    }
+
+    /// Writes what is queued; returns whether nothing is left. `drain_at` is the server's.
+    pub(crate) fn flush(&mut self, drain_at: usize) -> io::Result<bool> {
+        if let Some(error) = self.take_broken() {
+            self.drop_outbox();
+            return Err(error);
+        }
+        self.note_level(drain_at);
+        if self.marks.has(Marks::AWAITED) && self.transport.flush()? {
+            self.completions_mut().note_written();
+        }
+        while let Some(outbox) = self.outbox.as_deref_mut() {
+            let mut slices = [IoSlice::new(&[]); Outbox::SLICES];
+            let count = outbox.slices(&mut slices);
+            let slices = &slices[..count];
+            let offered: usize = slices.iter().map(|slice| slice.len()).sum();
+            let taken = self.transport.write(slices)?;
+            if self.marks.has(Marks::BLOCKED) && taken > 0 {
+                self.marks.set(Marks::PROGRESS);
+            }
+            outbox.consume(taken);
+            let left = outbox.len();
+            if self.marks.has(Marks::AWAITED) {
+                let is_secure = self.marks.has(Marks::SECURE);
+                self.completions_mut().note_taken(taken, is_secure);
+            }
+            if taken < offered {
+                self.marks.set(Marks::BLOCKED);
+                self.note_level(drain_at);
+                return Ok(false);
+            }
+            if left == 0 {
+                self.drop_outbox();
+            }
+        }
+        let flushed = self.transport.flush()?;
+        if flushed {
+            if self.marks.take(Marks::BLOCKED) {
+                // What TLS held back is gone as well.
+                self.marks.set(Marks::PROGRESS);
+            }
+            if self.marks.has(Marks::AWAITED) {
+                self.completions_mut().note_written();
+            }
+        } else {
+            self.marks.set(Marks::BLOCKED);
+            self.note_level(drain_at);
+        }
+        Ok(flushed)
+    }
+
+    /// Offers the kernel what is queued, from inside a handler. A fault is kept until the reactor
+    /// looks.
+    pub(crate) fn flush_early(&mut self, drain_at: usize) {
+        if self.is_broken() {
+            return;
+        }
+        if let Err(error) = self.flush(drain_at) {
+            self.set_broken(error);
+        }
+    }
+
+    /// Returns whether bytes may be queued that the kernel was not offered yet, though it may have
+    /// room for them: they wait where it is known what they are.
+    pub(crate) fn is_held_back(&self) -> bool {
+        let is_known =
+            self.marks.has(Marks::AWAITED) || self.slow_consumer == SlowConsumer::DropOldest;
+        is_known && !self.marks.has(Marks::BLOCKED)
+    }
+
+    /// Returns the low-water mark for `Drain`, in bytes; `server` is the server's.
+    pub(crate) fn drain_at(&self, server: usize) -> usize {
+        let own = self.extras().and_then(|extras| extras.drain_at);
+        own.unwrap_or(server)
+    }
+
+    pub(crate) fn set_drain_at(&mut self, bytes: usize) {
+        self.extras_mut().drain_at = Some(bytes);
+    }
+
+    /// Notes whether so much was left over that a `Drain` will be due.
+    fn note_level(&mut self, drain_at: usize) {
+        if self.marks.has(Marks::BLOCKED) && !self.marks.has(Marks::ABOVE) {
+            let drain_at = self.drain_at(drain_at);
+            if drain_at == 0 || self.backlog() > drain_at {
+                self.marks.set(Marks::ABOVE);
+            }
+        }
+    }
+
+    /// Returns whether a `Drain` is due: more than the mark was left over, and now no more than it
+    /// is. `flushed` says that nothing is.
+    pub(crate) fn is_drained(&self, flushed: bool, drain_at: usize) -> bool {
+        self.marks.has(Marks::ABOVE) && {
+            let drain_at = self.drain_at(drain_at);
+            flushed || (drain_at > 0 && self.backlog() <= drain_at)
+        }
+    }
+
+    /// Notes that the `Drain` was delivered.
+    pub(crate) fn set_drained(&mut self) {
+        self.marks.take(Marks::ABOVE);
+    }
+
+    /// Drops the oldest messages until no more than `room` bytes are queued, or no message can be
+    /// dropped; returns how many were.
+    pub(crate) fn drop_above(&mut self, room: usize) -> u64 {
+        let mut dropped = 0;
+        while let excess @ 1.. = self.backlog().saturating_sub(room) {
+            match self.drop_oldest(excess) {
+                0 => break,
+                count => dropped += count,
+            }
+        }
+        dropped
+    }
+
+    /// Drops the oldest messages that lie side by side, until that makes `excess` bytes less or
+    /// something else lies behind them; returns how many.
+    fn drop_oldest(&mut self, excess: usize) -> u64 {
+        let Some(outbox) = self.outbox.as_deref_mut() else {
+            return 0;
+        };
+        let (bytes, count) = outbox.drop_oldest(excess);
+        if outbox.len() == 0 {
+            self.drop_outbox();
+        }
+        if count > 0 && self.marks.has(Marks::AWAITED) {
+            self.completions_mut().drop_range(bytes);
+        }
+        count
+    }
+
+    /// Sets what happens to messages beyond `max_backlog`. What is queued by now stays.
+    pub(crate) fn set_slow_consumer(&mut self, policy: SlowConsumer) {
+        if self.slow_consumer == policy {
+            return;
+        }
+        self.slow_consumer = policy;
+        if let Some(outbox) = self.outbox.as_deref_mut() {
+            outbox.forget_units();
+            if policy == SlowConsumer::DropOldest {
+                outbox.note(outbox.len(), false);
+            }
+        }
+    }
+
+    /// Bytes that the kernel has not taken.
+    pub(crate) fn backlog(&self) -> usize {
+        self.outbox.as_deref().map_or(0, Outbox::len)
+    }
+
+    /// Returns how many bytes the kernel took of the queue since this was called last, while nothing
+    /// is added to it; the first time that is nothing.
+    pub(crate) fn take_sent(&mut self) -> u64 {
+        let mark = self.sent_mark();
+        let before = match self.passing.as_deref_mut() {
+            Some(passing) => std::mem::replace(&mut passing.sent_mark, mark),
+            None => mark,
+        };
+        if before == 0 {
+            0
+        } else {
+            mark.saturating_sub(before)
+        }
+    }
+
+    /// Notes how many bytes the peer has acknowledged by `now`; returns what was noted before.
+    pub(crate) fn note_acknowledged(&mut self, bytes: u64, now: u64) -> Option<(u64, u64)> {
+        self.extras_mut().acknowledged.replace((bytes, now))
+    }
+
+    /// Returns what was noted of the bytes that the peer has acknowledged, and when.
+    pub(crate) fn acknowledged(&self) -> Option<(u64, u64)> {
+        self.extras()?.acknowledged
+    }
+
+    /// Forgets what was noted of it.
+    pub(crate) fn forget_acknowledged(&mut self) {
+        if let Some(extras) = self.extras.as_deref_mut() {
+            extras.acknowledged = None;
+        }
+    }
+
+    /// Returns a number that grows by each byte that the kernel takes of the queue.
+    fn sent_mark(&self) -> u64 {
+        match self.transport.written() {
+            Some(written) => written + 1,
+            None => u64::MAX - self.backlog() as u64,
+        }
+    }
+
+    /// Returns about how many bytes of memory the queue takes.
+    pub(crate) fn queue_held(&self) -> usize {
+        self.outbox.as_deref().map_or(0, Outbox::held)
+    }
+
+    /// Appends the bytes to what is queued.
+    pub(crate) fn enqueue(&mut self, bytes: &[u8]) {
+        self.enqueue_frame(&[bytes], Kind::Control);
+    }
+
+    /// Appends the pieces of a frame, or of several that belong together, to what is queued.
+    pub(crate) fn enqueue_frame(&mut self, pieces: &[&[u8]], kind: Kind) {
+        let is_noted = self.slow_consumer == SlowConsumer::DropOldest;
+        let outbox = self.outbox_mut();
+        for piece in pieces {
+            outbox.push(piece);
+        }
+        if is_noted {
+            let len = pieces.iter().map(|piece| piece.len()).sum();
+            outbox.note(len, kind == Kind::Message);
+        }
+    }
+
+    /// Appends a message that others are sent too.
+    pub(crate) fn enqueue_shared(&mut self, bytes: &Arc<[u8]>) {
+        let is_noted = self.slow_consumer == SlowConsumer::DropOldest;
+        let outbox = self.outbox_mut();
+        outbox.push_shared(bytes);
+        if is_noted {
+            outbox.note(bytes.len(), true);
+        }
+    }
+
+    /// Queues what a write left of a message that others are sent too; nothing was queued before it.
+    pub(crate) fn keep_shared_rest(&mut self, bytes: &Arc<[u8]>, taken: usize) {
+        let is_noted = self.slow_consumer == SlowConsumer::DropOldest;
+        let outbox = self.outbox_mut();
+        outbox.begin_shared(bytes, taken);
+        if is_noted {
+            outbox.note(bytes.len() - taken, false);
+        }
+        self.marks.set(Marks::BLOCKED);
+    }
+
+    /// Returns whether something is queued.
+    pub(crate) fn is_queued(&self) -> bool {
+        self.outbox.is_some()
+    }
+
+    fn outbox_mut(&mut self) -> &mut Outbox {
+        self.marks.set(Marks::QUEUED);
+        self.outbox.get_or_insert_with(Outbox::fresh)
+    }
+
+    pub(crate) fn drop_outbox(&mut self) {
+        self.marks.take(Marks::QUEUED);
+        if let Some(outbox) = self.outbox.take() {
+            outbox.recycle();
+        }
+    }
+
+    /// Returns whether the connection is open, without TLS, not counted, and nothing waits to be
+    /// sent, told or done.
+    #[inline(always)]
+    pub(crate) fn is_quiet(&self) -> bool {
+        debug_assert_eq!(self.marks.has(Marks::QUEUED), self.outbox.is_some());
+        debug_assert_eq!(self.marks.has(Marks::NOT_OPEN), self.phase != Phase::Open);
+        self.marks.is_quiet()
+    }
+
+    /// Returns whether nothing but a queue keeps the connection from being quiet.
+    #[inline(always)]
+    pub(crate) fn has_only_queued(&self) -> bool {
+        self.marks.has_only(Marks::QUEUED)
+    }
+
+    /// Writes `bytes` to a peer that is quiet; returns whether it took all of them. If not, the rest
+    /// is queued or the fault kept, as ever.
+    #[inline(always)]
+    pub(crate) fn write_fast(&mut self, bytes: &[u8]) -> bool {
+        match self.transport.write_plain(bytes) {
+            Ok(size) if size == bytes.len() => true,
+            result => {
+                self.write_rest(bytes, result);
+                false
+            }
+        }
+    }
+
+    /// Goes on after a write that did not take all of `bytes`.
+    #[cold]
+    fn write_rest(&mut self, bytes: &[u8], result: io::Result<usize>) {
+        let result = match result {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                return self.write_through(bytes);
+            }
+            result => result,
+        };
+        self.keep_rest(&[bytes], result);
+    }
+
+    /// Writes `bytes` at once if nothing is queued before them; queues what is not taken.
+    pub(crate) fn write_through(&mut self, bytes: &[u8]) {
+        if self.is_broken() {
+            return;
+        }
+        let result = match self.outbox {
+            None => self.transport.write(&[IoSlice::new(bytes)]),
+            Some(_) => Ok(0),
+        };
+        self.keep_rest(&[bytes], result);
+    }
+
+    /// Queues what a write left of `slices`, or keeps its fault until the reactor looks.
+    pub(crate) fn keep_rest(&mut self, slices: &[&[u8]], result: io::Result<usize>) {
+        let mut taken = match result {
+            Ok(taken) => taken,
+            Err(error) => {
+                self.set_broken(error);
+                return;
+            }
+        };
+        for slice in slices {
+            let skip = taken.min(slice.len());
+            taken -= skip;
+            if skip < slice.len() {
+                self.enqueue(&slice[skip..]);
+                self.marks.set(Marks::BLOCKED);
+            }
+        }
+    }
+
+    /// Keeps the fault of a write until the reactor looks.
+    pub(crate) fn set_broken(&mut self, error: io::Error) {
+        self.passing_mut().broken = Some(error);
+    }
+
+    /// Takes the fault of a write.
+    pub(crate) fn take_broken(&mut self) -> Option<io::Error> {
+        self.passing.as_deref_mut()?.broken.take()
+    }
+
+    pub(crate) fn is_broken(&self) -> bool {
+        let passing = self.passing.as_deref();
+        passing.is_some_and(|passing| passing.broken.is_some())
+    }
+}

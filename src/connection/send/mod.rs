@@ -1,0 +1,14 @@
+//! What is sent and has not left yet: replies, the queue of a connection, messages in parts, and
+//! callbacks that wait for the end of a message.
+
+mod backlog;
+mod completions;
+mod multipart;
+mod outbox;
+mod reply_buffer;
+
+pub(crate) use backlog::{Admission, Kind, room_before};
+pub(crate) use completions::Completions;
+pub(crate) use multipart::{Frames, Partial};
+pub(crate) use outbox::{COPY_MAX, Outbox, SEGMENT_MAX};
+pub(crate) use reply_buffer::{ReplyBuffer, WRITE_THROUGH};

@@ -1,0 +1,398 @@
+//! What the kernel has not taken yet.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::io::IoSlice;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// A queue of bytes for one connection, oldest first. An idle connection has none.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    segments: VecDeque<Segment>,
+    /// Bytes of the first segment that the kernel took.
+    sent: usize,
+    len: usize,
+    /// An empty segment, for the next bytes of our own.
+    spare: Vec<u8>,
+    /// What the bytes are, oldest first, where that has to be known: see [`note`](Self::note). Else
+    /// empty.
+    units: VecDeque<Unit>,
+}
+
+/// Bytes that leave or are dropped together.
+#[derive(Debug)]
+struct Unit {
+    len: usize,
+    /// A whole message that nothing of was sent yet.
+    is_message: bool,
+}
+
+/// Queues that are empty again.
+#[expect(clippy::vec_box, reason = "they come from boxes and go to boxes")]
+struct Spare(Vec<Box<Outbox>>);
+
+thread_local! {
+    /// A broadcast needs a queue for each of its receivers, and all of them again in the next turn.
+    static SPARE: RefCell<Spare> = const { RefCell::new(Spare(Vec::new())) };
+}
+
+/// Most queues that are kept.
+const SPARE_MAX: usize = 1024;
+
+/// Largest segment that is kept with a queue, in bytes.
+const SPARE_SEGMENT_MAX: usize = 4 << 10;
+
+#[derive(Debug)]
+enum Segment {
+    Own(Vec<u8>),
+    /// A message that other connections are sent too.
+    Shared(Arc<[u8]>),
+}
+
+impl Outbox {
+    /// Most slices that one write is given.
+    pub(crate) const SLICES: usize = 16;
+
+    /// Returns an empty queue, one that was used before if there is one.
+    pub(crate) fn fresh() -> Box<Self> {
+        let spare = SPARE.with_borrow_mut(|spare| spare.0.pop());
+        spare.unwrap_or_default()
+    }
+
+    /// Forgets what is queued, and keeps the queue for the next that needs one.
+    pub(crate) fn recycle(mut self: Box<Self>) {
+        self.segments.clear();
+        self.segments.shrink_to(Self::SLICES);
+        (self.sent, self.len) = (0, 0);
+        self.units.clear();
+        self.units.shrink_to(Self::SLICES);
+        SPARE.with_borrow_mut(|spare| {
+            if spare.0.len() < SPARE_MAX {
+                spare.0.push(self);
+            }
+        });
+    }
+
+    /// Forgets the queues that are kept: what comes after is not to depend on what came before.
+    #[cfg(test)]
+    pub(crate) fn forget_spare() {
+        SPARE.with_borrow_mut(|spare| spare.0.clear());
+    }
+
+    /// Bytes queued.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Returns about how many bytes of memory it takes, without the messages that are
+    /// [shared](Self::shared).
+    pub(crate) fn held(&self) -> usize {
+        let held = |segment: &Segment| match segment {
+            Segment::Own(bytes) => bytes.capacity(),
+            Segment::Shared(_) => 0,
+        };
+        let segments: usize = self.segments.iter().map(held).sum();
+        let lists = self.segments.capacity() * size_of::<Segment>()
+            + self.units.capacity() * size_of::<Unit>();
+        size_of::<Self>() + self.spare.capacity() + segments + lists
+    }
+
+    /// Yields the messages that other connections are sent too.
+    pub(crate) fn shared(&self) -> impl Iterator<Item = &Arc<[u8]>> {
+        self.segments.iter().filter_map(|segment| match segment {
+            Segment::Own(_) => None,
+            Segment::Shared(bytes) => Some(bytes),
+        })
+    }
+
+    /// Appends a copy of `bytes`.
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
+        self.len += bytes.len();
+        if let Some(Segment::Own(last)) = self.segments.back_mut()
+            && last.len() + bytes.len() <= SEGMENT_MAX
+        {
+            last.extend_from_slice(bytes);
+        } else if !bytes.is_empty() {
+            let mut segment = std::mem::take(&mut self.spare);
+            segment.extend_from_slice(bytes);
+            self.segments.push_back(Segment::Own(segment));
+        }
+    }
+
+    /// Appends a shared message, without a copy if it is large.
+    pub(crate) fn push_shared(&mut self, bytes: &Arc<[u8]>) {
+        if bytes.len() <= COPY_MAX {
+            return self.push(bytes);
+        }
+        self.len += bytes.len();
+        self.segments.push_back(Segment::Shared(bytes.clone()));
+    }
+
+    /// Begins the queue with a shared message of which `sent` bytes were written.
+    pub(crate) fn begin_shared(&mut self, bytes: &Arc<[u8]>, sent: usize) {
+        debug_assert!(self.len == 0, "only an empty queue is begun");
+        if bytes.len() - sent <= COPY_MAX {
+            return self.push(bytes.get(sent..).unwrap_or_default());
+        }
+        self.sent = sent;
+        self.len = bytes.len() - sent;
+        self.segments.push_back(Segment::Shared(bytes.clone()));
+    }
+
+    /// Returns the oldest bytes as slices for one write.
+    pub(crate) fn slices<'o>(&'o self, slices: &mut [IoSlice<'o>; Self::SLICES]) -> usize {
+        let mut count = 0;
+        for (slice, segment) in slices.iter_mut().zip(&self.segments) {
+            let skip = if count == 0 { self.sent } else { 0 };
+            *slice = IoSlice::new(segment.bytes().get(skip..).unwrap_or_default());
+            count += 1;
+        }
+        count
+    }
+
+    /// Removes the oldest `size` bytes: they were written.
+    pub(crate) fn consume(&mut self, mut size: usize) {
+        self.len = self.len.saturating_sub(size);
+        if !self.units.is_empty() {
+            self.consume_units(size);
+        }
+        while let Some(first) = self.segments.front() {
+            let left = first.bytes().len() - self.sent;
+            if size < left {
+                self.sent += size;
+                return;
+            }
+            size -= left;
+            self.sent = 0;
+            if let Some(Segment::Own(mut bytes)) = self.segments.pop_front()
+                && bytes.capacity() <= SPARE_SEGMENT_MAX
+            {
+                bytes.clear();
+                self.spare = bytes;
+            }
+        }
+    }
+
+    /// Notes that the last `len` bytes are a whole message, or something that must not be dropped.
+    pub(crate) fn note(&mut self, len: usize, is_message: bool) {
+        match self.units.back_mut() {
+            _ if len == 0 => {}
+            Some(last) if !is_message && !last.is_message => last.len += len,
+            _ => self.units.push_back(Unit { len, is_message }),
+        }
+    }
+
+    /// Forgets what the bytes are.
+    pub(crate) fn forget_units(&mut self) {
+        self.units.clear();
+    }
+
+    fn consume_units(&mut self, mut size: usize) {
+        while size > 0
+            && let Some(first) = self.units.front_mut()
+        {
+            if size < first.len {
+                first.len -= size;
+                // It has begun to leave.
+                first.is_message = false;
+                return;
+            }
+            size -= first.len;
+            self.units.pop_front();
+        }
+    }
+
+    /// Drops the oldest messages that lie side by side, until that makes `excess` bytes less or
+    /// something else lies behind them. Returns where they lay, counted from the oldest byte, and
+    /// how many they were.
+    pub(crate) fn drop_oldest(&mut self, excess: usize) -> (Range<usize>, u64) {
+        let first = self.units.iter().position(|unit| unit.is_message);
+        let first = first.unwrap_or(self.units.len());
+        let start = self.units.range(..first).map(|unit| unit.len).sum();
+        let (mut end, mut count) = (start, 0);
+        for unit in self.units.range(first..) {
+            if !unit.is_message || end - start >= excess {
+                break;
+            }
+            end += unit.len;
+            count += 1;
+        }
+        self.units.drain(first..first + count);
+        self.remove(start..end);
+        (start..end, count as u64)
+    }
+
+    /// Removes bytes from the middle, counted from the oldest.
+    fn remove(&mut self, Range { start, end }: Range<usize>) {
+        self.len -= end - start;
+        let mut at = 0;
+        let mut index = 0;
+        let mut sent = self.sent;
+        while at < end
+            && let Some(segment) = self.segments.get_mut(index)
+        {
+            // What lies before the first byte of this segment was sent.
+            let len = segment.bytes().len() - sent;
+            let from = start.saturating_sub(at).min(len);
+            let to = (end - at).min(len);
+            at += len;
+            if from == 0 && to == len {
+                self.segments.remove(index);
+                if index == 0 {
+                    self.sent = 0;
+                }
+            } else {
+                if from < to {
+                    segment.own().drain(sent + from..sent + to);
+                }
+                index += 1;
+            }
+            sent = 0;
+        }
+    }
+}
+
+impl Segment {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Own(bytes) => bytes,
+            Self::Shared(bytes) => bytes,
+        }
+    }
+
+    /// Returns bytes that no other connection has.
+    fn own(&mut self) -> &mut Vec<u8> {
+        if let Self::Shared(bytes) = self {
+            *self = Self::Own(bytes.to_vec());
+        }
+        match self {
+            Self::Own(bytes) => bytes,
+            Self::Shared(_) => unreachable!("it was just copied"),
+        }
+    }
+}
+
+/// Largest segment that messages are joined in, in bytes.
+pub(crate) const SEGMENT_MAX: usize = 64 << 10;
+
+/// Largest shared message that is cheaper to copy than to share, in bytes.
+pub(crate) const COPY_MAX: usize = 4 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn first_write(outbox: &Outbox) -> Vec<u8> {
+        let mut slices = [IoSlice::new(&[]); Outbox::SLICES];
+        let count = outbox.slices(&mut slices);
+        slices[..count]
+            .iter()
+            .flat_map(|slice| slice.iter().copied())
+            .collect()
+    }
+
+    #[test]
+    fn a_queue_that_was_used_is_as_good_as_new() {
+        let mut outbox = Outbox::fresh();
+        outbox.push(b"left over");
+        outbox.push_shared(&vec![7; 10_000].into());
+        outbox.consume(4);
+        outbox.recycle();
+        let mut outbox = Outbox::fresh();
+        assert_eq!((outbox.len(), first_write(&outbox)), (0, Vec::new()));
+        outbox.push(b"new");
+        assert_eq!(first_write(&outbox), b"new");
+        outbox.consume(3);
+        assert!(outbox.spare.capacity() >= 3 && outbox.spare.is_empty());
+        outbox.push(b"again");
+        assert_eq!(first_write(&outbox), b"again");
+    }
+
+    /// Takes the oldest bytes of what is queued: number, bytes left, whether it may be dropped.
+    fn leave(model: &mut VecDeque<(u8, usize, bool)>, mut size: usize) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        while size > 0
+            && let Some((number, left, is_message)) = model.front_mut()
+        {
+            let some = size.min(*left);
+            bytes.resize(bytes.len() + some, *number);
+            (size, *left, *is_message) = (size - some, *left - some, false);
+            if *left == 0 {
+                model.pop_front();
+            }
+        }
+        bytes
+    }
+
+    proptest! {
+        /// Whatever is written and dropped by turns: messages leave whole or not at all, in order,
+        /// and what must not be dropped is not.
+        #[test]
+        fn the_oldest_messages_are_dropped_whole(
+            steps in prop::collection::vec(
+                (1usize..6000, 0..4u8, 0usize..6000, 0usize..9000),
+                0..25,
+            ),
+        ) {
+            let mut outbox = Outbox::default();
+            // The same as a plain list: see `leave`.
+            let mut model: VecDeque<(u8, usize, bool)> = VecDeque::new();
+            for (at, (size, kind, write, excess)) in steps.into_iter().enumerate() {
+                let (at, is_message) = (at as u8, kind != 0);
+                let bytes = vec![at; size];
+                if kind == 3 { outbox.push_shared(&bytes.into()) } else { outbox.push(&bytes) }
+                outbox.note(size, is_message);
+                model.push_back((at, size, is_message));
+
+                let offered = first_write(&outbox);
+                let write = write.min(offered.len());
+                outbox.consume(write);
+                prop_assert_eq!(&offered[..write], &leave(&mut model, write)[..]);
+
+                let queued = outbox.len();
+                let (range, count) = outbox.drop_oldest(excess);
+                prop_assert_eq!(queued - outbox.len(), range.len());
+                for _ in 0..count {
+                    let oldest = model.iter().position(|unit| unit.2);
+                    let gone = oldest.and_then(|at| model.remove(at));
+                    prop_assert!(gone.is_some());
+                }
+                prop_assert!(excess > 0 || count == 0);
+                prop_assert!(count > 0 || excess == 0 || !model.iter().any(|unit| unit.2));
+            }
+            while outbox.len() > 0 {
+                let offered = first_write(&outbox);
+                prop_assert_eq!(&offered, &leave(&mut model, offered.len()));
+                outbox.consume(offered.len());
+            }
+            prop_assert!(model.is_empty() && outbox.units.is_empty());
+        }
+
+        #[test]
+        fn bytes_leave_in_order_however_written(
+            pushes in prop::collection::vec((1usize..9000, any::<bool>()), 0..40),
+            writes in prop::collection::vec(1usize..20_000, 1..40),
+        ) {
+            let mut outbox = Outbox::default();
+            let mut expected = Vec::new();
+            for (at, (size, shared)) in pushes.into_iter().enumerate() {
+                let bytes = vec![at as u8; size];
+                if shared { outbox.push_shared(&bytes.clone().into()) } else { outbox.push(&bytes) }
+                expected.extend(bytes);
+            }
+            prop_assert_eq!(outbox.len(), expected.len());
+            let mut written = Vec::new();
+            let mut writes = writes.into_iter().cycle();
+            while outbox.len() > 0 {
+                let offered = first_write(&outbox);
+                prop_assert!(!offered.is_empty());
+                let size = offered.len().min(writes.next().unwrap_or(1));
+                written.extend_from_slice(&offered[..size]);
+                outbox.consume(size);
+            }
+            prop_assert!(written == expected && outbox.segments.is_empty());
+        }
+    }
+}

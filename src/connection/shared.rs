@@ -1,0 +1,223 @@
+//! What all connections of a server share.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, SystemTime};
+
+use log::Level;
+
+use super::adoption::Adoption;
+use super::api::handle::Handle;
+use super::core::NOBODY;
+use super::data::Data;
+use super::deflate::Compressors;
+use super::limits::{Addresses, Budget};
+use super::log_lines::{Clean, Hint, LINES_PERIOD, Line, LogLimits, Matter, Topic, Who};
+use super::send::ReplyBuffer;
+use super::timers::{Action, TimerId, Timers};
+use super::watch::Watches;
+use crate::close_code::CloseCode;
+use crate::config::Config;
+use crate::error::HandshakeError;
+use crate::reasons::RefusalReason;
+use crate::stats::Stats;
+
+/// What all connections of a server share.
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    /// The connection whose events are being delivered, or [`NOBODY`].
+    pub(crate) current: usize,
+    /// What `current` was sent and the kernel was not offered yet.
+    pub(crate) out: ReplyBuffer,
+    pub(crate) compressors: Compressors,
+    /// Where compressed messages are inflated.
+    pub(crate) inflated: Vec<u8>,
+    /// Connections to settle before the turn ends.
+    pub(crate) dirty: Vec<usize>,
+    /// The number of connections in [`Phase::Open`](super::Phase::Open).
+    pub(crate) ready: usize,
+    /// The number of connections that were sent neither a 101 nor a response to a plain request.
+    pub(crate) half_open: usize,
+    pub(crate) addresses: Addresses,
+    pub(crate) budget: Budget,
+    /// What the server is to do at the end of the turn.
+    pub(crate) orders: Vec<Order>,
+    /// The TCP addresses that the server listens on; the server keeps them up to date.
+    pub(crate) local_addrs: Vec<SocketAddr>,
+    pub(crate) handle: Handle,
+    /// When this turn of the loop began, from the reactor's epoch.
+    pub(crate) now: Duration,
+    pub(crate) timers: Timers,
+    pub(crate) watches: Watches,
+    /// The application's own values.
+    pub(super) data: Data,
+    pub(crate) stats: Stats,
+    pub(crate) log_limits: LogLimits,
+    /// The counts when `fetch_stats` was called last.
+    pub(super) fetched: Stats,
+    /// Connections of other servers in the process that are to be taken over.
+    pub(crate) adoptions: Vec<Adoption>,
+    /// Returns the time of day, for the `Date` header.
+    pub(crate) wall_clock: fn() -> SystemTime,
+    /// Set when the server shuts down.
+    pub(crate) leaving: Option<Leaving>,
+    /// The shutdown that begins when health checks have failed for `lame_duck`.
+    pub(crate) lame_duck: Option<LameDuck>,
+}
+
+/// A shutdown that is to begin.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LameDuck {
+    pub(crate) plan: Plan,
+    /// When it begins.
+    pub(crate) timer: TimerId,
+}
+
+/// What connections have to know of a server that shuts down.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Leaving {
+    /// The code that clients are closed with.
+    pub(crate) code: CloseCode,
+    /// Connections up to this number have had their turn to be closed. One of them that becomes
+    /// ready only now is closed at once.
+    pub(crate) called: u64,
+}
+
+/// What only the server itself can do: handlers ask for it, and it is done when they have returned.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Order {
+    /// Leave the listeners to another process that has their sockets.
+    HandOver,
+    /// Compute the deadlines of all connections again: a setting has changed.
+    Rearm,
+    StartListening,
+    /// Shut down; every client is closed with this code.
+    Stop(CloseCode),
+    StopListening,
+    /// Begin a new tick period: `tick_period` has changed.
+    Tick,
+    /// Shut down without loss.
+    WindDown(Plan),
+}
+
+/// How a server shuts down without loss.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plan {
+    /// Connections that are left after this time are cut.
+    pub(crate) deadline: Duration,
+    pub(crate) code: CloseCode,
+    /// The time over which the clients are closed.
+    pub(crate) spread: Duration,
+}
+
+impl Shared {
+    pub(super) fn new(config: Config, handle: Handle) -> Self {
+        Self {
+            // What the kernel does not take then counts as backlog.
+            out: ReplyBuffer::new(config.limits.max_backlog / 2),
+            compressors: Compressors::new(&config),
+            inflated: Vec::new(),
+            addresses: Addresses::new(config.addresses),
+            budget: Budget::new(config.memory_budget, config.memory_relief),
+            config,
+            current: NOBODY,
+            dirty: Vec::new(),
+            ready: 0,
+            half_open: 0,
+            orders: Vec::new(),
+            local_addrs: Vec::new(),
+            handle,
+            now: Duration::ZERO,
+            timers: Timers::default(),
+            watches: Watches::default(),
+            data: Data::default(),
+            stats: Stats::default(),
+            log_limits: LogLimits::new(),
+            fetched: Stats::default(),
+            adoptions: Vec::new(),
+            wall_clock: SystemTime::now,
+            leaving: None,
+            lame_duck: None,
+        }
+    }
+
+    /// Returns whether the server shuts down, or health checks fail because it is about to.
+    pub(crate) fn is_going_down(&self) -> bool {
+        self.leaving.is_some() || self.lame_duck.is_some()
+    }
+
+    /// Returns the counts up to this turn.
+    pub(crate) fn stats(&self) -> Stats {
+        Stats {
+            time: self.now,
+            ..self.stats
+        }
+    }
+
+    /// Returns whether the requests of a peer with this address name its clients.
+    pub(crate) fn trusts(&self, ip: Option<IpAddr>) -> bool {
+        let forwarding = self.config.forwarding.as_deref();
+        forwarding.is_some_and(|forwarding| forwarding.trusts(ip))
+    }
+
+    /// Returns the permission to write a line about a topic. If the topic had too many lines lately,
+    /// the line is counted instead.
+    pub(crate) fn admits(&mut self, topic: Topic) -> Option<Line> {
+        self.admits_at(topic, topic.level())
+    }
+
+    /// Does the same for a line of another level than the topic's own.
+    #[cold]
+    pub(crate) fn admits_at(&mut self, topic: Topic, level: Level) -> Option<Line> {
+        if level > log::max_level() {
+            return None;
+        }
+        let line = self.log_limits.admit(topic, level, self.now);
+        if line.is_none() && self.log_limits.owe() {
+            let due = self.now.saturating_add(LINES_PERIOD);
+            self.timers.set(due, Action::ReportSuppressed);
+        }
+        line
+    }
+
+    /// Returns whether this hint was not given yet.
+    pub(crate) fn hint(&mut self, hint: Hint) -> bool {
+        self.log_limits.hint(hint)
+    }
+
+    /// Logs that a handler of the application failed.
+    pub(crate) fn log_failed(&mut self, what: &str, error: &dyn fmt::Display) {
+        if let Some(line) = self.admits(Topic::Other(Matter::Handler)) {
+            line.write(format_args!("{what} failed: {}", Clean(error)));
+        }
+    }
+
+    /// Counts and logs a connection that was refused because only proxies may connect there.
+    pub(crate) fn log_no_proxy(&mut self, addr: Option<SocketAddr>) {
+        let reason = RefusalReason::ProxyNotTrusted;
+        self.stats.count_refusal(reason);
+        if let Some(line) = self.admits(Topic::Refusal(reason)) {
+            let text = "refused with 403: none of the proxies that Place::proxy_protocol lists";
+            line.about(Who::refused(addr), format_args!("{text}"));
+        }
+    }
+
+    /// Logs that a connection of `addr` was refused, and why.
+    pub(crate) fn log_over_address(&mut self, error: HandshakeError, addr: Option<SocketAddr>) {
+        if let Some(line) = self.admits(Topic::Refusal(error.reason())) {
+            let limits = &self.config.addresses;
+            let (name, limit) = match error {
+                HandshakeError::AddressConnections => {
+                    ("max_connections_per_address", limits.connections)
+                }
+                HandshakeError::AddressHalfOpen => ("max_half_open_per_address", limits.half_open),
+                _ => {
+                    let text = format_args!("refused with 429: {error}");
+                    return line.about(Who::refused(addr), text);
+                }
+            };
+            let text = format_args!("refused with 429: {name} of {limit} is reached");
+            line.about(Who::refused(addr), text);
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! Log lines about pauses of accepting.
+
+use std::fmt;
+
+use log::Level;
+
+use crate::connection::{Line, target};
+
+/// The reasons to pause accepting, as they are told.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Why {
+    Connections,
+    HalfOpen,
+    Memory,
+    /// Descriptors or the kernel's memory ran out.
+    Resources,
+}
+
+/// What the log was told of pauses, for each reason. A pause is written when it begins and when it
+/// ends, and once a minute in between. Clients that come and go can begin and end one over and over:
+/// within a minute of a line those are silent, and the next line has their number.
+#[derive(Default)]
+pub(super) struct Pauses([Told; 4]);
+
+#[derive(Clone, Copy, Default)]
+struct Told {
+    /// When the pause began that goes on. Times are in milliseconds of the reactor.
+    since: Option<u64>,
+    /// When it was last written that accepting pauses.
+    at: Option<u64>,
+    /// The last line was that, and not the end of the pause.
+    is_open: bool,
+    /// Pauses that began since then and were not written.
+    silent: u64,
+}
+
+impl Pauses {
+    /// Notes that accepting pauses, or still does. Returns whether that was written.
+    pub(super) fn pause(&mut self, why: Why, now: u64, reason: fmt::Arguments<'_>) -> bool {
+        let Some(told) = self.0.get_mut(why as usize) else {
+            return false;
+        };
+        let begins = told.since.is_none();
+        let since = *told.since.get_or_insert(now);
+        let is_due = told
+            .at
+            .is_none_or(|at| now.saturating_sub(at) >= TOLD_EVERY);
+        if !is_due {
+            told.silent += u64::from(begins);
+            return false;
+        }
+        let level = match why {
+            Why::Resources => Level::Error,
+            _ => Level::Warn,
+        };
+        let line = Line::free(target::ACCEPT, level);
+        let (silent, lasts) = (told.silent, Seconds(now.saturating_sub(since)));
+        match (begins, silent) {
+            (true, 0) => line.write(format_args!("{reason}: accepting pauses")),
+            (false, 0) => {
+                line.write(format_args!(
+                    "{reason}: accepting pauses, for {lasts} by now"
+                ));
+            }
+            (_, silent) => line.write(format_args!(
+                "{reason}: accepting pauses, for {lasts} by now, after {silent} pauses that were \
+                 not written"
+            )),
+        }
+        *told = Told {
+            since: Some(since),
+            at: Some(now),
+            is_open: true,
+            silent: 0,
+        };
+        true
+    }
+
+    /// Notes that accepting goes on, if it paused for this reason. Returns whether that was written.
+    pub(super) fn resume(&mut self, why: Why, now: u64) -> bool {
+        let told = self.0.get_mut(why as usize);
+        let Some((told, since)) =
+            told.and_then(|told| told.since.take().map(|since| (told, since)))
+        else {
+            return false;
+        };
+        let is_open = std::mem::take(&mut told.is_open);
+        if is_open {
+            let lasted = Seconds(now.saturating_sub(since));
+            let what = match why {
+                Why::Connections => "max_connections",
+                Why::HalfOpen => "max_half_open",
+                Why::Memory => "memory_budget",
+                Why::Resources => "descriptors and memory",
+            };
+            Line::free(target::ACCEPT, Level::Warn)
+                .write(format_args!("{what}: accepting goes on after {lasted}"));
+        }
+        is_open
+    }
+
+    /// Returns when it is to be written that accepting still pauses for this reason.
+    pub(super) fn next(&self, why: Why) -> Option<u64> {
+        let told = self.0.get(why as usize)?;
+        told.at.map(|at| at.saturating_add(TOLD_EVERY))
+    }
+}
+
+/// Milliseconds, written as seconds.
+struct Seconds(u64);
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{:03} s", self.0 / 1000, self.0 % 1000)
+    }
+}
+
+/// How often it is written that accepting pauses, in milliseconds.
+const TOLD_EVERY: u64 = 60_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_has_a_line_when_it_begins_each_minute_and_when_it_ends() {
+        let mut pauses = Pauses::default();
+        let lines = (0..=600)
+            .filter(|second| pauses.pause(Why::Resources, second * 1000, format_args!("full")))
+            .count();
+        assert_eq!(lines, 11);
+        assert!(pauses.resume(Why::Resources, 601_000));
+        assert!(!pauses.resume(Why::Resources, 602_000));
+        assert!(
+            !pauses.resume(Why::Connections, 602_000),
+            "it did not pause"
+        );
+    }
+
+    #[test]
+    fn pauses_that_come_and_go_have_two_lines_a_minute_for_each_reason() {
+        let mut pauses = Pauses::default();
+        for why in [Why::Connections, Why::Resources] {
+            let mut lines = 0;
+            // Five a second, for ten minutes.
+            for at in (0..600_000).step_by(200) {
+                lines += usize::from(pauses.pause(why, at, format_args!("full")));
+                lines += usize::from(pauses.resume(why, at + 100));
+            }
+            assert_eq!(lines, 20);
+        }
+    }
+
+    #[test]
+    fn the_last_line_tells_how_it_stands_within_a_minute() {
+        let mut pauses = Pauses::default();
+        let why = Why::HalfOpen;
+        assert!(pauses.pause(why, 0, format_args!("full")) && pauses.resume(why, 1000));
+        // This one is silent at first, and goes on.
+        assert!(!pauses.pause(why, 2000, format_args!("full")));
+        assert_eq!(pauses.next(why), Some(60_000));
+        assert!(!pauses.pause(why, 59_999, format_args!("full")));
+        assert!(pauses.pause(why, 60_000, format_args!("full")));
+        assert!(pauses.resume(why, 60_001));
+        // A silent one that ends has no line at all.
+        assert!(!pauses.pause(why, 61_000, format_args!("full")));
+        assert!(!pauses.resume(why, 62_000));
+    }
+}

@@ -1,0 +1,315 @@
+//! Which clients become connections: by the limits of the server, of proxies, and of addresses.
+
+use std::fmt;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::time::SystemTime;
+
+use mio::Registry;
+
+use super::accept_pauses::{Pauses, Why};
+use super::event_queue::Source;
+use super::listener::Accepting;
+use super::{Server, State};
+use crate::close_code::CloseCode;
+use crate::connection::{Adoption, Core, Matter, Topic, Who};
+use crate::handshake::Refusal;
+use crate::protocol::Sender;
+use crate::proxy::Networks;
+use crate::reactor::{Reactor, Via, connection_tag};
+use crate::reasons::TlsFailure;
+use crate::transport::Transport;
+
+/// A limit of the server at which no more clients are accepted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum AcceptLimit {
+    Connections,
+    HalfOpen,
+    Memory,
+}
+
+impl AcceptLimit {
+    /// Returns which limit is reached, if one is.
+    pub(super) fn reached(core: &Core) -> Option<Self> {
+        let shared = &core.shared;
+        if core.peers.len() >= shared.config.max_connections {
+            Some(Self::Connections)
+        } else if shared.half_open >= shared.config.max_half_open {
+            Some(Self::HalfOpen)
+        } else if shared.budget.keeps_out() {
+            Some(Self::Memory)
+        } else {
+            None
+        }
+    }
+
+    /// Counts that accepting pauses, unless it did before, and logs it.
+    fn pause(self, before: &mut Option<Self>, pauses: &mut Pauses, core: &mut Core) {
+        let shared = &mut core.shared;
+        let now = shared.now.as_millis() as u64;
+        let is_new = *before != Some(self);
+        if is_new {
+            if let Some(before) = before.replace(self) {
+                pauses.resume(before.into(), now);
+            }
+            let stats = &mut shared.stats;
+            *match self {
+                Self::Connections => &mut stats.accept_pauses,
+                Self::HalfOpen => &mut stats.half_open_pauses,
+                Self::Memory => &mut stats.budget_pauses,
+            } += 1;
+        }
+        let config = &shared.config;
+        let (name, value) = match self {
+            Self::Connections => ("max_connections", config.max_connections),
+            Self::HalfOpen => ("max_half_open", config.max_half_open),
+            Self::Memory => ("three quarters of memory_budget", shared.budget.limit()),
+        };
+        let why = self.into();
+        match self {
+            Self::Memory => {
+                pauses.pause(why, now, format_args!("{name} ({value} bytes) are used up"));
+            }
+            _ => {
+                pauses.pause(why, now, format_args!("{name} of {value} is reached"));
+            }
+        }
+    }
+}
+
+impl From<AcceptLimit> for Why {
+    fn from(limit: AcceptLimit) -> Self {
+        match limit {
+            AcceptLimit::Connections => Self::Connections,
+            AcceptLimit::HalfOpen => Self::HalfOpen,
+            AcceptLimit::Memory => Self::Memory,
+        }
+    }
+}
+
+/// A client that may become a connection.
+struct Candidate<'a> {
+    transport: Transport,
+    addr: Option<SocketAddr>,
+    /// The proxies that may connect, where the header of the PROXY protocol comes first.
+    proxies: Option<&'a Networks>,
+    /// Its opening handshake was done by another server.
+    is_upgraded: bool,
+}
+
+impl Candidate<'_> {
+    /// Takes the client in, if its address may have a connection, and has the event queue watch it;
+    /// returns its slot. A client that is not taken in is sent an answer.
+    fn admit(self, reactor: &mut Reactor, registry: &Registry) -> Option<usize> {
+        let Self {
+            transport,
+            addr,
+            proxies,
+            is_upgraded,
+        } = self;
+        let shared = &mut reactor.core.shared;
+        let ip = addr.map(|addr| addr.ip());
+        let via = match proxies {
+            Some(proxies) if !proxies.contains(ip) => {
+                shared.log_no_proxy(addr);
+                turn_away(transport, 403, is_upgraded);
+                return None;
+            }
+            Some(_) => Via::Header,
+            None if shared.trusts(ip) => Via::Proxy,
+            None => Via::Direct,
+        };
+        // The clients of a proxy are counted when it names them.
+        if via == Via::Direct {
+            let admitted = shared.addresses.admit(addr, shared.now, &mut shared.stats);
+            if let Err(error) = admitted {
+                shared.log_over_address(error, addr);
+                turn_away(transport, 429, is_upgraded);
+                return None;
+            }
+        }
+        let (slot, serial) = reactor.take_in(transport, addr, via);
+        let mut conn = reactor.core.peer(slot)?;
+        let token = Source::Connection(connection_tag(slot, serial)).token();
+        match conn.peer.transport.socket_mut().register(registry, token) {
+            Ok(()) => Some(slot),
+            Err(error) => {
+                conn.log_unwatched(&error);
+                reactor.dismiss(slot);
+                None
+            }
+        }
+    }
+}
+
+impl Server {
+    /// Returns when accepting goes on, if a listener waits for it: 0 for at once.
+    pub(super) fn accepts_at(&self) -> Option<u64> {
+        let pending = self.listeners.iter().filter(|listener| listener.pending);
+        let next = pending.map(|listener| listener.retry_at.unwrap_or(0)).min();
+        match self.limited {
+            None => next,
+            // Only to log that it still pauses.
+            Some(limit) => Some(next?.max(self.pauses.next(limit.into())?)),
+        }
+    }
+
+    /// Accepts from the listeners that have clients, within the limits.
+    #[inline(never)]
+    pub(super) fn accept(&mut self, now: u64) {
+        let Self {
+            reactor,
+            poll,
+            listeners,
+            limited,
+            pauses,
+            ..
+        } = self;
+        for listener in listeners.iter_mut().filter(|listener| listener.pending) {
+            if listener.retry_at.is_some_and(|at| at > now) {
+                continue;
+            }
+            for _ in 0..reactor.core.shared.config.turn_accepts {
+                if let Some(limit) = AcceptLimit::reached(&reactor.core) {
+                    limit.pause(limited, pauses, &mut reactor.core);
+                    return;
+                }
+                if let Some(limit) = limited.take() {
+                    pauses.resume(limit.into(), now);
+                }
+                match listener.accept() {
+                    Accepting::Empty => {
+                        pauses.resume(Why::Resources, now);
+                        break;
+                    }
+                    Accepting::Failed(error, addr) => {
+                        let shared = &mut reactor.core.shared;
+                        shared.stats.count_tls_failure(TlsFailure::Other);
+                        if let Some(line) = shared.admits(Topic::Tls(TlsFailure::Other)) {
+                            let text = format_args!("TLS cannot be started: {error}");
+                            line.about(Who::refused(addr), text);
+                        }
+                    }
+                    Accepting::Exhausted(error) => {
+                        pauses.pause(Why::Resources, now, format_args!("{}", Lack(&error)));
+                        reactor.core.shared.stats.accept_failures += 1;
+                        listener.back_off(now);
+                        break;
+                    }
+                    Accepting::Connection(transport, addr) => {
+                        listener.retry_at = None;
+                        pauses.resume(Why::Resources, now);
+                        let candidate = Candidate {
+                            transport,
+                            addr,
+                            proxies: listener.proxies.as_deref(),
+                            is_upgraded: false,
+                        };
+                        if let Some(slot) = candidate.admit(reactor, poll.registry()) {
+                            reactor.welcome(slot);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes over the connections that were given to [`Hub::adopt`](crate::Hub::adopt) and its kind.
+    pub(super) fn take_over(&mut self) {
+        for adoption in std::mem::take(&mut self.reactor.core.shared.adoptions) {
+            let Adoption {
+                stream,
+                bytes,
+                upgraded,
+            } = adoption;
+            let is_upgraded = upgraded.is_some();
+            let core = &mut self.reactor.core;
+            let is_full = AcceptLimit::reached(core).is_some();
+            let is_refused = is_full || self.state != State::Running;
+            let topic = Topic::Other(Matter::Adoption);
+            if is_refused && let Some(line) = core.shared.admits(topic) {
+                line.write(format_args!(
+                    "an adopted connection is turned away: there is no room, or the server goes down"
+                ));
+            }
+            let (socket, addr) = match stream.into_socket(core.shared.config.nodelay) {
+                Ok(adopted) => adopted,
+                Err(error) => {
+                    if !is_refused && let Some(line) = core.shared.admits(topic) {
+                        line.write(format_args!(
+                            "an adopted connection cannot be used: {error}"
+                        ));
+                    }
+                    continue;
+                }
+            };
+            let transport = Transport::Plain(socket);
+            if is_refused {
+                turn_away(transport, 503, is_upgraded);
+                continue;
+            }
+            let candidate = Candidate {
+                transport,
+                addr,
+                proxies: None,
+                is_upgraded,
+            };
+            if let Some(slot) = candidate.admit(&mut self.reactor, self.poll.registry()) {
+                self.reactor.welcome_adopted(slot, bytes, upgraded);
+            }
+        }
+    }
+
+    /// Ends a pause of accepting, if there is room again.
+    #[cold]
+    pub(super) fn resume_accepting(&mut self) {
+        if AcceptLimit::reached(&self.reactor.core).is_none() {
+            self.end_pause();
+        }
+    }
+
+    /// Ends a pause of accepting, whether there is room or not.
+    pub(super) fn end_pause(&mut self) {
+        if let Some(limit) = self.limited.take() {
+            self.pauses.resume(limit.into(), self.reactor.now());
+        }
+    }
+}
+
+/// Answers a client that does not become a connection, by a status or by a Close frame, as far as
+/// its socket takes that at once. Before a TLS handshake nothing can be sent.
+fn turn_away(transport: Transport, status: u16, is_upgraded: bool) {
+    let Transport::Plain(mut socket) = transport else {
+        return;
+    };
+    let mut answer = Vec::new();
+    match is_upgraded {
+        false => Refusal::new(status).encode(SystemTime::now(), &mut answer),
+        true => {
+            // RFC 6455, 7.4 and the registry it begins: 1013 is "Try Again Later".
+            let code = CloseCode::TRY_AGAIN_LATER;
+            let closed = Sender::default().close(code, "", &mut answer);
+            debug_assert!(closed.is_ok(), "1013 may be sent");
+        }
+    }
+    let _ = socket.write(&answer);
+}
+
+/// Why nothing can be accepted, and what helps.
+struct Lack<'a>(&'a std::io::Error);
+
+impl fmt::Display for Lack<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot accept: {}", self.0)?;
+        match self.0.raw_os_error() {
+            Some(EMFILE) => f.write_str(" (raise the process's limit: ulimit -n, LimitNOFILE=)"),
+            Some(ENFILE) => f.write_str(" (raise the system's limit: sysctl fs.file-max)"),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What accept(2) fails with when the system, or the process, has no descriptors left: the same
+/// numbers on every Unix that mio knows.
+const ENFILE: i32 = 23;
+const EMFILE: i32 = 24;
