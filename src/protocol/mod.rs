@@ -30,24 +30,24 @@ mod assembly;
 mod close;
 #[cfg(feature = "deflate")]
 pub mod deflate;
+mod fast;
 mod frame;
 pub mod mask;
 mod pool;
 mod prepared;
 mod receiver;
 mod sender;
-mod short;
 mod utf8;
 
 pub use crate::close_code::CloseCode;
 pub use close::CloseFrame;
+pub(crate) use fast::{
+    Batch, MEDIUM_HEAD, Pad, SHORT_HEAD, Short, Shorts, take_medium, take_short,
+};
 pub use frame::{Header, OpCode};
 pub(crate) use pool::Pool;
 pub use prepared::{Compress, Prepared};
 pub(crate) use receiver::{Bounds, Decoder};
 pub use receiver::{Message, Piece, Receiver};
 pub use sender::{FrameHead, Sender};
-pub(crate) use short::{
-    Batch, HEAD as SHORT_HEAD, MEDIUM_HEAD, Pad, Short, Shorts, take as take_short, take_medium,
-};
 pub use utf8::Utf8Validator;

@@ -4,7 +4,7 @@ mod partial;
 
 use self::partial::{Partial, Progress, message, split};
 use super::assembly::Assembly;
-use super::short::take_whole;
+use super::fast::take_whole;
 use super::{CloseFrame, Header, OpCode, Pool, mask};
 use crate::error::ProtocolError;
 use crate::limits::Limits;

@@ -8,7 +8,7 @@ use crate::close_code::CloseCode;
 use crate::connection::event::Cause;
 use crate::connection::{Ending, Peer, Phase};
 use crate::error::{HandshakeError, ProtocolError};
-use crate::protocol::OpCode;
+use crate::protocol::{Compress, OpCode};
 use crate::transport::Delivery;
 
 impl Reactor {
@@ -130,7 +130,7 @@ impl Reactor {
             }
         } else if !silence.is_zero() {
             // A peer whose backlog is full is not pinged, but given up in time.
-            let _ = conn.send(OpCode::Ping, b"");
+            let _ = conn.send_any(OpCode::Ping, b"", Compress::No);
             // At the second ping at the latest: most peers answer the first.
             if now.saturating_sub(heard) >= millis(silence + again / 2) {
                 self.begin_to_measure(slot, heard);

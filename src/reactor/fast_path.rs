@@ -1,16 +1,16 @@
-//! The usual way of a message: whole, in a read of an open connection with nothing half-done, to a
+//! The fast path of a message: whole, in a read of an open connection with nothing half-done, to a
 //! handler that at most replies.
 //!
-//! Nearly all messages go this way, so it is one straight line, in few instructions. It knows
-//! nothing else: at the first thing out of the progress it stops, and whoever goes on from there finds
-//! everything as it would be without it.
+//! Nearly all messages take it, so it is one straight line, in few instructions. It knows nothing
+//! else: at the first thing that it does not know it stops, and the code that goes on from there
+//! finds everything as it would be without it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::input_half::Flags;
 use super::{Reactor, SLOTS, connection_tag};
 use crate::connection::event::{Binary, Handler, Handlers, Utf8};
-use crate::connection::{Connection, NOBODY, Peer};
+use crate::connection::{Connection, Core, NOBODY, Peer};
 use crate::error::{HandlerError, ProtocolError};
 use crate::protocol::{MEDIUM_HEAD, SHORT_HEAD, Short, Shorts, take_medium, take_short};
 
@@ -24,7 +24,7 @@ pub(crate) struct SocketEvent {
     pub(crate) hangup: bool,
 }
 
-/// How far the usual way has come in the current connection, for when a handler panics.
+/// How far the fast path has come in the current connection, for when a handler panics.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Progress {
     /// How many bytes of the buffer were delivered, with the message whose handler runs.
@@ -57,7 +57,63 @@ fn handlers_of<'h>(
     (text, binary)
 }
 
-/// What ends the usual way early.
+/// Counts a message and calls its handler. Without a handler it is looked at all the same.
+#[inline(always)]
+fn deliver(
+    core: &mut Core,
+    slot: usize,
+    (text, binary): (&mut Option<Handler<Utf8>>, &mut Option<Handler<Binary>>),
+    message: Short<'_>,
+) -> Result<(), Broken> {
+    core.shared.stats.messages_in += 1;
+    let conn = &mut Connection::new(core, slot);
+    let done = match message {
+        Short::Text(payload) => text.as_mut().map(|handler| handler(conn, payload)),
+        Short::Binary(payload) => binary.as_mut().map(|handler| handler(conn, payload)),
+    };
+    match done {
+        Some(Err(error)) => Err(Broken::Handler(error)),
+        _ => Ok(()),
+    }
+}
+
+/// The handler of `Utf8` or of `Binary`.
+type MessageHandler<P> =
+    Box<dyn for<'t, 'p> FnMut(&mut Connection<'t>, &'p P) -> Result<(), HandlerError>>;
+
+/// Delivers the messages of a batch; returns whether that were all. What is not as it was when the
+/// batch was made, or is not text by itself, is left for the decoder.
+#[inline(always)]
+fn deliver_batch<P: ?Sized>(
+    core: &mut Core,
+    slot: usize,
+    progress: &mut Progress,
+    handler: &mut Option<MessageHandler<P>>,
+    lens: &[u8],
+    mut rest: &P,
+    split: impl for<'p> Fn(&'p P, usize) -> Option<(&'p P, &'p P)>,
+) -> Result<bool, HandlerError> {
+    for &len in lens {
+        let len = usize::from(len);
+        let same = |peer: &Peer| peer.is_quiet() && len <= peer.max_recv_size();
+        let Some((payload, next)) = split(rest, len) else {
+            return Ok(false);
+        };
+        if !core.peers.get(slot).is_some_and(same) {
+            return Ok(false);
+        }
+        rest = next;
+        progress.at += SHORT_HEAD + len;
+        core.shared.stats.messages_in += 1;
+        // Without a handler it is looked at all the same.
+        if let Some(handler) = handler {
+            handler(&mut Connection::new(core, slot), payload)?;
+        }
+    }
+    Ok(true)
+}
+
+/// What ends the fast path early.
 enum Broken {
     Handler(HandlerError),
     Protocol(ProtocolError),
@@ -68,8 +124,8 @@ const BAD_UTF8: Broken = Broken::Protocol(ProtocolError::BadUtf8);
 impl Reactor {
     /// Takes news of sockets: edges of readiness.
     pub(crate) fn take_events(&mut self, mut news: impl Iterator<Item = SocketEvent>) {
-        // One net for the handlers of all of them, so that it costs the usual way nothing. Nothing
-        // that a handler can break is left half-changed: see `Dispatch::call`.
+        // One net for the handlers of all of them, so that it costs the fast path nothing. Nothing
+        // that a handler can break is left half-changed: see `guard`.
         while let Err(panic) = catch_unwind(AssertUnwindSafe(|| {
             for news in news.by_ref() {
                 self.ready(news);
@@ -82,9 +138,9 @@ impl Reactor {
 
     /// Takes news of a socket.
     ///
-    /// The usual way is all here: an open connection with nothing half-done, one read that brings
-    /// whole messages, one write that takes the replies. Whatever is not progress is left for those
-    /// who know everything. The panic of a handler leaves through here.
+    /// The fast path is all here: an open connection with nothing half-done, one read that brings
+    /// whole messages, one write that takes the replies. Everything else is left to `serve`. The
+    /// panic of a handler leaves through here.
     #[inline(never)]
     fn ready(
         &mut self,
@@ -142,14 +198,8 @@ impl Reactor {
         self.progress.end = end;
         // A turn's share is one at least: see `Builder::build`.
         self.progress.left = left.saturating_sub(1);
-        self.core.shared.stats.messages_in += 1;
-        let conn = &mut Connection::new(&mut self.core, slot);
-        let done = match message {
-            Short::Text(payload) => text.as_mut().map(|handler| handler(conn, payload)),
-            Short::Binary(payload) => binary.as_mut().map(|handler| handler(conn, payload)),
-        };
-        if let Some(Err(error)) = done {
-            return self.broken(Broken::Handler(error), self.progress);
+        if let Err(broken) = deliver(&mut self.core, slot, (text, binary), message) {
+            return self.broken(broken, self.progress);
         }
         if at < end {
             return self.serve_run(slot, self.progress);
@@ -165,7 +215,7 @@ impl Reactor {
         }
     }
 
-    /// The usual way when more than one short message came.
+    /// The fast path when more than one short message came.
     #[inline(never)]
     fn serve_run(&mut self, slot: usize, progress: Progress) {
         match self.run(slot, progress) {
@@ -186,7 +236,7 @@ impl Reactor {
         }
     }
 
-    /// Delivers whole messages until something unusual comes up; returns how far it came.
+    /// Delivers whole messages until one does not take the fast path; returns how far it came.
     fn run(&mut self, slot: usize, progress: Progress) -> Result<Progress, (Broken, Progress)> {
         let Progress {
             mut at,
@@ -203,43 +253,32 @@ impl Reactor {
             };
             let max = peer.max_recv_size();
             let batch = self.batch.fill(&self.buffer, at, end, max, left);
-            // The same twice, because the two kinds of payload have nothing in common.
-            macro_rules! deliver {
-                ($all:ident, $lens:ident, $handler:ident) => {{
-                    left -= $lens.len();
-                    self.progress.left = left;
-                    let mut rest = $all;
-                    for &len in $lens {
-                        let len = usize::from(len);
-                        // What is not as it was when the batch was made, or no text by itself, is
-                        // left for the decoder.
-                        let same = |peer: &Peer| peer.is_quiet() && len <= peer.max_recv_size();
-                        let Some((payload, next)) = rest.split_at_checked(len) else {
-                            return Ok(Progress { at, end, left });
-                        };
-                        if !self.core.peers.get(slot).is_some_and(same) {
-                            return Ok(Progress { at, end, left });
-                        }
-                        rest = next;
-                        at += SHORT_HEAD + len;
-                        self.progress.at = at;
-                        self.core.shared.stats.messages_in += 1;
-                        // Without a handler it is looked at all the same.
-                        let Some(handler) = $handler.as_mut() else {
-                            continue;
-                        };
-                        let conn = &mut Connection::new(&mut self.core, slot);
-                        if let Err(error) = handler(conn, payload) {
-                            return Err((Broken::Handler(error), self.progress));
-                        }
+            if let Some(batch) = batch {
+                left -= batch.count();
+                self.progress = Progress { at, end, left };
+                let (core, progress) = (&mut self.core, &mut self.progress);
+                let all = match batch {
+                    Shorts::Text(all, lens) => {
+                        deliver_batch(core, slot, progress, text, lens, all, str::split_at_checked)
                     }
-                    continue;
-                }};
-            }
-            match batch {
-                Some(Shorts::Text(all, lens)) => deliver!(all, lens, text),
-                Some(Shorts::Binary(all, lens)) => deliver!(all, lens, binary),
-                None => {}
+                    Shorts::Binary(all, lens) => deliver_batch(
+                        core,
+                        slot,
+                        progress,
+                        binary,
+                        lens,
+                        all,
+                        <[u8]>::split_at_checked,
+                    ),
+                };
+                match all {
+                    Ok(true) => {
+                        at = self.progress.at;
+                        continue;
+                    }
+                    Ok(false) => return Ok(self.progress),
+                    Err(error) => return Err((Broken::Handler(error), self.progress)),
+                }
             }
             let message = match take_medium(&mut self.buffer[at..end], max) {
                 Some(Some(message)) => message,
@@ -249,20 +288,14 @@ impl Reactor {
             left -= 1;
             at += MEDIUM_HEAD + message.len();
             self.progress = Progress { at, end, left };
-            self.core.shared.stats.messages_in += 1;
-            let conn = &mut Connection::new(&mut self.core, slot);
-            let done = match message {
-                Short::Text(payload) => text.as_mut().map(|handler| handler(conn, payload)),
-                Short::Binary(payload) => binary.as_mut().map(|handler| handler(conn, payload)),
-            };
-            if let Some(Err(error)) = done {
-                return Err((Broken::Handler(error), self.progress));
+            if let Err(broken) = deliver(&mut self.core, slot, (text, binary), message) {
+                return Err((broken, self.progress));
             }
         }
         Ok(Progress { at, end, left })
     }
 
-    /// Ends the usual way of the current connection, whose handler failed or whose text was wrong.
+    /// Ends the fast path of the current connection, whose handler failed or whose text was wrong.
     #[cold]
     fn broken(&mut self, broken: Broken, progress: Progress) {
         let slot = self.core.shared.current;

@@ -446,7 +446,7 @@ impl Reactor {
                 Message::Ping(payload) => {
                     if dispatch.emit::<Ping>(payload) != Some(Verdict::Refuse)
                         && let Ok(0) | Err(SendError::BacklogFull { .. }) =
-                            dispatch.conn().send(OpCode::Pong, payload)
+                            dispatch.core.send(slot, OpCode::Pong, payload)
                     {
                         dispatch.core.shared.stats.dropped_pongs += 1;
                     }

@@ -101,7 +101,7 @@ impl<'s> Connection<'s> {
     #[doc(alias = "send_text")]
     #[inline]
     pub fn send_utf8(&mut self, text: &str) -> Result<usize, SendError> {
-        self.entry().send(OpCode::Text, text.as_bytes())
+        self.core.send(self.slot, OpCode::Text, text.as_bytes())
     }
 
     /// Sends a binary message; returns the bytes queued, with the frame's header.
@@ -112,7 +112,7 @@ impl<'s> Connection<'s> {
     #[doc(alias = "send_message")]
     #[inline]
     pub fn send_binary(&mut self, bytes: &[u8]) -> Result<usize, SendError> {
-        self.entry().send(OpCode::Binary, bytes)
+        self.core.send(self.slot, OpCode::Binary, bytes)
     }
 
     /// Sends a message or a control frame by its kind, as `send` of the Perl servers did.
@@ -129,7 +129,9 @@ impl<'s> Connection<'s> {
                 let text = simdutf8::basic::from_utf8(payload).map_err(|_| SendError::BadUtf8)?;
                 self.send_utf8(text)
             }
-            OpCode::Binary | OpCode::Ping | OpCode::Pong => self.entry().send(opcode, payload),
+            OpCode::Binary | OpCode::Ping | OpCode::Pong => {
+                self.core.send(self.slot, opcode, payload)
+            }
             OpCode::Close if !self.is_ready() => Err(self.phase().unsendable()),
             OpCode::Close => {
                 let frame = CloseFrame::parse(payload).map_err(|_| SendError::BadFrame)?;
@@ -176,7 +178,7 @@ impl<'s> Connection<'s> {
     ///
     /// As [`send_utf8`](Self::send_utf8), and [`SendError::ControlTooLong`].
     pub fn ping(&mut self, payload: impl AsRef<[u8]>) -> Result<usize, SendError> {
-        self.entry().send(OpCode::Ping, payload.as_ref())
+        self.core.send(self.slot, OpCode::Ping, payload.as_ref())
     }
 
     /// Sends a pong that no ping asked for, at most 125 bytes. Pings are answered without it.
@@ -185,7 +187,7 @@ impl<'s> Connection<'s> {
     ///
     /// As [`ping`](Self::ping).
     pub fn pong(&mut self, payload: impl AsRef<[u8]>) -> Result<usize, SendError> {
-        self.entry().send(OpCode::Pong, payload.as_ref())
+        self.core.send(self.slot, OpCode::Pong, payload.as_ref())
     }
 
     /// Starts the closing handshake: sends what is queued and a Close frame, and waits for the

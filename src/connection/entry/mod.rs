@@ -5,6 +5,7 @@ mod clients;
 mod closing;
 mod completing;
 mod compressing;
+mod fast_path;
 mod metering;
 mod multipart;
 mod queueing;

@@ -8,25 +8,8 @@ use crate::error::SendError;
 use crate::protocol::{Compress, FrameHead, OpCode, Prepared};
 
 impl PeerMut<'_> {
-    /// Sends a message or a control frame; returns its size on the wire.
-    #[inline(always)]
-    pub(crate) fn send(&mut self, opcode: OpCode, payload: &[u8]) -> Result<usize, SendError> {
-        // The fast path: a small message to the connection being served, with nothing queued.
-        if self.is_current()
-            && self.peer.is_quiet()
-            && payload.len() <= self.peer.fast_send_size()
-            && let Some((size, room)) = self.shared.out.make_room(opcode, payload.len())
-        {
-            // The copy comes last: nothing has to be kept across it.
-            self.shared.stats.count_out(!opcode.is_control(), size);
-            room.copy_from_slice(payload);
-            return Ok(size);
-        }
-        self.send_any(opcode, payload, Compress::Auto)
-    }
-
-    /// Sends a message or a control frame of any size, to a connection in any state.
-    #[inline(never)]
+    /// Sends a message or a control frame of any size, to a connection in any state; returns its size
+    /// on the wire.
     pub(crate) fn send_any(
         &mut self,
         opcode: OpCode,

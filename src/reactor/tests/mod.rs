@@ -28,7 +28,7 @@ use crate::connection::event::{
 };
 use crate::connection::{Connection, Handle, Hub};
 use crate::error::SendError;
-use crate::protocol::{OpCode, mask};
+use crate::protocol::mask;
 use crate::transport::{Delivery, Socket, Wire};
 
 /// The other end of a simulated socket.
@@ -280,15 +280,6 @@ impl Client {
 
     fn set_room(&self, room: Option<usize>) {
         self.line.0.borrow_mut().room = room;
-    }
-}
-
-impl Core {
-    /// Sends to a connection, as a handler of another one does.
-    fn send(&mut self, slot: usize, opcode: OpCode, payload: &[u8]) -> Result<usize, SendError> {
-        self.peer(slot)
-            .ok_or(SendError::Gone)?
-            .send(opcode, payload)
     }
 }
 
