@@ -545,46 +545,45 @@ def write_page(results, addresses):
                     cell += f" ({numbers[note]})"
             cells.append(cell)
         table.append(f"| {name} | {version_of(source)} | " + " | ".join(cells) + " |")
-    ways = ["| way | address | port | scheme and URI |", "|---|---|---|---|"]
+    ways = ["| route | address | port | scheme and URI |", "|---|---|---|---|"]
     for route, has_port in addresses:
-        ways.append(f"| {route} | correct | {'correct' if has_port else 'not told'} | correct |")
+        ways.append(f"| {route} | correct | {'correct' if has_port else 'unknown'} | correct |")
     versions = ", ".join(f"{name} {version}" for name, version in proxies.items())
-    page = f"""# Clients and proxies of others
+    page = f"""# Interoperation with clients and proxies
 
-Written by `tests/interop/run --write`, which runs every check below with a server of this library, and is a step
-of `.ci/run`. How it works is in [tests/interop/README.md](../tests/interop/README.md).
+`tests/interop/run --write` writes this page. It runs every check below against a server built with wsloop, and is a
+step of `.ci/run`. [tests/interop/README.md](../tests/interop/README.md) describes it.
 
 ## Clients
 
 Each client ran every check that its API supports, over four routes: without TLS, with TLS, behind nginx and behind
-HAProxy (both with TLS, and with the recipes of [deployment.md](deployment.md)). "yes" means that it passed on all four.
-"–" means that the client's API cannot do it. Python's are run by Python {platform.python_version()}.
+HAProxy (both with TLS, and with the recipes of [deployment.md](deployment.md)). "yes": the check passed on all four.
+"–": the client's API does not support it. The Python clients run on Python {platform.python_version()}.
 
 {chr(10).join(table)}
 
 {chr(10).join(notes)}
 
-What a check is: a text with characters of one to four bytes; all bytes; 1 MiB, and back; a message in three
-frames; permessage-deflate is agreed on, and 200,000 equal letters take less than 20,000 bytes on their way; a ping's
-payload comes back in a pong, both ways; code and reason of a close arrive at the other side, and the server's
-`Disconnect` has them; a 403 is seen as a refusal.
+The checks, in the order of the columns: an echo of text with characters of one to four bytes; of every byte value; of
+1 MiB; of a message in three frames; permessage-deflate is negotiated, and 200,000 equal letters take less than 20,000
+bytes on the wire; a pong returns a ping's payload, in both directions; the other side receives the code and the reason
+of a close, and the server's `Disconnect` has them; the client reports a 403 as a refusal.
 
-libwebsockets 4.1.6 (Debian 12) with permessage-deflate delivers a message that is not compressed without end, and so
-may hang with any server that leaves short messages as they are (RFC 7692, 6 allows that). For such clients set
+With permessage-deflate, libwebsockets 4.1.6 (Debian 12) delivers an uncompressed message repeatedly, without end. So it
+may hang with any server that does not compress short messages, which RFC 7692, 6 allows. For such clients set
 `DeflateConfig::threshold(0)`, or leave compression off, as these clients do by default.
 
 ## Proxies
 
-{versions}. A client at 127.0.0.9 connects by each way, once plainly and once
-with `X-Forwarded-For`, `X-Real-IP`, `Forwarded` and `X-Forwarded-Proto` of its own; the server sees the client's
-address and what it asked for both times. `origins(["self"])` lets the page of the same host and scheme in, and no
-other.
+{versions}. A client at 127.0.0.9 connects over each route, once without forwarding
+headers and once with its own `X-Forwarded-For`, `X-Real-IP`, `Forwarded` and `X-Forwarded-Proto`. Both times the server
+sees the client's address and the requested URI. `origins(["self"])` accepts only a page of the same host and scheme.
 
 {chr(10).join(ways)}
 
-HAProxy's health checks pass with the header of the PROXY protocol (`LOCAL`) and without. The units for systemd are
-verified by `systemd-analyze`, and a socket of `systemd-socket-activate` is served. The container's program runs in a
-`chroot` with the files and the user of its recipe, and ends in order at SIGTERM.
+HAProxy's health checks pass with and without the header of the PROXY protocol (`LOCAL`). `systemd-analyze` verifies the
+systemd units, and the server accepts connections on a socket of `systemd-socket-activate`. The container's program runs
+in a `chroot` with the files and the user of its recipe, and shuts down cleanly on SIGTERM.
 """
     (ROOT / "docs" / "interop.md").write_text(page, encoding="utf-8")
 

@@ -66,15 +66,15 @@ fn summary(options: &Options, outcome: &Outcome) -> Result<String> {
     writeln!(
         out,
         "The last run was `soak --minutes {minutes} --connections {connections} --rate {rate} \
-         --churn {churn} --seed {seed}`: **{loaded:.1} minutes** of load, {took:.1} in all, on {}.\n",
+         --churn {churn} --seed {seed}`: **{loaded:.1} minutes** of load,\n{took:.1} in all, on {}.\n",
         machine(),
     )?;
     match outcome.faults.count {
-        0 => writeln!(out, "It found nothing amiss.\n")?,
+        0 => writeln!(out, "No check failed.\n")?,
         count => {
             writeln!(
                 out,
-                "**It found {} faults**, the first of them:\n",
+                "**{} checks failed**, the first of them:\n",
                 grouped(count)
             )?;
             for fault in outcome.faults.first.iter().take(10) {
@@ -123,10 +123,10 @@ fn messages(out: &mut String, outcome: &Outcome) -> Result<()> {
     }
     writeln!(
         out,
-        "\nWhat was sent and not received was under way on connections that were cut, dropped or \
-         reset, or that the server closed while its client was sending; on all others both numbers \
-         are the same for each. Every message that came was compared byte by byte with what it had \
-         to be.\n"
+        "\nMessages sent and not received were in flight on connections that were cut, dropped or reset, \
+         or that the server closed\nwhile its client was sending; on every other connection both \
+         numbers are equal. Every received message was compared\nbyte by byte with the expected \
+         one.\n"
     )?;
     writeln!(out, "| | |\n| --- | ---: |")?;
     let all = |number| grouped(number);
@@ -149,10 +149,10 @@ fn messages(out: &mut String, outcome: &Outcome) -> Result<()> {
             pair(counts.compressed_sent, counts.compressed_received),
         ),
         (
-            "messages sent while a reply was awaited",
+            "messages sent while a reply was outstanding",
             all(counts.pipelined),
         ),
-        ("pings of clients that came in", all(totals.pings)),
+        ("pings received from clients", all(totals.pings)),
         (
             "times that a client read slowly or not at all",
             all(counts.pauses),
@@ -174,7 +174,7 @@ fn ends(out: &mut String, outcome: &Outcome) -> Result<()> {
     writeln!(
         out,
         "### Connections\n\n{} connections ({} plain, {} with TLS), each with exactly one \
-         `Disconnect`. How they ended, and the cause that the server told:\n\n\
+         `Disconnect`. How they ended, and the cause\nthat the server reported:\n\n\
          | end | cause | connections |\n| --- | --- | ---: |",
         grouped(totals.opened),
         grouped(counts.plain),
@@ -191,9 +191,9 @@ fn ends(out: &mut String, outcome: &Outcome) -> Result<()> {
     }
     writeln!(
         out,
-        "\nThose that the server cut with another cause than `Cut` did not read, and so did not \
-         answer its Close frame in time. The last {} were closed by `Hub::drain`; connections cut while it \
-         lasted, because they did not read or never finished their handshake: {}.\n",
+        "\nClients that the server cut with a cause other than `Cut` did not read, and so did not answer \
+         its Close frame in time.\n`Hub::drain` closed the last {}; connections cut during the \
+         drain, because they did not read or never finished their\nhandshake: {}.\n",
         grouped(outcome.drained as u64),
         grouped(outcome.stats.cut),
     )?;
@@ -215,8 +215,9 @@ fn memory(out: &mut String, outcome: &Outcome) -> Result<()> {
     writeln!(
         out,
         "### Memory and descriptors\n\n\
-         Of the servers' process. Between the load and the next reading nobody is connected.\n\n\
-         | | before all | after the first load | most under load | after the long load |\n\
+         These are figures of the servers' process. They are read while no client is connected, except \
+         under load.\n\n\
+         | | before the test | after the first load | maximum under load | after the long load |\n\
          | --- | ---: | ---: | ---: | ---: |"
     )?;
     let mut row = |what: &str, of: fn(&Level) -> String, most: String| {
@@ -242,9 +243,9 @@ fn memory(out: &mut String, outcome: &Outcome) -> Result<()> {
     )?;
     writeln!(
         out,
-        "\nThe run fails if a descriptor more is open afterwards than before, or if after the long \
-         load there are {} blocks, {} MB allocated or {} MB resident (after `malloc_trim`) more than \
-         after the first.\n",
+        "\nThe run fails if more descriptors are open after the test than before, or if after the long \
+         load there are {}\nblocks, {} MB allocated or {} MB resident (after `malloc_trim`) more \
+         than after the first load.\n",
         grouped(BLOCKS_MORE),
         mega(BYTES_MORE),
         mega(RESIDENT_MORE),
@@ -265,9 +266,12 @@ fn pace(out: &mut String, outcome: &Outcome) -> Result<()> {
     let least = samples.iter().map(|sample| sample.open).min().unwrap_or(0);
     let latency = &outcome.latency;
     let quantile = |q| milli(latency.value_at_quantile(q));
-    writeln!(out, "### Pace\n\n| during the load | |\n| --- | ---: |")?;
+    writeln!(
+        out,
+        "### Throughput and latency\n\n| during the load | |\n| --- | ---: |"
+    )?;
     for (what, figure) in [
-        ("open WebSockets, least", grouped(least as u64)),
+        ("open WebSockets, minimum", grouped(least as u64)),
         (
             "open WebSockets, mean",
             grouped(mean(|sample| sample.open as f64) as u64),
@@ -280,10 +284,10 @@ fn pace(out: &mut String, outcome: &Outcome) -> Result<()> {
             "messages per second to clients, mean",
             grouped(mean(|sample| sample.received) as u64),
         ),
-        ("round trip, half within, ms", quantile(0.5)),
-        ("round trip, 99 of 100 within, ms", quantile(0.99)),
-        ("round trip, 999 of 1,000 within, ms", quantile(0.999)),
-        ("round trip, longest, ms", milli(latency.max())),
+        ("round trip, median, ms", quantile(0.5)),
+        ("round trip, 99th percentile, ms", quantile(0.99)),
+        ("round trip, 99.9th percentile, ms", quantile(0.999)),
+        ("round trip, maximum, ms", milli(latency.max())),
         (
             "processors used by the servers",
             format!("{:.2}", mean(|sample| sample.server_cpu)),
@@ -301,9 +305,10 @@ fn pace(out: &mut String, outcome: &Outcome) -> Result<()> {
     }
     writeln!(
         out,
-        "\nRound trips are of clients that read at once, from when a message was put down to when \
-         its reply was checked, so what either process waits for a processor is part of them: where \
-         the last row is large, other programs had the machine, and the round trips are theirs.\n"
+        "\nRound trips are measured on clients that read at once, from writing a message until its reply \
+         is checked. They include\nthe time that either process waits for a processor: where the \
+         last row is large, other programs used the machine, and\nthe round trips reflect their \
+         load.\n"
     )?;
     Ok(())
 }

@@ -54,8 +54,8 @@ fn render(results: &Results, pictures: &str) -> String {
     parts.push(tables::aims(results));
     parts.push("### Overview".into());
     parts.push(
-        "CPU time per message in terms of the basis: that of the bare TCP echo, or that of \
-         uWebSockets (uWS) where a bare echo does not do the same."
+        "CPU time per message relative to the basis: the bare TCP echo, or uWebSockets (uWS) \
+         where a bare echo is not comparable."
             .into(),
     );
     parts.push(tables::summary(results));
@@ -63,14 +63,15 @@ fn render(results: &Results, pictures: &str) -> String {
     if let Some(table) = tables::instructions(results) {
         parts.push("### Counted: instructions in user space per message".into());
         parts.push(
-            "By callgrind, the difference of a long and a short run, built for plain x86-64."
+            "Counted by callgrind, as the difference between a long and a short run, in builds for \
+             plain x86-64."
                 .into(),
         );
         parts.push(table);
     }
     if let Some(table) = tables::calls(results) {
         parts.push("### Counted: system calls per message, delivery or handshake".into());
-        parts.push("By strace, in the same way.".into());
+        parts.push("Counted by strace, in the same way.".into());
         parts.push(table);
     }
     parts.push(uncounted(results).join("\n\n"));
@@ -80,14 +81,14 @@ fn render(results: &Results, pictures: &str) -> String {
 }
 
 const METHOD: &str = "
-This part is written by `benches/peers/run`; [its README](../benches/peers/README.md) tells how.
-The server has one core for itself and the load generator another, both on one machine. Every
-reply is checked byte for byte. In each round every peer is run once, each time as a fresh process,
-so what else went on at the time hits all of them; a ratio is the median over the rounds of the
-quotients within a round, with the least and the largest beside it. CPU is the scheduler's run time
-of the server's process; its user part is sampled. \"waited\" is the share of the time in which the
-server was ready and something else had its core: where that is large, throughput and latency say
-little. \"batched\" is a peer whose application collects replies and sends them together.
+`benches/peers/run` writes this part; [its README](../benches/peers/README.md) describes the method.
+The server has one core and the load generator another, both on one machine. Every reply is checked
+byte for byte. In each round each peer runs once, as a fresh process, so other load on the machine
+affects all peers alike. A ratio is the median over the rounds of the quotients within a round, with
+the smallest and the largest beside it. CPU is the scheduler's run time of the server's process; its
+user part is sampled. \"waited\" is the share of time in which the server was runnable and another
+process had its core: where it is large, throughput and latency mean little. \"batched\" marks a peer
+whose application collects replies and sends them together.
 ";
 
 /// What could not be counted, and why.
