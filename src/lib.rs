@@ -144,3 +144,65 @@ struct Deployment;
 #[cfg(doctest)]
 #[doc = include_str!("../docs/porting.md")]
 struct Porting;
+
+// Those of the guide as well, page by page.
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/guide/getting-started.md")]
+struct GuideGettingStarted;
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/guide/handlers.md")]
+struct GuideHandlers;
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/guide/sending.md")]
+struct GuideSending;
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/guide/closing.md")]
+struct GuideClosing;
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/guide/threads.md")]
+struct GuideThreads;
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/guide/testing.md")]
+struct GuideTesting;
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/guide/limits.md")]
+struct GuideLimits;
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/guide/listeners.md")]
+struct GuideListeners;
+
+#[cfg(all(doctest, feature = "tls"))]
+#[doc = include_str!("../docs/guide/tls.md")]
+struct GuideTls;
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/guide/http.md")]
+struct GuideHttp;
+
+#[cfg(all(doctest, feature = "deflate"))]
+#[doc = include_str!("../docs/guide/compression.md")]
+struct GuideCompression;
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/guide/latency.md")]
+struct GuideLatency;
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/guide/from-tokio.md")]
+struct GuideFromTokio;
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/guide/from-node-ws.md")]
+struct GuideFromNodeWs;
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/guide/from-perl.md")]
+struct GuideFromPerl;
