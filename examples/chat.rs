@@ -1,40 +1,60 @@
-//! A chat with rooms: whoever connects to `/garden` talks to the others there.
+//! A chat with rooms: whoever connects to `/?room=garden` talks to the others there.
 //!
 //! ```text
 //! cargo run --release --example chat [ADDRESS] [ORIGIN]...
 //! ```
 //!
 //! The address is `127.0.0.1:9002` unless given. To try it, open
-//! `http://127.0.0.1:9002/garden?nick=ada` in a browser, and again with another name: the page comes
-//! from here, too. Or run this in two terminals:
+//! `http://127.0.0.1:9002/?room=garden` in two tabs of a browser: the page comes from here, too. Or
+//! talk from a terminal, where each line is a message:
 //!
 //! ```text
-//! python3 -m websockets 'ws://127.0.0.1:9002/garden?nick=bob'
+//! python3 -m websockets 'ws://127.0.0.1:9002/?room=garden&nick=bob'
+//! {"text": "hello"}
 //! ```
 //!
-//! The path is the room, `lobby` if empty; `nick` is the name, `guest` and a number if not given.
+//! `room` is the name of the room, `lobby` if not given; `nick` is the name of the guest, `guest`
+//! and a number if not given. Any script will do: the query is percent-encoded UTF-8.
+//!
+//! Messages are JSON. A guest sends a `text`, and may add an `id` of its own choice. The server
+//! sends, each with its `type`: `welcome` with the `members`, `join` and `leave` with a `nick`,
+//! `say` with `nick`, `text`, `id` and `at`, the time in seconds since 1970, and `error`. Who comes
+//! gets what was said last, then `welcome`. A guest that sends its message again after a lost
+//! connection keeps the `id`, so that whoever has it already can tell.
+//!
 //! Pages of the same host, port included, may connect, and those of each ORIGIN that is given, for
 //! instance `http://127.0.0.1:8000`. Clients that are no browsers send no origin and may as well.
 
 mod signals;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::env;
+use std::time::SystemTime;
 
+use serde_json::{Value, json};
 use wsloop::event::{Disconnect, Handshake, Ready, Request, Utf8};
+use wsloop::handshake::{self, Refusal};
 use wsloop::http::Response;
 use wsloop::{Connection, ConnectionId, Prepared, Server, SlowConsumer};
 
-/// Longest name of a room or a guest, in bytes.
+/// Longest name of a room or a guest, in characters.
 const NAME_MAX: usize = 30;
-/// Longest text of a guest, in bytes.
-const TEXT_MAX: usize = 2000;
-/// Most guests at once, and with that most rooms: a room is gone when its last guest leaves.
-const GUESTS_MAX: usize = 10_000;
+/// Longest message of a guest, in bytes. The page's longest text takes no more, whatever is in it.
+const MESSAGE_MAX: usize = 4000;
+/// How many messages of a room are kept for those who come later.
+const SAID_MAX: usize = 50;
+/// Most guests at once. All their names fit into one message of the default `max_send_size`.
+const GUESTS_MAX: usize = 500;
 
-/// Who is in which room. The server has one, under `shared`.
+/// The server has one, under `shared`. A room is gone when its last guest leaves.
 #[derive(Default)]
-struct Rooms(HashMap<String, Vec<ConnectionId>>);
+struct Rooms(HashMap<String, Room>);
+
+#[derive(Default)]
+struct Room {
+    members: Vec<(ConnectionId, String)>,
+    said: VecDeque<Prepared>,
+}
 
 /// A guest. Each connection has one, under `data`.
 #[derive(Clone, Default)]
@@ -53,42 +73,66 @@ fn main() -> wsloop::Result<()> {
     let mut server = Server::builder()
         .listen(address.as_str())
         .max_connections(GUESTS_MAX)
-        .max_recv_size(TEXT_MAX)
+        .max_recv_size(MESSAGE_MAX)
         // Who does not read what the others say has to go.
         .slow_consumer(SlowConsumer::Close)
         .origins(origins)
-        .on(Request, |conn, request| {
-            let known = guest(conn.id(), request.path(), request.query()).is_some();
-            (known && matches!(request.method().as_str(), "GET" | "HEAD")).then(|| {
-                Response::new(200)
-                    .header("Content-Type", "text/html; charset=utf-8")
-                    .header("Referrer-Policy", "no-referrer")
-                    .body(include_str!("chat.html"))
-            })
+        .on(Request, |conn, request| match guest(conn.id(), request) {
+            Ok(_) if matches!(request.method().as_str(), "GET" | "HEAD") => Response::new(200)
+                .header("Content-Type", "text/html; charset=utf-8")
+                .header("Referrer-Policy", "no-referrer")
+                .body(include_str!("chat.html")),
+            Ok(_) => Response::new(405).header("Allow", "GET, HEAD"),
+            Err((status, why)) => Response::new(status).body(why),
         })
         .on(Handshake, |conn, upgrade| {
-            let request = upgrade.request();
-            match guest(conn.id(), request.path(), request.query()) {
-                Some(guest) => *conn.data() = guest,
-                None => return upgrade.refuse(404),
+            match guest(conn.id(), upgrade.request()) {
+                Ok(guest) => *conn.data() = guest,
+                Err((status, why)) => return upgrade.refuse(Refusal::new(status).body(why)),
             }
             Ok(())
         })
         .on(Ready, |conn, ()| {
+            let Guest { room, nick } = conn.data::<Guest>().clone();
+            tell(conn, &room, &json!({"type": "join", "nick": nick}));
             let id = conn.id();
-            let Guest { room, nick } = conn.data::<Guest>().clone();
-            let rooms = &mut conn.shared::<Rooms>().0;
-            rooms.entry(room.clone()).or_default().push(id);
-            tell(conn, &room, &format!("* {nick} is here"));
+            let here = conn.shared::<Rooms>().0.entry(room.clone()).or_default();
+            here.members.push((id, nick.clone()));
+            let members: Vec<_> = here.members.iter().map(|member| &member.1).collect();
+            let welcome =
+                json!({"type": "welcome", "room": room, "nick": nick, "members": members});
+            for message in here.said.clone() {
+                conn.send_prepared(&message)?;
+            }
+            conn.send_utf8(&welcome.to_string())
         })
-        .on(Utf8, |conn, text| {
+        .on(Utf8, |conn, message| {
+            let message: Value = serde_json::from_str(message).unwrap_or_default();
+            let Some(text) = message["text"].as_str().filter(|text| !text.is_empty()) else {
+                let error = json!({"type": "error", "text": r#"Send {"text": "..."}."#});
+                return conn.send_utf8(&error.to_string()).map(drop);
+            };
+            let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+            let id = match message["id"].as_str() {
+                Some(id) => id.to_owned(),
+                None => now.as_nanos().to_string(),
+            };
             let Guest { room, nick } = conn.data::<Guest>().clone();
-            tell(conn, &room, &format!("{nick}: {text}"));
+            let at = now.as_secs();
+            let said = json!({"type": "say", "nick": nick, "text": text, "id": id, "at": at});
+            let said = tell(conn, &room, &said);
+            if let Some(here) = conn.shared::<Rooms>().0.get_mut(&room) {
+                here.said.push_back(said);
+                if here.said.len() > SAID_MAX {
+                    here.said.pop_front();
+                }
+            }
+            Ok(())
         })
         .on(Disconnect, |conn, _| {
             let Guest { room, nick } = conn.data::<Guest>().clone();
             if leave(conn, &room) {
-                tell(conn, &room, &format!("* {nick} has left"));
+                tell(conn, &room, &json!({"type": "leave", "nick": nick}));
             }
         })
         .build()?;
@@ -99,32 +143,39 @@ fn main() -> wsloop::Result<()> {
     server.start()
 }
 
-/// The guest that a request is about; `None` if it names a room or a guest that cannot be.
-fn guest(id: ConnectionId, path: &str, query: Option<&str>) -> Option<Guest> {
-    let room = match path.trim_start_matches('/') {
-        "" => "lobby",
-        room => room,
+/// The guest that a request is about; else the status of the answer, and what is wrong.
+fn guest(id: ConnectionId, request: &handshake::Request) -> Result<Guest, (u16, String)> {
+    if request.path() != "/" {
+        return Err((404, "There is nothing here. The chat is at /\n".into()));
+    }
+    let name = |key, default: &str| {
+        let given = request.query_param(key).unwrap_or_else(|| default.into());
+        let name = given.trim();
+        let fits = (1..=NAME_MAX).contains(&name.chars().count());
+        if fits && !name.contains(char::is_control) {
+            Ok(name.to_owned())
+        } else {
+            let rule = format!("1 to {NAME_MAX} characters, none of them a control character");
+            Err((
+                400,
+                format!("This is no name for a {key}. It takes {rule}.\n"),
+            ))
+        }
     };
-    let mut fields = query.unwrap_or_default().split('&');
-    let nick = match fields.find_map(|field| field.strip_prefix("nick=")) {
-        Some(nick) => nick.to_owned(),
-        None => format!("guest{id}"),
-    };
-    let is_name = |name: &str| {
-        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
-        (1..=NAME_MAX).contains(&name.len()) && name.bytes().all(allowed)
-    };
-    (is_name(room) && is_name(&nick)).then(|| Guest {
-        room: room.to_owned(),
-        nick,
+    Ok(Guest {
+        room: name("room", "lobby")?,
+        nick: name("nick", &format!("guest{id}"))?,
     })
 }
 
-/// Sends a text to everybody in a room.
-fn tell(conn: &mut Connection<'_>, room: &str, text: &str) {
+/// Sends a message to everybody in a room, and returns it as it was sent.
+fn tell(conn: &mut Connection<'_>, room: &str, message: &Value) -> Prepared {
+    let message = Prepared::utf8(&message.to_string()); // framed once for all of them
     let rooms = &conn.shared::<Rooms>().0;
-    let members = rooms.get(room).cloned().unwrap_or_default();
-    let message = Prepared::utf8(text); // framed once for all of them
+    let members: Vec<_> = match rooms.get(room) {
+        Some(here) => here.members.iter().map(|member| member.0).collect(),
+        None => Vec::new(),
+    };
     let mut hub = conn.server();
     for id in members {
         if let Some(mut member) = hub.get(id) {
@@ -132,19 +183,20 @@ fn tell(conn: &mut Connection<'_>, room: &str, text: &str) {
             let _ = member.send_prepared(&message);
         }
     }
+    message
 }
 
 /// Takes a guest out of a room; returns whether it was there. A refused request never was.
 fn leave(conn: &mut Connection<'_>, room: &str) -> bool {
     let id = conn.id();
     let rooms = &mut conn.shared::<Rooms>().0;
-    let Some(members) = rooms.get_mut(room) else {
+    let Some(here) = rooms.get_mut(room) else {
         return false;
     };
-    let before = members.len();
-    members.retain(|member| *member != id);
-    let left = members.len() < before;
-    if members.is_empty() {
+    let before = here.members.len();
+    here.members.retain(|member| member.0 != id);
+    let left = here.members.len() < before;
+    if here.members.is_empty() {
         rooms.remove(room);
     }
     left

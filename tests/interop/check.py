@@ -14,8 +14,9 @@ import ssl
 import subprocess
 import sys
 import tempfile
-import threading
 import time
+
+from processes import Process
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -85,43 +86,6 @@ def version_of(source):
     done = subprocess.run(source, capture_output=True, text=True, timeout=60, check=True)
     found = re.search(r"\d+(\.\w+)+", done.stdout + done.stderr)
     return found[0] if found else "unknown"
-
-
-class Process:
-    """A program that runs until the end; what it writes is read."""
-
-    def __init__(self, name, command, **options):
-        self.name, self.lines, self.at_line = name, [], threading.Condition()
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options
-        )
-        threading.Thread(target=self.read, daemon=True).start()
-
-    def read(self):
-        for line in self.process.stdout:
-            with self.at_line:
-                self.lines.append(line.rstrip("\n"))
-                self.at_line.notify_all()
-
-    def wait_for(self, found, limit=15):
-        """The first line that `found` takes."""
-        end = time.monotonic() + limit
-        with self.at_line:
-            while True:
-                for line in self.lines:
-                    if found(line):
-                        return line
-                left = end - time.monotonic()
-                if left <= 0 or not self.at_line.wait(left):
-                    raise RuntimeError(f"{self.name}: the line does not come; " + " | ".join(self.lines[-20:]))
-
-    def stop(self):
-        self.process.send_signal(signal.SIGTERM)
-        try:
-            self.process.wait(10)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
 
 
 def free_ports(count):

@@ -19,6 +19,8 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::Instant;
 
+use serde_json::{Value, json};
+
 use crate::support;
 use crate::support::{Client, PATIENCE};
 
@@ -198,60 +200,166 @@ fn access_log_has_a_line_for_each_connection() {
     );
 }
 
+impl Example {
+    /// Somebody in the chat, for whom `welcome` is read.
+    #[track_caller]
+    fn guest(&self, target: &str) -> (Client, Value) {
+        let (mut client, status) = self.request(target, "");
+        assert_eq!(status, 101, "{target}");
+        let welcome = heard(&mut client);
+        assert_eq!(welcome["type"], "welcome", "{welcome}");
+        (client, welcome)
+    }
+}
+
+/// The next message of the chat.
+fn heard(client: &mut Client) -> Value {
+    let frame = client.read_frame();
+    assert_eq!(frame.first, 0x81);
+    serde_json::from_slice(&frame.payload).unwrap()
+}
+
+/// What somebody says in the chat, as far as it does not depend on the time.
+#[track_caller]
+fn expect_said(client: &mut Client, nick: &str, text: &str) -> Value {
+    let said = heard(client);
+    assert_eq!(
+        (&said["type"], &said["nick"]),
+        (&json!("say"), &json!(nick)),
+        "{said}"
+    );
+    assert_eq!(said["text"], text);
+    assert!(said["at"].as_u64() > Some(1_500_000_000), "{said}");
+    said
+}
+
 #[test]
 fn chat_keeps_rooms_apart() {
     let example = Example::start("chat", &["127.0.0.1:0"]);
-    let enter = |target| {
-        let (client, status) = example.request(target, "");
-        assert_eq!(status, 101);
-        client
-    };
-    let mut ada = enter("/garden?nick=ada");
-    ada.expect_text("* ada is here");
-    let mut bob = enter("/garden?x=y&nick=bob");
-    ada.expect_text("* bob is here");
-    bob.expect_text("* bob is here");
-    let mut eve = enter("/?nick=eve");
-    eve.expect_text("* eve is here");
+    let (mut ada, welcome) = example.guest("/?room=garden&nick=ada");
+    let members = |names: &[&str]| json!({"type": "welcome", "room": "garden", "nick": names.last(), "members": names});
+    assert_eq!(welcome, members(&["ada"]));
+    let (mut bob, welcome) = example.guest("/?nick=bob&x=y&room=garden");
+    assert_eq!(welcome, members(&["ada", "bob"]));
+    assert_eq!(heard(&mut ada), json!({"type": "join", "nick": "bob"}));
+    let (mut eve, _) = example.guest("/?nick=eve");
 
-    bob.send_text("hello ada");
-    ada.expect_text("bob: hello ada");
-    bob.expect_text("bob: hello ada");
-    eve.send_text("anybody?");
-    eve.expect_text("eve: anybody?");
+    bob.send_text(r#"{"text": "hello \"ada\"", "id": "7"}"#);
+    for client in [&mut ada, &mut bob] {
+        assert_eq!(expect_said(client, "bob", "hello \"ada\"")["id"], "7");
+    }
+    eve.send_text(r#"{"text": "anybody?"}"#);
+    expect_said(&mut eve, "eve", "anybody?");
     bob.send_close(1000, "");
-    ada.expect_text("* bob has left");
-    ada.send_text("alone");
-    ada.expect_text("ada: alone");
+    assert_eq!(heard(&mut ada), json!({"type": "leave", "nick": "bob"}));
+    ada.send_text(r#"{"text": "alone"}"#);
+    expect_said(&mut ada, "ada", "alone");
 
     // eve heard nothing of all that, and in the room `lobby` is joined by a guest without a name.
-    let mut guest = enter("/lobby");
-    let frame = eve.read_frame();
-    let notice = String::from_utf8(frame.payload).unwrap();
+    let (mut guest, status) = example.request("/", "");
+    assert_eq!(status, 101);
+    let join = heard(&mut eve);
     assert!(
-        notice.starts_with("* guest") && notice.ends_with(" is here"),
-        "{notice}"
+        join["nick"].as_str().unwrap().starts_with("guest"),
+        "{join}"
     );
-    guest.expect_text(&notice);
+    // It gets what was said before it came.
+    expect_said(&mut guest, "eve", "anybody?");
+    let welcome = heard(&mut guest);
+    assert_eq!(welcome["members"], json!(["eve", join["nick"]]));
+}
+
+#[test]
+fn chat_keeps_what_was_said_last() {
+    let example = Example::start("chat", &["127.0.0.1:0"]);
+    let (mut ada, _) = example.guest("/?nick=ada");
+    let mut ids = HashSet::new();
+    for number in 0..60 {
+        ada.send_text(&json!({"text": number.to_string()}).to_string());
+        let said = expect_said(&mut ada, "ada", &number.to_string());
+        ids.insert(said["id"].as_str().unwrap().to_owned());
+    }
+    assert_eq!(ids.len(), 60);
+    let (mut bob, status) = example.request("/?nick=bob", "");
+    assert_eq!(status, 101);
+    for number in 10..60 {
+        expect_said(&mut bob, "ada", &number.to_string());
+    }
+    assert_eq!(heard(&mut bob)["type"], "welcome");
+    // A room that everybody has left is forgotten.
+    bob.send_close(1000, "");
+    assert_eq!(heard(&mut ada), json!({"type": "join", "nick": "bob"}));
+    assert_eq!(heard(&mut ada), json!({"type": "leave", "nick": "bob"}));
+    ada.send_close(1000, "");
+    ada.expect_close(1000);
+    example.guest("/?nick=eve");
+}
+
+#[test]
+fn chat_takes_names_of_any_script() {
+    let example = Example::start("chat", &["127.0.0.1:0"]);
+    let crabs = "%F0%9F%A6%80".repeat(30);
+    for (given, name) in [
+        ("J%C3%BCrgen", "Jürgen"),
+        ("%E5%B0%8F%E6%9E%97", "小林"),
+        ("%D9%84%D9%8A%D9%84%D9%89", "ليلى"),
+        ("+the+%22gardener%22%20", "the \"gardener\""),
+        ("%3Cb%3E%26amp%3B", "<b>&amp;"),
+        ("a/b%2Fc", "a/b/c"),
+        (&crabs, &"🦀".repeat(30)),
+    ] {
+        let (_client, welcome) = example.guest(&format!("/?room={given}&nick={given}"));
+        assert_eq!(
+            (&welcome["room"], &welcome["nick"]),
+            (&json!(name), &json!(name))
+        );
+    }
 }
 
 #[test]
 fn chat_has_bounds() {
     let example = Example::start("chat", &["127.0.0.1:0"]);
-    let long = "x".repeat(31);
-    for target in [
-        "/two/parts".to_owned(),
-        "/sp%20ce".to_owned(),
-        format!("/{long}"),
-        "/garden?nick=".to_owned(),
-        format!("/garden?nick={long}"),
+    for (name, value) in [
+        ("nick", ""),
+        ("room", ""),
+        ("nick", "+%20"),
+        ("nick", "a%0Ab"),
+        ("room", "a%00"),
+        ("nick", "a%C2%85b"),
+        ("room", &"x".repeat(31)),
+        ("nick", &"%C3%BC".repeat(31)),
     ] {
-        assert_eq!(example.request(&target, "").1, 404, "{target}");
+        let target = format!("/?{name}={value}");
+        let mut client = Client::connect(example.addr());
+        let upgrade = support::REQUEST.replace("/chat?room=7", &target);
+        // Both the page and the socket are refused, and are told why.
+        let page = format!("GET {target} HTTP/1.1\r\nHost: example.com\r\n\r\n");
+        for request in [page, upgrade] {
+            let answer = client.request(request);
+            let why = String::from_utf8(answer.body).unwrap();
+            assert_eq!(answer.status, 400, "{target}");
+            assert!(
+                why.contains(name) && why.contains("1 to 30 characters"),
+                "{why}"
+            );
+        }
     }
+    assert_eq!(example.request("/garden", "").1, 404);
     // Those who were refused were never there.
-    let (mut ada, _) = example.request("/garden?nick=ada", "");
-    ada.expect_text("* ada is here");
-    ada.send_text(&"x".repeat(2001));
+    let (mut ada, welcome) = example.guest("/?nick=ada");
+    assert_eq!(welcome["members"], json!(["ada"]));
+    for wrong in [
+        "hello",
+        r#""hello""#,
+        "{}",
+        r#"{"text": 1}"#,
+        r#"{"text": ""}"#,
+        "[]",
+    ] {
+        ada.send_text(wrong);
+        assert_eq!(heard(&mut ada)["type"], "error", "{wrong}");
+    }
+    ada.send_text(&"x".repeat(4001));
     ada.expect_close(1009);
 }
 
@@ -260,7 +368,7 @@ fn chat_serves_its_page() {
     let example = Example::start("chat", &["127.0.0.1:0"]);
     let mut client = Client::connect(example.addr());
     let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: example.com\r\n\r\n");
-    let page = client.request(get("/garden?nick=ada"));
+    let page = client.request(get("/?room=garden&nick=ada"));
     assert_eq!(page.status, 200);
     assert_eq!(
         page.header("content-type"),
@@ -268,9 +376,10 @@ fn chat_serves_its_page() {
     );
     assert!(String::from_utf8_lossy(&page.body).contains("new WebSocket"));
     assert_eq!(client.request(get("/favicon.ico")).status, 404);
-    assert_eq!(client.request(get("/").replace("GET", "POST")).status, 404);
+    assert_eq!(client.request(get("/").replace("GET", "POST")).status, 405);
     // The page's browser upgrades on the same connection, or on another.
-    client.upgrade();
+    let upgrade = support::REQUEST.replace("/chat?room=7", "/");
+    assert_eq!(client.request(upgrade).status, 101);
 }
 
 #[test]
@@ -380,8 +489,7 @@ fn examples_drain_when_they_are_to_end() {
         }
     }
     let example = Example::start("chat", &["127.0.0.1:0"]);
-    let (mut ada, _) = example.request("/garden?nick=ada", "");
-    ada.expect_text("* ada is here");
+    let (mut ada, _) = example.guest("/?room=garden&nick=ada");
     example.expect_drain("TERM", &mut ada);
 }
 
