@@ -251,7 +251,7 @@ impl<'s> Connection<'s> {
         _event: E,
         handler: impl for<'t, 'p> FnMut(&mut Connection<'t>, E::Payload<'p>) -> R + 'static,
     ) {
-        self.peer_mut().register().set_in_adopter::<E, R>(handler);
+        self.peer_mut().register().set_when_merged::<E, R>(handler);
     }
 
     /// Adds a handler of this connection alone: it is called after those that the connection has of
@@ -262,7 +262,7 @@ impl<'s> Connection<'s> {
         _event: E,
         handler: impl for<'t, 'p> FnMut(&mut Connection<'t>, E::Payload<'p>) -> R + 'static,
     ) {
-        self.peer_mut().register().add_to_adopter::<E, R>(handler);
+        self.peer_mut().register().add_when_merged::<E, R>(handler);
     }
 
     /// Returns the connection's number.

@@ -65,11 +65,26 @@ macro_rules! lend {
     };
 }
 
+/// Implements [`ConnectionEvent`] for an event whose handler acts on a [`Connection`].
+macro_rules! connection_event {
+    (Connection, $name:ident) => {
+        impl ConnectionEvent for $name {}
+    };
+    (Hub, $name:ident) => {};
+}
+
+/// Declares the events: the one list of them. A new one needs nothing else than its line here and
+/// the place that emits it.
 macro_rules! events {
     ($($(#[$docs:meta])* $name:ident in $slot:ident:
         ($target:ident, $($payload:tt)+) -> $output:ty;)*) => {
         $(
             $(#[$docs])*
+            #[doc = ""]
+            #[doc = concat!(
+                "Its handler: `FnMut(&mut ", stringify!($target), ", ", stringify!($($payload)+),
+                ") -> ", stringify!($output), "`.",
+            )]
             #[expect(clippy::exhaustive_structs, reason = "a name")]
             #[derive(Clone, Copy, Debug)]
             pub struct $name;
@@ -80,14 +95,33 @@ macro_rules! events {
                 type Output = $output;
 
                 fn slot(handlers: &mut Handlers) -> &mut Option<Handler<Self>> {
-                    &mut handlers.$slot
+                    &mut handlers.slots.$slot
                 }
 
                 fn lend<'a, 'p: 'a>(payload: &'a mut Self::Payload<'p>) -> Self::Payload<'a> {
                     lend!(payload, $($payload)+)
                 }
             }
+
+            connection_event!($target, $name);
         )*
+
+        /// One handler for each event.
+        #[derive(Default)]
+        struct Slots {
+            $($slot: Option<Handler<$name>>,)*
+        }
+
+        impl Slots {
+            /// Overwrites each slot that `newer` fills.
+            fn merge(&mut self, newer: Self) {
+                $(
+                    if newer.$slot.is_some() {
+                        self.$slot = newer.$slot;
+                    }
+                )*
+            }
+        }
     };
 }
 
@@ -178,18 +212,3 @@ events! {
     /// A text message came.
     Utf8 in utf8: (Connection, &'p str) -> ();
 }
-
-impl ConnectionEvent for Binary {}
-impl ConnectionEvent for Connect {}
-impl ConnectionEvent for Disconnect {}
-impl ConnectionEvent for Drain {}
-impl ConnectionEvent for Error {}
-impl ConnectionEvent for Fragment {}
-impl ConnectionEvent for Handshake {}
-impl ConnectionEvent for Origin {}
-impl ConnectionEvent for PeerClose {}
-impl ConnectionEvent for Ping {}
-impl ConnectionEvent for Pong {}
-impl ConnectionEvent for Ready {}
-impl ConnectionEvent for Request {}
-impl ConnectionEvent for Utf8 {}

@@ -5,7 +5,7 @@ use std::fmt;
 use flate2::{Compress, Compression, FlushCompress};
 
 use super::TAIL;
-use super::alone::Alone;
+use super::single::Alone;
 
 /// Compresses messages (RFC 7692, 7.2.1).
 ///

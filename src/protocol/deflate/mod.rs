@@ -28,7 +28,7 @@
 //! # }
 //! ```
 
-mod alone;
+mod single;
 mod config;
 mod deflater;
 mod huffman;
