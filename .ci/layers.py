@@ -16,7 +16,7 @@ CLOCK = r"Instant::now|SystemTime::now"
 FORBIDDEN = {
     "protocol": [r"std::net|std::io|mio::|rustls", CLOCK],
     "handshake": [r"std::net|std::io|mio::|rustls", CLOCK],
-    "http": [r"std::net|std::io|mio::|rustls", CLOCK],
+    "plain_http": [r"std::net|std::io|mio::|rustls", CLOCK],
     "proxy": [r"std::io|mio::|rustls", CLOCK],
     "event": [r"mio::|rustls", CLOCK],
     "connection": [r"mio::Poll|Poll::new|rustls", CLOCK],

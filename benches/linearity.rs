@@ -14,7 +14,7 @@ use std::hint::black_box;
 
 use gungraun::prelude::*;
 use wsloop::handshake::{Origins, Parser};
-use wsloop::http::{Item, Reader};
+use wsloop::plain_http::{Item, Reader};
 use wsloop::protocol::{Header, Message, OpCode, Receiver, mask};
 use wsloop::{HandshakeError, Limits, ProtocolError};
 
@@ -407,7 +407,7 @@ mod compression {
 
     fn compressed(payload: &[u8]) -> Vec<u8> {
         let mut bytes = Vec::new();
-        assert!(Deflater::new(9, 15).message(payload, false, &mut bytes));
+        assert!(Deflater::new(9, 15).message(payload, Context::Reset, &mut bytes));
         bytes
     }
 
@@ -445,7 +445,12 @@ mod compression {
         let mut size = 0;
         for message in black_box(&input.messages) {
             let limits = (usize::MAX, usize::MAX);
-            let expanded = inflater.message(message, input.takeover, limits.0, limits.1, &mut room);
+            let expanded = inflater.message(
+                message,
+                Context::keep_if(input.takeover),
+                InflateLimits::new(limits.0, limits.1),
+                &mut room,
+            );
             size += expanded.expect("it is compressed").len();
         }
         assert_eq!(size, input.expected, "all was expanded");

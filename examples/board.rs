@@ -37,7 +37,7 @@ use wsloop::event::{
     Binary, Disconnect, Error, Handshake, PeerClose, Ping, Ready, Request, Start, Utf8,
 };
 use wsloop::handshake::{self, Refusal};
-use wsloop::http::Response;
+use wsloop::plain_http::Response;
 use wsloop::{
     CloseCode, Compress, Connection, DeflateConfig, Hub, OpCode, SendError, Server, Stats,
 };

@@ -86,7 +86,7 @@ fn build() -> wsloop::Result<Server> {
         .on(Utf8, |conn, text| conn.send_utf8(text))
         .on(Binary, |conn, data| conn.send_binary(data))
         .on(Stopped, |_, stats| {
-            let (id, drained, cut) = (process::id(), stats.drained, stats.cut);
+            let (id, drained, cut) = (process::id(), stats.ended_in_order, stats.cut);
             eprintln!("process {id} ends: {drained} drained, {cut} cut");
         })
         .build()

@@ -71,7 +71,7 @@ pub struct Stats {
     pub lost_bytes: u64,
     /// Connections that ended in order while the server went down: what was sent to them was handed
     /// to the kernel, and they were closed, answered, or left by themselves.
-    pub drained: u64,
+    pub ended_in_order: u64,
     /// Connections that did not: the deadline of the drain or `close_timeout` cut them, a handler
     /// did, or the network. Who never sent a request, and is cut by `handshake_timeout`, is none.
     pub cut: u64,
@@ -222,7 +222,7 @@ impl Stats {
             (&mut since.dropped_pongs, earlier.dropped_pongs),
             (&mut since.lost, earlier.lost),
             (&mut since.lost_bytes, earlier.lost_bytes),
-            (&mut since.drained, earlier.drained),
+            (&mut since.ended_in_order, earlier.ended_in_order),
             (&mut since.cut, earlier.cut),
             (&mut since.cut_bytes, earlier.cut_bytes),
             (&mut since.probes, earlier.probes),
@@ -414,7 +414,7 @@ mod tests {
             dropped_pongs: n,
             lost: n,
             lost_bytes: n,
-            drained: n,
+            ended_in_order: n,
             cut: n,
             cut_bytes: n,
             probes: n,

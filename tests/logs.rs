@@ -535,7 +535,7 @@ fn a_plain_request_is_no_handshake_unless_it_was_meant_to_be_one() {
     // Where plain requests are answered, so is one that a proxy has made of a handshake.
     let logged = Logged::start(|builder| {
         builder.on(wsloop::event::Request, |_, _| {
-            Some(wsloop::http::Response::new(200))
+            Some(wsloop::plain_http::Response::new(200))
         })
     });
     let request = REQUEST

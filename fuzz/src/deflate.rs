@@ -51,7 +51,7 @@ fn inflate(settings: u8, mut input: Input<'_>) {
         if good {
             assert_eq!((pieces.len(), ending), (expected.len(), Ok(())));
         }
-        match ours.message(payload, takeover, limit, ratio, &mut room) {
+        match ours.message(payload, Context::keep_if(takeover), InflateLimits::new(limit, ratio), &mut room) {
             Err(ProtocolError::MessageTooBig { size, limit: named }) => {
                 assert_eq!((size, named), (limit as u64 + 1, limit));
                 assert!(expected.len() > limit && limit <= by_ratio);
@@ -86,7 +86,7 @@ fn inflate(settings: u8, mut input: Input<'_>) {
                 if !good {
                     // A code for lengths of codes that has no codes at all: miniz_oxide refuses it
                     // at once, zlib when it has taken a bit for each length.
-                    let more = ours.message(&[0; 64], true, usize::MAX, usize::MAX, &mut room);
+                    let more = ours.message(&[0; 64], Context::Keep, InflateLimits::new(usize::MAX, usize::MAX), &mut room);
                     assert_eq!(more, Err(ProtocolError::BadDeflate));
                 }
             }
@@ -192,7 +192,7 @@ fn deflate(settings: u8, mut input: Input<'_>) {
                 assert_eq!(window.message(&out[start..]), b"");
             }
             2 => assert!(deflater.gathered(&parts, takeover, &mut out)),
-            _ => assert!(deflater.message(&payload, takeover, &mut out)),
+            _ => assert!(deflater.message(&payload, Context::keep_if(takeover), &mut out)),
         }
         let message = out.strip_prefix(b"before").expect("it is appended to");
         if !takeover {
@@ -211,7 +211,7 @@ fn deflate(settings: u8, mut input: Input<'_>) {
             assert_eq!(all.message(message), (&payload[..], true));
             assert_eq!(window.message(message), payload);
         }
-        let found = inflater.message(message, true, payload.len(), usize::MAX, &mut room);
+        let found = inflater.message(message, Context::Keep, InflateLimits::new(payload.len(), usize::MAX), &mut room);
         assert_eq!(found, Ok(&payload[..]));
     }
 }

@@ -5,7 +5,7 @@
 use std::time::{Duration, SystemTime};
 
 use wsloop::handshake::Request;
-use wsloop::http::{Item, Reader, Response, Then};
+use wsloop::plain_http::{Item, Reader, Response, Then};
 use wsloop::{HandshakeError, Limits};
 
 use crate::answers::{Answer, trimmed};

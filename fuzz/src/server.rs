@@ -21,7 +21,7 @@ use wsloop::event::{
     Utf8,
 };
 use wsloop::handshake::{Parser, Upgrade};
-use wsloop::http::Response;
+use wsloop::plain_http::Response;
 use wsloop::protocol::deflate::Inflater;
 use wsloop::protocol::{Message, OpCode, Piece, Receiver};
 use wsloop::{
@@ -593,7 +593,7 @@ impl Client {
                     (OpCode::Close, [&code[..], close.reason.as_bytes()].concat())
                 }
                 Message::Compressed(opcode, bytes) => {
-                    let message = inflater.message(bytes, true, 1 << 20, usize::MAX, &mut room);
+                    let message = inflater.message(bytes, Context::Keep, InflateLimits::new(1 << 20, usize::MAX), &mut room);
                     let Ok(message) = message else {
                         break;
                     };
@@ -673,7 +673,7 @@ impl Client {
             let (first, mut payload) = under_way.take().expect("it was begun");
             if first & 0x40 != 0 {
                 assert!(settings.deflates());
-                let plain = inflater.message(&payload, true, usize::MAX, usize::MAX, &mut room);
+                let plain = inflater.message(&payload, Context::Keep, InflateLimits::new(usize::MAX, usize::MAX), &mut room);
                 payload = plain.expect("it can be expanded").to_vec();
             }
             let opcode = if first & 0xf == 1 {

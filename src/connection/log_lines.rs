@@ -168,6 +168,8 @@ pub(crate) enum Hint {
     OriginPort = 2,
     /// An origin was refused, and `Host` looks like a name that a proxy made up.
     OriginProxy = 4,
+    /// A page of another host connected, and nothing checks origins.
+    OriginUnchecked = 8,
 }
 
 /// How many lines there were lately, by topic.

@@ -28,6 +28,9 @@ pub use self::api::connection::{Connection, ConnectionId};
 pub(crate) use self::api::handle::Command;
 pub use self::api::handle::Handle;
 pub use self::api::hub::Hub;
+pub use self::api::outgoing::Outgoing;
+pub use self::api::sent::Sent;
+pub use self::api::wind_down::WindDown;
 pub(crate) use self::callbacks::Done;
 pub(crate) use self::core::{Core, NOBODY};
 #[cfg(feature = "deflate")]
@@ -37,7 +40,8 @@ pub(crate) use self::limits::{Held, Metered, Turn};
 pub(crate) use self::log_lines::{
     Clean, Hint, Line, Matter, Shown, Topic, Who, drop_guarded, log_of_thread, target,
 };
-pub(crate) use self::peer::{Ending, Peer, Phase};
+pub use self::peer::Phase;
+pub(crate) use self::peer::{Ending, Peer};
 #[cfg(test)]
 pub(crate) use self::send::Outbox;
 pub(crate) use self::shared::{LameDuck, Leaving, Order, Plan};

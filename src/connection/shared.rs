@@ -142,7 +142,7 @@ impl Shared {
     }
 
     /// Returns whether the server shuts down, or health checks fail because it is about to.
-    pub(crate) fn is_going_down(&self) -> bool {
+    pub(crate) fn is_shutting_down(&self) -> bool {
         self.leaving.is_some() || self.lame_duck.is_some()
     }
 

@@ -252,7 +252,8 @@ impl Watches {
             }
         }
         self.registrar()?
-            .register(watcher.source(), key, interest)?;
+            .register(watcher.source(), key, interest)
+            .map_err(explained)?;
         self.last = key;
         let watch = Watch {
             interest,
@@ -330,6 +331,21 @@ impl Watches {
         }
         None
     }
+}
+
+/// Says what helps where the kernel cannot watch a source.
+fn explained(error: io::Error) -> io::Error {
+    // epoll_ctl(2), EPERM: "The target file fd does not support epoll. This error can occur if fd
+    // refers to, for example, a regular file or a directory." /dev/null is one as well.
+    if error.kind() != io::ErrorKind::PermissionDenied {
+        return error;
+    }
+    io::Error::new(
+        error.kind(),
+        "the kernel cannot watch this descriptor: it is neither a socket nor a pipe nor a terminal, \
+         but a regular file, for instance, or /dev/null; read it on a thread of its own, and hand \
+         the result to the server by a Handle",
+    )
 }
 
 /// The bits of a key, few enough for the server to tell it from what else it is told of.

@@ -9,7 +9,7 @@ use super::refusal::Refusal;
 use super::request::Request;
 #[cfg(feature = "deflate")]
 use crate::protocol::deflate::Agreement;
-use crate::{HandshakeError, SendError};
+use crate::{AnswerError, HandshakeError};
 
 /// An upgrade in the making: the request, and what the server will answer.
 ///
@@ -93,12 +93,12 @@ impl Upgrade {
     ///
     /// # Errors
     ///
-    /// Returns [`SendError::SubprotocolNotOffered`], and changes nothing, if the client doesn't
+    /// Returns [`AnswerError::SubprotocolNotOffered`], and changes nothing, if the client doesn't
     /// offer it.
-    pub fn set_subprotocol(&mut self, name: &str) -> Result<(), SendError> {
+    pub fn set_subprotocol(&mut self, name: &str) -> Result<(), AnswerError> {
         // RFC 6455, 4.1: a client that didn't ask for it "MUST _Fail the WebSocket Connection_".
         if !self.is_offered(name) {
-            return Err(SendError::SubprotocolNotOffered);
+            return Err(AnswerError::SubprotocolNotOffered);
         }
         self.subprotocol = Some(name.into());
         Ok(())
@@ -123,11 +123,11 @@ impl Upgrade {
     ///
     /// # Errors
     ///
-    /// Returns [`SendError::BadResponse`], and appends nothing, if the name is no token, if the
+    /// Returns [`AnswerError::Malformed`], and appends nothing, if the name is no token, if the
     /// value has control characters, or if the header belongs to the handshake: `Upgrade`,
     /// `Connection`, `Content-Length`, `Transfer-Encoding` and `Sec-WebSocket-*`.
     #[doc(alias = "send_accept_response")]
-    pub fn header(&mut self, name: &str, value: &str) -> Result<(), SendError> {
+    pub fn header(&mut self, name: &str, value: &str) -> Result<(), AnswerError> {
         self.fields.append(name, value)
     }
 
@@ -136,19 +136,30 @@ impl Upgrade {
     ///
     /// # Errors
     ///
-    /// Returns [`SendError::BadResponse`], and appends nothing, if a part has a byte that RFC 6265,
+    /// Returns [`AnswerError::Malformed`], and appends nothing, if a part has a byte that RFC 6265,
     /// 4.1.1 does not allow there.
-    pub fn cookie(&mut self, name: &str, value: &str, attributes: &str) -> Result<(), SendError> {
+    pub fn cookie(&mut self, name: &str, value: &str, attributes: &str) -> Result<(), AnswerError> {
         self.fields.append_cookie(name, value, attributes)
+    }
+
+    /// Accepts the upgrade, and takes back a refusal. An upgrade is accepted without this, too: it is
+    /// for handlers whose other branches [refuse](Self::refuse).
+    ///
+    /// # Errors
+    ///
+    /// None: the type is that of the other answers.
+    pub fn accept(&mut self) -> Result<(), AnswerError> {
+        self.refusal = None;
+        Ok(())
     }
 
     /// Refuses the upgrade with an HTTP answer; the last refusal counts.
     ///
     /// # Errors
     ///
-    /// Returns [`SendError::BadResponse`], and changes nothing, if the refusal is malformed.
+    /// Returns [`AnswerError::Malformed`], and changes nothing, if the refusal is malformed.
     #[doc(alias = "send_accept_error")]
-    pub fn refuse(&mut self, refusal: impl Into<Refusal>) -> Result<(), SendError> {
+    pub fn refuse(&mut self, refusal: impl Into<Refusal>) -> Result<(), AnswerError> {
         let refusal = refusal.into();
         refusal.check()?;
         self.refusal = Some(refusal);
@@ -161,8 +172,13 @@ impl Upgrade {
     ///
     /// Until then nothing more is read from the client. If no answer comes within
     /// `handshake_timeout`, it is a 503.
-    pub fn defer(&mut self) {
+    ///
+    /// # Errors
+    ///
+    /// None: the type is that of the other answers.
+    pub fn defer(&mut self) -> Result<(), AnswerError> {
         self.deferred = true;
+        Ok(())
     }
 
     /// Returns whether the answer was postponed.
@@ -261,7 +277,7 @@ mod tests {
         assert_eq!(upgrade.subprotocol(), Some("superchat"));
         for name in ["mqtt", "chat, superchat"] {
             let set = upgrade.set_subprotocol(name);
-            assert_eq!(set, Err(SendError::SubprotocolNotOffered));
+            assert_eq!(set, Err(AnswerError::SubprotocolNotOffered));
         }
         assert_eq!(upgrade.subprotocol(), Some("superchat"));
         assert_eq!(upgrade.set_subprotocol("chat"), Ok(()));
@@ -279,7 +295,7 @@ mod tests {
         assert_eq!(upgrade.subprotocol(), None);
         assert_eq!(
             upgrade.set_subprotocol("chat"),
-            Err(SendError::SubprotocolNotOffered)
+            Err(AnswerError::SubprotocolNotOffered)
         );
     }
 
@@ -290,11 +306,11 @@ mod tests {
         upgrade.header("Set-Cookie", "b=2").unwrap();
         assert_eq!(
             upgrade.header("X", "a\r\nY: b"),
-            Err(SendError::BadResponse)
+            Err(AnswerError::Malformed)
         );
         assert_eq!(
             upgrade.header("Sec-WebSocket-Accept", "x"),
-            Err(SendError::BadResponse)
+            Err(AnswerError::Malformed)
         );
         let expected = format!("{PLAIN}Set-Cookie: a=1\r\nSet-Cookie: b=2\r\n\r\n");
         assert_eq!(encoded(&upgrade), expected);
@@ -303,12 +319,12 @@ mod tests {
     #[test]
     fn refusals_are_well_formed() {
         let mut upgrade = upgrade(request(SAMPLE));
-        assert_eq!(upgrade.refuse(200), Err(SendError::BadResponse));
+        assert_eq!(upgrade.refuse(200), Err(AnswerError::Malformed));
         assert!(upgrade.refusal().is_none());
         upgrade.refuse(403).unwrap();
         assert_eq!(
             upgrade.refuse(Refusal::new(404).reason("a\nb")),
-            Err(SendError::BadResponse)
+            Err(AnswerError::Malformed)
         );
         assert_eq!(
             upgrade.refusal().map(Refusal::status),

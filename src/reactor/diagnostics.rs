@@ -7,9 +7,10 @@ use http::{HeaderName, Version, header};
 use log::Level;
 
 use super::dispatch::Dispatch;
+use crate::connection::event;
 use crate::connection::{Clean, Hint, Line, Matter, Shown, Topic, Who};
 use crate::error::{HandlerError, HandshakeError, ProtocolError};
-use crate::handshake::{Head, Refusal, Request};
+use crate::handshake::{Head, Origins, Refusal, Request};
 use crate::proxy::Header;
 use crate::reasons::{RefusalReason, TlsFailure};
 
@@ -222,6 +223,43 @@ impl Dispatch<'_> {
         }
     }
 
+    /// Warns, once, that a page of another host connects and nothing checks its origin.
+    pub(super) fn warn_unchecked_origin(&mut self, request: &Request) {
+        if log::max_level() < Level::Warn
+            || self.core.shared.config.origins.is_some()
+            || self.has::<event::Origin>()
+            || self.has::<event::Handshake>()
+        {
+            return;
+        }
+        let Some(origin) = request.origin() else {
+            return;
+        };
+        let peer = self.peer();
+        let is_self = Origins::new(["self"]).is_ok_and(|own| {
+            own.allow(
+                Some(origin),
+                peer.asked_host(request),
+                peer.is_client_secure(),
+            )
+        });
+        if !is_self && self.core.shared.hint(Hint::OriginUnchecked) {
+            Line::free(
+                Topic::Refusal(RefusalReason::OriginRefused).target(),
+                Level::Warn,
+            )
+            .about(
+                self.who(),
+                format_args!(
+                    "a page of {} connects, and nothing checks origins: any web page may connect. \
+                     Name the allowed ones with Builder::origins (\"*\" for all), or check them in \
+                     an Origin or Handshake handler",
+                    Shown(origin.as_bytes())
+                ),
+            );
+        }
+    }
+
     /// Returns what there is to say about a refusal that was not said before.
     fn hint_of(&mut self, error: HandshakeError) -> Option<Hint> {
         if error != HandshakeError::OriginRefused {
@@ -252,7 +290,7 @@ impl Dispatch<'_> {
                  Behind a proxy, pass Host on as it came (nginx: proxy_set_header Host $host), or \
                  list the origin itself"
             ),
-            Some(Hint::Subprotocols) | None => return,
+            Some(Hint::OriginUnchecked | Hint::Subprotocols) | None => return,
         };
         Line::free(
             Topic::Refusal(RefusalReason::OriginRefused).target(),

@@ -9,7 +9,7 @@ use crate::connection::event::{Cause, Request};
 use crate::connection::{Ending, Phase};
 use crate::error::{HandlerError, HandshakeError};
 use crate::handshake::{self, Refusal};
-use crate::http::{CONTINUE, Item, Reader, Response, Then};
+use crate::plain_http::{CONTINUE, Item, Reader, Response, Then};
 
 impl Reactor {
     /// Takes the next request from `input`, or a part of it.
@@ -209,7 +209,7 @@ impl Dispatch<'_> {
 
     /// Answers a health check: whether new clients are to be sent here.
     fn health(&self) -> Response {
-        match self.core.shared.is_going_down() {
+        match self.core.shared.is_shutting_down() {
             true => Response::new(503).header("Retry-After", "5").close(),
             false => Response::new(200).body("ok\n"),
         }

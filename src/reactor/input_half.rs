@@ -2,7 +2,7 @@
 
 use crate::connection::Phase;
 use crate::connection::event::Handlers;
-use crate::http;
+use crate::plain_http::Reader;
 use crate::protocol::Decoder;
 
 /// The half of a connection that no handler can reach.
@@ -78,7 +78,7 @@ pub(super) struct Pending {
 
 /// The requests of a connection that was not upgraded yet.
 pub(super) struct Http {
-    pub(super) reader: http::Reader,
+    pub(super) reader: Reader,
     /// How many were answered.
     pub(super) answered: usize,
     /// No further request is read: the connection ends when the last answer has been sent.
@@ -86,7 +86,7 @@ pub(super) struct Http {
 }
 
 impl Http {
-    pub(super) fn new(reader: http::Reader) -> Self {
+    pub(super) fn new(reader: Reader) -> Self {
         Self {
             reader,
             answered: 0,

@@ -48,6 +48,7 @@ impl Dispatch<'_> {
         if upgrade.subprotocol().is_none() && self.core.shared.config.subprotocols.is_empty() {
             self.hint_subprotocols(&request);
         }
+        self.warn_unchecked_origin(&request);
         drop(request);
         self.decide(upgrade, verdict);
     }

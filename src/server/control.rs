@@ -13,7 +13,7 @@ use super::{Server, Source, State};
 use crate::config::Config;
 use crate::connection::event::{Tick, Ticks};
 use crate::connection::{Line, Order, target};
-use crate::error::{BuildError, Result};
+use crate::error::BuildError;
 use crate::proxy::Networks;
 use crate::reactor::Reactor;
 use crate::reactor::emit_hub;
@@ -111,7 +111,7 @@ impl Server {
     /// [`BuildError::Listen`] if an address, or all of a name, cannot be had any more, for instance
     /// because somebody else listens there. Then none of them is listened on; it can be tried
     /// again.
-    pub fn start_listening(&mut self) -> Result<()> {
+    pub fn start_listening(&mut self) -> Result<(), BuildError> {
         let config = &self.reactor.core.shared.config;
         let opened: Vec<_> = self.closed.iter().map(|one| one.open(config)).collect();
         self.check_opened(&opened)?;
@@ -138,7 +138,7 @@ impl Server {
         });
         if let Err(error) = registered {
             self.stop_listening();
-            return Err(BuildError::EventLoop(error).into());
+            return Err(BuildError::EventLoop(error));
         }
         self.addresses();
         self.tell_listening(first);
@@ -146,7 +146,7 @@ impl Server {
     }
 
     /// Checks that each place has a listener: what could be opened of it now, or one from before.
-    fn check_opened(&self, opened: &[io::Result<Option<Listener>>]) -> Result<()> {
+    fn check_opened(&self, opened: &[io::Result<Option<Listener>>]) -> Result<(), BuildError> {
         for (closed, result) in self.closed.iter().zip(opened) {
             let place = &closed.place;
             let of_place = || {
@@ -170,7 +170,7 @@ impl Server {
                 _ => place.to_string(),
             };
             let source = none_of(missed);
-            return Err(BuildError::Listen { address, source }.into());
+            return Err(BuildError::Listen { address, source });
         }
         Ok(())
     }

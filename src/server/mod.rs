@@ -16,6 +16,7 @@ mod spawned;
 mod watching;
 
 use std::fmt;
+use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
@@ -40,7 +41,7 @@ use self::watching::EventRegistrar;
 use crate::config::Config;
 use crate::connection::event::{Handlers, Start};
 use crate::connection::{Command, Core, Handle, Hub, Readiness, Watcher};
-use crate::error::{BuildError, Result};
+use crate::error::BuildError;
 use crate::reactor::{Reactor, emit_hub};
 use crate::stats::Stats;
 
@@ -94,7 +95,7 @@ impl Server {
         handlers: Handlers,
         mut listeners: Vec<Listener>,
         watches: Vec<(Interest, Box<dyn Watcher>)>,
-    ) -> Result<Self> {
+    ) -> Result<Self, BuildError> {
         let poll = Poll::new().map_err(BuildError::EventLoop)?;
         for (index, listener) in listeners.iter_mut().enumerate() {
             listener
@@ -142,7 +143,7 @@ impl Server {
     /// # Errors
     ///
     /// If the kernel's event queue fails. No client can cause it.
-    pub fn start(&mut self) -> Result<()> {
+    pub fn start(&mut self) -> io::Result<()> {
         while self.turn(None)? {}
         Ok(())
     }
@@ -156,7 +157,7 @@ impl Server {
     /// # Errors
     ///
     /// If the kernel's event queue fails. No client can cause it.
-    pub fn turn(&mut self, timeout: Option<Duration>) -> Result<bool> {
+    pub fn turn(&mut self, timeout: Option<Duration>) -> io::Result<bool> {
         if self.state == State::Stopped {
             return Ok(false);
         }

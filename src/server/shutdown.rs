@@ -134,7 +134,7 @@ impl Server {
         self.reactor.core.shared.log_limits.settle();
         Line::free(target::SERVER, log::Level::Info).write(format_args!(
             "stopped: {} connections ended in order, {} were cut, with {} bytes for them",
-            stats.drained, stats.cut, stats.cut_bytes
+            stats.ended_in_order, stats.cut, stats.cut_bytes
         ));
         let Reactor { core, handlers, .. } = &mut *self.reactor;
         emit_hub::<Stopped>(core, handlers, stats);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 use wsloop::event::{Connect, Request};
-use wsloop::{Hub, Rate, http::Response};
+use wsloop::{Hub, Rate, plain_http::Response};
 
 use crate::support::{self, Client, PATIENCE, REQUEST, Running, settle};
 

@@ -137,7 +137,7 @@ fn from_the_loop_and_more_than_once() {
         assert!(conn.request().is_some() && !conn.is_ready());
         assert_eq!(conn.send_utf8("never"), Err(SendError::NotReady));
         assert_eq!(conn.answer(|_| true), Ok(()));
-        assert_eq!(conn.answer(|_| false), Err(SendError::HandshakeDone));
+        assert_eq!(conn.answer(|_| false), Err(AnswerError::HandshakeDone));
     });
     run.expect("the server runs");
     assert_eq!(client.response().status, 101);

@@ -68,7 +68,7 @@ fn every_client_is_closed_and_the_server_ends_with_the_last() {
             .on(Disconnect, move |_, why| sender.send(why.to_string()))
             .on(Stopped, move |hub, stats| {
                 assert_eq!(hub.stats(), stats);
-                let (drained, cut) = (stats.drained, stats.cut);
+                let (drained, cut) = (stats.ended_in_order, stats.cut);
                 stopped.send(format!("stopped: {drained}, {cut}"))
             })
     });
@@ -82,7 +82,10 @@ fn every_client_is_closed_and_the_server_ends_with_the_last() {
         answer_close(client, 1012);
     }
     let stats = server.join();
-    assert_eq!((stats.drained, stats.cut, stats.cut_bytes), (10, 0, 0));
+    assert_eq!(
+        (stats.ended_in_order, stats.cut, stats.cut_bytes),
+        (10, 0, 0)
+    );
     let expected = std::iter::once("shutdown")
         .chain(["1012 (server went down)"; 10])
         .chain(["stopped: 10, 0"]);
@@ -103,7 +106,7 @@ fn who_waits_in_the_kernels_queue_is_let_in() {
         answer_close(client, 1012);
     }
     let stats = server.join();
-    assert_eq!((stats.drained, stats.cut), (CLIENTS as u64, 0));
+    assert_eq!((stats.ended_in_order, stats.cut), (CLIENTS as u64, 0));
 }
 
 #[test]
@@ -214,7 +217,7 @@ fn what_the_deadline_cuts_is_counted() {
         .drain(Duration::from_millis(100), 1012, Duration::ZERO)
         .unwrap();
     let stats = server.join();
-    assert_eq!((stats.drained, stats.cut), (0, 1));
+    assert_eq!((stats.ended_in_order, stats.cut), (0, 1));
     // The others are with the kernel, or have come: a header and a Close are among them.
     let came = stuck.read_to_end().len() as u64;
     assert!(stats.cut_bytes > 0, "the kernel cannot take so much");
@@ -389,5 +392,8 @@ fn what_tls_holds_back_is_owed_as_well() {
     client.send_close(1012, "");
     drop(client);
     let stats = server.join();
-    assert_eq!((stats.drained, stats.cut, stats.cut_bytes), (1, 0, 0));
+    assert_eq!(
+        (stats.ended_in_order, stats.cut, stats.cut_bytes),
+        (1, 0, 0)
+    );
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::support::{Response, Running, echo, log};
 use wsloop::event::{Request, Shutdown};
-use wsloop::http::Response as Answer;
+use wsloop::plain_http::Response as Answer;
 use wsloop::{CloseCode, Server};
 
 fn ask(server: &Running, request: &str) -> Response {

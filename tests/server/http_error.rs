@@ -31,7 +31,7 @@ fn status_reason_headers_and_body() {
                     .body(&br#"{"later":true}"#[..]);
                 conn.http_error(refusal)?;
                 // There is one answer.
-                assert_eq!(conn.http_error(404), Err(SendError::HandshakeDone));
+                assert_eq!(conn.http_error(404), Err(AnswerError::HandshakeDone));
                 assert_eq!(conn.send_utf8("never"), Err(SendError::NotReady));
                 Ok(true)
             })
@@ -149,7 +149,7 @@ fn it_comes_too_late_after_the_handshake() {
         let try_it = |place: &'static str| {
             let sender = sender.clone();
             move |conn: &mut Connection<'_>| {
-                assert_eq!(conn.http_error(404), Err(SendError::HandshakeDone));
+                assert_eq!(conn.http_error(404), Err(AnswerError::HandshakeDone));
                 sender.send(place.into()).unwrap_or_default();
             }
         };

@@ -5,7 +5,7 @@ use std::net::Shutdown;
 use std::sync::mpsc::Sender;
 
 use wsloop::event::{Accept, Connect, Handshake, Ready, Request};
-use wsloop::http::Response;
+use wsloop::plain_http::Response;
 use wsloop::{Builder, Connection, SendError};
 
 use crate::support::{Client, REQUEST, Running, frame, log, recorded};

@@ -1,7 +1,7 @@
 //! Plain requests that are wrong or too much: refused, and nothing behind them is looked at.
 
 use wsloop::event::Request;
-use wsloop::http::Response;
+use wsloop::plain_http::Response;
 
 use crate::support::{Running, log, recorded, settle};
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 use wsloop::event::{Connect, Disconnect, Error, Ready, Request};
-use wsloop::http::Response;
+use wsloop::plain_http::Response;
 use wsloop::{Builder, ClientAddress, Connection, Place, Rate, RefusalReason, Server, Stats};
 
 use crate::support::temp::TempDir;

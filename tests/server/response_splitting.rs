@@ -46,12 +46,12 @@ fn headers_of_the_101() {
     let server = Running::start(|builder| {
         support::echo(builder).on(Handshake, |_, upgrade| {
             for value in BREAKING {
-                assert_eq!(upgrade.header("X-Good", value), Err(SendError::BadResponse));
+                assert_eq!(upgrade.header("X-Good", value), Err(AnswerError::Malformed));
             }
             for name in NO_NAMES {
                 assert_eq!(
                     upgrade.header(name, "b"),
-                    Err(SendError::BadResponse),
+                    Err(AnswerError::Malformed),
                     "{name:?}"
                 );
             }
@@ -89,7 +89,7 @@ fn subprotocols() {
         support::echo(builder).on(Handshake, |_, upgrade| {
             for name in BREAKING {
                 let set = upgrade.set_subprotocol(name);
-                assert_eq!(set, Err(SendError::SubprotocolNotOffered));
+                assert_eq!(set, Err(AnswerError::SubprotocolNotOffered));
             }
             for name in [
                 "",
@@ -100,7 +100,7 @@ fn subprotocols() {
                 "chat ",
             ] {
                 let set = upgrade.set_subprotocol(name);
-                assert_eq!(set, Err(SendError::SubprotocolNotOffered));
+                assert_eq!(set, Err(AnswerError::SubprotocolNotOffered));
             }
             assert_eq!(upgrade.subprotocol(), None);
         })
@@ -118,7 +118,7 @@ fn refusals_of_the_upgrade() {
     let server = Running::start(|builder| {
         builder.on(Handshake, |_, upgrade| {
             for refusal in malformed() {
-                assert_eq!(upgrade.refuse(refusal), Err(SendError::BadResponse));
+                assert_eq!(upgrade.refuse(refusal), Err(AnswerError::Malformed));
             }
             assert!(upgrade.refusal().is_none());
             upgrade.header("X-Not-Sent", "it is no 101")?;
@@ -158,7 +158,7 @@ fn http_errors_in_every_handler_of_the_handshake() {
 
 fn try_malformed(conn: &mut Connection<'_>) {
     for refusal in malformed() {
-        assert_eq!(conn.http_error(refusal), Err(SendError::BadResponse));
+        assert_eq!(conn.http_error(refusal), Err(AnswerError::Malformed));
     }
 }
 

@@ -166,7 +166,7 @@ fn what_stands_behind_a_refused_request_is_never_a_message() {
 fn an_answer_given_on_the_connection_counts_in_every_phase() {
     fn teapot(conn: &mut wsloop::Connection<'_>) -> bool {
         conn.http_error(Refusal::new(418).body("short")).unwrap();
-        assert_eq!(conn.http_error(500), Err(SendError::HandshakeDone));
+        assert_eq!(conn.http_error(500), Err(AnswerError::HandshakeDone));
         false
     }
     let (response, _) = refused(|builder| builder.on(Connect, |c, ()| teapot(c)), REQUEST);
@@ -199,9 +199,9 @@ fn a_malformed_answer_is_an_error_of_the_handler() {
         |builder| {
             builder.on(Handshake, |conn, upgrade| {
                 let split = Refusal::new(403).header("X-Why", "a\r\nSet-Cookie: evil=1");
-                assert_eq!(upgrade.refuse(split.clone()), Err(SendError::BadResponse));
-                assert_eq!(conn.http_error(split), Err(SendError::BadResponse));
-                assert_eq!(conn.http_error(200), Err(SendError::BadResponse));
+                assert_eq!(upgrade.refuse(split.clone()), Err(AnswerError::Malformed));
+                assert_eq!(conn.http_error(split), Err(AnswerError::Malformed));
+                assert_eq!(conn.http_error(200), Err(AnswerError::Malformed));
                 conn.http_error(101)
             })
         },

@@ -19,7 +19,7 @@ use crate::connection::event::{
 use crate::connection::{Connection, TimerId};
 use crate::error::Fault;
 use crate::handshake::Upgrade;
-use crate::http::Response;
+use crate::plain_http::Response;
 use crate::protocol::OpCode;
 
 pub(super) type Shared = Rc<RefCell<World>>;

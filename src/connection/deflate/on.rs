@@ -11,7 +11,9 @@ use crate::config::Config;
 use crate::connection::limits::Budget;
 use crate::error::ProtocolError;
 use crate::handshake::Request;
-use crate::protocol::deflate::{Agreement, DeflateConfig, Deflater, Inflater};
+use crate::protocol::deflate::{
+    Agreement, Context, DeflateConfig, Deflater, InflateLimits, Inflater,
+};
 use crate::protocol::{Compress, OpCode, Prepared};
 
 /// What the connections of a server share for compression.
@@ -187,11 +189,11 @@ impl Deflate {
                 .deflater
                 .get_or_insert_with(|| Box::new(Deflater::new(level, bits))),
         };
-        let takeover = !alone;
+        let context = Context::keep_if(!alone);
         let done = match message.layout {
-            Layout::Whole(payload) => deflater.message(payload, takeover, &mut bytes),
-            Layout::Gathered(parts) => deflater.gathered(parts, takeover, &mut bytes),
-            Layout::Frames(parts) => frames(deflater, parts, takeover, &mut bytes, &mut ends),
+            Layout::Whole(payload) => deflater.message(payload, context, &mut bytes),
+            Layout::Gathered(parts) => deflater.gathered(parts, context, &mut bytes),
+            Layout::Frames(parts) => frames(deflater, parts, context, &mut bytes, &mut ends),
         };
         let compressed = Compressed { bytes, ends };
         // What refers to nothing may be left out if it gains nothing.
@@ -218,7 +220,7 @@ impl Deflate {
         prepared.deflated(bits, |payload| {
             let mut out = Vec::new();
             shared(&mut all.deflaters, level, bits)
-                .message(payload, false, &mut out)
+                .message(payload, Context::Reset, &mut out)
                 .then_some(out)
         })
     }
@@ -231,7 +233,7 @@ impl Deflate {
         limit: usize,
         room: &'r mut Vec<u8>,
     ) -> Result<&'r [u8], ProtocolError> {
-        let max_ratio = all.max_ratio();
+        let limits = InflateLimits::new(limit, all.max_ratio());
         let alone = self.agreed.client_no_context_takeover();
         let inflater = match alone {
             true => &mut all.inflater,
@@ -239,7 +241,7 @@ impl Deflate {
         };
         inflater
             .get_or_insert_default()
-            .message(payload, !alone, limit, max_ratio, room)
+            .message(payload, Context::keep_if(!alone), limits, room)
     }
 }
 
@@ -257,16 +259,16 @@ fn reserve(budget: &mut Budget, bits: u8) -> bool {
 fn frames(
     deflater: &mut Deflater,
     parts: &[&[u8]],
-    takeover: bool,
+    context: Context,
     bytes: &mut Vec<u8>,
     ends: &mut Vec<usize>,
 ) -> bool {
     if let [part] = parts {
-        let done = deflater.message(part, takeover, bytes);
+        let done = deflater.message(part, context, bytes);
         ends.push(bytes.len());
         return done;
     }
-    if !takeover {
+    if context == Context::Reset {
         deflater.forget();
     }
     for (at, part) in parts.iter().enumerate() {

@@ -1,6 +1,5 @@
 //! One connection together with what all share: every step that changes both.
 
-mod answering;
 mod clients;
 mod closing;
 mod completing;
@@ -134,7 +133,7 @@ impl PeerMut<'_> {
         if self.shared.leaving.is_some() {
             let lost = self.peer.marks.has(Marks::LOST) || self.peer.is_cut();
             self.shared.stats.cut += u64::from(lost);
-            self.shared.stats.drained += u64::from(!lost);
+            self.shared.stats.ended_in_order += u64::from(!lost);
         }
     }
 

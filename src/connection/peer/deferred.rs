@@ -18,9 +18,7 @@ pub(crate) struct Deferred {
 impl Peer {
     /// Postpones the answer to the opening handshake.
     pub(crate) fn defer(&mut self, upgrade: Upgrade) {
-        let decision = None;
-        let deferred = Deferred { upgrade, decision };
-        self.passing_mut().deferred = Some(Box::new(deferred));
+        self.end_answer(upgrade, None);
     }
 
     /// Returns whether the answer to the opening handshake was postponed and did not come yet.
@@ -29,11 +27,20 @@ impl Peer {
         passing.is_some_and(|passing| passing.deferred.is_some())
     }
 
-    /// Returns the opening handshake that waits for its answer.
-    pub(crate) fn deferred_mut(&mut self) -> Option<&mut Deferred> {
-        let deferred = self.passing.as_deref_mut()?.deferred.as_deref_mut()?;
-        let waits = self.phase == Phase::Opening && deferred.decision.is_none();
-        waits.then_some(deferred)
+    /// Takes the opening handshake that waits for its answer, to decide on it.
+    pub(crate) fn begin_answer(&mut self) -> Option<Upgrade> {
+        if self.phase != Phase::Opening {
+            return None;
+        }
+        let passing = self.passing.as_deref_mut()?;
+        let waits = |deferred: &mut Box<Deferred>| deferred.decision.is_none();
+        Some(passing.deferred.take_if(waits)?.upgrade)
+    }
+
+    /// Puts it back, with what was decided; without a decision the answer was postponed again.
+    pub(crate) fn end_answer(&mut self, upgrade: Upgrade, decision: Option<Decision>) {
+        let deferred = Deferred { upgrade, decision };
+        self.passing_mut().deferred = Some(Box::new(deferred));
     }
 
     /// Takes an opening handshake that was decided on since.

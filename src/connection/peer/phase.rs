@@ -6,8 +6,9 @@ use crate::connection::event::Cause;
 use crate::error::SendError;
 
 /// Where a connection stands; it only ever goes down this list.
+#[non_exhaustive]
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub(crate) enum Phase {
+pub enum Phase {
     /// TLS and the opening handshake.
     Opening,
     /// Messages go both ways.

@@ -121,11 +121,9 @@ impl Peer {
     }
 
     /// Returns whether bytes may be queued that the kernel was not offered yet, though it may have
-    /// room for them: they wait where it is known what they are.
+    /// room for them.
     pub(crate) fn is_held_back(&self) -> bool {
-        let is_known =
-            self.marks.has(Marks::AWAITED) || self.slow_consumer == SlowConsumer::DropOldest;
-        is_known && !self.marks.has(Marks::BLOCKED)
+        !self.marks.has(Marks::BLOCKED)
     }
 
     /// Returns the low-water mark for `Drain`, in bytes; `server` is the server's.
@@ -155,6 +153,11 @@ impl Peer {
             let drain_at = self.drain_at(drain_at);
             flushed || (drain_at > 0 && self.backlog() <= drain_at)
         }
+    }
+
+    /// Returns whether a `Drain` is to come.
+    pub(crate) fn is_congested(&self) -> bool {
+        self.marks.has(Marks::ABOVE)
     }
 
     /// Notes that the `Drain` was delivered.

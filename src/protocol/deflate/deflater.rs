@@ -4,8 +4,8 @@ use std::fmt;
 
 use flate2::{Compress, Compression, FlushCompress};
 
-use super::TAIL;
 use super::single::Alone;
+use super::{Context, TAIL};
 
 /// Compresses messages (RFC 7692, 7.2.1).
 ///
@@ -44,35 +44,35 @@ impl Deflater {
     /// for, `out` is as it was, nothing before is remembered, and the message has to be sent as it
     /// is.
     #[must_use]
-    pub fn message(&mut self, payload: &[u8], takeover: bool, out: &mut Vec<u8>) -> bool {
+    pub fn message(&mut self, payload: &[u8], context: Context, out: &mut Vec<u8>) -> bool {
         if payload.is_empty() {
             // RFC 7692, 7.2.3.6: the header of an empty block.
             out.push(0);
             return true;
         }
-        if self.is_small(payload.len(), takeover) {
+        if self.is_small(payload.len(), context) {
             self.alone.message(payload, out);
             self.stale = true;
             return true;
         }
-        self.whole(&[payload], takeover, out)
+        self.whole(&[payload], context, out)
     }
 
     /// Appends the compressed message whose payload lies in several places, as
     /// [`message`](Self::message) does.
     #[must_use]
-    pub fn gathered(&mut self, parts: &[&[u8]], takeover: bool, out: &mut Vec<u8>) -> bool {
+    pub fn gathered(&mut self, parts: &[&[u8]], context: Context, out: &mut Vec<u8>) -> bool {
         let mut some = parts.iter().filter(|part| !part.is_empty());
         let (first, second) = (some.next(), some.next());
         if second.is_none() {
-            return self.message(first.copied().unwrap_or_default(), takeover, out);
+            return self.message(first.copied().unwrap_or_default(), context, out);
         }
         let size: usize = parts.iter().map(|part| part.len()).sum();
-        if self.is_small(size, takeover) {
+        if self.is_small(size, context) {
             // What is small is cheaper to join than to go through zlib.
-            return self.message(&parts.concat(), takeover, out);
+            return self.message(&parts.concat(), context, out);
         }
-        self.whole(parts, takeover, out)
+        self.whole(parts, context, out)
     }
 
     /// Appends the next part of a message that is sent in several, none of them the last, for a frame
@@ -106,13 +106,15 @@ impl Deflater {
     }
 
     /// Returns whether a message is compressed by wsloop's own means.
-    fn is_small(&self, size: usize, takeover: bool) -> bool {
-        !takeover && self.level == 1 && size <= Alone::MAX.min(1 << self.window_bits)
+    fn is_small(&self, size: usize, context: Context) -> bool {
+        context == Context::Reset
+            && self.level == 1
+            && size <= Alone::MAX.min(1 << self.window_bits)
     }
 
     /// Appends a message by zlib.
-    fn whole(&mut self, parts: &[&[u8]], takeover: bool, out: &mut Vec<u8>) -> bool {
-        if !takeover {
+    fn whole(&mut self, parts: &[&[u8]], context: Context, out: &mut Vec<u8>) -> bool {
+        if context == Context::Reset {
             self.forget();
         }
         let start = out.len();

@@ -4,7 +4,7 @@ use std::fmt;
 
 use flate2::{Decompress, FlushDecompress, Status};
 
-use super::TAIL;
+use super::{Context, TAIL};
 use crate::error::ProtocolError;
 
 /// Expands compressed messages (RFC 7692, 7.2.2).
@@ -15,6 +15,27 @@ pub struct Inflater {
     /// It remembers messages.
     used: bool,
     under_way: UnderWay,
+}
+
+/// The limits of one message.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct InflateLimits {
+    /// The size of the largest message after inflating, in bytes.
+    pub max_size: usize,
+    /// How many times its compressed size a message may have after inflating, as
+    /// [`DeflateConfig::max_ratio`](super::DeflateConfig::max_ratio) has it.
+    pub max_ratio: usize,
+}
+
+impl InflateLimits {
+    /// Limits of size, in bytes, and of ratio; `usize::MAX` is no limit.
+    pub const fn new(max_size: usize, max_ratio: usize) -> Self {
+        Self {
+            max_size,
+            max_ratio,
+        }
+    }
 }
 
 /// How far a message has come.
@@ -45,29 +66,32 @@ impl Inflater {
         }
     }
 
-    /// Expands a message in `room`, and returns it.
+    /// Inflates a message in `room`, and returns it.
     ///
-    /// With `takeover` it may refer to the messages before, which must all have gone through here.
+    /// With [`Context::Keep`] it may refer to the messages before, which must all have gone through
+    /// here.
     /// `room` is memory that may be used again for any message: it grows to what the largest needs,
-    /// never to more than twice that, nor beyond `limit` and one byte. `max_ratio` is
-    /// [`DeflateConfig::max_ratio`](super::DeflateConfig::max_ratio).
+    /// never to more than twice that, nor beyond `max_size` and one byte.
     ///
     /// # Errors
     ///
-    /// [`ProtocolError::MessageTooBig`] as soon as the message is larger than `limit`: then `room`
-    /// begins with `limit` bytes of it and one more, and [`piece`](Self::piece) can go on with what
+    /// [`ProtocolError::MessageTooBig`] as soon as the message is larger than `max_size`: then
+    /// `room` begins with `max_size` bytes of it and one more, and [`piece`](Self::piece) can go on with what
     /// is behind the first [`taken`](Self::taken) bytes of `payload`.
     /// [`ProtocolError::RatioTooHigh`] as soon as it is that, [`ProtocolError::BadDeflate`] for what
-    /// is none of DEFLATE; nothing more can be expanded with `takeover` then.
+    /// is none of DEFLATE; nothing more can be inflated with [`Context::Keep`] then.
     pub fn message<'r>(
         &mut self,
         payload: &[u8],
-        takeover: bool,
-        limit: usize,
-        max_ratio: usize,
+        context: Context,
+        limits: InflateLimits,
         room: &'r mut Vec<u8>,
     ) -> Result<&'r [u8], ProtocolError> {
-        self.begin(takeover, max_ratio);
+        let InflateLimits {
+            max_size: limit,
+            max_ratio,
+        } = limits;
+        self.begin(context, max_ratio);
         // One byte more than is allowed tells that there is too much.
         let most = usize::try_from(self.allowed(payload.len()))
             .map_or(limit, |by_ratio| by_ratio.min(limit))
@@ -99,8 +123,8 @@ impl Inflater {
 
     /// Begins a message that is expanded as it comes, by [`piece`](Self::piece), with `takeover` and
     /// `max_ratio` as of [`message`](Self::message).
-    pub fn begin(&mut self, takeover: bool, max_ratio: usize) {
-        if self.used && !takeover {
+    pub fn begin(&mut self, context: Context, max_ratio: usize) {
+        if self.used && context == Context::Reset {
             self.forget();
         }
         self.used = true;

@@ -18,26 +18,47 @@
 //! let text = "the same again and again, ".repeat(40);
 //! let mut compressed = Vec::new();
 //! let mut deflater = Deflater::new(1, agreed.server_max_window_bits());
-//! assert!(deflater.message(text.as_bytes(), false, &mut compressed));
+//! assert!(deflater.message(text.as_bytes(), Context::Reset, &mut compressed));
 //! assert!(compressed.len() < 60);
 //!
 //! let (mut inflater, mut room) = (Inflater::new(), Vec::new());
-//! let message = inflater.message(&compressed, true, 64 << 10, usize::MAX, &mut room)?;
+//! let message = inflater.message(&compressed, Context::Keep, InflateLimits::new(64 << 10, usize::MAX), &mut room)?;
 //! assert_eq!(message, text.as_bytes());
 //! # Ok(())
 //! # }
 //! ```
 
-mod single;
 mod config;
 mod deflater;
 mod huffman;
 mod inflater;
 mod offer;
+mod single;
 
 pub use config::{Agreement, DeflateConfig};
 pub use deflater::Deflater;
-pub use inflater::Inflater;
+pub use inflater::{InflateLimits, Inflater};
+
+/// Whether a message may refer to those before it (RFC 7692, 7.1.1): context takeover.
+#[expect(clippy::exhaustive_enums, reason = "one or the other")]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Context {
+    /// It may: the window of the messages before is kept.
+    Keep,
+    /// It may not: it stands by itself.
+    Reset,
+}
+
+impl Context {
+    /// [`Keep`](Self::Keep) if `keep`.
+    #[must_use]
+    pub const fn keep_if(keep: bool) -> Self {
+        match keep {
+            true => Self::Keep,
+            false => Self::Reset,
+        }
+    }
+}
 
 /// What every compressed message ends in, and what is left out of it on the wire (RFC 7692, 7.2.1).
 const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];

@@ -7,13 +7,18 @@ use crate::error::ProtocolError;
 fn expand(inflater: &mut Inflater, bytes: &[u8]) -> Result<Vec<u8>, ProtocolError> {
     let mut room = Vec::new();
     inflater
-        .message(bytes, true, 1 << 30, usize::MAX, &mut room)
+        .message(
+            bytes,
+            Context::Keep,
+            InflateLimits::new(1 << 30, usize::MAX),
+            &mut room,
+        )
         .map(<[u8]>::to_vec)
 }
 
 fn compress(deflater: &mut Deflater, takeover: bool, payload: &[u8]) -> Vec<u8> {
     let mut out = b"before".to_vec();
-    assert!(deflater.message(payload, takeover, &mut out));
+    assert!(deflater.message(payload, Context::keep_if(takeover), &mut out));
     assert_eq!(&out[..6], b"before");
     out.split_off(6)
 }
@@ -147,7 +152,12 @@ fn a_bomb_costs_its_limit_at_most() {
     for limit in [0, 1, 4095, 4096, 65_536, 1 << 20] {
         let mut room = Vec::new();
         let error = Inflater::new()
-            .message(&bomb, true, limit, usize::MAX, &mut room)
+            .message(
+                &bomb,
+                Context::Keep,
+                InflateLimits::new(limit, usize::MAX),
+                &mut room,
+            )
             .expect_err("too big");
         let size = limit as u64 + 1;
         assert_eq!(error, ProtocolError::MessageTooBig { size, limit });
@@ -164,10 +174,20 @@ fn the_limit_is_exact_and_the_room_is_used_again() {
         0, 1, 4095, 4096, 4097, 65_535, 65_536, 65_537, 99_999, 100_000, 100_001,
     ] {
         let bytes = compress(&mut deflater, false, &vec![7; size]);
-        let whole = inflater.message(&bytes, false, size, usize::MAX, &mut room);
+        let whole = inflater.message(
+            &bytes,
+            Context::Reset,
+            InflateLimits::new(size, usize::MAX),
+            &mut room,
+        );
         assert!(whole.is_ok_and(|whole| *whole == vec![7; size]), "{size}");
         if size > 0 {
-            let error = inflater.message(&bytes, false, size - 1, usize::MAX, &mut room);
+            let error = inflater.message(
+                &bytes,
+                Context::Reset,
+                InflateLimits::new(size - 1, usize::MAX),
+                &mut room,
+            );
             assert!(error.is_err(), "{size}");
         }
     }
@@ -180,7 +200,12 @@ fn ratios_are_held_to_above_what_is_always_allowed() {
     let zeros = compress(&mut deflater, false, &vec![0; 65_536]);
     let mut expand = |bytes: &[u8], ratio| {
         let result = Inflater::new()
-            .message(bytes, true, usize::MAX, ratio, &mut room)
+            .message(
+                bytes,
+                Context::Keep,
+                InflateLimits::new(usize::MAX, ratio),
+                &mut room,
+            )
             .map(<[u8]>::len);
         (result, room.capacity())
     };
@@ -263,7 +288,12 @@ fn messages_that_stand_by_themselves_are_expanded_whatever_their_shape() {
             shape.len()
         );
         let whole = Inflater::new()
-            .message(&bytes, false, shape.len(), usize::MAX, &mut room)
+            .message(
+                &bytes,
+                Context::Reset,
+                InflateLimits::new(shape.len(), usize::MAX),
+                &mut room,
+            )
             .map(<[u8]>::to_vec);
         assert!(
             whole.is_ok_and(|whole| whole == shape),
@@ -306,7 +336,12 @@ fn what_is_too_large_goes_on_in_pieces() {
     let mut room = Vec::new();
     for limit in [0, 1, 4095, 4096, 50_000, 99_999] {
         let bytes = compress(&mut deflater, true, &payload);
-        let result = inflater.message(&bytes, true, limit, usize::MAX, &mut room);
+        let result = inflater.message(
+            &bytes,
+            Context::Keep,
+            InflateLimits::new(limit, usize::MAX),
+            &mut room,
+        );
         let size = limit as u64 + 1;
         assert_eq!(result, Err(ProtocolError::MessageTooBig { size, limit }));
         let mut whole = room[..=limit].to_vec();
@@ -412,7 +447,7 @@ proptest! {
         for message in messages {
             let bytes = compress(&mut deflater, takeover, &message);
             prop_assert!(bytes.len() <= message.len() + message.len() / 8 + 64);
-            let whole = inflater.message(&bytes, takeover, message.len(), usize::MAX, &mut room);
+            let whole = inflater.message(&bytes, Context::keep_if(takeover), InflateLimits::new(message.len(), usize::MAX), &mut room);
             prop_assert_eq!(whole.unwrap(), message);
         }
     }
@@ -455,7 +490,7 @@ proptest! {
                 let whole = expand_pieces(&mut inflater, &chunks, takeover, ratio, &rooms);
                 prop_assert_eq!(&whole.unwrap(), message);
             } else {
-                let whole = inflater.message(&bytes, takeover, message.len(), usize::MAX, &mut room);
+                let whole = inflater.message(&bytes, Context::keep_if(takeover), InflateLimits::new(message.len(), usize::MAX), &mut room);
                 prop_assert_eq!(whole.unwrap(), message);
             }
         }
@@ -493,7 +528,7 @@ proptest! {
     ) {
         let (mut inflater, mut room) = (Inflater::new(), Vec::new());
         for bytes in [bytes, more] {
-            if let Ok(message) = inflater.message(&bytes, true, 10_000, 50, &mut room) {
+            if let Ok(message) = inflater.message(&bytes, Context::Keep, InflateLimits::new(10_000, 50), &mut room) {
                 prop_assert!(message.len() <= 10_000);
             }
             prop_assert!(room.capacity() <= 10_001);

@@ -68,7 +68,7 @@ fn at<'w>(world: &'w mut World, client: &Client) -> Connection<'w> {
 fn compressed(deflater: &mut Deflater, offer: &str, payload: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
     let takeover = !offer.contains("client_no");
-    assert!(deflater.message(payload, takeover, &mut bytes));
+    assert!(deflater.message(payload, Context::keep_if(takeover), &mut bytes));
     bytes
 }
 

@@ -3,7 +3,7 @@
 use super::super::SLOTS;
 use super::*;
 use crate::connection::event::Request;
-use crate::http::Response;
+use crate::plain_http::Response;
 
 /// A server whose connections do what they are told, with plain requests.
 fn obedient() -> World {

@@ -3,7 +3,7 @@
 use super::super::SLOTS;
 use super::*;
 use crate::connection::event::Request;
-use crate::http::Response;
+use crate::plain_http::Response;
 
 /// A server that answers plain requests with their bodies.
 fn mirror(config: Config) -> World {

@@ -822,8 +822,9 @@ fn what_is_refused_for_memory_drops_nothing() {
 fn whoever_was_answered_is_not_half_open() {
     let mut world = World::echo(Config::default());
     let handlers = &mut world.reactor.handlers;
-    handlers
-        .set::<crate::connection::event::Request, _>(|_, _| Some(crate::http::Response::new(200)));
+    handlers.set::<crate::connection::event::Request, _>(|_, _| {
+        Some(crate::plain_http::Response::new(200))
+    });
     let clients = [world.connect(), world.connect()];
     assert_eq!(world.reactor.core.shared.half_open, 2);
     for _ in 0..3 {

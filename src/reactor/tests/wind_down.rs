@@ -3,7 +3,7 @@
 use super::*;
 use crate::connection::Plan;
 use crate::connection::event::Request;
-use crate::http::Response;
+use crate::plain_http::Response;
 use crate::protocol::CloseCode;
 use crate::stats::Stats;
 

@@ -4,7 +4,7 @@ use std::net::{TcpListener, TcpStream};
 
 use wsloop::Server;
 use wsloop::event::{Connect, Handshake, Origin, Request, Utf8};
-use wsloop::http::Response;
+use wsloop::plain_http::Response;
 
 use crate::support::{Client, REQUEST, Running, echo, frame, log, request_with, settle};
 

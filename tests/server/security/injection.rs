@@ -3,7 +3,7 @@
 use wsloop::SendError;
 use wsloop::event::{Handshake, Request};
 use wsloop::handshake::Refusal;
-use wsloop::http::Response;
+use wsloop::plain_http::Response;
 
 use crate::support::{REQUEST, Running, echo};
 
@@ -91,7 +91,7 @@ fn every_byte_in_every_part_of_an_answer_to_an_upgrade() {
                 assert_eq!(upgrade.header("X-Part", &text).is_ok(), good, "{text:?}");
                 assert_eq!(upgrade.header(&text, "b").is_ok(), tokens, "{text:?}");
                 let set = upgrade.set_subprotocol(&text);
-                assert_eq!(set, Err(SendError::SubprotocolNotOffered), "{text:?}");
+                assert_eq!(set, Err(AnswerError::SubprotocolNotOffered), "{text:?}");
                 let refusals = [
                     Refusal::new(403).reason(&text),
                     Refusal::new(403).header("X-Part", &text),

@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 
 use wsloop::event::{Handshake, Origin, Request};
-use wsloop::http::Response;
+use wsloop::plain_http::Response;
 use wsloop::{BuildError, Builder, Error, Server};
 
 use crate::support::{REQUEST, Running, echo, log};

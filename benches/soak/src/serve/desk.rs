@@ -6,7 +6,7 @@ use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use wsloop::event::Disconnected;
-use wsloop::http::Response;
+use wsloop::plain_http::Response;
 use wsloop::{
     Compress, Connection, ConnectionId, ConnectionStats, Hub, OpCode, Prepared, SendError, Stats,
     handshake,
@@ -291,7 +291,7 @@ impl Desk {
             "stats {accepted} {requests} {messages_in} {messages_out} {bytes_in} {bytes_out} {} {} {} {} {}",
             stats.refused_messages,
             stats.dropped_pongs,
-            stats.drained,
+            stats.ended_in_order,
             stats.cut,
             stats.accept_failures,
         ));

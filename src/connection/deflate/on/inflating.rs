@@ -2,7 +2,7 @@
 
 use super::{Compressors, Deflate, INFLATER};
 use crate::error::ProtocolError;
-use crate::protocol::deflate::Inflater;
+use crate::protocol::deflate::{Context, Inflater};
 use crate::protocol::{OpCode, Piece, Utf8Validator};
 
 /// A compressed message that is inflated as it arrives.
@@ -96,10 +96,10 @@ impl Deflate {
             let alone = self.agreed.client_no_context_takeover();
             let mut apart = alone.then(|| all.inflater.take().unwrap_or_default());
             match &mut apart {
-                Some(apart) => apart.begin(false, max_ratio),
+                Some(apart) => apart.begin(Context::Reset, max_ratio),
                 None => {
                     let own = self.inflater.get_or_insert_default();
-                    own.begin(true, max_ratio);
+                    own.begin(Context::Keep, max_ratio);
                 }
             }
             self.arriving = Some(Arriving::new(piece.opcode, apart));

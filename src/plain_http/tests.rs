@@ -419,12 +419,12 @@ fn nothing_is_injected() {
         Response::new(200).cookie("a", "b\r\nX: y", ""),
         Response::new(200).cookie("a", "b", "Path=/\nX: y"),
     ] {
-        assert_eq!(response.check(), Err(SendError::BadResponse));
+        assert_eq!(response.check(), Err(AnswerError::Malformed));
         assert_eq!(encoded(&response, GET, Then::KeepAlive), clean);
     }
     for status in [0, 99, 100, 101, 199, 600, u16::MAX] {
         let response = Response::new(status);
-        assert_eq!(response.check(), Err(SendError::BadResponse), "{status}");
+        assert_eq!(response.check(), Err(AnswerError::Malformed), "{status}");
         assert_eq!(response.status(), 500);
     }
 }
