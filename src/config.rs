@@ -40,7 +40,7 @@ pub enum SlowConsumer {
 /// use std::time::Duration;
 /// use wsloop::Rate;
 ///
-/// let messages = Rate::per_second(20); // 20 at once, and then one for each 50 ms
+/// let messages = Rate::per_second(20); // 20 at once, and then one every 50 ms
 /// let bytes = Rate::per_second(64 << 10).burst(1 << 20);
 /// let handshakes = Rate::new(10, Duration::from_secs(60));
 /// # let _ = (messages, bytes, handshakes);
@@ -178,7 +178,8 @@ pub(crate) struct Config {
     /// How long memory may be short before connections with unsent or unfinished messages are
     /// closed; those that make no progress are closed after a tenth of it.
     pub(crate) memory_relief: Duration,
-    /// From the accepted socket to the end of the opening handshake, including TLS; absolute.
+    /// How long the opening handshake may take, from the accepted socket on and including TLS;
+    /// progress does not extend it.
     pub(crate) handshake_timeout: Duration,
     /// How long a message may take beyond the time for its bytes at `min_rate`. Zero is off.
     pub(crate) message_timeout: Duration,

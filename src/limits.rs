@@ -6,11 +6,11 @@
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Limits {
     /// Largest message accepted, in bytes of payload over all of its fragments. A larger message
-    /// fails with close code 1009 at its frame header. Default 65,536.
+    /// fails the connection with 1009 at its frame header. Default 65,536.
     pub max_recv_size: usize,
     /// Largest message that can be sent, in bytes of payload. Default 65,536.
     pub max_send_size: usize,
-    /// Most frames of one message; one more fails with close code 1008. Default 131,072.
+    /// Most frames of one message; one more fails the connection with 1008. Default 131,072.
     pub max_fragments: usize,
     /// Most bytes queued for a peer that reads slowly. Default 1 MiB.
     pub max_backlog: usize,

@@ -38,10 +38,9 @@ pub struct Stats {
     pub over_address_half_open: u64,
     /// Connections refused because of `max_handshake_rate`.
     pub over_handshake_rate: u64,
-    /// How often a connection exceeded `max_message_rate`. How often a connection exceeded
-    /// `max_byte_rate`.
+    /// How often a connection exceeded `max_message_rate`.
     pub over_message_rate: u64,
-    /// Times that a connection was faster than `max_byte_rate` allows.
+    /// How often a connection exceeded `max_byte_rate`.
     pub over_byte_rate: u64,
     /// How often a connection exceeded `max_ping_rate`.
     pub over_ping_rate: u64,

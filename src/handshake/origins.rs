@@ -93,7 +93,7 @@ impl Origins {
     }
 
     /// Returns whether `self` is listed, and `host` looks like an internal name or address of this
-    /// server, as a proxy sends it that does not pass on the client's `Host`.
+    /// server, such as a proxy sends if it does not pass on the client's `Host`.
     pub(crate) fn is_proxied(&self, origin: &str, host: &str) -> bool {
         let (Some(origin), Some((host, _))) = (Origin::parse(origin), host_and_port(host)) else {
             return false;

@@ -132,13 +132,13 @@ impl Upgrade {
         self.fields.append(name, value)
     }
 
-    /// Appends a cookie with this name, value and attributes to the 101: `cookie("id", "31d4d96e",
-    /// "Path=/; HttpOnly; Secure; SameSite=Strict")`.
+    /// Appends a cookie with this name, value and attributes to the 101:
+    /// `cookie("id", "31d4d96e", "Path=/; HttpOnly; Secure; SameSite=Strict")`.
     ///
     /// # Errors
     ///
-    /// Returns [`SendError::BadResponse`], and appends nothing, if a part has a byte that RFC 6265,
-    /// 4.1.1 does not allow in it.
+    /// Returns [`SendError::BadResponse`], and appends nothing, if a part has a byte that
+    /// RFC 6265, 4.1.1 does not allow in it.
     pub fn cookie(&mut self, name: &str, value: &str, attributes: &str) -> Result<(), SendError> {
         self.fields.append_cookie(name, value, attributes)
     }

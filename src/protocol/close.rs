@@ -47,7 +47,7 @@ impl<'p> CloseFrame<'p> {
     ///
     /// # Errors
     ///
-    /// [`SendError::BadCloseCode`] for a code that must not be sent,
+    /// Returns [`SendError::BadCloseCode`] for a code that must not be sent, and
     /// [`SendError::ControlTooLong`] for a reason of more than 123 bytes.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) -> Result<(), SendError> {
         if self.code == CloseCode::NO_STATUS && self.reason.is_empty() {

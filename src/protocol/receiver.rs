@@ -79,8 +79,8 @@ impl Receiver {
         self.bounds.max_recv_size = size;
     }
 
-    /// Allows or forbids compressed messages: whether permessage-deflate was negotiated (RFC 7692,
-    /// 6). Default `false`.
+    /// Allows or forbids compressed messages: whether permessage-deflate was negotiated
+    /// (RFC 7692, 6). Default `false`.
     pub fn allow_compressed(&mut self, allow: bool) {
         self.bounds.compressed = allow;
     }
@@ -286,7 +286,7 @@ impl Decoder {
         self.next_any(input, bounds)
     }
 
-    /// Returns the next message, for all cases that the fast path leaves.
+    /// Returns the next message, for all cases that the fast path does not handle.
     #[inline(never)]
     fn next_any<'a, 'b: 'a>(
         &'a mut self,
@@ -297,7 +297,7 @@ impl Decoder {
             Ok(Step::Starved) => return Ok(None),
             Ok(Step::Whole(message)) => Ok(message),
             Ok(Step::Kept) => {
-                // `step` answers `Kept` only after filling `partial`.
+                // `step` returns `Kept` only after filling `partial`.
                 let Some(partial) = self.partial.as_deref() else {
                     return Ok(None);
                 };

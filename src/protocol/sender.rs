@@ -89,8 +89,9 @@ impl Sender {
     ///
     /// # Errors
     ///
-    /// [`SendError::Closing`] after a Close frame, [`SendError::TooBig`] for a message above
-    /// `max_send_size`, [`SendError::ControlTooLong`] for a control frame above 125 bytes.
+    /// Returns [`SendError::Closing`] after a Close frame, [`SendError::TooBig`] for a message
+    /// above `max_send_size`, and [`SendError::ControlTooLong`] for a control frame above 125
+    /// bytes.
     pub fn head(
         &self,
         opcode: OpCode,
@@ -140,8 +141,9 @@ impl Sender {
     ///
     /// # Errors
     ///
-    /// [`SendError::Closing`] after another Close frame, [`SendError::BadCloseCode`] for a code
-    /// that must not be sent, [`SendError::ControlTooLong`] for a reason of more than 123 bytes.
+    /// Returns [`SendError::Closing`] after another Close frame, [`SendError::BadCloseCode`] for a
+    /// code that must not be sent, and [`SendError::ControlTooLong`] for a reason of more than 123
+    /// bytes.
     pub fn close(
         &mut self,
         code: CloseCode,

@@ -2,7 +2,7 @@
 
 use crate::error::ProtocolError;
 
-/// Validates text that arrives in pieces, and fails at the first byte that cannot occur in UTF-8.
+/// Validates text that arrives in pieces, and fails at the first byte that makes it invalid UTF-8.
 ///
 /// It keeps only the bytes of an unfinished character, at most three.
 #[derive(Clone, Copy, Debug, Default)]
@@ -157,8 +157,8 @@ mod tests {
                 fed = next;
             }
             match (refused, wrong) {
-                // `error_len` counts the good bytes of a bad sequence: the bad byte is the last of
-                // them or the one after.
+                // `wrong` is the end of the bad sequence by `error_len`: the bad byte is the last
+                // one in it or the one after it.
                 (Some(piece), Some(wrong)) => {
                     prop_assert!(piece.start <= wrong && wrong <= piece.end, "{piece:?} {wrong}");
                 }

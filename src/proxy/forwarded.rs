@@ -32,9 +32,10 @@ pub struct Client<'r> {
     /// The address; the port is 0 if no proxy gave one. `None` for a peer over a Unix socket for
     /// which no proxy gave an address.
     pub addr: Option<SocketAddr>,
-    /// Whether the client uses TLS, if a proxy reported it and the scheme is enabled.
+    /// Whether the client uses TLS, if a proxy reported it and [`Forwarding::with_scheme`] is on.
     pub secure: Option<bool>,
-    /// The host that the client requested, if a proxy reported it and the host is enabled.
+    /// The host that the client requested, if a proxy reported it and [`Forwarding::with_host`] is
+    /// on.
     pub host: Option<Cow<'r, str>>,
 }
 
@@ -69,7 +70,7 @@ impl Forwarding {
     ///
     /// # Errors
     ///
-    /// Returns a name that is not a header name.
+    /// Returns the name if it is not a header name.
     pub fn new(trusted: Networks, address: ClientAddress) -> Result<Self, String> {
         let elements = address == ClientAddress::Forwarded;
         let name = match address {
@@ -110,8 +111,8 @@ impl Forwarding {
     ///
     /// The list is read from its end, which the nearest proxy wrote. Each address counts because a
     /// trusted proxy reported it, and the first untrusted address is the client's. An invalid
-    /// element ends the search at the address before it. All lines of the header form one list (RFC
-    /// 9110, 5.2). Elements before the client's own address are not read.
+    /// element ends the search at the address before it. All lines of the header form one list
+    /// (RFC 9110, 5.2). Elements before the client's own address are not read.
     pub fn client<'r>(&self, headers: &'r HeaderMap, peer: Option<SocketAddr>) -> Client<'r> {
         let mut client = Client {
             addr: peer,

@@ -78,7 +78,7 @@ impl Header {
         if v2 && let Some(&[_, family, high, low]) = input.get(SIGNATURE.len()..FIXED) {
             let len = usize::from(u16::from_be_bytes([high, low]));
             if input.get(SIGNATURE.len()) == Some(&LOCAL) && FIXED + len <= Self::MAX_SIZE {
-                // The specification has the receiver ignore its family and addresses.
+                // The receiver ignores its family and addresses, as the specification requires.
                 return Ok((input.len() >= FIXED + len).then_some((Self::LOCAL, FIXED + len)));
             }
             // The crate would wait for addresses that do not fit into the announced length.

@@ -28,7 +28,7 @@ struct Told {
     since: Option<u64>,
     /// When a line last said that accepting pauses.
     at: Option<u64>,
-    /// Whether that line still stands: its pause has not ended.
+    /// Whether that was the last line: the end of its pause has not been logged.
     is_open: bool,
     /// Pauses that have begun since then without a line.
     silent: u64,

@@ -31,8 +31,8 @@ struct Handed {
 ///
 /// # Errors
 ///
-/// Returns an error for whoever starts the process if there are no sockets, they are meant for
-/// another process, or one is not a stream socket.
+/// Returns an error if there are no sockets, they are meant for another process, or one is not a
+/// stream socket. Its text is for the person who started the process.
 pub(super) fn take(name: Option<&str>) -> io::Result<Vec<Inherited>> {
     let mut handed = HANDED.lock().unwrap_or_else(PoisonError::into_inner);
     if handed.is_none() {

@@ -52,7 +52,7 @@ impl Server {
     ///
     /// # Panics
     ///
-    /// Panics with the panic of `make`, if it panics.
+    /// Panics if `make` panics, with the same payload.
     pub fn spawn(make: impl FnOnce() -> Builder + Send + 'static) -> Result<ServerThread> {
         let (sender, receiver) = mpsc::channel();
         let run = move || {

@@ -151,8 +151,8 @@ impl Certificates {
     }
 
     /// Makes a TLS configuration with these certificates, rustls' safe defaults (TLS 1.3 and 1.2),
-    /// the provider of [`crypto_provider`](crate::crypto_provider) and the protocol `http/1.1` (RFC
-    /// 7301). It requests no client certificate.
+    /// the provider of [`crypto_provider`](crate::crypto_provider) and the protocol `http/1.1`
+    /// (RFC 7301). It requests no client certificate.
     ///
     /// # Errors
     ///

@@ -22,7 +22,7 @@ use super::{Delivery, Socket};
 #[derive(Default)]
 pub(crate) struct Deliveries {
     diag: Option<netlink_sys::Socket>,
-    /// Set once a query fails: there are no further ones.
+    /// Set when a query fails, after which no more are sent.
     is_missing: bool,
     asked: u32,
 }

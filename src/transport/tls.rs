@@ -427,8 +427,8 @@ fn receive(socket: &mut impl Read, buf: &mut [u8]) -> io::Result<Option<usize>> 
 
 /// Receives once, and discards the bytes.
 ///
-/// They must not reach rustls: after an error behind the server's close_notify, it would send
-/// another alert, and assert that it does not (a panic with debug assertions).
+/// They must not reach rustls: on an error after the server's close_notify it would send another
+/// alert, which it asserts not to do (a panic with debug assertions).
 fn discard(socket: &mut impl Read, scratch: &mut [u8]) -> io::Result<Received> {
     let size = receive(socket, scratch)?;
     Ok(Received {

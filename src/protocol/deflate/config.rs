@@ -37,8 +37,8 @@ impl Default for DeflateConfig {
 }
 
 impl DeflateConfig {
-    /// Shares one compressor among all connections: the server's messages do not refer to each
-    /// other (`server_no_context_takeover`).
+    /// Makes a configuration with one compressor that all connections share: the server's messages
+    /// do not refer to each other (`server_no_context_takeover`).
     pub const fn shared() -> Self {
         Self {
             shared: true,
@@ -52,10 +52,10 @@ impl DeflateConfig {
         }
     }
 
-    /// Gives each connection its own compressor, from its first compressed message on, unless the
-    /// client asks for `server_no_context_takeover`.
+    /// Makes a configuration in which each connection has its own compressor, from its first
+    /// compressed message on, unless the client asks for `server_no_context_takeover`.
     ///
-    /// Its level is 3, because lower levels find little in earlier messages. Its window has 13
+    /// The level is 3, because lower levels find little in earlier messages. The window has 13
     /// bits: a larger one takes more memory and does not make messages of a few kilobytes smaller.
     pub const fn dedicated() -> Self {
         Self {
@@ -90,16 +90,16 @@ impl DeflateConfig {
         self
     }
 
-    /// Sets the largest window of the server's compressor, as a power of two from 9 to 15. Default
-    /// 15, and 13 for [`dedicated`](Self::dedicated) compressors; a client may ask for a smaller
-    /// one.
+    /// Sets the largest window of the server's compressor, as the base-2 logarithm of its size in
+    /// bytes, 9 to 15. Default 15, and 13 for [`dedicated`](Self::dedicated) compressors; a client
+    /// may ask for a smaller one.
     pub const fn server_max_window_bits(mut self, bits: u8) -> Self {
         self.server_bits = bits;
         self
     }
 
-    /// Sets the largest window of a client's compressor, as a power of two from 9 to 15, where the
-    /// client allows the server to choose it. Default 15.
+    /// Sets the largest window of a client's compressor, as the base-2 logarithm of its size in
+    /// bytes, 9 to 15, where the client allows the server to choose it. Default 15.
     pub const fn client_max_window_bits(mut self, bits: u8) -> Self {
         self.client_bits = bits;
         self
@@ -113,7 +113,7 @@ impl DeflateConfig {
     }
 
     /// Sets the largest ratio of a message's size to its compressed size. A message that inflates
-    /// to more fails with close code 1009 while it is inflated. Messages of up to 64 KiB always
+    /// to more fails the connection with 1009 while it is inflated. Messages of up to 64 KiB always
     /// pass. For a message in pieces, the ratio applies to the bytes that have arrived so far.
     /// Default `usize::MAX`: only `max_recv_size` limits the size.
     pub const fn max_ratio(mut self, ratio: usize) -> Self {
@@ -219,12 +219,14 @@ impl Agreement {
         self.client_no_context_takeover
     }
 
-    /// Returns the window of the server's compressor, as a power of two from 9 to 15.
+    /// Returns the window of the server's compressor, as the base-2 logarithm of its size in bytes,
+    /// 9 to 15.
     pub const fn server_max_window_bits(&self) -> u8 {
         self.server_bits
     }
 
-    /// Returns the window of the client's compressor, as a power of two from 8 to 15.
+    /// Returns the window of the client's compressor, as the base-2 logarithm of its size in bytes,
+    /// 8 to 15.
     pub const fn client_max_window_bits(&self) -> u8 {
         self.client_bits
     }

@@ -2,8 +2,8 @@
 //!
 //! A [`DeflateConfig`] answers a client's offers with an [`Agreement`]. A [`Deflater`] compresses
 //! messages, an [`Inflater`] inflates them. Neither knows frames: a compressed message is sent with
-//! RSV1 set on its first frame, and a [`Receiver`](super::Receiver) that [allows
-//! them](super::Receiver::allow_compressed) hands out compressed messages as
+//! RSV1 set on its first frame, and a [`Receiver`](super::Receiver) with
+//! [`allow_compressed`](super::Receiver::allow_compressed) hands out compressed messages as
 //! [`Message::Compressed`](super::Message::Compressed), or in pieces. [`Deflater::part`] and
 //! [`Inflater::piece`] process messages in parts.
 //!
@@ -42,7 +42,7 @@ pub use inflater::Inflater;
 /// The last bytes of every compressed message, which are not sent (RFC 7692, 7.2.1).
 const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
 
-/// The smallest and the largest window, as powers of two. RFC 7692 also allows 8, but zlib cannot
+/// The range of window sizes, as base-2 logarithms. RFC 7692 also allows 8, but zlib cannot
 /// compress with so small a window.
 pub(crate) const WINDOW_BITS: std::ops::RangeInclusive<u8> = 9..=15;
 

@@ -15,8 +15,8 @@ pub(super) struct Offer {
 }
 
 impl Offer {
-    /// Adds a parameter. Returns `None` if it is unknown, repeated, or has an invalid value (RFC
-    /// 7692, 7.1: such an offer is declined).
+    /// Adds a parameter. Returns `None` if it is unknown, repeated, or has an invalid value
+    /// (RFC 7692, 7.1: such an offer is declined).
     fn take(&mut self, name: &[u8], value: Option<&[u8]>) -> Option<()> {
         let flag =
             |flag: &mut bool| (value.is_none() && !std::mem::replace(flag, true)).then_some(());

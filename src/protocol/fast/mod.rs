@@ -1,12 +1,13 @@
 //! The fast path of receiving: text and binary messages of one frame, whole in the buffer.
 //!
-//! Everything else (frames that are longer, incomplete, fragmented, control frames or invalid)
-//! stays in the buffer for the [`Decoder`](super::receiver::Decoder), which handles all frames and
-//! finds the same messages in the same bytes.
+//! All other frames (incomplete, fragmented, control or invalid ones) stay in the buffer for the
+//! [`Decoder`](super::receiver::Decoder), which handles all frames and finds the same messages in
+//! the same bytes.
 //!
 //! * [`take_short`] takes one message of at most 125 bytes, and copies it while unmasking;
 //! * [`Batch`] takes several of them at once;
-//! * [`take_medium`] and [`take_whole`] take longer ones, and unmask them in place.
+//! * [`take_medium`] takes one of 126 to 65,535 bytes, [`take_whole`] one of any size; both unmask
+//!   in place.
 
 mod batch;
 mod short;

@@ -220,5 +220,5 @@ pub(super) fn message(opcode: OpCode, payload: &[u8]) -> Result<Message<'_>, Pro
     }
 }
 
-/// Allocated anew for each message that is incomplete in one read or fragmented.
+/// Allocated anew for each message that is fragmented or incomplete in one read.
 const _: () = assert!(size_of::<Partial>() <= 120);
