@@ -1,7 +1,7 @@
 //! The fast path of receiving: text and binary messages of one frame, whole in the buffer.
 //!
 //! All other frames (incomplete, fragmented, control or invalid ones) stay in the buffer for the
-//! [`Decoder`](super::receiver::Decoder), which handles all frames and finds the same messages in
+//! [`Decoder`](super::receiver::Decoder), which handles every frame and finds the same messages in
 //! the same bytes.
 //!
 //! * [`take_short`] takes one message of at most 125 bytes, and copies it while unmasking;
