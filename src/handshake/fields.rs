@@ -1,9 +1,9 @@
-//! Header lines that a handler adds to an answer.
+//! Header lines that a handler adds to a response.
 
 use crate::AnswerError;
 use crate::tokens::{is_field_text, is_token};
 
-/// Header lines in the form in which they are sent, each checked before it was added.
+/// Header lines as they are sent, each checked before it was added.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Fields(Vec<u8>);
 
@@ -20,7 +20,7 @@ impl Fields {
         Ok(())
     }
 
-    /// Appends a `Set-Cookie`, of a name, a value and attributes such as `Path=/; HttpOnly`.
+    /// Appends a `Set-Cookie` of a name, a value and attributes such as `Path=/; HttpOnly`.
     pub(crate) fn append_cookie(
         &mut self,
         name: &str,
@@ -45,9 +45,9 @@ impl Fields {
         self.append("Set-Cookie", &line)
     }
 
-    /// Returns whether there is a line of this name.
+    /// Returns whether there is a line with this name.
     pub(crate) fn contains(&self, name: &str) -> bool {
-        // No value has an LF, so every line begins with a name.
+        // No value contains an LF, so every line begins with a name.
         self.0.split(|byte| *byte == b'\n').any(|line| {
             line.split_at_checked(name.len())
                 .is_some_and(|(start, rest)| {
@@ -62,7 +62,7 @@ impl Fields {
     }
 }
 
-/// Returns whether only the handshake itself may write a header of this name.
+/// Returns whether only the handshake itself may write a header with this name.
 fn is_owned(name: &str) -> bool {
     let name = name.as_bytes();
     OWNED

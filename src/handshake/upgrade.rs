@@ -1,4 +1,4 @@
-//! The answer to an opening handshake, while handlers decide on it (RFC 6455, 4.2.2).
+//! The answer to an opening handshake that handlers decide on (RFC 6455, 4.2.2).
 
 use std::rc::Rc;
 use std::time::SystemTime;
@@ -11,16 +11,16 @@ use super::request::Request;
 use crate::protocol::deflate::Agreement;
 use crate::{AnswerError, HandshakeError};
 
-/// An upgrade in the making: the request, and what the server will answer.
+/// A request to upgrade, and the answer that the server will give.
 ///
-/// As it is made, it accepts the request without a subprotocol.
+/// Initially, it accepts the request without a subprotocol.
 #[derive(Clone, Debug)]
 pub struct Upgrade {
-    /// Shared with the connection, so that every handler can look at it.
+    /// Shared with the connection, so that every handler can read it.
     request: Rc<Request>,
-    /// The key to accept with, or why there is none.
+    /// The key of the acceptance, or the error of the request.
     accept: Result<AcceptKey, HandshakeError>,
-    /// Always one that the client offers.
+    /// Always one that the client offered.
     subprotocol: Option<Box<str>>,
     #[cfg(feature = "deflate")]
     deflate: Option<Agreement>,
@@ -31,12 +31,12 @@ pub struct Upgrade {
 }
 
 impl Upgrade {
-    /// Creates the acceptance of a request with the key that its check returned.
+    /// Creates an acceptance of the request with the key that its check returned.
     pub fn new(request: impl Into<Rc<Request>>, accept: AcceptKey) -> Self {
         Self::with(request.into(), Ok(accept))
     }
 
-    /// Creates what a handler is shown of a request that is no opening handshake.
+    /// Creates the value that handlers receive for a request that is not a valid opening handshake.
     pub(crate) fn of_bad(request: impl Into<Rc<Request>>, error: HandshakeError) -> Self {
         Self::with(request.into(), Err(error))
     }
@@ -54,9 +54,10 @@ impl Upgrade {
         }
     }
 
-    /// Returns what is wrong with the request, if it is no opening handshake: then it is refused
-    /// with the status of the error, whatever is set here. Handlers are only shown such a request
-    /// with [`Builder::bad_handshakes`](crate::Builder::bad_handshakes).
+    /// Returns the error of a request that is not a valid opening handshake.
+    ///
+    /// The server refuses such a request with the error's status, whatever is set here. Handlers
+    /// receive it only with [`Builder::bad_handshakes`](crate::Builder::bad_handshakes).
     pub fn error(&self) -> Option<HandshakeError> {
         self.accept.err()
     }
@@ -71,7 +72,7 @@ impl Upgrade {
         Rc::unwrap_or_clone(self.request)
     }
 
-    /// Returns the subprotocol that the 101 will name.
+    /// Returns the subprotocol that the 101 names.
     pub fn subprotocol(&self) -> Option<&str> {
         self.subprotocol.as_deref()
     }
@@ -80,8 +81,8 @@ impl Upgrade {
     pub fn choose_subprotocol<S: AsRef<str>>(&mut self, supported: &[S]) {
         // RFC 6455, 4.2.2: the value chosen "MUST be derived from the client's handshake,
         // specifically by selecting one of the values from the |Sec-WebSocket-Protocol| field that
-        // the server is willing to use for this connection". Whose order counts is left open:
-        // ours does, because a server lists its newest version first.
+        // the server is willing to use for this connection". The RFC leaves open whose order
+        // decides: here it is the server's, which lists its newest version first.
         let chosen = supported
             .iter()
             .map(AsRef::as_ref)
@@ -96,7 +97,7 @@ impl Upgrade {
     /// Returns [`AnswerError::SubprotocolNotOffered`], and changes nothing, if the client doesn't
     /// offer it.
     pub fn set_subprotocol(&mut self, name: &str) -> Result<(), AnswerError> {
-        // RFC 6455, 4.1: a client that didn't ask for it "MUST _Fail the WebSocket Connection_".
+        // RFC 6455, 4.1: a client that did not ask for it "MUST _Fail the WebSocket Connection_".
         if !self.is_offered(name) {
             return Err(AnswerError::SubprotocolNotOffered);
         }
@@ -104,22 +105,22 @@ impl Upgrade {
         Ok(())
     }
 
-    /// Returns what is agreed on about compression (RFC 7692, 7.1); `None` for none.
+    /// Returns the negotiated compression (RFC 7692, 7.1), if any.
     #[cfg(feature = "deflate")]
     pub fn deflate(&self) -> Option<&Agreement> {
         self.deflate.as_ref()
     }
 
-    /// Sets what is agreed on about compression: what
-    /// [`DeflateConfig::negotiate`](crate::DeflateConfig::negotiate) returned for this request, or
-    /// `None` for a connection without it.
+    /// Sets the negotiated compression: the result of
+    /// [`DeflateConfig::negotiate`](crate::DeflateConfig::negotiate) for this request, or `None`
+    /// for a connection without compression.
     #[cfg(feature = "deflate")]
     #[doc(alias = "no_deflate")]
     pub fn set_deflate(&mut self, agreed: Option<Agreement>) {
         self.deflate = agreed;
     }
 
-    /// Appends a header to the 101; the same name may come several times.
+    /// Appends a header to the 101; the same name may occur several times.
     ///
     /// # Errors
     ///
@@ -131,7 +132,7 @@ impl Upgrade {
         self.fields.append(name, value)
     }
 
-    /// Appends a cookie to the 101, by its name, its value and its attributes:
+    /// Appends a cookie with this name, value and attributes to the 101:
     /// `cookie("id", "31d4d96e", "Path=/; HttpOnly; Secure; SameSite=Strict")`.
     ///
     /// # Errors
@@ -153,7 +154,7 @@ impl Upgrade {
         Ok(())
     }
 
-    /// Refuses the upgrade with an HTTP answer; the last refusal counts.
+    /// Refuses the upgrade with an HTTP response; the last refusal counts.
     ///
     /// # Errors
     ///
@@ -166,9 +167,9 @@ impl Upgrade {
         Ok(())
     }
 
-    /// Postpones the answer: it is given later by [`Handle::answer`](crate::Handle::answer) or
-    /// [`Connection::answer`](crate::Connection::answer), with the connection's
-    /// [`id`](crate::Connection::id). A refusal counts all the same, and at once.
+    /// Defers the answer to a later call of [`Handle::answer`](crate::Handle::answer) or
+    /// [`Connection::answer`](crate::Connection::answer) with the connection's
+    /// [`id`](crate::Connection::id). A refusal still takes effect at once.
     ///
     /// Until then nothing more is read from the client. If no answer comes within
     /// `handshake_timeout`, it is a 503.
@@ -181,28 +182,28 @@ impl Upgrade {
         Ok(())
     }
 
-    /// Returns whether the answer was postponed.
+    /// Returns whether the answer is deferred.
     pub fn is_deferred(&self) -> bool {
         self.deferred
     }
 
-    /// Takes a postponement back.
+    /// Revokes the deferral.
     pub(crate) fn resume(&mut self) {
         self.deferred = false;
     }
 
-    /// Returns the refusal, if a handler gave one; then it is the answer, and not the 101.
+    /// Returns the refusal, if a handler gave one; it is then the answer instead of the 101.
     pub fn refusal(&self) -> Option<&Refusal> {
         self.refusal.as_ref()
     }
 
-    /// Takes the refusal out, which leaves an acceptance.
+    /// Removes the refusal, so that the request is accepted.
     pub fn take_refusal(&mut self) -> Option<Refusal> {
         self.refusal.take()
     }
 
-    /// Appends the bytes of the 101 to `out`; those of the refusal if there is an
-    /// [`error`](Self::error), for whose `Date` there is `now`.
+    /// Appends the bytes of the 101 to `out`, or those of the refusal if there is an
+    /// [`error`](Self::error); `now` is for the refusal's `Date`.
     pub fn encode(&self, now: SystemTime, out: &mut Vec<u8>) {
         let accept = match &self.accept {
             Ok(accept) => accept,
@@ -231,7 +232,7 @@ impl Upgrade {
     }
 }
 
-/// The 101 up to the value that answers the client's key.
+/// The 101 up to the value of `Sec-WebSocket-Accept`.
 const SWITCHING: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\n\
     Upgrade: websocket\r\n\
     Connection: Upgrade\r\n\

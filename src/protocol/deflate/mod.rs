@@ -1,11 +1,11 @@
-//! permessage-deflate (RFC 7692) without I/O: what is agreed on, and both directions of it.
+//! permessage-deflate (RFC 7692) without I/O: the negotiation, and both directions.
 //!
-//! A [`DeflateConfig`] answers a client's offers by an [`Agreement`]. A [`Deflater`] compresses
-//! messages, an [`Inflater`] expands them; neither knows frames: a compressed message is sent with
-//! RSV1 set on its first frame, and a [`Receiver`](super::Receiver) that
-//! [allows it](super::Receiver::allow_compressed) hands compressed messages out as
+//! A [`DeflateConfig`] answers a client's offers with an [`Agreement`]. A [`Deflater`] compresses
+//! messages, an [`Inflater`] inflates them. Neither knows frames: a compressed message is sent with
+//! RSV1 set on its first frame, and a [`Receiver`](super::Receiver) with
+//! [`allow_compressed`](super::Receiver::allow_compressed) hands out compressed messages as
 //! [`Message::Compressed`](super::Message::Compressed), or in pieces. [`Deflater::part`] and
-//! [`Inflater::piece`] serve messages in parts.
+//! [`Inflater::piece`] process messages in parts.
 //!
 //! ```
 //! use wsloop::protocol::deflate::{DeflateConfig, Deflater, Inflater};
@@ -60,11 +60,11 @@ impl Context {
     }
 }
 
-/// What every compressed message ends in, and what is left out of it on the wire (RFC 7692, 7.2.1).
+/// The last bytes of every compressed message, which are not sent (RFC 7692, 7.2.1).
 const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
 
-/// The smallest and the largest window, as powers of two. RFC 7692 has 8 as well, but zlib has no
-/// such window for what it compresses.
+/// The range of window sizes, as base-2 logarithms. RFC 7692 also allows 8, but zlib cannot
+/// compress with so small a window.
 pub(crate) const WINDOW_BITS: std::ops::RangeInclusive<u8> = 9..=15;
 
 #[cfg(test)]

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::error::ProtocolError;
 
-/// Expands as a peer that keeps what came before, without limits.
+/// Inflates as a peer that keeps its context, without limits.
 fn expand(inflater: &mut Inflater, bytes: &[u8]) -> Result<Vec<u8>, ProtocolError> {
     let mut room = Vec::new();
     inflater
@@ -23,7 +23,7 @@ fn compress(deflater: &mut Deflater, takeover: bool, payload: &[u8]) -> Vec<u8> 
     out.split_off(6)
 }
 
-/// Expands a message that comes in `chunks`, to rooms of `sizes` by turns.
+/// Inflates a message that arrives in `chunks`, into rooms of `sizes` in turn.
 fn expand_pieces(
     inflater: &mut Inflater,
     chunks: &[&[u8]],
@@ -53,7 +53,7 @@ fn expand_pieces(
     Ok(whole)
 }
 
-/// Cuts bytes at `cuts`, which are taken modulo what is left.
+/// Cuts bytes at `cuts`, each taken modulo the length of the rest.
 fn cut<'b>(mut bytes: &'b [u8], cuts: &[usize]) -> Vec<&'b [u8]> {
     let mut chunks = Vec::new();
     for cut in cuts {
@@ -65,7 +65,7 @@ fn cut<'b>(mut bytes: &'b [u8], cuts: &[usize]) -> Vec<&'b [u8]> {
     chunks
 }
 
-/// Compresses a message in parts, the last one apart; returns what each came to.
+/// Compresses a message in parts; returns the output for each.
 fn compress_parts(deflater: &mut Deflater, takeover: bool, parts: &[&[u8]]) -> Vec<Vec<u8>> {
     if !takeover {
         deflater.forget();
@@ -93,7 +93,7 @@ fn the_examples_of_the_rfc_are_expanded() {
             b"\xf2\x48\xcd\xc9\xc9\x07\x00",
             b"\xf2\x48\xcd\xc9\xc9\x07\x00",
         ],
-        // A block that is not compressed, one that says it is the last, and two blocks.
+        // An uncompressed block, one that is marked as the last, and two blocks.
         &[b"\x00\x05\x00\xfa\xff\x48\x65\x6c\x6c\x6f\x00"],
         &[b"\xf3\x48\xcd\xc9\xc9\x07\x00\x00"],
         &[b"\xf2\x48\x05\x00\x00\x00\xff\xff\xca\xc9\xc9\x07\x00"],
@@ -145,7 +145,7 @@ fn a_block_that_is_the_last_may_be_followed_by_others() {
 
 #[test]
 fn a_bomb_costs_its_limit_at_most() {
-    // CVE-2018-1000518 and its kind: a thousand to one.
+    // CVE-2018-1000518 and similar ones: a ratio of a thousand to one.
     let mut deflater = Deflater::new(9, 15);
     let bomb = compress(&mut deflater, false, &vec![0; 8 << 20]);
     assert!(bomb.len() < 9_000, "{}", bomb.len());
@@ -244,7 +244,7 @@ fn messages_that_stand_by_themselves_are_expanded_whatever_their_shape() {
     };
     let far = noise(16_000);
     let mut shapes = vec![
-        // What comes again right away, and as far away as can be.
+        // Repetitions at once, and at the largest distance.
         [&far[..], &far].concat(),
         [&far[..500], &vec![b'-'; 31_768][..], &far[..500]].concat(),
         noise(32_768),
@@ -370,7 +370,7 @@ fn a_bomb_in_pieces_costs_a_piece_at_a_time() {
         Ok((1000, false))
     );
     assert!(input.len() > bomb.len() - 100 && room == [0; 1000]);
-    // The ratio is that of what has come by now.
+    // The ratio applies to the bytes that have arrived so far.
     let chunks: Vec<&[u8]> = bomb.chunks(100).collect();
     let result = expand_pieces(&mut inflater, &chunks, false, 100, &[4096]);
     assert_eq!(result, Err(ProtocolError::RatioTooHigh { limit: 100 }));
@@ -410,7 +410,7 @@ fn the_end_of_a_message_may_be_empty() {
     let empty = compress_parts(&mut deflater, true, &[b"", b""]);
     assert_eq!(empty, [b"".to_vec(), b"\0".to_vec()]);
     let frames = compress_parts(&mut deflater, true, &[b"Hello", b""]);
-    // RFC 7692, 7.2.1: the tail is left out at the end of the message alone.
+    // RFC 7692, 7.2.1: only the end of the message is sent without the tail.
     assert_eq!(frames[0], b"\xf2\x48\xcd\xc9\xc9\x07\x00\x00\x00\xff\xff");
     assert_eq!(frames[1], b"\x00");
     assert_eq!(
@@ -419,7 +419,7 @@ fn the_end_of_a_message_may_be_empty() {
     );
 }
 
-/// Texts with much that comes again.
+/// Texts with many repetitions, and noise.
 fn messages() -> impl Strategy<Value = Vec<Vec<u8>>> {
     let word = prop::sample::select(vec![
         "{\"id\":",
@@ -452,7 +452,7 @@ proptest! {
         }
     }
 
-    /// However a message is cut on either side, it is the same, and the next ones are as well.
+    /// A message does not depend on its cuts on either side, and neither do the next ones.
     #[test]
     fn parts_make_the_same_message(
         messages in messages(), level in 0u32..=9, bits in 9u8..=15, takeover in any::<bool>(),
@@ -467,7 +467,7 @@ proptest! {
             let bytes = match at % 3 {
                 0 => {
                     let frames = compress_parts(&mut deflater, takeover, &parts);
-                    // The peer can expand each part when it has come.
+                    // The peer can inflate each part when it arrives.
                     let mut alone = Inflater::new();
                     alone.begin(false, usize::MAX);
                     for (frame, part) in frames.iter().zip(&parts).take(usize::from(!takeover)) {
