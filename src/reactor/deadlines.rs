@@ -144,14 +144,14 @@ impl Reactor {
         }
     }
 
-    /// Returns how many of the bytes that the kernel has taken the peer has acknowledged.
+    /// Returns how much of the sent data the peer has acknowledged, as the kernel reports it.
     fn delivery(&mut self, slot: usize) -> Option<Delivery> {
         let peer = self.core.peers.get(slot)?;
         self.deliveries.of(peer.transport.socket())
     }
 
-    /// Records how much a peer has acknowledged that was last heard at `heard`, unless that was
-    /// recorded since then.
+    /// Records how much data the peer has acknowledged, unless that was recorded since `heard`,
+    /// when the peer last showed a sign of life.
     fn begin_to_measure(&mut self, slot: usize, heard: u64) {
         let noted = |peer: &Peer| peer.acknowledged().is_some_and(|(_, at)| at >= heard);
         if !self.core.peers.get(slot).is_some_and(noted)
@@ -218,7 +218,7 @@ impl Reactor {
         let after = |since: u64, wait: Duration| since.saturating_add(millis(wait));
         match peer.phase() {
             Phase::Opening => match half.http() {
-                // Queued data is sent first to a peer that reads, as long as it makes progress.
+                // A peer that reads the last answer postpones the deadline.
                 Some(http) if http.last => Some(after(half.stamp, config.close_timeout)),
                 Some(_) if half.is_idle_http() => {
                     Some(after(half.stamp, config.keep_alive_timeout))
@@ -257,7 +257,7 @@ impl Reactor {
         let (Some(half), Some(deadline)) = (self.halves.get_mut(slot), deadline) else {
             return;
         };
-        // A deadline at the end of time never comes.
+        // A deadline of `u64::MAX` never comes.
         if deadline < u64::MAX && (half.due == 0 || deadline < half.due) {
             // A deadline that is further ahead is scheduled again when this entry expires.
             half.due = deadline.clamp(1, self.now + MAX_AHEAD);

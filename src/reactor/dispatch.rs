@@ -17,7 +17,7 @@ pub(super) struct Dispatch<'a> {
 
 impl<'a> Dispatch<'a> {
     /// Borrows the connection in `slot`, which must be occupied. The reactor, which alone removes
-    /// connections, removes none during this borrow.
+    /// connections, removes none while this exists.
     #[inline(always)]
     pub(super) fn new(
         core: &'a mut Core,
@@ -118,7 +118,7 @@ impl Dispatch<'_> {
         })
     }
 
-    /// Ends the connection, not the server, because a handler failed, like `die` in the Perl
+    /// Ends the connection of a handler that failed, never the server, like `die` in the Perl
     /// ancestors.
     pub(super) fn handler_failed(&mut self, error: HandlerError) {
         self.log_failed("handler", &error);

@@ -171,8 +171,8 @@ impl Reactor {
 }
 
 impl Dispatch<'_> {
-    /// Answers a plain request; `then` is `Close` if the connection cannot be kept alive. Returns
-    /// whether it is.
+    /// Answers a plain request, and returns what follows: `then`, or `Close` if the answer asks for
+    /// it.
     fn answer(&mut self, request: &handshake::Request, then: Then) -> Then {
         let answer = match self.is_health_check(request) {
             true => Some(self.health()),
@@ -209,7 +209,7 @@ impl Dispatch<'_> {
         path == Some(request.path()) && methods.contains(request.method())
     }
 
-    /// Answers a health check: 503 during a shutdown or before one that is announced, else 200.
+    /// Answers a health check: with 200, or with 503 once a shutdown is announced or has begun.
     fn health(&self) -> Response {
         match self.core.shared.is_going_down() {
             true => Response::new(503).header("Retry-After", "5").close(),

@@ -249,8 +249,8 @@ impl Reactor {
         let Some((half, mut conn)) = self.both(slot) else {
             return false;
         };
-        // The kernel has nothing more, not even FIN: the hang-up is not a FIN behind this data.
-        // Otherwise reading continues up to FIN, since the edge of a hang-up does not come again.
+        // After a hang-up, reading continues up to FIN or `WouldBlock`, although a read comes back
+        // short: the edge of the hang-up does not come again.
         if received.blocked {
             half.flags.clear(Flags::HANGUP);
         }

@@ -1,4 +1,4 @@
-//! Answers to opening handshakes that were postponed.
+//! Postponed answers to opening handshakes.
 
 use super::PeerMut;
 use crate::connection::event::{Outcome, Verdict};
@@ -7,7 +7,7 @@ use crate::handshake::Upgrade;
 use crate::panics::guarded;
 
 impl PeerMut<'_> {
-    /// Gives the answer to an opening handshake that was postponed.
+    /// Gives the postponed answer to an opening handshake.
     pub(crate) fn answer<R: Outcome<Verdict>>(
         &mut self,
         decide: impl FnOnce(&mut Upgrade) -> R,
