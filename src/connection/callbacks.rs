@@ -1,4 +1,4 @@
-//! Closures of the application that are called later, with what handlers act on.
+//! The types of closures that the application leaves to be called later: callbacks and timers.
 
 use super::api::connection::Connection;
 use super::api::hub::Hub;

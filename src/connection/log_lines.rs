@@ -203,7 +203,7 @@ impl LogLimits {
             level,
             left_out: 0,
         };
-        // `debug` is turned on to see all lines.
+        // Lines at `debug` are not limited.
         if level >= Level::Debug {
             return Some(line);
         }

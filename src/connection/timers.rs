@@ -147,7 +147,7 @@ impl Timers {
         }
     }
 
-    /// Removes a timer; returns `None` if there is none, and no action while that is running.
+    /// Removes a timer; returns `None` if there is none, and `Some(None)` while its action runs.
     pub(super) fn remove(&mut self, id: TimerId) -> Option<Option<Action>> {
         let timer = self.timers.remove(&id)?;
         self.queue.remove(&(timer.due, id));
@@ -204,7 +204,8 @@ impl Timers {
     }
 
     /// Ends a firing; an interval then waits for the next one. Returns the action if it is not
-    /// needed any more: it failed, it was the last one, or it was cleared meanwhile.
+    /// needed any more: it failed, or its timer has fired for the last time or was cleared
+    /// meanwhile.
     pub(crate) fn finish(&mut self, id: TimerId, action: Action, failed: bool) -> Option<Action> {
         if failed {
             self.remove(id);

@@ -83,8 +83,8 @@ impl Reactor {
             return;
         };
         let input = bytes.get_mut(used..).unwrap_or_default();
-        // A compressed message that is partly delivered goes first. An empty rest may wait for it,
-        // too.
+        // A compressed message that is partly delivered goes first; the rest waits for it, even if
+        // it is empty.
         let expanded = self.inflate_on(slot, share);
         let left = match expanded {
             true => self.consume(slot, input, share),

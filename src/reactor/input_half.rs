@@ -11,8 +11,8 @@ pub(super) struct InputHalf {
     /// The handlers that were set on this connection alone.
     pub(super) own: Option<Box<Handlers>>,
     pub(super) pending: Option<Box<Pending>>,
-    /// The time that deadlines count from: the beginning of the phase or, in `Open`, the last sign
-    /// of life of the peer.
+    /// The time that deadlines count from: the beginning of the phase, or a later sign of life or
+    /// progress of the peer.
     pub(super) stamp: u64,
     /// When the connection's current entry in the wheel is due, or 0. Other entries are ignored.
     pub(super) due: u64,

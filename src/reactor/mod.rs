@@ -517,8 +517,9 @@ pub(crate) fn connection_tag(slot: usize, serial: u64) -> usize {
     ((serial << 32) as usize & (usize::MAX >> 1)) | slot
 }
 
-/// How many times the end of a turn settles dirty connections. Settling may mark others: two
-/// connections whose completion callbacks send to each other would never let the turn end.
+/// How many times the end of a turn settles dirty connections. Settling may mark others: without
+/// this limit, two connections whose completion callbacks send to each other would never let the
+/// turn end.
 const PASSES: usize = 8;
 
 /// The slabs are shrunk only above this capacity, in connections.

@@ -1,4 +1,4 @@
-//! Callbacks for messages that were sent.
+//! Completion callbacks, which are called when a message was sent or dropped.
 
 use super::PeerMut;
 use crate::connection::callbacks::Done;
@@ -6,7 +6,8 @@ use crate::connection::peer::Phase;
 use crate::error::SendError;
 
 impl PeerMut<'_> {
-    /// Registers `done`, to be called when everything sent to the connection so far has left.
+    /// Registers `done`, to be called when everything sent to the connection so far has reached the
+    /// kernel.
     pub(crate) fn await_sent(&mut self, done: Done) -> Result<(), SendError> {
         if !matches!(self.peer.phase(), Phase::Open | Phase::Closing) {
             return Err(self.peer.phase().unsendable());

@@ -71,8 +71,8 @@ impl PeerMut<'_> {
         Ok(size)
     }
 
-    /// Sends to the connection being served, if it is this one and nothing is queued; returns
-    /// whether it did. The kernel gets large pieces without a copy.
+    /// Adds pieces to the replies, if this is the connection being served and nothing is queued;
+    /// returns whether it did. Large pieces are handed to the kernel without a copy.
     fn reply(&mut self, pieces: &[&[u8]]) -> bool {
         if !self.is_current() || self.peer.is_queued() {
             return false;
@@ -97,7 +97,7 @@ impl PeerMut<'_> {
         true
     }
 
-    /// Appends bytes to everything that was sent to the connection, regardless of limits.
+    /// Sends bytes behind everything that was sent to the connection, regardless of limits.
     pub(crate) fn append(&mut self, bytes: &[u8]) {
         self.count_sent(false, bytes.len());
         if self.is_current() && !self.peer.is_queued() {

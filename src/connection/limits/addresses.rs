@@ -9,12 +9,12 @@ use crate::config::AddressLimits;
 use crate::error::HandshakeError;
 use crate::stats::Stats;
 
-/// The addresses that connections come from, if their number is limited.
+/// The addresses that connections come from, if there are limits on them.
 pub(crate) struct Addresses {
     limits: AddressLimits,
     /// `None` without limits: nothing is recorded then.
     known: Option<HashMap<Key, Known>>,
-    /// The number of addresses at which those without connections are removed.
+    /// The number of addresses at which those without connections or recent handshakes are removed.
     prune_at: usize,
 }
 

@@ -208,8 +208,8 @@ impl Budget {
     }
 
     /// Returns the connections that may be closed because memory is short, those with the most data
-    /// in queues and incomplete messages first. They are those whose data has not moved for a tenth
-    /// of `relief`; once all of `relief` is over, they are all connections.
+    /// in queues and incomplete messages first. These are connections whose data has not moved for
+    /// a tenth of `relief` and, once memory has been short for all of `relief`, all the others.
     pub(crate) fn overdue(&self, now: Duration) -> Vec<(usize, usize)> {
         let Some(pressure) = self.pressure else {
             return Vec::new();
@@ -222,7 +222,8 @@ impl Budget {
         })
     }
 
-    /// Returns how soon connections are checked after memory became short, and between checks.
+    /// Returns the time from when memory became short to the first check of connections, and from
+    /// then on between checks.
     pub(crate) fn first_look(&self) -> Duration {
         self.relief / 10
     }

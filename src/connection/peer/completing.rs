@@ -1,4 +1,4 @@
-//! Messages in parts, and callbacks for messages that were sent.
+//! Messages in parts, and completion callbacks.
 
 use super::{Marks, Peer};
 use crate::connection::callbacks::Done;

@@ -1,7 +1,7 @@
-//! The state of a connection that is either on or off, in one word.
+//! The boolean state of a connection, in one word.
 
-/// The state of a connection that is either on or off. Most marks keep a message off the fast path,
-/// so the fast path tests one word.
+/// The boolean state of a connection, as marks. Most of them keep a message off the fast path, so
+/// the fast path tests one word.
 #[derive(Clone, Copy)]
 pub(crate) struct Marks(u32);
 

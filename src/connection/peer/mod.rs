@@ -49,7 +49,7 @@ pub(crate) struct Peer {
     passing: Option<Box<Passing>>,
     max_recv_size: usize,
     max_send_size: usize,
-    /// Larger messages do not take the fast path.
+    /// The size of the largest message that takes the fast path, in bytes.
     fast_send_size: usize,
     identity: Identity,
     addr: Addr,
@@ -63,7 +63,7 @@ pub(crate) struct Extras {
     pub(super) data: Data,
     /// Set if compression was agreed on.
     pub(super) deflate: Option<Deflate>,
-    /// Larger messages may be compressed.
+    /// The size of the largest message that is not compressed by default, in bytes.
     plain_max: Option<usize>,
     /// The counters, and when counting began, from the reactor's epoch. Set with `Marks::COUNTED`.
     pub(super) counts: Option<Box<(ConnectionStats, Duration)>>,
@@ -200,7 +200,8 @@ impl Peer {
         }
     }
 
-    /// Returns the passing state, created on first use, for anything in it but the request.
+    /// Returns the [`Passing`] state, created on first use, and marks that it holds more than the
+    /// request.
     fn passing_mut(&mut self) -> &mut Passing {
         self.marks.set(Marks::PASSING);
         self.passing.get_or_insert_default()

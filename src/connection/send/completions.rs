@@ -1,4 +1,4 @@
-//! Callbacks for messages that were sent.
+//! Completion callbacks, which are called when a message was sent or dropped.
 
 use std::collections::VecDeque;
 use std::ops::Range;

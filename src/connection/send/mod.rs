@@ -1,5 +1,5 @@
-//! Data that is being sent: replies, the queue of a connection, messages in parts, and callbacks
-//! for messages that were sent.
+//! Data that is being sent: replies, the queue of a connection, messages in parts, and completion
+//! callbacks.
 
 mod backlog;
 mod completions;
