@@ -435,7 +435,7 @@ fn the_silence_can_be_set_while_it_runs() {
     assert_eq!(hub.silence_max(), Duration::from_secs(8));
     assert_eq!(hub.silence_checkinterval(), Duration::from_secs(1));
     assert_eq!(hub.idle_timeout(), Duration::from_secs(16));
-    // The server carries out the order in this way.
+    // The server does this for `Order::Rearm`.
     world.reactor.rearm();
     world.pass(2_999);
     assert_eq!(client.take(), b"");

@@ -181,8 +181,8 @@ fn nothing_lands_in_a_message_that_failed() {
         ..Config::default()
     });
     let client = world.ready();
-    // A large text, read directly into its message, with an incomplete character, which is detected
-    // when the text is complete.
+    // A large text is read directly into its message. Its incomplete character is detected when the
+    // text is complete.
     let mut head = vec![0x81, 0xff];
     head.extend(300_000u64.to_be_bytes());
     head.extend([0, 0, 0, 0, 0xe2]);

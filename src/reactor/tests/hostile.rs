@@ -6,7 +6,7 @@ use super::*;
 use crate::connection::event::Request;
 use crate::http::Response;
 
-/// A server whose connections carry out the texts that they get, and that answers plain requests.
+/// A server whose connections act on commands in text messages, and that answers plain requests.
 fn obedient() -> World {
     let mut world = World::new(Config::default());
     let handlers = &mut world.reactor.handlers;
@@ -124,7 +124,7 @@ fn trickling_puts_the_end_off_at_no_stage() {
     for (dispatch, begin, bytes, timeout) in stages {
         let mut world = obedient();
         let client = begin(&mut world);
-        // The client has five seconds to take what it was refused with.
+        // The client has five seconds to read the refusal.
         let most = timeout + 5_000 + 200;
         let took = trickle(&mut world, &client, bytes, most);
         assert!(took >= timeout.max(4_900), "{dispatch}: {took}");

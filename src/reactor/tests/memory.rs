@@ -359,13 +359,15 @@ fn first_nobody_new_then_no_queue_then_those_who_hold_most() {
     let late = world.ready();
     let slow = world.ready();
     slow.set_room(Some(0));
-    // First step. The buffer of an incomplete message takes up to twice its size.
+    // First step: no new connections. The buffer of an incomplete message takes up to twice its
+    // size.
     assert!(!world.reactor.core.shared.budget.keeps_out());
     for (client, size) in hoarders.iter().zip([80_000, 95_000, 110_000, 125_000]) {
         world.send(client, &frame(0x82, &vec![7; size])[..size]);
     }
     assert!(world.reactor.core.shared.budget.keeps_out());
-    // Second step. It affects neither data that the kernel takes at once nor control frames.
+    // Second step: no more queued messages. Data that the kernel takes at once and control frames
+    // are not affected.
     let mut send = |client: &Client, opcode, size: usize| {
         let core = &mut world.reactor.core;
         core.send(slot(client), opcode, &vec![7; size])
@@ -380,7 +382,7 @@ fn first_nobody_new_then_no_queue_then_those_who_hold_most() {
     assert_eq!(world.reactor.core.shared.stats.budget_refusals, 1);
     world.send(&small, &frame(0x81, b"still served"));
     assert_eq!(small.take(), b"\x81\x0cstill served");
-    // Third step.
+    // Third step: the connection that holds most is closed.
     let said = world.take_log();
     assert_eq!(said, [""; 0]);
     world.send(&late, &frame(0x82, &[7; 120_000])[..120_000]);

@@ -48,7 +48,7 @@ struct Line {
     write_max: Option<usize>,
     /// Errors that the next calls return.
     failures: VecDeque<io::ErrorKind>,
-    /// What the kernel reports of the peer's acknowledgements.
+    /// How much the peer has acknowledged, as the kernel reports it.
     delivery: Option<Delivery>,
     reads: usize,
     writes: usize,

@@ -401,7 +401,7 @@ fn the_end_of_the_spread_closes_all_and_keeps_deadline_and_code() {
     let code = world.reactor.end_spread();
     assert_eq!(code, Some(CloseCode::SERVICE_RESTART));
     assert_eq!(world.reactor.end_spread(), None);
-    // The server then does the same.
+    // The server calls this next.
     world.reactor.close_all(CloseCode::SERVICE_RESTART);
     world.turn();
     assert_eq!(first.take(), b"");
