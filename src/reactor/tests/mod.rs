@@ -1,4 +1,4 @@
-//! The reactor over simulated sockets and a clock that the test turns.
+//! The reactor over simulated sockets and a clock that the test sets.
 
 #[cfg(feature = "deflate")]
 mod compressed_pieces;
@@ -34,9 +34,9 @@ use crate::transport::{Delivery, Socket, Wire};
 /// The other end of a simulated socket.
 #[derive(Default)]
 struct Line {
-    /// What the peer sent and the server has not read.
+    /// Data that the peer sent and the server has not read.
     incoming: VecDeque<u8>,
-    /// What the server wrote.
+    /// Data that the server wrote.
     outgoing: Vec<u8>,
     /// The peer sent FIN.
     peer_fin: bool,
@@ -46,9 +46,9 @@ struct Line {
     room: Option<usize>,
     /// Most bytes taken by one write.
     write_max: Option<usize>,
-    /// The next calls fail like this.
+    /// Errors that the next calls return.
     failures: VecDeque<io::ErrorKind>,
-    /// What the kernel tells of what the peer has acknowledged.
+    /// How much the peer has acknowledged, as the kernel reports it.
     delivery: Option<Delivery>,
     reads: usize,
     writes: usize,
@@ -130,7 +130,7 @@ impl Wire for Cable {
     }
 }
 
-/// What happened, in the handlers' words.
+/// The events, as the handlers logged them.
 type Log = Rc<RefCell<Vec<String>>>;
 
 struct World {
@@ -140,7 +140,7 @@ struct World {
     log: Log,
 }
 
-/// A client of the world.
+/// A client of a [`World`].
 struct Client {
     tag: usize,
     line: Cable,
@@ -169,7 +169,7 @@ impl World {
         world
     }
 
-    /// An echo server.
+    /// Creates an echo server.
     fn echo(config: Config) -> Self {
         let mut world = Self::new(config);
         world
@@ -183,7 +183,7 @@ impl World {
         world
     }
 
-    /// Writes an event down, and goes on.
+    /// Logs an event.
     fn note<E: ConnectionEvent>(&mut self, _: E, say: impl Fn(E::Payload<'_>) -> String + 'static)
     where
         (): Outcome<E::Output>,
@@ -210,7 +210,7 @@ impl World {
         }
     }
 
-    /// A client whose opening handshake is done.
+    /// Connects a client and completes its opening handshake.
     fn ready(&mut self) -> Client {
         let client = self.connect();
         self.send(&client, REQUEST);
@@ -219,7 +219,7 @@ impl World {
         client
     }
 
-    /// The client sends, the server has a turn.
+    /// Sends data from the client, and gives the server a turn.
     fn send(&mut self, client: &Client, bytes: &[u8]) {
         client.line.0.borrow_mut().incoming.extend(bytes);
         self.news(client, true, false);
@@ -246,7 +246,8 @@ impl World {
         self.reactor.end_turn();
     }
 
-    /// Time passes; the loop sleeps and wakes just as its deadlines say. Returns how often.
+    /// Lets time pass, in which the loop sleeps and wakes by its deadlines; returns the number of
+    /// turns.
     fn pass(&mut self, millis: u64) -> usize {
         let until = self.at + millis;
         let mut turns = 0;
@@ -287,7 +288,7 @@ const REQUEST: &[u8] =
     b"GET / HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
 
-/// A client's frame.
+/// Returns a masked frame, as clients send it.
 fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut bytes = vec![first];
     match u16::try_from(payload.len()) {

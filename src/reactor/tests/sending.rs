@@ -1,4 +1,4 @@
-//! Messages in parts, who is told when a message was sent, and what happens when too much waits.
+//! Messages in parts, completion callbacks, and the policies for a full backlog.
 
 use super::*;
 use crate::error::SendError;
@@ -9,7 +9,7 @@ fn at<'w>(world: &'w mut World, client: &Client) -> Connection<'w> {
     Connection::new(&mut world.reactor.core, client.tag & SLOTS)
 }
 
-/// A world whose connections may have `max_backlog` bytes queued.
+/// Creates a world whose connections may have `max_backlog` bytes queued.
 fn limited(max_backlog: usize, slow_consumer: SlowConsumer) -> World {
     let limits = Limits {
         max_backlog,
@@ -22,7 +22,7 @@ fn limited(max_backlog: usize, slow_consumer: SlowConsumer) -> World {
     })
 }
 
-/// Writes down what became of a message.
+/// Returns a callback that logs what became of a message.
 fn told(
     log: &Log,
     name: &str,
@@ -36,7 +36,7 @@ fn told(
     }
 }
 
-/// The client's side takes everything that comes.
+/// Has the client take all data, and returns it.
 fn take_all(world: &mut World, client: &Client) -> Vec<u8> {
     client.set_room(None);
     world.news(client, false, false);
@@ -77,7 +77,7 @@ fn who_waits_is_told_in_order_after_the_handler_returned() {
     let sent = client.take();
     assert!(sent.starts_with(b"\x81\x02hi\x81\x07between\x82"));
     assert!(sent.ends_with(b"\x81\x01p\x89\x00"));
-    // And the connection is as quick as before.
+    // The connection is on the fast path again.
     assert!(world.reactor.core.peers[client.tag & SLOTS].is_quiet());
 }
 
@@ -162,7 +162,7 @@ fn two_whose_completions_send_to_each_other_do_not_hold_up_the_turn() {
     world.send(&clients[0], &frame(0x81, b"begin"));
     let mut before = 0;
     for _ in 0..50 {
-        // It goes on, turn by turn, and others are served.
+        // The exchange continues from turn to turn, and others are served.
         world.send(&third, &frame(0x89, b""));
         let count = *Hub::new(&mut world.reactor.core).shared::<usize>();
         assert!(
@@ -176,7 +176,7 @@ fn two_whose_completions_send_to_each_other_do_not_hold_up_the_turn() {
 
 #[test]
 fn what_is_cut_when_a_message_was_sent_sends_nothing_more() {
-    // By the one who waited, or at `Drain`.
+    // By a completion callback, or at `Drain`.
     for at_drain in [false, true] {
         let mut world = World::new(Config::default());
         if at_drain {
@@ -208,7 +208,7 @@ fn what_is_cut_when_a_message_was_sent_sends_nothing_more() {
 
 #[test]
 fn who_waits_is_told_of_the_end_before_the_disconnect() {
-    // However it ends.
+    // Whatever ends the connection.
     type End = fn(&mut World, &Client);
     let ends: [(End, &str); 5] = [
         (|world, client| at(world, client).shutdown(), "cut"),
@@ -318,13 +318,13 @@ fn drain_comes_once_at_the_mark() {
         }
         assert_eq!(at(&mut world, &client).backlog(), 0);
     }
-    // Less than the mark was left over: that is none of its business.
+    // Less than the mark was left, so no `Drain` is due.
     client.set_room(Some(0));
     assert!(at(&mut world, &client).send_binary(&[7; 500]).is_ok());
     world.turn();
     take_all(&mut world, &client);
     assert_eq!(world.take_log(), [""; 0]);
-    // It rises again before it is empty.
+    // The backlog rises again before it is empty.
     client.set_room(Some(0));
     at(&mut world, &client).set_drain_at(100);
     assert!(at(&mut world, &client).send_binary(&[7; 500]).is_ok());
@@ -386,7 +386,7 @@ fn what_is_buffered_is_known_to_the_byte() {
     assert_eq!(at(&mut world, &other).buffered_amount(), 4);
 }
 
-/// Numbered messages of 100 bytes on the wire.
+/// Returns the payload of a numbered message, which takes 100 bytes on the wire.
 fn numbered(number: u8) -> [u8; 98] {
     [number; 98]
 }
@@ -404,7 +404,7 @@ fn the_oldest_are_dropped_whole_and_not_what_has_begun() {
         assert_eq!(sent, Ok(100));
     }
     world.turn();
-    // The first has left, the second has begun to.
+    // The first message was sent, the second in part.
     assert_eq!(at(&mut world, &client).backlog(), 870);
     let mut conn = at(&mut world, &client);
     assert_eq!(conn.ping(b"a"), Ok(3));
@@ -454,7 +454,7 @@ fn room_for_a_large_one_is_made_of_many_and_shared_ones() {
     assert_eq!(at(&mut world, &client).backlog(), 4 * 21_008);
     let sent = at(&mut world, &client).send_binary(&[3; 60_000]);
     assert_eq!(sent, Ok(60_004));
-    // Half of the limit, and one message.
+    // Half of the limit, plus one message.
     assert_eq!(at(&mut world, &client).backlog(), 43_020 + 60_004);
     assert_eq!(world.reactor.core.shared.stats.dropped_messages, 3);
     let bytes = take_all(&mut world, &client);
@@ -508,7 +508,7 @@ fn control_frames_have_room_of_their_own_whatever_the_policy() {
         for number in 0..10 {
             assert_eq!(conn.send_binary(&numbered(number)), Ok(100));
         }
-        // What the peer asked for before is answered, and so is the end.
+        // Pings of the peer can still be answered, and the connection closed.
         assert_eq!(conn.pong(b"answer"), Ok(8));
         assert_eq!(conn.ping(b""), Ok(2));
         assert_eq!(conn.backlog(), 1_010);
@@ -620,7 +620,8 @@ fn gathered_parts_leave_in_one_write_and_in_order_however_taken() {
         let writes = client.line.0.borrow().writes;
         world.send(&client, &frame(0x81, b"few"));
         if write_max == usize::MAX {
-            // What was collected, the header and all parts; then what came behind.
+            // One write for the collected replies, the header and all parts; one for the message
+            // behind them.
             assert_eq!(client.line.0.borrow().writes - writes, 2);
         }
         let bytes = [&client.take()[..], &take_until_quiet(&mut world, &client)].concat();
