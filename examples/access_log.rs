@@ -1,9 +1,10 @@
 //! Writes an access log, with one line per closed connection, through a logger that never blocks
-//! the event loop.
+//! the event loop. The line of the log is wrapped here:
 //!
 //! ```text
 //! $ cargo run --example access_log -- 127.0.0.1:9001 2>errors.log
-//! 127.0.0.1:41336 "ws://127.0.0.1:9001/chat" 1000 12.4 s 3 in 3 out 298 bytes in 190 out "closed by the peer"
+//! 127.0.0.1:41336 "ws://127.0.0.1:9001/chat" 1000 12.4 s 3 in 3 out 298 bytes in 190 out \
+//!    "closed by the peer"
 //! ```
 
 use std::env;

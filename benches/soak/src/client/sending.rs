@@ -95,7 +95,8 @@ impl Client {
                 part,
                 context.rng.u32(..).to_ne_bytes(),
             );
-            // RFC 6455, 5.4: "Control frames MAY be injected in the middle of a fragmented message."
+            // RFC 6455, 5.4: "Control frames MAY be injected in the middle of a fragmented
+            // message."
             if context.rng.u8(..4) == 0 {
                 self.ping(context);
             }
