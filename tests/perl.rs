@@ -435,8 +435,8 @@ fn where_the_servers_differ() {
         // The Perl server does not answer a ping, and accepts a frame without a mask.
         ("ping", frame(0x89, b"hello"), vec![], (0x8a, 0)),
         ("no mask", unmasked.to_vec(), vec!["hello"], closed(1002)),
-        // It repairs invalid UTF-8 instead of rejecting it, and does not check reserved bits and
-        // close codes.
+        // The Perl server repairs invalid UTF-8 instead of rejecting it, and does not check
+        // reserved bits and close codes.
         (
             "no UTF-8",
             frame(0x81, b"caf\xe9"),

@@ -39,8 +39,8 @@ pub fn run(data: &[u8]) {
     let answer = Parameters::of(&answer[0], false).expect("legal");
 
     // RFC 7692, 7.1.1.1: a server that accepts an offer with this parameter includes it in the
-    // response; without it in the offer, a server may still reset its context, without saying so.
-    // 7.1.1.2: the server may always request it of the client.
+    // response. Without it in the offer, a server may still reset its context, and need not
+    // announce this. 7.1.1.2: the server may always request it of the client.
     let shared = flags & 1 == 0;
     assert_eq!(answer.server_alone, offer.server_alone);
     assert_eq!(

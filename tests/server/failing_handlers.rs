@@ -24,7 +24,7 @@ fn fail(how: How) -> Result<(), String> {
     }
 }
 
-/// Whether a connection is the victim, which the second connection is.
+/// Whether a connection is the victim. The second connection is.
 #[derive(Clone, Copy, Default, Eq, PartialEq)]
 struct Victim(bool);
 

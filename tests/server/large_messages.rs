@@ -88,8 +88,8 @@ fn what_is_expected_may_not_come() {
     let server = large();
     let mut other = server.ready();
     let text = "\u{1f980}é".repeat(100_000);
-    // After a large message the server prepares for another one, but each of these arrives instead.
-    // The numbers are the bytes and the pongs of the reply.
+    // After a large message the server prepares for another large one, but each of these messages
+    // arrives instead. The numbers are the bytes and the pongs of the reply.
     let size = text.len();
     let text = text.as_str();
     let whole = frame(0x81, text.as_bytes());

@@ -1,5 +1,5 @@
-//! A handler may close its connection, all others or the server, in any event. It takes effect
-//! after the handler has returned, and each connection ends once.
+//! A handler may close its connection, all others or the server, in any event. The call takes
+//! effect after the handler has returned, and each connection ends once.
 
 use std::collections::HashMap;
 use std::sync::Arc;
