@@ -1,6 +1,7 @@
-//! A loopback echo: one client that waits for each answer, and one that sends sixteen at a time.
+//! Echo over loopback: a client that waits for each reply, and one that sends sixteen messages at a
+//! time.
 //!
-//! The time is that of the whole exchange, most of it the kernel's.
+//! The measured time covers the whole exchange; the kernel takes most of it.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -11,7 +12,7 @@ use wsloop::Server;
 use wsloop::event::{Binary, Utf8};
 use wsloop::protocol::{Header, OpCode, mask};
 
-/// Starts an echo server that lives as long as the process.
+/// Starts an echo server that runs as long as the process.
 fn serve() -> SocketAddr {
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {
@@ -40,7 +41,7 @@ fn connect(addr: SocketAddr) -> std::io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// `count` frames of `size` bytes.
+/// Returns `count` masked frames of `size` bytes.
 fn frames(opcode: OpCode, size: usize, count: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     let key = [1, 2, 3, 4];

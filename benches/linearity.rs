@@ -1,8 +1,9 @@
-//! What hostile input costs: each shape at three sizes, each four times the one before.
+//! The cost of hostile input: each shape in three sizes, each four times the one before.
 //!
-//! `benches/linearity.py` runs these and compares the instructions per byte, counted by callgrind: a
-//! peer that sends four times as much may cause four times the work, and no more. Each case checks
-//! that its input got to where it should, so that no shape is cheap because it was refused early.
+//! `benches/linearity.py` runs these cases and compares the instructions per byte, counted by
+//! callgrind: four times the input may cause four times the work, and no more. Each case checks
+//! that its input was processed as intended, so that no shape looks cheap because it was refused
+//! early.
 
 #![expect(
     missing_docs,
@@ -18,7 +19,7 @@ use wsloop::plain_http::{Item, Reader};
 use wsloop::protocol::{Header, Message, OpCode, Receiver, mask};
 use wsloop::{HandshakeError, Limits, ProtocolError};
 
-/// Limits that are out of the way.
+/// Returns limits that no case reaches.
 fn limits() -> Limits {
     let mut limits = Limits::default();
     limits.max_recv_size = usize::MAX;
@@ -49,7 +50,7 @@ fn frame(fin: bool, opcode: OpCode, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// A message of `count` frames, with a control frame in front of each if that is asked for.
+/// Returns a message of `count` frames, with `between` in front of each continuation but the last.
 fn fragmented(opcode: OpCode, payload: &[u8], count: usize, between: &[u8]) -> Vec<u8> {
     let rest = [between, &frame(false, OpCode::Continuation, payload)].concat();
     let first = frame(false, opcode, payload);
@@ -57,7 +58,7 @@ fn fragmented(opcode: OpCode, payload: &[u8], count: usize, between: &[u8]) -> V
     [first, rest.repeat(count - 2), last].concat()
 }
 
-/// Bytes for a receiver, and how they are cut.
+/// Bytes for a receiver, and the size of the pieces in which they arrive.
 struct Incoming {
     receiver: Receiver,
     bytes: Vec<u8>,
@@ -96,7 +97,7 @@ impl Incoming {
     }
 }
 
-/// What the server reads at a time.
+/// The size of the server's reads.
 const READ: usize = 64 << 10;
 
 fn tiny_fragments(count: usize) -> Incoming {
@@ -127,7 +128,7 @@ fn byte_by_byte(count: usize) -> Incoming {
     Incoming::new(frame(true, OpCode::Text, &vec![b'x'; count]), 1, 1)
 }
 
-/// Fragments whose headers are cut, too.
+/// Fragments whose headers arrive byte by byte as well.
 fn fragments_byte_by_byte(count: usize) -> Incoming {
     Incoming::new(fragmented(OpCode::Text, b"x", count, b""), 1, 1)
 }
@@ -142,7 +143,7 @@ fn empty_messages_byte_by_byte(count: usize) -> Incoming {
     Incoming::new(bytes, 1, count)
 }
 
-/// Everything behind a breach is thrown away.
+/// The receiver discards all bytes after a protocol violation.
 fn behind_a_breach(count: usize) -> Incoming {
     let bytes = [&b"\xff\xff"[..], &vec![0xff; count]].concat();
     Incoming::new(bytes, 100, 0)
@@ -170,7 +171,7 @@ fn messages(mut incoming: Incoming) -> Incoming {
 
 // The opening handshake.
 
-/// A head and how it is cut, and whether it is one that ends.
+/// A request head, the size of the pieces in which it arrives, and whether it is complete.
 struct Head {
     bytes: Vec<u8>,
     cut: usize,
@@ -231,7 +232,7 @@ fn heads(mut head: Head) -> Head {
     head
 }
 
-/// Headers that are taken apart, each filled with `unit` up to `size` bytes.
+/// Returns one head for each parsed header, with a value of `unit` repeated up to `size` bytes.
 fn filled(unit: &str, size: usize) -> Vec<Vec<u8>> {
     let value = unit.repeat(size / unit.len());
     FILLED
@@ -240,7 +241,7 @@ fn filled(unit: &str, size: usize) -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// The headers that the server takes apart, or offers to.
+/// The headers that the server parses itself or on request.
 const FILLED: [&str; 8] = [
     "Connection",
     "Cookie",
@@ -252,7 +253,7 @@ const FILLED: [&str; 8] = [
     "Upgrade",
 ];
 
-/// Looks at everything in a request that anybody may look at.
+/// Calls everything that parses a part of a request.
 fn look(head: &[u8], origins: &Origins) -> usize {
     let mut plain = Reader::new(&limits());
     let plain = plain.read(black_box(head)).is_ok();
@@ -291,7 +292,7 @@ fn headers(heads: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
     heads
 }
 
-/// Subprotocols that all differ.
+/// A head with subprotocols that all differ.
 fn distinct(count: usize) -> Vec<u8> {
     let names: Vec<_> = (0..count)
         .map(|at| format!("p{}", at * 7919 % 65_521))
@@ -313,7 +314,7 @@ fn subprotocols(head: Vec<u8>) -> Vec<u8> {
 
 // Plain requests.
 
-/// Bytes for a reader of requests, and how they are cut.
+/// Bytes for a reader of requests, and the size of the pieces in which they arrive.
 struct Requests {
     bytes: Vec<u8>,
     cut: usize,
@@ -390,7 +391,7 @@ mod compression {
     use super::*;
     use wsloop::protocol::deflate::{Deflater, Inflater};
 
-    /// Messages to expand, and how large they are together.
+    /// Compressed messages, and their total size when decompressed.
     pub(super) struct Compressed {
         messages: Vec<Vec<u8>>,
         expected: usize,
@@ -411,17 +412,17 @@ mod compression {
         bytes
     }
 
-    /// A thousand times as large as it comes.
+    /// A message that expands to a thousand times its compressed size.
     pub(super) fn bomb(size: usize) -> Compressed {
         once(compressed(&vec![0; size]), size)
     }
 
-    /// Blocks without content, of the kind that is told by its bytes.
+    /// Empty DEFLATE blocks of the kind given by `block`.
     pub(super) fn empty_blocks(block: &[u8], count: usize) -> Compressed {
         once(block.repeat(count), 0)
     }
 
-    /// Messages that are as small as they come.
+    /// Messages of one byte, the smallest that are not empty.
     pub(super) fn small_messages(takeover: bool, count: usize) -> Compressed {
         Compressed {
             messages: vec![compressed(b"x"); count],
@@ -457,11 +458,11 @@ mod compression {
         input
     }
 
-    /// A block of DEFLATE that is the last, has fixed codes and no content.
+    /// An empty final block with fixed Huffman codes.
     pub(super) const LAST: &[u8] = b"\x03\x00";
-    /// One that is stored and not the last.
+    /// An empty stored block that is not final.
     pub(super) const STORED: &[u8] = b"\x00\x00\x00\xff\xff";
-    /// Four that have fixed codes and no content: ten bits each.
+    /// Four empty blocks with fixed Huffman codes, of ten bits each, none of them final.
     pub(super) const FIXED: &[u8] = b"\x02\x08\x20\x80\x00";
 
     #[library_benchmark]

@@ -1,4 +1,4 @@
-//! The rooms without I/O: headers, masking, UTF-8, whole messages.
+//! The modules without I/O: headers, masking, UTF-8, whole messages.
 
 use std::hint::black_box;
 
@@ -8,7 +8,7 @@ use wsloop::protocol::{Header, Message, OpCode, Receiver, Sender, Utf8Validator,
 
 const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
-/// A client's text frame.
+/// Returns a client's text frame.
 fn frame(payload: &[u8]) -> Vec<u8> {
     let len = payload.len() as u64;
     let mut bytes = Vec::new();

@@ -1,8 +1,8 @@
-//! A client's frames, and those that a client gets, made and read in the simplest way.
+//! Simple code to write a client's frames and to read a server's.
 
 use crate::input::Input;
 
-/// Appends the frame of a client.
+/// Appends a client's frame.
 pub(crate) fn frame(first: u8, key: [u8; 4], payload: &[u8], out: &mut Vec<u8>) {
     out.push(first);
     match payload.len() {
@@ -32,16 +32,16 @@ fn masked(key: [u8; 4], payload: &[u8], out: &mut Vec<u8>) {
     );
 }
 
-/// Makes a frame of choices: its first byte; a form; a length (2); what it is filled with.
+/// Appends a frame built from choices: a first byte, a form, a length (2 bytes), and the content.
 ///
-/// So a few bytes make frames of any size, with headers that are mostly right.
+/// A few bytes of input thus describe frames of any size, whose headers are mostly valid.
 pub(crate) fn chosen_frame(input: &mut Input<'_>, out: &mut Vec<u8>) {
     let (first, form) = (input.byte(), input.byte());
     let size = usize::from(input.short());
     let size = match form & 3 {
         0 | 1 => size % 126,
         2 => size % 0x400,
-        // From 64 KiB on the rest of a frame is read straight to where it stays.
+        // From 64 KiB on, the receiver reads the rest of a frame directly into the message buffer.
         _ if size % 8 == 0 => 0xf000 + size / 2,
         _ => size % 0x2000,
     };
@@ -58,7 +58,7 @@ pub(crate) fn chosen_frame(input: &mut Input<'_>, out: &mut Vec<u8>) {
     let start = out.len();
     frame(first, key, &payload, out);
     match form >> 5 {
-        // Something is wrong with its length, or with its mask.
+        // Makes the length or the mask invalid.
         5 => out[start + 1] ^= 0x80,
         6 => out[start + 1] |= 0x7e,
         7 => out.truncate(out.len() - payload.len() / 2),
@@ -73,7 +73,7 @@ pub(crate) struct Frame {
     pub(crate) payload: Vec<u8>,
 }
 
-/// Takes a server's frame off the front of `bytes`, if it is whole; it must be well-formed.
+/// Removes a complete frame of the server from the front of `bytes`. The frame must be well-formed.
 pub(crate) fn take_frame(bytes: &mut Vec<u8>) -> Option<Frame> {
     let first = *bytes.first()?;
     assert!(

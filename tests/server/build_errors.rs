@@ -1,4 +1,4 @@
-//! A wrong setting or an address that cannot be had is told by `build`, in words that name it.
+//! `build` reports wrong settings and unavailable addresses, and the error names them.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -105,7 +105,7 @@ fn an_address_in_use() {
     let addr = taken.local_addr().unwrap();
     let error = Server::builder().listen(addr).build().unwrap_err();
     assert!(error.to_string().contains(&addr.to_string()), "{error}");
-    // The text has the cause, so a report that walks the chain does not find it again.
+    // The text contains the cause, so `source` must not return the cause again.
     assert!(error.to_string().contains("in use"), "{error}");
     assert!(error.source().is_none());
     assert_eq!(format!("{error:?}"), error.to_string());
@@ -122,7 +122,7 @@ fn an_address_that_is_none_or_not_ours() {
         ("127.0.0.1", "127.0.0.1"),
         ("127.0.0.1:65536", "65536"),
         ("", "listen on"),
-        // TEST-NET-1 (RFC 5737) is nobody's.
+        // No machine has an address of TEST-NET-1 (RFC 5737).
         ("192.0.2.1:0", "192.0.2.1:0"),
     ] {
         let error = Server::builder().listen(addr).build().unwrap_err();

@@ -1,4 +1,4 @@
-//! Messages in parts, compressed: a frame for each, one stream of DEFLATE over all of them.
+//! Compressed messages in parts: a frame for each part, with one DEFLATE stream over all of them.
 
 use std::sync::mpsc::{Sender, channel};
 
@@ -8,10 +8,11 @@ use socket2::SockRef;
 use wsloop::event::*;
 use wsloop::{Compress, Connection, DeflateConfig, OpCode, SendError, SlowConsumer};
 
-/// A frame: its first byte, and what it came to when it had come.
+/// A frame: its first byte, and its decompressed payload.
 type Part = (u8, Vec<u8>);
 
-/// Reads a message frame by frame, and expands each as it comes; control frames come in between.
+/// Reads a message frame by frame, and decompresses each frame when it arrives. Control frames may
+/// come in between.
 #[track_caller]
 fn read_parts(peer: &mut Peer) -> Vec<Part> {
     let mut parts = Vec::new();
@@ -51,7 +52,7 @@ fn whole(parts: &[Part]) -> Vec<u8> {
     data.flat_map(|(_, payload)| payload.clone()).collect()
 }
 
-/// Runs `action` when the client says "go", and echoes everything else.
+/// Starts a server that runs `action` when the client sends "go", and echoes other messages.
 fn on_go(
     config: DeflateConfig,
     action: impl Fn(&mut Connection<'_>) -> Result<(), SendError> + Send + 'static,
@@ -77,7 +78,7 @@ fn each_part_can_be_expanded_when_it_comes() {
             assert!(conn.send_part(text(3000, 1))? < 2000);
             assert_eq!(conn.send_part(""), Ok(0));
             assert_eq!(conn.ping(b"between"), Ok(9));
-            // What came before in the same message is referred to.
+            // The compressor refers to earlier parts of the same message.
             let size = conn.send_part(text(3000, 1))?;
             assert!(size < 400, "{size}");
             let size = conn.end_message("")?;
@@ -90,7 +91,7 @@ fn each_part_can_be_expanded_when_it_comes() {
         });
         let mut peer = Peer::of(&server, OFFER);
         for _ in 0..3 {
-            // Messages that are whole go on before and after.
+            // Whole messages work before and after.
             peer.client.send_frame(0x81, text(3000, 1));
             assert_eq!(peer.read().2, text(3000, 1));
             peer.client.send_text("go");
@@ -134,7 +135,7 @@ fn what_is_compressed_is_chosen_as_for_whole_messages() {
     let config = DeflateConfig::shared();
     let server = on_go(config, |conn| {
         let (large, small) = (text(2000, 5), text(700, 5));
-        // By its first part that is not empty, where the size is not known.
+        // If the size is unknown, the first part that is not empty decides.
         for (first, choice) in [
             (&large, Compress::Auto),
             (&small, Compress::Auto),
@@ -150,7 +151,7 @@ fn what_is_compressed_is_chosen_as_for_whole_messages() {
         }
         conn.start_message(OpCode::Text)?;
         conn.end_message(&large)?;
-        // By all parts together, where it is.
+        // If the size is known, all parts together decide.
         let parts = [&small[..], &[], &small, &small];
         for choice in [Compress::Auto, Compress::Yes, Compress::No] {
             for opcode in [OpCode::Text, OpCode::Binary] {
@@ -304,7 +305,7 @@ fn many_messages_are_under_way_at_once() {
             .collect();
         for round in 0..4 {
             for (seed, peer) in (0..).zip(&mut peers) {
-                // In the same order, and over one another.
+                // All peers receive the same order of messages, which overlap in time.
                 peer.client.send_frame(0x81, text(2000, seed + round % 2));
             }
         }
@@ -319,7 +320,7 @@ fn many_messages_are_under_way_at_once() {
     }
 }
 
-/// How many parts a peer was sent, of how many.
+/// The number of parts that were sent to a peer, out of `PARTS`.
 #[derive(Default)]
 struct Sent(u32);
 
@@ -338,10 +339,10 @@ fn pump(conn: &mut Connection<'_>) -> Result<(), SendError> {
         match result {
             Ok(size) => assert!(size > 0),
             Err(SendError::BacklogFull { .. }) => {
-                // Whatever is sent next: this part, or another one.
+                // Both this part and another one are refused.
                 let other = conn.send_part(text(40_000, next + 1));
                 assert!(matches!(other, Err(SendError::BacklogFull { .. })));
-                // Tells the test, once, that it may read.
+                // Tells the test once that it may read.
                 let told = conn.shared::<Option<Sender<()>>>().take();
                 return told.map_or(Ok(()), |full| full.send(()).map_err(|_| SendError::Gone));
             }

@@ -1,4 +1,5 @@
-//! Opening handshakes that are answered later: once, by anybody, and with nothing lost meanwhile.
+//! Opening handshakes that are answered later: once, from any thread, and without losing anything
+//! in between.
 
 use std::sync::mpsc::{self, Receiver};
 
@@ -8,7 +9,7 @@ use wsloop::{Builder, ConnectionId, SendError};
 
 use crate::support::{PATIENCE, REQUEST, Running, frame, log, recorded, request_with, settle};
 
-/// A server that postpones each answer to `/chat`, and tells whose.
+/// Starts a server that defers each response to `/chat`, and reports the ids of those connections.
 fn postponing(
     configure: impl FnOnce(Builder) -> Builder + Send + 'static,
 ) -> (Running, Receiver<ConnectionId>) {
@@ -49,7 +50,7 @@ fn accepted_later_with_all_that_came_meanwhile() {
             client.send_raw(frame(0x81, b"one"));
         }
         client.send_raw(frame(0x81, b"two"));
-        // Others are served, and nothing of this one.
+        // The server serves other clients, and delivers nothing of this one.
         settle(&mut busy);
         log.expect(&["connect", "utf8 alive?", "utf8 alive?", "utf8 alive?"]);
         let done = server.handle.answer(id, |upgrade| {
@@ -67,7 +68,7 @@ fn accepted_later_with_all_that_came_meanwhile() {
         client.expect_text("two");
         client.expect_alive();
         log.expect(&["ready", "utf8 one", "utf8 two", "utf8 alive?"]);
-        // Once is enough.
+        // Later answers have no effect.
         for _ in 0..2 {
             let again = server.handle.answer(id, |upgrade| upgrade.refuse(404));
             again.expect("the server runs");
@@ -141,7 +142,7 @@ fn from_the_loop_and_more_than_once() {
     });
     run.expect("the server runs");
     assert_eq!(client.response().status, 101);
-    // Postponed again.
+    // An answer can defer again.
     let mut client = server.client();
     client.send_raw(REQUEST);
     let id = next(&ids);
@@ -171,7 +172,7 @@ fn clients_that_left_and_answers_to_nothing() {
         log.expect(&["connect"]);
         while !log.next().starts_with("disconnect") {}
     }
-    // One that never postponed, and a server that goes down meanwhile.
+    // A connection that was never deferred, and a server that shuts down in the meantime.
     let mut ready = server.client();
     assert_eq!(
         ready.request(REQUEST.replace("/chat", "/other")).status,

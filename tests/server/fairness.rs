@@ -1,4 +1,4 @@
-//! However much one client sends, the others are served in between, and nothing of it is lost.
+//! However much one client sends, the server serves other clients in between, and loses nothing.
 
 use std::cell::Cell;
 use std::net::SocketAddr;
@@ -11,14 +11,14 @@ use crate::support::{Client, PATIENCE, REQUEST, Running, frame};
 use wsloop::event::{Binary, Ready, Utf8};
 use wsloop::{Builder, Server};
 
-/// A server whose turns the test takes itself, and what was counted.
+/// A server that the test runs turn by turn, with counters.
 struct Turned {
     server: Server,
     addr: SocketAddr,
     ready: Rc<Cell<usize>>,
-    /// Binary messages, of whoever floods.
+    /// Binary messages, sent by the flooding client.
     flood: Rc<Cell<usize>>,
-    /// Text messages, of whoever is polite.
+    /// Text messages, sent by the polite client.
     polite: Rc<Cell<usize>>,
     began: Instant,
 }
@@ -88,10 +88,10 @@ fn a_flood_of_messages_gets_its_share_of_a_turn() {
         let before = turned.flood.get();
         turned.turn();
         assert!(turned.flood.get() - before <= SHARE);
-        // It is on the way all the time: no turn is lost waiting.
+        // All messages have already arrived, so no turn waits.
         assert!(turned.flood.get() > before);
     }
-    // And nothing comes twice.
+    // No message is delivered twice.
     flooder.send_text("done");
     while turned.polite.get() == 1 {
         turned.turn();
@@ -141,7 +141,7 @@ fn a_flood_of_bytes_gets_its_share_of_a_turn() {
         let before = turned.flood.get();
         turned.turn();
         turned.turn();
-        // Two shares, and what the last read of each went beyond.
+        // Two shares, plus the rest of the last read in each.
         assert!((turned.flood.get() - before) * SIZE <= 2 * (96 << 10) + SIZE);
         answered += 1;
         assert_eq!(turned.polite.get(), answered);
@@ -210,7 +210,7 @@ fn many_floods_at_once_and_a_polite_client() {
         polite.send_text("please");
         polite.expect_text("please 0");
     }
-    // New clients get in, too.
+    // New clients are accepted as well.
     for _ in 0..10 {
         server.ready();
     }

@@ -1,5 +1,5 @@
-//! A drain loses nothing: who waits is let in, what is queued arrives, clients are closed one after
-//! the other, and what had to be cut is counted.
+//! A drain loses nothing: waiting clients are accepted, queued messages arrive, clients are closed
+//! one after the other, and connections that had to be cut are counted.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -19,7 +19,8 @@ use wsloop::{CloseCode, Handle, Listening, SendError, Server};
 
 const LONG: Duration = Duration::from_secs(3600);
 
-/// Stops the loop until what is returned is sent to; then it drains, before anything else.
+/// Blocks the event loop until a message is sent to the returned channel; then the server drains
+/// first.
 fn hold_and_drain(handle: &Handle) -> mpsc::Sender<()> {
     let (held, holds) = mpsc::channel();
     let (release, released) = mpsc::channel();
@@ -34,16 +35,16 @@ fn hold_and_drain(handle: &Handle) -> mpsc::Sender<()> {
     release
 }
 
-/// Answers the Close that has to come next.
+/// Expects a Close frame next, and answers it.
 fn answer_close(client: &mut Client, code: u16) {
     client.expect_close(code);
     client.send_close(code, "");
     client.expect_eof();
 }
 
-/// Sees that nobody listens there.
+/// Checks that no socket listens on an address.
 fn expect_refused(addr: SocketAddr) {
-    // A process that another test is about to start may have the socket for a moment.
+    // A process that another test is just starting may hold the socket for a moment.
     if let Ok(mut stream) = TcpStream::connect(addr) {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let read = stream.read(&mut [0]).map_err(|error| error.kind());
@@ -95,7 +96,7 @@ fn every_client_is_closed_and_the_server_ends_with_the_last() {
 
 #[test]
 fn who_waits_in_the_kernels_queue_is_let_in() {
-    // More than are accepted in a turn.
+    // More clients than the server accepts in a turn.
     const CLIENTS: usize = 100;
     let mut server = Running::start(|builder| support::echo(builder).turn_accepts(7));
     let release = hold_and_drain(&server.handle);
@@ -160,12 +161,12 @@ fn messages_come_as_ever_until_the_close() {
     assert!(closed(&mut first));
     first.send_close(1001, "");
     first.expect_eof();
-    // Ticks go on, and echoes do.
+    // Ticks and echoes continue.
     second.expect_frame(0x82, b"tick");
     second.send_text("still here?");
     assert!(!closed(&mut second));
     second.expect_frame(0x82, b"tick");
-    // Enough of it.
+    // `shutdown` ends the drain early.
     server.handle.shutdown().unwrap();
     assert!(closed(&mut second));
     second.send_close(1001, "");
@@ -218,7 +219,8 @@ fn what_the_deadline_cuts_is_counted() {
         .unwrap();
     let stats = server.join();
     assert_eq!((stats.ended_in_order, stats.cut), (0, 1));
-    // The others are with the kernel, or have come: a header and a Close are among them.
+    // The other bytes are in the kernel or have arrived, together with a frame header and a Close
+    // frame.
     let came = stuck.read_to_end().len() as u64;
     assert!(stats.cut_bytes > 0, "the kernel cannot take so much");
     assert!(
@@ -246,7 +248,7 @@ fn a_code_that_must_not_be_sent_is_refused() {
 fn without_clients_it_ends_at_once() {
     let mut server = Running::echo();
     server.handle.drain(LONG, 1001, LONG).unwrap();
-    // Others find it going down, or gone.
+    // Later calls find a server that is shutting down or has ended.
     let _ = server.handle.drain(LONG, 1001, LONG);
     let _ = server.handle.shutdown();
     server.join();
@@ -293,14 +295,14 @@ fn listeners_are_handed_over() {
     let mut old = Client::connect(addr);
     old.upgrade();
 
-    // Both listen, then only the successor does.
+    // Both processes listen; then only the successor does.
     let [tcp, unix] = sockets.try_into().unwrap();
     let next = Running::start_on(|| {
         let builder = Server::builder().listener(TcpListener::from(tcp));
         support::echo(builder.listener(UnixListener::from(unix)))
     });
     handle.hand_over_listeners().unwrap();
-    // They are not had back.
+    // The old server cannot take the listeners back.
     handle.start_listening().unwrap();
     let listeners = handle.ask(|hub| hub.local_addrs().len()).unwrap();
     assert_eq!(listeners.recv().unwrap(), 0);
@@ -320,7 +322,7 @@ fn listeners_are_handed_over() {
     handle.drain(LONG, 1012, Duration::ZERO).unwrap();
     answer_close(&mut old, 1012);
     assert_eq!(thread.join().unwrap().accepted, 1);
-    // The file is the successor's now.
+    // The file now belongs to the successor.
     over_unix();
     assert_eq!(next.stop().accepted, 41);
 }
@@ -355,7 +357,7 @@ fn listeners_are_left_to_the_successor_whichever_was_asked_for_first() {
 #[cfg(feature = "tls")]
 #[test]
 fn what_tls_holds_back_is_owed_as_well() {
-    // More than both kernels take, and no more than that and TLS.
+    // More than both kernels can buffer, but no more than they and TLS together.
     const SIZE: usize = 170 << 10;
     let identity = support::tls::Identity::new();
     let tls = identity.server.clone();
@@ -384,7 +386,8 @@ fn what_tls_holds_back_is_owed_as_well() {
         .handle
         .drain(LONG, CloseCode::SERVICE_RESTART, Duration::ZERO)
         .unwrap();
-    // Longer than `close_timeout`: that is for the answer to a Close that was read.
+    // Longer than `close_timeout`, which only limits the wait for an answer to a Close frame that
+    // was written.
     thread::sleep(Duration::from_secs(5));
     let frame = client.read_frame();
     assert!(frame.payload.len() == SIZE && frame.payload.iter().all(|byte| *byte == 7));

@@ -1,4 +1,4 @@
-//! Health checks of balancers, and how they fail before the listeners close.
+//! Health checks of load balancers, and how they fail before the listeners close.
 
 use std::time::Duration;
 
@@ -38,11 +38,11 @@ fn they_are_answered_with_and_without_a_handler_for_plain_requests() {
             client.send_raw(request);
             assert_eq!(client.response_head().status, status, "{request}");
         }
-        // One that should be answered as ever.
+        // A request with another method is handled as usual.
         let post = "POST /health HTTP/1.1\r\nHost: example.com\r\nContent-Length: 0\r\n\r\n";
         let status = if with_handler { 204 } else { 405 };
         assert_eq!(ask(&server, post).status, status);
-        // Upgrades go on as they did.
+        // Upgrades work as before.
         let mut client = server.ready();
         client.send_text("hello");
         client.expect_text("hello");
@@ -74,13 +74,13 @@ fn they_fail_before_a_drain_closes_the_listeners() {
     let failed = ask(&server, health);
     assert_eq!(failed.status, 503);
     assert_eq!(failed.header("connection"), Some("close"));
-    // Clients are served, and more are accepted.
+    // Open clients are served, and new ones are accepted.
     let mut late = server.ready();
     for client in [&mut early, &mut late] {
         client.send_text("still there");
         client.expect_text("still there");
     }
-    // Asked once more it begins.
+    // A second call starts the drain at once.
     drain().expect("the server lives");
     log.expect(&["shutdown"]);
     for client in [&mut early, &mut late] {

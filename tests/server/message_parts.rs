@@ -1,4 +1,5 @@
-//! Messages in parts: several frames over time, all at once, or one frame from several places.
+//! Messages in parts: several frames over time, several frames at once, or one frame from several
+//! slices.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -6,7 +7,7 @@ use crate::support::{self, Running};
 use wsloop::event::*;
 use wsloop::{Connection, OpCode, Prepared, SendError};
 
-/// Runs `action` when the client says "go".
+/// Starts a server that runs `action` when the client says "go".
 fn on_go(
     action: impl Fn(&mut Connection<'_>) -> Result<(), SendError> + Send + 'static,
 ) -> Running {
@@ -60,7 +61,7 @@ fn over_many_handlers_with_control_frames_between() {
                 text => conn.send_part(text),
             })
             .on(Binary, |conn, data| {
-                // None of them may break the message apart.
+                // None of these calls may interrupt the message in parts.
                 let refused = Err(SendError::MessageUnderWay);
                 let prepared = Prepared::binary(data);
                 assert_eq!(conn.send_binary(data), refused);
@@ -99,7 +100,7 @@ fn text_is_text_over_all_parts() {
         assert_eq!(conn.send_part("a"), Err(SendError::BadUtf8));
         assert_eq!(conn.end_message(&euro[1..2]), Err(SendError::BadUtf8));
         assert_eq!(conn.send_part(&euro[1..2]), Ok(3));
-        // What was refused has changed nothing.
+        // The refused part has not changed the message.
         assert_eq!(conn.end_message([euro[2], b'!']), Ok(4));
 
         let parts = [&euro[..2], &euro[2..]];

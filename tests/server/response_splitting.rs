@@ -1,5 +1,5 @@
-//! Nothing that a handler is given by a client and passes on can break an answer apart: it is
-//! refused where it is passed on, and nothing of it is sent.
+//! A value from a client that a handler passes on cannot split a response: the call that passes it
+//! on fails, and the value is not sent.
 
 use crate::support;
 use crate::support::{REQUEST, Running};
@@ -7,7 +7,7 @@ use wsloop::event::{Connect, Handshake, Origin};
 use wsloop::handshake::Refusal;
 use wsloop::{Connection, SendError};
 
-/// Values that would end a line, or a head, or confuse who reads them.
+/// Values that would end a line or a head, or that parsers could misread.
 const BREAKING: [&str; 10] = [
     "a\r\nX-Evil: b",
     "a\nX-Evil: b",
@@ -21,7 +21,7 @@ const BREAKING: [&str; 10] = [
     "a\x1b[2J",
 ];
 
-/// Names that are none, or that only the handshake itself may write.
+/// Invalid names, and names that only the handshake may use.
 const NO_NAMES: [&str; 16] = [
     "",
     " ",
@@ -149,7 +149,7 @@ fn http_errors_in_every_handler_of_the_handshake() {
         });
         let mut client = server.client();
         let response = client.request(REQUEST);
-        // None of the malformed ones was taken for an answer.
+        // None of the malformed refusals was sent.
         assert_eq!(response.status, 101);
         let names: Vec<&str> = response.headers.iter().map(|(name, _)| &**name).collect();
         assert_eq!(names, ["upgrade", "connection", "sec-websocket-accept"]);
@@ -162,13 +162,13 @@ fn try_malformed(conn: &mut Connection<'_>) {
     }
 }
 
-/// Answers that cannot be given.
+/// Returns malformed refusals.
 fn malformed() -> Vec<Refusal> {
     let mut all = Vec::new();
     for text in BREAKING {
         all.push(Refusal::new(403).reason(text));
         all.push(Refusal::new(403).header("X-Good", text));
-        // One that was malformed cannot be mended.
+        // A later valid value does not repair a malformed refusal.
         all.push(Refusal::new(403).reason(text).reason("good"));
     }
     for name in NO_NAMES {

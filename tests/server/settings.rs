@@ -1,4 +1,4 @@
-//! What can be asked and set while the server runs.
+//! Settings that can be read and changed while the server runs.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -15,7 +15,7 @@ fn ticks_are_switched_on_and_off() {
     let server = Running::start(move |builder| {
         support::echo(builder).on(Tick, move |hub, tick| {
             let period = hub.tick_period();
-            // Off while it is handled: the next one does not come.
+            // The handler switches ticks off, so the next one does not come.
             if tick.missed == 0 && hub.shared::<u32>() == &3 {
                 hub.set_tick_period(Duration::ZERO);
             }

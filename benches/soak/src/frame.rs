@@ -1,8 +1,8 @@
-//! Frames (RFC 6455, 5.2), as a client writes and reads them.
+//! Frames (RFC 6455, 5.2), as a client sends and receives them.
 
-/// The first byte of a frame: the last one of a message.
+/// A bit of the first byte: this frame is the last one of its message.
 pub(crate) const FIN: u8 = 0x80;
-/// The first byte of a frame: a compressed message begins (RFC 7692, 6).
+/// A bit of the first byte: a compressed message starts (RFC 7692, 6).
 pub(crate) const RSV1: u8 = 0x40;
 pub(crate) const CONTINUATION: u8 = 0x0;
 pub(crate) const TEXT: u8 = 0x1;
@@ -11,7 +11,7 @@ pub(crate) const CLOSE: u8 = 0x8;
 pub(crate) const PING: u8 = 0x9;
 pub(crate) const PONG: u8 = 0xa;
 
-/// Appends a frame, masked.
+/// Appends a masked frame.
 pub(crate) fn write(out: &mut Vec<u8>, first: u8, payload: &[u8], key: [u8; 4]) {
     out.push(first);
     match payload.len() {
@@ -35,23 +35,23 @@ pub(crate) fn write(out: &mut Vec<u8>, first: u8, payload: &[u8], key: [u8; 4]) 
     }
 }
 
-/// The header of a frame of the server.
+/// The header of a server's frame.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Header {
     /// FIN, the reserved bits, and the opcode.
     pub(crate) first: u8,
-    /// Bytes that the header takes.
+    /// The size of the header in bytes.
     pub(crate) size: usize,
-    /// Bytes of payload that follow.
+    /// The length of the payload in bytes.
     pub(crate) length: usize,
 }
 
 impl Header {
-    /// Parses a header; `None` if it is not whole yet.
+    /// Parses a header; returns `None` if it is incomplete.
     ///
     /// # Errors
     ///
-    /// Fails if the frame is masked, or larger than anything that is sent.
+    /// Fails if the frame is masked, or larger than any frame of a run.
     pub(crate) fn parse(bytes: &[u8]) -> Result<Option<Self>, String> {
         let &[first, second, ref rest @ ..] = bytes else {
             return Ok(None);

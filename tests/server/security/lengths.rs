@@ -1,8 +1,8 @@
-//! Lengths that overflow, contradict themselves or ask for more than there is.
+//! Lengths that overflow, contradict each other or exceed the available memory.
 
 use crate::support::{Client, Running, echo, frame, settle};
 
-/// The edges of every encoding, and of every integer that a length could be kept in.
+/// The boundaries of each encoding, and of each integer type that could store a length.
 const LENGTHS: [u64; 19] = [
     0,
     1,
@@ -25,7 +25,7 @@ const LENGTHS: [u64; 19] = [
     u64::MAX,
 ];
 
-/// A header with this length, said in `size` more bytes.
+/// Returns a header with this length, encoded in `size` extended bytes.
 fn header(first: u8, mask: u8, size: usize, len: u64) -> Vec<u8> {
     let mark = match size {
         0 => len as u8,
@@ -37,7 +37,8 @@ fn header(first: u8, mask: u8, size: usize, len: u64) -> Vec<u8> {
     [&[first, mask | mark], &bytes[8 - size..], key].concat()
 }
 
-/// What RFC 6455, 5.2 and the limit make of such a header; `None` is to wait for the payload.
+/// Returns the close code that RFC 6455, 5.2 and the limit require for such a header; `None` if the
+/// server waits for the payload.
 fn verdict(first: u8, mask: u8, size: usize, len: u64, before: u64, limit: u64) -> Option<u16> {
     let minimal = match size {
         0 => true,
@@ -51,7 +52,7 @@ fn verdict(first: u8, mask: u8, size: usize, len: u64, before: u64, limit: u64) 
     too_big.then_some(1009)
 }
 
-/// Reads what comes after a header and a few bytes of payload.
+/// Checks the reaction to a header and a few bytes of payload.
 #[track_caller]
 fn expect(client: &mut Client, other: &mut Client, verdict: Option<u16>, shown: &str) {
     if let Some(code) = verdict {
@@ -77,7 +78,7 @@ fn no_length_overflows_loops_or_panics() {
                 if !fits {
                     continue;
                 }
-                // The first frame of all, the first behind others, and as the second of a message.
+                // As the first frame, after a complete frame, and as the second frame of a message.
                 for (before, first) in [
                     (vec![], 0x82),
                     (vec![], 0x01),
@@ -95,13 +96,13 @@ fn no_length_overflows_loops_or_panics() {
                         };
                         let limit = limit as u64;
                         let verdict = verdict(first, mask, size, len, begun, limit);
-                        // What is whole at once is answered, and not meant here.
+                        // Complete messages are answered, and are not tested here.
                         if verdict.is_none() && len < 128 {
                             continue;
                         }
                         let mut client = server.ready();
                         let header = header(first, mask, size, len);
-                        // The masked payload is text, if it has to be.
+                        // The unmasked payload must be valid as text.
                         client.send_raw([&before[..], &header, &[1, 2, 3, 4].repeat(25)].concat());
                         let shown = format!("{} {limit}", header.escape_ascii());
                         expect(&mut client, &mut other, verdict, &shown);
@@ -139,7 +140,7 @@ fn a_hundred_megabytes_are_refused_at_their_header() {
     client.send_raw(header(0x82, 0x80, 8, 100 << 20));
     let reason = client.expect_close(1009);
     assert!(reason.contains("104857600"), "{reason}");
-    // It sends them all the same.
+    // The client sends the payload nevertheless.
     let chunk = vec![7; 1 << 20];
     for _ in 0..100 {
         if std::io::Write::write_all(&mut client.stream, &chunk).is_err() {

@@ -1,4 +1,4 @@
-//! Frames as a client sends and a server answers them.
+//! Frames of a client, and the replies of a server.
 
 /// First byte of an unfragmented text frame.
 pub(super) const TEXT: u8 = 0x81;
@@ -13,7 +13,7 @@ pub(super) const PONG: u8 = 0x8a;
 /// RSV1 of the first byte: the message is compressed.
 pub(super) const COMPRESSED: u8 = 0x40;
 
-/// Builds a frame of a client, masked.
+/// Builds a masked frame, as a client sends it.
 pub(super) fn client_frame(first: u8, payload: &[u8], mask: [u8; 4]) -> Vec<u8> {
     let mut frame = header(first, payload.len(), 0x80);
     frame.extend_from_slice(&mask);
@@ -21,14 +21,14 @@ pub(super) fn client_frame(first: u8, payload: &[u8], mask: [u8; 4]) -> Vec<u8> 
     frame
 }
 
-/// Builds a frame as a server sends it.
+/// Builds an unmasked frame, as a server sends it.
 pub(super) fn server_frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = header(first, payload.len(), 0);
     frame.extend_from_slice(payload);
     frame
 }
 
-/// The header up to the length, which takes as few bytes as it can.
+/// Returns the header up to the length, in its shortest form.
 fn header(first: u8, length: usize, masked: u8) -> Vec<u8> {
     let mut header = Vec::with_capacity(14 + length);
     header.push(first);
@@ -44,23 +44,23 @@ fn header(first: u8, length: usize, masked: u8) -> Vec<u8> {
     header
 }
 
-/// What the header of a server's frame says.
+/// The header of a server's frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Header {
     /// FIN, RSV and opcode.
     pub(super) first: u8,
-    /// Bytes that the header takes.
+    /// The size of the header in bytes.
     pub(super) size: usize,
-    /// Bytes of payload that follow.
+    /// The length of the payload in bytes.
     pub(super) length: usize,
 }
 
 impl Header {
-    /// Parses a header; `None` if it is not whole yet.
+    /// Parses a header; returns `None` if it is incomplete.
     ///
     /// # Errors
     ///
-    /// Fails if the frame is masked, or of a length that no memory holds.
+    /// Fails if the frame is masked, or if its length exceeds the address space.
     pub(super) fn parse(bytes: &[u8]) -> Result<Option<Self>, String> {
         let &[first, second, ref rest @ ..] = bytes else {
             return Ok(None);
