@@ -106,13 +106,13 @@ fn main() -> wsloop::Result<()> {
             "all" => {
                 // Sends one message, with a frame for each note.
                 let lines = lines(&mut conn.server());
-                conn.send_multiframe(OpCode::Text, &lines)
+                conn.send_message(Outgoing::parts(OpCode::Text, &lines).in_frames())
             }
             "archive" => {
                 // Compresses regardless of the size, and reports when the kernel has accepted all
                 // bytes.
                 let all = lines(&mut conn.server()).concat();
-                let size = conn.send_with(OpCode::Text, all.as_bytes(), Compress::Yes)?;
+                let size = conn.send_message(Outgoing::text(all).compress(Compress::Yes))?;
                 conn.when_sent(|conn, result| {
                     if result.is_ok() {
                         println!("{} has the archive", conn.data::<Reader>().name);

@@ -56,10 +56,10 @@ fn main() -> wsloop::Result<()> {
         .max_backlog(32 << 20)
         .silence_max(Duration::ZERO)
         .on(Utf8, move |conn, text| {
-            conn.send_with(OpCode::Text, text.as_bytes(), compress)
+            conn.send_message(Outgoing::text(text).compress(compress))
         })
         .on(Binary, move |conn, data| {
-            conn.send_with(OpCode::Binary, data, compress)
+            conn.send_message(Outgoing::binary(data).compress(compress))
         })
         .build()?;
     signals::drain_on_signals(server.handle())?;

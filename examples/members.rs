@@ -99,7 +99,7 @@ fn main() -> wsloop::Result<()> {
             conn.on(Utf8, |conn, text| {
                 match text {
                     "/quit" => return conn.disconnect(4000, "as you wish"),
-                    "/cut" => conn.shutdown(),
+                    "/cut" => conn.abort(),
                     "/close" => conn.server().shutdown(),
                     _ => {
                         let member = conn.data::<Member>();

@@ -59,7 +59,7 @@ fn main() -> wsloop::Result<()> {
                 },
                 _ => server
                     .hub()
-                    .drain(DEADLINE, CloseCode::GOING_AWAY, SPREAD)?,
+                    .wind_down(WindDown::within(DEADLINE).spread(SPREAD).code(CloseCode::GOING_AWAY))?,
             }
         }
     }
@@ -124,7 +124,7 @@ fn start_successor(server: &Server) -> io::Result<()> {
         // The content does not matter: the message itself shows that the successor listens.
         if answers.read_exact(&mut [0; READY.len()]).is_ok() {
             let _ = handle.hand_over_listeners();
-            let _ = handle.drain(DEADLINE, CloseCode::SERVICE_RESTART, SPREAD);
+            let _ = handle.wind_down(WindDown::within(DEADLINE).spread(SPREAD).code(CloseCode::SERVICE_RESTART));
         } else {
             let _ = child.kill();
             let ended = child.wait();

@@ -63,7 +63,7 @@ pub fn run(data: &[u8]) {
     log.borrow_mut().orders.clear();
     for id in std::mem::take(&mut log.borrow_mut().deferred) {
         if let Some(mut conn) = server.hub().get(id) {
-            let _ = conn.answer(|_| ());
+            let _ = conn.answer(|_, _| ());
         }
     }
     for id in server.hub().all_ids() {
@@ -165,7 +165,7 @@ impl Settings {
             builder = builder.max_connections(2);
         }
         if self.bit(11) {
-            builder = builder.turn_share(300, 3);
+            builder = builder.turn_bytes(300).turn_messages(3);
         }
         if self.deflates() {
             let config = match self.bit(12) {
@@ -357,7 +357,7 @@ fn act(conn: &mut Connection<'_>, log: &RefCell<Log>, payload: &[u8]) -> Result<
         2 => conn
             .disconnect(1000 + u16::from(order >> 5), "")
             .unwrap_or_default(),
-        3 => conn.shutdown(),
+        3 => conn.abort(),
         4 => conn.pause(),
         5 => conn.resume(),
         6 => {
@@ -366,14 +366,14 @@ fn act(conn: &mut Connection<'_>, log: &RefCell<Log>, payload: &[u8]) -> Result<
         }
         7 => broadcast(&mut conn.server(), log, b"to all"),
         // Does nothing if a message in parts is already in progress.
-        8 if conn.start_message(OpCode::Text).is_ok() => {
+        8 if conn.start_message(OpCode::Text, Compress::Auto).is_ok() => {
             let parts: [&[u8]; 3] = [b"in ", b"", b"parts"];
             let good = parts.map(|part| conn.send_part(part));
             let ended = conn.end_message("!").is_ok();
             if ended && good.iter().all(Result::is_ok) {
                 log.borrow_mut().sent(conn.id(), OpCode::Text, b"in parts!");
             } else {
-                conn.shutdown();
+                conn.abort();
             }
         }
         9 => conn.set_max_recv_size(100),
@@ -397,7 +397,7 @@ fn act(conn: &mut Connection<'_>, log: &RefCell<Log>, payload: &[u8]) -> Result<
             let _ = conn.http_error(404);
         }
         15 => conn.server().shutdown(),
-        16 if conn.start_message_with(OpCode::Text, Compress::Yes).is_ok() => {
+        16 if conn.start_message(OpCode::Text, Compress::Yes).is_ok() => {
             log.borrow_mut().seen(conn).parts = Some(Vec::new());
         }
         17 if conn.send_part([b'p'; 100]).is_ok() => log.borrow_mut().part(conn, &[b'p'; 100]),
@@ -413,8 +413,8 @@ fn act(conn: &mut Connection<'_>, log: &RefCell<Log>, payload: &[u8]) -> Result<
                 [Compress::Auto, Compress::Yes, Compress::No][usize::from(order >> 5 & 3) % 3];
             let parts = [payload, b"", &[b'm'; 3000], payload];
             let sent = match order & 1 {
-                0 => conn.send_parts_with(OpCode::Binary, &parts, choice),
-                _ => conn.send_multiframe_with(OpCode::Binary, &parts, choice),
+                0 => conn.send_message(Outgoing::parts(OpCode::Binary, &parts).compress(choice)),
+                _ => conn.send_message(Outgoing::parts(OpCode::Binary, &parts).in_frames().compress(choice)),
             };
             if sent.is_ok_and(|size| size > 0) {
                 log.borrow_mut()
@@ -427,7 +427,7 @@ fn act(conn: &mut Connection<'_>, log: &RefCell<Log>, payload: &[u8]) -> Result<
             } else {
                 Compress::No
             };
-            let sent = conn.send_with(OpCode::Text, &[b'w'; 600], choice);
+            let sent = conn.send_message(Outgoing::parts(OpCode::Text, &[&[b'w'; 600]]).compress(choice));
             if sent.is_ok_and(|size| size > 0) {
                 log.borrow_mut().sent(conn.id(), OpCode::Text, &[b'w'; 600]);
             }
@@ -800,7 +800,7 @@ fn step(
             if let Some(id) = id
                 && let Some(mut conn) = server.hub().get(id)
             {
-                let _ = conn.answer(|upgrade| {
+                let _ = conn.answer(|_, upgrade| {
                     if how & 1 != 0 {
                         upgrade.refuse(403).unwrap_or_default()
                     }

@@ -74,7 +74,7 @@ const MODES: [DeflateConfig; 2] = [DeflateConfig::shared(), DeflateConfig::dedic
 fn each_part_can_be_expanded_when_it_comes() {
     for config in MODES {
         let server = on_go(config, |conn| {
-            conn.start_message_with(OpCode::Text, Compress::Yes)?;
+            conn.start_message(OpCode::Text, Compress::Yes)?;
             assert!(conn.send_part(text(3000, 1))? < 2000);
             assert_eq!(conn.send_part(""), Ok(0));
             assert_eq!(conn.ping(b"between"), Ok(9));
@@ -84,9 +84,9 @@ fn each_part_can_be_expanded_when_it_comes() {
             let size = conn.end_message("")?;
             assert_eq!(size, 3);
             assert!(!conn.is_message_under_way());
-            conn.start_message_with(OpCode::Binary, Compress::Yes)?;
+            conn.start_message(OpCode::Binary, Compress::Yes)?;
             conn.end_message(text(100, 2))?;
-            conn.start_message_with(OpCode::Binary, Compress::Yes)?;
+            conn.start_message(OpCode::Binary, Compress::Yes)?;
             conn.end_message("").map(drop)
         });
         let mut peer = Peer::of(&server, OFFER);
@@ -113,7 +113,7 @@ fn each_part_can_be_expanded_when_it_comes() {
 fn contexts_go_on_over_messages_in_parts() {
     for (config, keeps) in MODES.into_iter().zip([false, true]) {
         let server = on_go(config, |conn| {
-            conn.start_message_with(OpCode::Text, Compress::Yes)?;
+            conn.start_message(OpCode::Text, Compress::Yes)?;
             conn.send_part(text(2000, 3))?;
             conn.end_message(text(2000, 4)).map(drop)
         });
@@ -143,26 +143,26 @@ fn what_is_compressed_is_chosen_as_for_whole_messages() {
             (&large, Compress::No),
         ] {
             for opcode in [OpCode::Text, OpCode::Binary] {
-                conn.start_message_with(opcode, choice)?;
+                conn.start_message(opcode, choice)?;
                 conn.send_part("")?;
                 conn.send_part(first)?;
                 conn.end_message(&large)?;
             }
         }
-        conn.start_message(OpCode::Text)?;
+        conn.start_message(OpCode::Text, Compress::Auto)?;
         conn.end_message(&large)?;
         // If the size is known, all parts together decide.
         let parts = [&small[..], &[], &small, &small];
         for choice in [Compress::Auto, Compress::Yes, Compress::No] {
             for opcode in [OpCode::Text, OpCode::Binary] {
-                conn.send_parts_with(opcode, &parts, choice)?;
-                conn.send_multiframe_with(opcode, &parts, choice)?;
+                conn.send_message(Outgoing::parts(opcode, &parts).compress(choice))?;
+                conn.send_message(Outgoing::parts(opcode, &parts).in_frames().compress(choice))?;
             }
         }
-        conn.send_parts(OpCode::Text, &parts)?;
-        conn.send_multiframe(OpCode::Text, &parts)?;
-        conn.send_parts(OpCode::Text, &parts[..3])?;
-        conn.send_multiframe(OpCode::Text, &parts[..3])?;
+        conn.send_message(Outgoing::parts(OpCode::Text, &parts))?;
+        conn.send_message(Outgoing::parts(OpCode::Text, &parts).in_frames())?;
+        conn.send_message(Outgoing::parts(OpCode::Text, &parts[..3]))?;
+        conn.send_message(Outgoing::parts(OpCode::Text, &parts[..3]).in_frames())?;
         Ok(())
     });
     let mut peer = Peer::of(&server, OFFER);
@@ -209,12 +209,12 @@ fn empty_messages_are_compressed_if_they_are_to_be() {
     for config in MODES {
         let server = on_go(config, |conn| {
             let yes = Compress::Yes;
-            assert_eq!(conn.send_parts_with(OpCode::Text, &["", ""], yes), Ok(3));
+            assert_eq!(conn.send_message(Outgoing::parts(OpCode::Text, &["", ""]).compress(yes)), Ok(3));
             assert_eq!(
-                conn.send_multiframe_with(OpCode::Text, &[""; 0], yes),
+                conn.send_message(Outgoing::parts(OpCode::Text, &[""; 0]).in_frames().compress(yes)),
                 Ok(3)
             );
-            assert_eq!(conn.send_multiframe(OpCode::Text, &[""; 2]), Ok(2));
+            assert_eq!(conn.send_message(Outgoing::parts(OpCode::Text, &[""; 2]).in_frames()), Ok(2));
             Ok(())
         });
         let mut peer = Peer::of(&server, OFFER);
@@ -232,9 +232,9 @@ fn what_gains_nothing_goes_as_it_is() {
     let server = on_go(config, move |conn| {
         let noise = noise();
         let parts = [&noise[..1000], &noise[1000..]];
-        conn.send_parts(OpCode::Binary, &parts)?;
-        conn.send_multiframe(OpCode::Binary, &parts)?;
-        conn.send_parts_with(OpCode::Binary, &parts, Compress::Yes)?;
+        conn.send_message(Outgoing::parts(OpCode::Binary, &parts))?;
+        conn.send_message(Outgoing::parts(OpCode::Binary, &parts).in_frames())?;
+        conn.send_message(Outgoing::parts(OpCode::Binary, &parts).compress(Compress::Yes))?;
         Ok(())
     });
     let mut peer = Peer::of(&server, OFFER);
@@ -259,7 +259,7 @@ fn sizes_and_text_are_those_of_what_is_sent() {
                 })
             };
             let zeros = vec![b'0'; 6000];
-            conn.start_message(OpCode::Text)?;
+            conn.start_message(OpCode::Text, Compress::Auto)?;
             conn.send_part(&zeros)?;
             assert_eq!(conn.send_part(&zeros), big(12_000));
             conn.send_part(b"\xc3")?;
@@ -267,8 +267,8 @@ fn sizes_and_text_are_those_of_what_is_sent() {
             assert_eq!(conn.end_message(""), Err(SendError::BadUtf8));
             conn.end_message(b"\xa9")?;
             let parts = [&zeros[..], &zeros];
-            assert_eq!(conn.send_parts(OpCode::Text, &parts), big(12_000));
-            assert_eq!(conn.send_multiframe(OpCode::Text, &parts), big(12_000));
+            assert_eq!(conn.send_message(Outgoing::parts(OpCode::Text, &parts)), big(12_000));
+            assert_eq!(conn.send_message(Outgoing::parts(OpCode::Text, &parts).in_frames()), big(12_000));
             Ok(())
         });
         let mut peer = Peer::of(&server, OFFER);
@@ -289,7 +289,7 @@ fn many_messages_are_under_way_at_once() {
             builder
                 .deflate(config)
                 .on(Ready, |conn, ()| {
-                    conn.start_message_with(OpCode::Binary, Compress::Yes)
+                    conn.start_message(OpCode::Binary, Compress::Yes)
                 })
                 .on(Utf8, |conn, text| conn.send_part(text))
                 .on(Binary, |conn, data| conn.end_message(data))
@@ -376,7 +376,7 @@ fn a_part_that_was_refused_is_sent_again() {
                     .on(Utf8, move |conn, text| match text {
                         "go" => {
                             *conn.shared() = Some(full.clone());
-                            conn.start_message(OpCode::Text)?;
+                            conn.start_message(OpCode::Text, Compress::Auto)?;
                             pump(conn)
                         }
                         text => conn.send_utf8(text).map(drop),
@@ -423,8 +423,8 @@ fn dropped_messages_from_several_places_are_missed_by_no_other() {
                         let text = text(3000, seed);
                         let parts = [&text[..1000], &text[1000..]];
                         match seed % 2 {
-                            0 => conn.send_parts(OpCode::Text, &parts)?,
-                            _ => conn.send_multiframe(OpCode::Text, &parts)?,
+                            0 => conn.send_message(Outgoing::parts(OpCode::Text, &parts))?,
+                            _ => conn.send_message(Outgoing::parts(OpCode::Text, &parts).in_frames())?,
                         };
                     }
                     over.send(()).map_err(|_| SendError::Gone)

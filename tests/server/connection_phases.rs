@@ -24,8 +24,8 @@ fn phase(conn: &mut Connection<'_>) -> String {
     format!(
         "ready {} disconnecting {} disconnected {} found {found} of {len}",
         conn.is_ready(),
-        conn.disconnecting(),
-        conn.disconnected(),
+        (conn.phase() == Phase::Closing),
+        (conn.phase() >= Phase::Lingering),
     )
 }
 
@@ -210,7 +210,7 @@ fn a_plain_connection_needs_no_ssl() {
     let (sender, log) = log();
     let server = Running::start(move |builder| {
         builder.on(Connect, move |conn, ()| {
-            sender.send(format!("{} {}", conn.needs_ssl(), conn.is_ssl()))
+            sender.send(format!("{} {}", conn.is_tls_handshaking(), conn.is_tls()))
         })
     });
     let _client = server.client();

@@ -10,7 +10,7 @@ use wsloop::event::{
 use wsloop::{Builder, Connection, SendError};
 
 fn cut(conn: &mut Connection<'_>) {
-    conn.shutdown();
+    conn.abort();
 }
 
 /// Registers a handler that cuts the connection.
@@ -153,7 +153,7 @@ fn what_was_sent_in_the_same_handler_is_not() {
                 if close_first {
                     conn.disconnect(4001, "never")?;
                 }
-                conn.shutdown();
+                conn.abort();
                 Ok::<_, SendError>(())
             })
         });
@@ -186,12 +186,12 @@ fn another_connection_can_be_cut_while_its_messages_wait() {
                     if id != me
                         && let Some(mut conn) = hub.get(id)
                     {
-                        conn.shutdown();
+                        conn.abort();
                     }
                 }
                 conn.send_utf8("done")
             })
-            .turn_share(1 << 20, 1)
+            .turn_bytes(1 << 20).turn_messages(1)
     });
     let mut other = server.ready();
     log.expect(&["connect", "ready"]);
@@ -219,7 +219,7 @@ fn a_cut_in_disconnect_changes_nothing() {
     let server = Running::start(move |builder| {
         builder.on(Disconnect, move |conn, why| {
             sender.send(format!("disconnect {why}")).unwrap_or_default();
-            conn.shutdown();
+            conn.abort();
             assert_eq!(conn.send_utf8("never"), Err(SendError::Closing));
         })
     });

@@ -53,7 +53,7 @@ fn accepted_later_with_all_that_came_meanwhile() {
         // The server serves other clients, and delivers nothing of this one.
         settle(&mut busy);
         log.expect(&["connect", "utf8 alive?", "utf8 alive?", "utf8 alive?"]);
-        let done = server.handle.answer(id, |upgrade| {
+        let done = server.handle.answer(id, |_, upgrade| {
             upgrade.header("X-Late", "yes")?;
             upgrade.cookie("id", "7", "")?;
             upgrade.set_subprotocol("a")
@@ -70,7 +70,7 @@ fn accepted_later_with_all_that_came_meanwhile() {
         log.expect(&["ready", "utf8 one", "utf8 two", "utf8 alive?"]);
         // Later answers have no effect.
         for _ in 0..2 {
-            let again = server.handle.answer(id, |upgrade| upgrade.refuse(404));
+            let again = server.handle.answer(id, |_, upgrade| upgrade.refuse(404));
             again.expect("the server runs");
         }
         client.expect_alive();
@@ -91,18 +91,18 @@ fn refused_later() {
         let handle = &server.handle;
         let (done, status) = match way {
             0 => (
-                handle.answer(id, |upgrade| {
+                handle.answer(id, |_, upgrade| {
                     upgrade.refuse(Refusal::new(401).header("WWW-Authenticate", "Basic"))
                 }),
                 401,
             ),
-            1 => (handle.answer(id, |_| false), 403),
-            2 => (handle.answer(id, |_| Err::<(), _>("told to")), 500),
-            3 => (handle.answer(id, |_| -> bool { panic!("told to") }), 500),
+            1 => (handle.answer(id, |_, _| false), 403),
+            2 => (handle.answer(id, |_, _| Err::<(), _>("told to")), 500),
+            3 => (handle.answer(id, |_, _| -> bool { panic!("told to") }), 500),
             _ => (handle.disconnect(id, 1000, ""), 403),
         };
         done.expect("the server runs");
-        let late = handle.answer(id, |_| true);
+        let late = handle.answer(id, |_, _| true);
         late.expect("the server runs");
         assert_eq!(client.response().status, status);
         client.expect_eof();
@@ -137,8 +137,8 @@ fn from_the_loop_and_more_than_once() {
         let mut conn = hub.get(id).expect("it waits");
         assert!(conn.request().is_some() && !conn.is_ready());
         assert_eq!(conn.send_utf8("never"), Err(SendError::NotReady));
-        assert_eq!(conn.answer(|_| true), Ok(()));
-        assert_eq!(conn.answer(|_| false), Err(AnswerError::HandshakeDone));
+        assert_eq!(conn.answer(|_, _| true), Ok(()));
+        assert_eq!(conn.answer(|_, _| false), Err(AnswerError::HandshakeDone));
     });
     run.expect("the server runs");
     assert_eq!(client.response().status, 101);
@@ -146,9 +146,9 @@ fn from_the_loop_and_more_than_once() {
     let mut client = server.client();
     client.send_raw(REQUEST);
     let id = next(&ids);
-    let again = server.handle.answer(id, |upgrade| upgrade.defer());
+    let again = server.handle.answer(id, |_, upgrade| upgrade.defer());
     again.expect("the server runs");
-    let done = server.handle.answer(id, |upgrade| upgrade.refuse(410));
+    let done = server.handle.answer(id, |_, upgrade| upgrade.refuse(410));
     done.expect("the server runs");
     assert_eq!(client.response().status, 410);
 }
@@ -166,7 +166,7 @@ fn clients_that_left_and_answers_to_nothing() {
             false => drop(client),
         }
         for _ in 0..2 {
-            let done = server.handle.answer(id, |_| true);
+            let done = server.handle.answer(id, |_, _| true);
             done.expect("the server runs");
         }
         log.expect(&["connect"]);

@@ -209,13 +209,13 @@ fn a_message_may_say_itself() {
                     !conn.should_deflate(OpCode::Text, 10)
                         && conn.should_deflate(OpCode::Text, 1410)
                 );
-                conn.send_with(OpCode::Text, text.as_bytes(), Compress::Yes)?;
-                conn.send_with(OpCode::Binary, text.as_bytes(), Compress::Yes)?;
-                conn.send_with(OpCode::Text, text.as_bytes(), Compress::No)?;
-                conn.send_with(OpCode::Text, text.as_bytes(), Compress::Auto)?;
-                let wrong = conn.send_with(OpCode::Text, b"\xff", Compress::Yes);
+                conn.send_message(Outgoing::text(text).compress(Compress::Yes))?;
+                conn.send_message(Outgoing::binary(text.as_bytes()).compress(Compress::Yes))?;
+                conn.send_message(Outgoing::text(text).compress(Compress::No))?;
+                conn.send_message(Outgoing::text(text).compress(Compress::Auto))?;
+                let wrong = conn.send_message(Outgoing::parts(OpCode::Text, &[b"\xff"]).compress(Compress::Yes));
                 assert_eq!(wrong, Err(wsloop::SendError::BadUtf8));
-                let wrong = conn.send_with(OpCode::Ping, b"", Compress::Yes);
+                let wrong = conn.send_message(Outgoing::parts(OpCode::Ping, &[b""]).compress(Compress::Yes));
                 assert_eq!(wrong, Err(wsloop::SendError::BadFrame));
                 Ok::<_, wsloop::SendError>(())
             })

@@ -70,7 +70,7 @@ impl Turned {
 #[test]
 fn a_flood_of_messages_gets_its_share_of_a_turn() {
     const SHARE: usize = 16;
-    let mut turned = Turned::new(|builder| builder.turn_share(1 << 20, SHARE));
+    let mut turned = Turned::new(|builder| builder.turn_bytes(1 << 20).turn_messages(SHARE));
     let mut flooder = turned.client();
     let mut polite = turned.client();
     let count = 8000;
@@ -102,7 +102,7 @@ fn a_flood_of_messages_gets_its_share_of_a_turn() {
 
 #[test]
 fn control_frames_count_like_messages() {
-    let mut turned = Turned::new(|builder| builder.turn_share(1 << 20, 8));
+    let mut turned = Turned::new(|builder| builder.turn_bytes(1 << 20).turn_messages(8));
     let mut flooder = turned.client();
     let mut polite = turned.client();
     flooder.send_raw([frame(0x89, b"x").repeat(4000), frame(0x82, b"x")].concat());
@@ -128,7 +128,7 @@ fn a_flood_of_bytes_gets_its_share_of_a_turn() {
     const SIZE: usize = 10_000;
     const BUFFER: usize = 32 << 10;
     let mut turned =
-        Turned::new(|builder| builder.turn_share(64 << 10, usize::MAX).read_buffer(BUFFER));
+        Turned::new(|builder| builder.turn_bytes(64 << 10).turn_messages(usize::MAX).read_buffer(BUFFER));
     let mut flooder = turned.client();
     let mut polite = turned.client();
     let count = 1000;
@@ -179,7 +179,7 @@ fn a_crowd_at_the_door_does_not_keep_others_from_being_served() {
 fn many_floods_at_once_and_a_polite_client() {
     let server = Running::start(|builder| {
         builder
-            .turn_share(16 << 10, 16)
+            .turn_bytes(16 << 10).turn_messages(16)
             .on(Binary, |conn, _| *conn.data::<u64>() += 1)
             .on(Utf8, |conn, text| {
                 let count = *conn.data::<u64>();

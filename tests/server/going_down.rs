@@ -27,7 +27,7 @@ fn hold_and_drain(handle: &Handle) -> mpsc::Sender<()> {
     let hold = move |hub: &mut wsloop::Hub<'_>| {
         held.send(()).unwrap();
         released.recv_timeout(PATIENCE).unwrap();
-        hub.drain(LONG, CloseCode::SERVICE_RESTART, Duration::ZERO)
+        hub.wind_down(WindDown::within(LONG).spread(Duration::ZERO).code(CloseCode::SERVICE_RESTART))
             .unwrap();
     };
     handle.run(hold).unwrap();
@@ -76,7 +76,7 @@ fn every_client_is_closed_and_the_server_ends_with_the_last() {
     let mut clients: Vec<_> = (0..10).map(|_| server.ready()).collect();
     server
         .handle
-        .drain(LONG, 1012, Duration::from_millis(50))
+        .wind_down(WindDown::within(LONG).spread(Duration::from_millis(50)).code(1012))
         .unwrap();
     for client in &mut clients {
         client.expect_text("farewell");
@@ -151,7 +151,7 @@ fn messages_come_as_ever_until_the_close() {
             .on(Tick, |hub, _| hub.broadcast_binary(b"tick"))
     });
     let (mut first, mut second) = (server.ready(), server.ready());
-    server.handle.drain(LONG, 1001, LONG).unwrap();
+    server.handle.wind_down(WindDown::within(LONG).spread(LONG).code(1001)).unwrap();
     let closed = |client: &mut Client| loop {
         let frame = client.read_frame();
         if frame.first != 0x82 {
@@ -184,7 +184,7 @@ fn a_slow_reader_gets_everything() {
             .close_timeout(TIMEOUT)
             .on(Utf8, |conn, _| {
                 conn.send_binary(&vec![7; SIZE])?;
-                conn.server().drain(LONG, 1012, Duration::ZERO)
+                conn.server().wind_down(WindDown::within(LONG).spread(Duration::ZERO).code(1012))
             })
     });
     let mut client = server.ready();
@@ -215,7 +215,7 @@ fn what_the_deadline_cuts_is_counted() {
     log.expect(&["sent"]);
     server
         .handle
-        .drain(Duration::from_millis(100), 1012, Duration::ZERO)
+        .wind_down(WindDown::within(Duration::from_millis(100)).spread(Duration::ZERO).code(1012))
         .unwrap();
     let stats = server.join();
     assert_eq!((stats.ended_in_order, stats.cut), (0, 1));
@@ -235,10 +235,10 @@ fn what_the_deadline_cuts_is_counted() {
 fn a_code_that_must_not_be_sent_is_refused() {
     let server = Running::echo();
     for code in [999, 1005, 1006, 5000] {
-        let refused = server.handle.drain(LONG, code, LONG);
+        let refused = server.handle.wind_down(WindDown::within(LONG).spread(LONG).code(code));
         assert_eq!(refused, Err(SendError::BadCloseCode(code)));
     }
-    let asked = |hub: &mut wsloop::Hub<'_>| hub.drain(LONG, 1006, LONG);
+    let asked = |hub: &mut wsloop::Hub<'_>| hub.wind_down(WindDown::within(LONG).spread(LONG).code(1006));
     let answer = server.handle.ask(asked).unwrap().recv().unwrap();
     assert_eq!(answer, Err(SendError::BadCloseCode(1006)));
     server.ready().expect_alive();
@@ -247,9 +247,9 @@ fn a_code_that_must_not_be_sent_is_refused() {
 #[test]
 fn without_clients_it_ends_at_once() {
     let mut server = Running::echo();
-    server.handle.drain(LONG, 1001, LONG).unwrap();
+    server.handle.wind_down(WindDown::within(LONG).spread(LONG).code(1001)).unwrap();
     // Later calls find a server that is shutting down or has ended.
-    let _ = server.handle.drain(LONG, 1001, LONG);
+    let _ = server.handle.wind_down(WindDown::within(LONG).spread(LONG).code(1001));
     let _ = server.handle.shutdown();
     server.join();
 }
@@ -269,7 +269,7 @@ fn a_program_with_a_loop_of_its_own_drains() {
     while server.stats().messages_out == 0 {
         assert!(server.turn(None).unwrap());
     }
-    server.hub().drain(LONG, 1001, LONG).unwrap();
+    server.hub().wind_down(WindDown::within(LONG).spread(LONG).code(1001)).unwrap();
     while server.turn(None).unwrap() {}
     assert_eq!(server.stats().drained, 1);
     client.join().unwrap();
@@ -319,7 +319,7 @@ fn listeners_are_handed_over() {
         client.expect_alive();
         over_unix();
     }
-    handle.drain(LONG, 1012, Duration::ZERO).unwrap();
+    handle.wind_down(WindDown::within(LONG).spread(Duration::ZERO).code(1012)).unwrap();
     answer_close(&mut old, 1012);
     assert_eq!(thread.join().unwrap().accepted, 1);
     // The file now belongs to the successor.
@@ -345,7 +345,7 @@ fn listeners_are_left_to_the_successor_whichever_was_asked_for_first() {
     let own = path.clone();
     let mut server = Running::start_on(move || Server::builder().listen_unix(own));
     let restart = |hub: &mut wsloop::Hub<'_>| {
-        hub.drain(LONG, CloseCode::SERVICE_RESTART, Duration::ZERO)
+        hub.wind_down(WindDown::within(LONG).spread(Duration::ZERO).code(CloseCode::SERVICE_RESTART))
             .unwrap();
         hub.hand_over_listeners();
     };
@@ -384,7 +384,7 @@ fn what_tls_holds_back_is_owed_as_well() {
     log.expect(&["sent"]);
     server
         .handle
-        .drain(LONG, CloseCode::SERVICE_RESTART, Duration::ZERO)
+        .wind_down(WindDown::within(LONG).spread(Duration::ZERO).code(CloseCode::SERVICE_RESTART))
         .unwrap();
     // Longer than `close_timeout`, which only limits the wait for an answer to a Close frame that
     // was written.

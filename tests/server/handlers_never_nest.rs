@@ -39,7 +39,7 @@ fn end_the_others(conn: &mut Connection<'_>) {
         if other.id() != own {
             cut = !cut;
             match cut {
-                true => other.shutdown(),
+                true => other.abort(),
                 false => other.disconnect(4000, "you too").unwrap(),
             }
         }
@@ -82,8 +82,8 @@ fn chaotic(builder: Builder, log: Sender<String>) -> Builder {
                     conn.disconnect(4001, "me too").unwrap();
                 }
                 "cut all" => conn.server().for_each(|conn| {
-                    conn.shutdown();
-                    conn.shutdown();
+                    conn.abort();
+                    conn.abort();
                 }),
                 text => _ = conn.send_utf8(text).unwrap(),
             })
@@ -96,7 +96,7 @@ fn chaotic(builder: Builder, log: Sender<String>) -> Builder {
             end.run("disconnect", || {
                 let id = conn.id();
                 log.send(format!("gone {id} {}", why.cause)).unwrap();
-                assert!(conn.disconnected() && !conn.is_ready());
+                assert!((conn.phase() >= Phase::Lingering) && !conn.is_ready());
                 assert!(conn.server().get(id).is_none(), "it is over");
                 conn.server().broadcast_utf8("left").unwrap();
             })
@@ -201,10 +201,10 @@ fn disconnect_comes_after_the_handler_that_caused_it() {
             .on(Utf8, move |conn, text| {
                 let own = conn.id();
                 match text {
-                    "cut" => conn.shutdown(),
+                    "cut" => conn.abort(),
                     "cut the other" => conn.server().for_each(|conn| {
                         if conn.id() != own {
-                            conn.shutdown();
+                            conn.abort();
                         }
                     }),
                     _ => conn.disconnect(4000, "").unwrap(),

@@ -65,7 +65,7 @@ fn they_fail_before_a_drain_closes_the_listeners() {
         let second = Duration::from_secs(1);
         server
             .handle
-            .drain(10 * second, CloseCode::GOING_AWAY, Duration::ZERO)
+            .wind_down(WindDown::within(10 * second).spread(Duration::ZERO).code(CloseCode::GOING_AWAY))
     };
     drain().expect("the server lives");
     while ask(&server, health).status == 200 {
@@ -103,7 +103,7 @@ fn a_lame_duck_ends_by_itself_and_by_a_shutdown() {
         let second = Duration::from_secs(1);
         let drained = server
             .handle
-            .drain(10 * second, CloseCode::SERVICE_RESTART, Duration::ZERO);
+            .wind_down(WindDown::within(10 * second).spread(Duration::ZERO).code(CloseCode::SERVICE_RESTART));
         drained.expect("the server lives");
         if !drains {
             server.handle.shutdown().expect("the server lives");

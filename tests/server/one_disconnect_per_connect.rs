@@ -41,12 +41,12 @@ fn obedient(builder: Builder, log: std::sync::mpsc::Sender<String>) -> Builder {
                 conn.disconnect(4001, "").map_err(|error| error.to_string())
             }
             "cut" => {
-                conn.shutdown();
+                conn.abort();
                 Ok(())
             }
             "close and cut" => {
                 let _ = conn.disconnect(4000, "told to");
-                conn.shutdown();
+                conn.abort();
                 Ok(())
             }
             "error" => Err("told to".into()),

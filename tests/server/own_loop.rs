@@ -127,7 +127,7 @@ fn a_cut_between_turns_is_told_in_the_next() {
         client.upgrade();
         client
     });
-    server.hub().for_each(|conn| conn.shutdown());
+    server.hub().for_each(|conn| conn.abort());
     assert!(server.turn(None).unwrap());
     log.expect(&["1006 (cut)"]);
     assert_eq!(client.read_to_end(), b"");

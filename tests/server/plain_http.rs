@@ -286,7 +286,7 @@ fn failing_handlers_answer_500_and_close() {
                 Ok(None)
             }
             "/cut" => {
-                conn.shutdown();
+                conn.abort();
                 Ok(None)
             }
             _ => {
@@ -404,7 +404,7 @@ fn over_tls_it_is_the_same() {
         wsloop::Server::builder()
             .listen_tls("127.0.0.1:0", config)
             .on(Request, move |conn, request| {
-                assert!(conn.is_ssl());
+                assert!(conn.is_tls());
                 match request.path() {
                     "/large" => Response::new(200).body(large.clone()),
                     _ => Response::new(200).body(request.body()),

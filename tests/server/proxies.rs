@@ -34,7 +34,7 @@ const STRANGER: [u8; 4] = [127, 0, 0, 2];
 fn seen(conn: &Connection<'_>) -> String {
     let addr = conn.peer_addr();
     let addr = addr.map_or_else(|| "unix".to_owned(), |addr| addr.to_string());
-    let tls = if conn.is_client_ssl() { " tls" } else { "" };
+    let tls = if conn.is_client_tls() { " tls" } else { "" };
     let uri = conn.request_uri().map(|uri| uri.to_string());
     format!("{addr}{tls} {}", uri.unwrap_or_default())
 }

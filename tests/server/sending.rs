@@ -23,7 +23,7 @@ fn by_kind() {
             }
             assert!(conn.is_ready());
             assert_eq!(conn.send(OpCode::Close, b"\x0f\xa0bye"), Ok(7));
-            assert!(conn.disconnecting());
+            assert!((conn.phase() == Phase::Closing));
             assert_eq!(conn.send(OpCode::Text, b""), Err(SendError::Closing));
         })
     });

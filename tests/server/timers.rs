@@ -90,7 +90,7 @@ fn while_the_server_goes_down_timers_go_on() {
             hub.set_timer(Duration::from_millis(5), |hub| {
                 for id in hub.all_ids() {
                     if let Some(mut conn) = hub.get(id) {
-                        conn.shutdown();
+                        conn.abort();
                     }
                 }
             });

@@ -241,9 +241,9 @@ fn a_cut_before_the_handshake_sends_nothing() {
         let server = Running::start(move |builder| {
             let builder = record(builder, &sender);
             match phase {
-                0 => builder.on(Connect, |conn, ()| conn.shutdown()),
-                1 => builder.on(Origin, |conn, _| conn.shutdown()),
-                _ => builder.on(Handshake, |conn, _| conn.shutdown()),
+                0 => builder.on(Connect, |conn, ()| conn.abort()),
+                1 => builder.on(Origin, |conn, _| conn.abort()),
+                _ => builder.on(Handshake, |conn, _| conn.abort()),
             }
         });
         let mut client = server.client();

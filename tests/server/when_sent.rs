@@ -30,11 +30,11 @@ fn flooding(builder: Builder, log: &std::sync::mpsc::Sender<String>) -> Builder 
             for name in ["flood", "second"] {
                 let told = told.clone();
                 let size = if name == "flood" { FLOOD } else { 10 };
-                conn.send_binary_then(&vec![7; size], move |conn, result| {
+                conn.send_message(Outgoing::binary(&vec![7; size]).then(move |conn, result| {
                     let left = conn.buffered_amount();
                     let result = result.map_or_else(|error| error.to_string(), |()| "sent".into());
                     told.send(format!("{name} {result}, {left} left"))
-                })?;
+                }))?;
             }
             told.send("returned".into()).unwrap();
             Ok(())

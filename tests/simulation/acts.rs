@@ -131,7 +131,7 @@ fn resume(conn: &mut Connection<'_>, world: &Shared, client: usize) {
 fn cut(conn: &mut Connection<'_>, world: &Shared, client: usize) {
     world.borrow_mut().note("shutdown", client, 0);
     world.borrow_mut().clients[client].seen.did_cut = true;
-    conn.shutdown();
+    conn.abort();
 }
 
 impl World {
@@ -174,7 +174,7 @@ impl World {
 }
 
 fn set_timer(conn: &mut Connection<'_>, world: &Shared, client: usize) {
-    if conn.disconnected() {
+    if (conn.phase() >= Phase::Lingering) {
         return;
     }
     let (after, what) = draw(world, |world| {
@@ -329,7 +329,7 @@ fn order(hub: &mut Hub<'_>, world: &Shared) {
         }
         _ => {
             world.borrow_mut().order(Ordered::Drain(after));
-            let done = hub.drain(after, CloseCode::SERVICE_RESTART, spread);
+            let done = hub.wind_down(WindDown::within(after).spread(spread).code(CloseCode::SERVICE_RESTART));
             let what = || format!("a drain: {done:?}");
             world.borrow_mut().check(done.is_ok(), Check::Answers, what);
         }
@@ -349,7 +349,7 @@ pub(super) fn answer_another(hub: &mut Hub<'_>, world: &Shared) {
     world.borrow_mut().clients[client].seen.is_deferred = false;
     let id = world.borrow().clients[client].seen.id;
     if let Some(mut conn) = id.and_then(|id| hub.get(id)) {
-        let _ = conn.answer(|_| ());
+        let _ = conn.answer(|_, _| ());
     }
 }
 

@@ -262,7 +262,7 @@ pub(super) fn handlers(world: &Shared) -> Handlers {
         let refused = [
             conn.send_utf8("late").is_err(),
             conn.ping(b"late").is_err(),
-            conn.start_message(OpCode::Text).is_err(),
+            conn.start_message(OpCode::Text, Compress::Auto).is_err(),
         ];
         let world = &mut *world.borrow_mut();
         let client = world.client_of(conn, "Disconnect");

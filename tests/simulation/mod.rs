@@ -262,7 +262,7 @@ impl Run {
                 self.world.borrow_mut().order(Ordered::Drain(deadline));
                 self.server.reactor.set_now(self.instant());
                 let mut hub = Hub::new(&mut self.server.reactor.core);
-                let done = hub.drain(deadline, 1012, spread);
+                let done = hub.wind_down(WindDown::within(deadline).spread(spread).code(1012));
                 assert!(done.is_ok(), "the code can be sent");
                 self.go_down();
             }

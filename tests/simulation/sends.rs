@@ -97,9 +97,9 @@ pub(super) fn send_with(conn: &mut Connection<'_>, world: &Shared, client: usize
     });
     let (front, back) = bytes.split_at(bytes.len() / 2);
     let result = match draw(world, |world| world.hand.random.below(3)) {
-        0 => conn.send_with(OpCode::Text, bytes, choice),
-        1 => conn.send_parts_with(OpCode::Text, &[front, b"", back], choice),
-        _ => conn.send_multiframe_with(OpCode::Text, &[front, b"", back], choice),
+        0 => conn.send_message(Outgoing::parts(OpCode::Text, &[bytes]).compress(choice)),
+        1 => conn.send_message(Outgoing::parts(OpCode::Text, &[front, b"", back]).compress(choice)),
+        _ => conn.send_message(Outgoing::parts(OpCode::Text, &[front, b"", back]).in_frames().compress(choice)),
     };
     noted(world, client, OpCode::Text, bytes, result);
 }
@@ -123,7 +123,7 @@ pub(super) fn broadcast(hub: &mut Hub<'_>, world: &Shared) {
 /// Begins a message that is sent in parts, goes on with it, or ends it.
 pub(super) fn parts(conn: &mut Connection<'_>, world: &Shared, client: usize) {
     if !conn.is_message_under_way() {
-        if conn.start_message(OpCode::Binary).is_ok() {
+        if conn.start_message(OpCode::Binary, Compress::Auto).is_ok() {
             world.borrow_mut().clients[client].seen.parts = Some((OpCode::Binary, Vec::new()));
         }
         return;
@@ -171,7 +171,7 @@ pub(super) fn send_then(conn: &mut Connection<'_>, world: &Shared, client: usize
     let text = message(world, 2000);
     let number = draw(world, |world| world.hand.number());
     let done = callback(world, client, number);
-    let result = conn.send_utf8_then(&text, done);
+    let result = conn.send_message(Outgoing::text(&text).then(done));
     let is_taken = result.is_ok();
     let sent = noted(world, client, OpCode::Text, text.as_bytes(), result);
     if is_taken {

@@ -98,7 +98,7 @@ fn obey(handles: &[Handle], active: &AtomicBool) {
             "drain" => {
                 for handle in handles {
                     // A server that has ended does not need a drain.
-                    let _ = handle.drain(DRAIN_DEADLINE, CloseCode::SERVICE_RESTART, DRAIN_SPREAD);
+                    let _ = handle.wind_down(WindDown::within(DRAIN_DEADLINE).spread(DRAIN_SPREAD).code(CloseCode::SERVICE_RESTART));
                 }
             }
             _ => {}

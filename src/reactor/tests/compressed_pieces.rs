@@ -38,7 +38,7 @@ fn pieces(config: DeflateConfig) -> World {
             }
             Step::Leave => conn.disconnect(4000, "enough"),
             Step::Cut => {
-                conn.shutdown();
+                conn.abort();
                 Ok(())
             }
             Step::Fail => Err(SendError::NoMessage),

@@ -127,7 +127,7 @@ fn a_cut_sends_nothing_more() {
     let mut world = World::new(Config::default());
     world.reactor.handlers.set::<Utf8, _>(|conn, text| {
         let sent = conn.send_utf8(text);
-        conn.shutdown();
+        conn.abort();
         sent
     });
     let client = world.ready();

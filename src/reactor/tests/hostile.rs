@@ -14,7 +14,7 @@ fn obedient() -> World {
     handlers.set::<Utf8, _>(|conn, text| {
         match text {
             "close" => conn.disconnect(4000, "told to")?,
-            "cut" => conn.shutdown(),
+            "cut" => conn.abort(),
             "error" => conn.disconnect(1005, "")?,
             text => drop(conn.send_utf8(text)?),
         }

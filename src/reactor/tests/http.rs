@@ -232,7 +232,7 @@ fn nothing_is_read_until_the_answer_is_given() {
     assert!(id.is_empty());
     let slot = client.tag & SLOTS;
     let mut conn = Connection::new(&mut world.reactor.core, slot);
-    assert_eq!(conn.answer(|_| true), Ok(()));
+    assert_eq!(conn.answer(|_, _| true), Ok(()));
     for _ in 0..10 {
         world.turn();
     }
@@ -313,7 +313,7 @@ fn no_error_follows_the_disconnect_of_one_that_left_while_its_answer_failed() {
     client.line.0.borrow_mut().incoming.extend(REQUEST);
     world.news(&client, true, false);
     let mut conn = Connection::new(&mut world.reactor.core, client.tag & SLOTS);
-    let failed = conn.answer(|_| -> Result<(), io::Error> { Err(io::ErrorKind::Other.into()) });
+    let failed = conn.answer(|_, _| -> Result<(), io::Error> { Err(io::ErrorKind::Other.into()) });
     assert_eq!(failed, Ok(()));
     assert!(conn.http_error(503).is_ok());
     world.turn();

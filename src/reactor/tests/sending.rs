@@ -51,10 +51,10 @@ fn who_waits_is_told_in_order_after_the_handler_returned() {
     let mut world = World::new(Config::default());
     let log = world.log.clone();
     world.reactor.handlers.set::<Utf8, _>(move |conn, text| {
-        conn.send_utf8_then(text, told(&log, "text"))?;
+        conn.send_message(Outgoing::text(text).then(told(&log, "text")))?;
         conn.send_utf8("between")?;
-        conn.send_binary_then(&[7; 20_000], told(&log, "large"))?;
-        conn.send_prepared_then(&Prepared::utf8("p"), told(&log, "prepared"))?;
+        conn.send_message(Outgoing::binary(&[7; 20_000]).then(told(&log, "large")))?;
+        conn.send_message(Outgoing::prepared(&Prepared::utf8("p")).then(told(&log, "prepared")))?;
         conn.ping(b"")?;
         conn.when_sent(told(&log, "ping"))?;
         conn.when_sent(told(&log, "nothing more"))?;
@@ -88,8 +88,8 @@ fn who_waits_is_told_when_the_kernel_took_the_last_byte() {
     let client = world.ready();
     client.set_room(Some(3));
     let mut conn = at(&mut world, &client);
-    assert_eq!(conn.send_utf8_then("12345678", told(&log, "a")), Ok(10));
-    assert_eq!(conn.send_utf8_then("12345678", told(&log, "b")), Ok(10));
+    assert_eq!(conn.send_message(Outgoing::text("12345678").then(told(&log, "a"))), Ok(10));
+    assert_eq!(conn.send_message(Outgoing::text("12345678").then(told(&log, "b"))), Ok(10));
     assert_eq!(conn.send_utf8("12345678"), Ok(10));
     world.turn();
     for (room, expected) in [
@@ -111,10 +111,10 @@ fn who_waits_is_told_when_the_kernel_took_the_last_byte() {
 fn who_waits_may_send_and_wait_again_once_in_a_turn() {
     fn stream(conn: &mut Connection<'_>) -> Result<(), SendError> {
         *conn.shared::<usize>() += 1;
-        conn.send_binary_then(&[7; 10_000], |conn, result| {
+        conn.send_message(Outgoing::binary(&[7; 10_000]).then(|conn, result| {
             result?;
             stream(conn)
-        })?;
+        }))?;
         Ok(())
     }
     let mut world = World::new(Config::default());
@@ -142,7 +142,7 @@ fn who_waits_may_send_and_wait_again_once_in_a_turn() {
 fn two_whose_completions_send_to_each_other_do_not_hold_up_the_turn() {
     fn play(conn: &mut Connection<'_>) -> Result<(), SendError> {
         *conn.shared::<usize>() += 1;
-        conn.send_binary_then(&[7; 100], |conn, result| {
+        conn.send_message(Outgoing::binary(&[7; 100]).then(|conn, result| {
             result?;
             let (me, hub) = (conn.id(), &mut conn.server());
             let mut others = Vec::new();
@@ -152,7 +152,7 @@ fn two_whose_completions_send_to_each_other_do_not_hold_up_the_turn() {
                 .first()
                 .and_then(|id| hub.get(*id))
                 .map_or(Ok(()), |mut other| play(&mut other))
-        })?;
+        }))?;
         Ok(())
     }
     let mut world = World::new(Config::default());
@@ -182,7 +182,7 @@ fn what_is_cut_when_a_message_was_sent_sends_nothing_more() {
         if at_drain {
             world.reactor.handlers.set::<Drain, _>(|conn, ()| {
                 conn.send_utf8("never")?;
-                conn.shutdown();
+                conn.abort();
                 Ok::<_, SendError>(())
             });
         }
@@ -194,10 +194,10 @@ fn what_is_cut_when_a_message_was_sent_sends_nothing_more() {
         } else {
             let cut = |conn: &mut Connection<'_>, _| {
                 conn.send_utf8("never")?;
-                conn.shutdown();
+                conn.abort();
                 Ok::<_, SendError>(())
             };
-            assert!(conn.send_utf8_then("hi", cut).is_ok());
+            assert!(conn.send_message(Outgoing::text("hi").then(cut)).is_ok());
         }
         world.turn();
         assert_eq!(take_all(&mut world, &client), b"\x81\x02hi");
@@ -240,8 +240,8 @@ fn who_waits_is_told_of_the_end_before_the_disconnect() {
         let client = world.ready();
         client.set_room(Some(4));
         let mut conn = at(&mut world, &client);
-        assert!(conn.send_utf8_then("hi", told(&log, "first")).is_ok());
-        assert!(conn.send_utf8_then("never", told(&log, "second")).is_ok());
+        assert!(conn.send_message(Outgoing::text("hi").then(told(&log, "first"))).is_ok());
+        assert!(conn.send_message(Outgoing::text("never").then(told(&log, "second"))).is_ok());
         let again = move |conn: &mut Connection<'_>, result: Result<(), SendError>| {
             assert_eq!(result, Err(SendError::Gone));
             assert_eq!(conn.send_utf8("late"), Err(SendError::Closing));
@@ -269,7 +269,7 @@ fn the_last_reply_counts_as_sent_when_the_peer_closes_right_behind() {
     world
         .reactor
         .handlers
-        .set::<Utf8, _>(move |conn, text| conn.send_utf8_then(text, told(&log, "reply")));
+        .set::<Utf8, _>(move |conn, text| conn.send_message(Outgoing::text(text).then(told(&log, "reply"))));
     let client = world.ready();
     let both = [frame(0x81, b"hi"), frame(0x88, b"\x03\xe8")].concat();
     world.send(&client, &both);
@@ -290,8 +290,8 @@ fn an_error_or_a_panic_of_who_was_told_closes_that_connection() {
         };
         let log = world.log.clone();
         let mut conn = at(&mut world, &client);
-        assert!(conn.send_utf8_then("a", fails).is_ok());
-        assert!(conn.send_utf8_then("b", told(&log, "b")).is_ok());
+        assert!(conn.send_message(Outgoing::text("a").then(fails)).is_ok());
+        assert!(conn.send_message(Outgoing::text("b").then(told(&log, "b"))).is_ok());
         world.turn();
         assert_eq!(client.take(), b"\x81\x01a\x81\x01b\x88\x02\x03\xf3");
         let log = world.take_log();
@@ -400,7 +400,7 @@ fn the_oldest_are_dropped_whole_and_not_what_has_begun() {
     let mut conn = at(&mut world, &client);
     for number in 0..10 {
         let name = format!("{number}");
-        let sent = conn.send_binary_then(&numbered(number), told(&log, &name));
+        let sent = conn.send_message(Outgoing::binary(&numbered(number)).then(told(&log, &name)));
         assert_eq!(sent, Ok(100));
     }
     world.turn();
@@ -410,7 +410,7 @@ fn the_oldest_are_dropped_whole_and_not_what_has_begun() {
     assert_eq!(conn.ping(b"a"), Ok(3));
     for number in 10..15 {
         let name = format!("{number}");
-        let sent = conn.send_binary_then(&numbered(number), told(&log, &name));
+        let sent = conn.send_message(Outgoing::binary(&numbered(number)).then(told(&log, &name)));
         assert_eq!(sent, Ok(100));
         assert!(conn.backlog() <= 1_000);
     }
@@ -479,7 +479,7 @@ fn the_kernel_is_asked_before_anything_is_dropped() {
         let log = world.log.clone();
         world.reactor.handlers.set::<Utf8, _>(move |conn, _| {
             for _ in 0..1_000 {
-                let sent = conn.send_binary_then(&[7; 1_000], told(&log, "one"))?;
+                let sent = conn.send_message(Outgoing::binary(&[7; 1_000]).then(told(&log, "one")))?;
                 assert_eq!(sent, 1_004);
             }
             Ok::<_, SendError>(())
@@ -542,7 +542,7 @@ fn what_is_refused_dropped_or_closed_is_counted() {
         for number in 0..10 {
             assert_eq!(conn.send_binary(&numbered(number)), Ok(100));
         }
-        let result = conn.send_binary_then(&numbered(11), told(&log, "last"));
+        let result = conn.send_message(Outgoing::binary(&numbered(11)).then(told(&log, "last")));
         let full = SendError::BacklogFull {
             queued: 1_000,
             limit: 1_000,
@@ -573,7 +573,7 @@ fn parts_are_never_dropped_and_can_be_sent_again() {
         let client = world.ready();
         client.set_room(Some(0));
         let mut conn = at(&mut world, &client);
-        assert_eq!(conn.start_message(OpCode::Binary), Ok(()));
+        assert_eq!(conn.start_message(OpCode::Binary, Compress::Auto), Ok(()));
         for number in 0..10 {
             assert_eq!(conn.send_part(numbered(number)), Ok(100));
         }
@@ -610,8 +610,8 @@ fn gathered_parts_leave_in_one_write_and_in_order_however_taken() {
         world.reactor.handlers.set::<Utf8, _>(move |conn, text| {
             conn.send_utf8("before")?;
             match text {
-                "few" => conn.send_parts(OpCode::Binary, &few)?,
-                _ => conn.send_parts(OpCode::Binary, &many)?,
+                "few" => conn.send_message(Outgoing::parts(OpCode::Binary, &few))?,
+                _ => conn.send_message(Outgoing::parts(OpCode::Binary, &many))?,
             };
             conn.send_utf8("behind")
         });

@@ -222,7 +222,7 @@ fn timers_die_with_their_connection() {
 fn a_timer_may_cut_its_connection_and_clear_itself() {
     let mut world = quiet();
     world.reactor.handlers.set::<Connect, _>(|conn, ()| {
-        conn.set_interval(ms(10), |conn, _| conn.shutdown());
+        conn.set_interval(ms(10), |conn, _| conn.abort());
     });
     let client = world.connect();
     world.pass(10);

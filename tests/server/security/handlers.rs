@@ -16,14 +16,14 @@ type Act = fn(&mut Connection<'_>);
 /// The actions, and whether each ends the server.
 const ACTS: [(&str, Act, bool); 9] = [
     ("closes", |conn| _ = conn.disconnect(4000, "told to"), false),
-    ("cuts", |conn| conn.shutdown(), false),
+    ("cuts", |conn| conn.abort(), false),
     ("answers", |conn| _ = conn.http_error(418), false),
     ("panics", |_| panic!("told to"), false),
     (
         "closes, cuts and panics",
         |conn| {
             let _ = conn.disconnect(4000, "told to");
-            conn.shutdown();
+            conn.abort();
             panic!("told to");
         },
         false,
@@ -53,7 +53,7 @@ const ACTS: [(&str, Act, bool); 9] = [
                     && id != me
                 {
                     let _ = other.disconnect(4001, "");
-                    other.shutdown();
+                    other.abort();
                 }
             }
         },
@@ -64,7 +64,7 @@ const ACTS: [(&str, Act, bool); 9] = [
         "ends the server and panics",
         |conn| {
             conn.server().shutdown();
-            conn.shutdown();
+            conn.abort();
             panic!("told to");
         },
         true,

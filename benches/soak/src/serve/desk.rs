@@ -213,7 +213,7 @@ impl Desk {
     /// Ends a connection in one of several ways.
     fn close(&mut self, conn: &mut Connection<'_>) {
         match self.rng.u8(..10) {
-            0 => conn.shutdown(),
+            0 => conn.abort(),
             1 => conn.set_lifetime(Some(Duration::from_millis(100))),
             2 => {
                 conn.set_timer(Duration::ZERO, |_| Err::<(), _>("it is to fail"));
@@ -313,16 +313,16 @@ fn echo(
     let (first, rest) = payload.split_at(payload.len() / 3);
     let (second, third) = rest.split_at(rest.len() / 2);
     match sequence % 16 {
-        11 => conn.send_with(opcode, payload, Compress::Yes),
-        12 => conn.send_with(opcode, payload, Compress::No),
-        13 => conn.send_parts(opcode, &[first, second, third]),
-        14 => conn.send_multiframe(opcode, &[first, second, third]),
+        11 => conn.send_message(Outgoing::parts(opcode, &[payload]).compress(Compress::Yes)),
+        12 => conn.send_message(Outgoing::parts(opcode, &[payload]).compress(Compress::No)),
+        13 => conn.send_message(Outgoing::parts(opcode, &[first, second, third])),
+        14 => conn.send_message(Outgoing::parts(opcode, &[first, second, third]).in_frames()),
         15 => {
             conn.data::<Account>().awaited += 1;
             let told = |conn: &mut Connection<'_>, _| conn.data::<Account>().told += 1;
             match text {
-                Some(text) => conn.send_utf8_then(text, told),
-                None => conn.send_binary_then(payload, told),
+                Some(text) => conn.send_message(Outgoing::text(text).then(told)),
+                None => conn.send_message(Outgoing::binary(payload).then(told)),
             }
         }
         _ => match text {
