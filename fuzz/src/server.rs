@@ -24,9 +24,7 @@ use wsloop::handshake::{Parser, Upgrade};
 use wsloop::plain_http::Response;
 use wsloop::protocol::deflate::Inflater;
 use wsloop::protocol::{Message, OpCode, Piece, Receiver};
-use wsloop::{
-    Compress, Connection, ConnectionId, DeflateConfig, Hub, Limits, Prepared, Server, SlowConsumer,
-};
+use wsloop::{Compress, Connection, ConnectionId, DeflateConfig, Hub, Limits, Prepared, Server, SlowConsumer, Outgoing};
 
 use crate::answers::Answer;
 use crate::client::{chosen_frame, frame, take_frame};

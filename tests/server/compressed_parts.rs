@@ -6,7 +6,7 @@ use crate::deflate::{OFFER, Peer, noise, text};
 use crate::support::{PATIENCE, Running};
 use socket2::SockRef;
 use wsloop::event::*;
-use wsloop::{Compress, Connection, DeflateConfig, OpCode, SendError, SlowConsumer};
+use wsloop::{Compress, Connection, DeflateConfig, OpCode, SendError, SlowConsumer, Outgoing};
 
 /// A frame: its first byte, and its decompressed payload.
 type Part = (u8, Vec<u8>);

@@ -9,7 +9,7 @@ use crate::support;
 use crate::support::{PATIENCE, Running, log};
 use socket2::SockRef;
 use wsloop::event::*;
-use wsloop::{Connection, SendError, Server};
+use wsloop::{Connection, SendError, Server, Phase};
 
 /// Returns the phase of the connection, from all methods that report it.
 fn phase(conn: &mut Connection<'_>) -> String {

@@ -5,7 +5,7 @@ use crate::support::{Client, Frame, Running, echo, frame, log, request_with};
 use socket2::SockRef;
 use wsloop::event::{Binary, Connect, Disconnect, Handshake, Ready, Utf8};
 use wsloop::protocol::deflate::{Deflater, Inflater};
-use wsloop::{Builder, Compress, DeflateConfig, Hub, OpCode, Prepared, SlowConsumer};
+use wsloop::{Builder, Compress, DeflateConfig, Hub, OpCode, Prepared, SlowConsumer, Outgoing};
 
 /// A client that has negotiated compression, with both directions of it.
 pub(crate) struct Peer {

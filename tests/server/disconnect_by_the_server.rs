@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::support;
 use crate::support::{Client, Frame, PATIENCE, REQUEST, Running, frame, log, recorded, settle};
 use wsloop::event::{Binary, Connect, Handshake, Origin, PeerClose, Ping, Pong, Ready, Utf8};
-use wsloop::{Builder, CloseCode, Connection, SendError};
+use wsloop::{Builder, CloseCode, Connection, SendError, Phase};
 
 /// Registers a handler that closes the connection.
 type Arrange = fn(Builder) -> Builder;

@@ -10,7 +10,7 @@ use crate::support;
 use crate::support::{Client, PATIENCE, Running};
 use socket2::{Domain, SockRef, Socket, Type};
 use wsloop::event::{Connect, Drain, Ready, Utf8};
-use wsloop::{Builder, Connection, SendError, SlowConsumer};
+use wsloop::{Builder, Connection, SendError, SlowConsumer, Phase};
 
 /// The size of a message that the kernels cannot buffer between `narrow` and a `slow_reader`.
 const FLOOD: usize = 2 << 20;

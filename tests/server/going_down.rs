@@ -15,7 +15,7 @@ use crate::support;
 use crate::support::temp::TempDir;
 use crate::support::{Client, PATIENCE, Running};
 use wsloop::event::*;
-use wsloop::{CloseCode, Handle, Listening, SendError, Server};
+use wsloop::{CloseCode, Handle, Listening, SendError, Server, WindDown};
 
 const LONG: Duration = Duration::from_secs(3600);
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::support;
 use crate::support::{Client, Running};
 use wsloop::event::*;
-use wsloop::{Builder, Connection};
+use wsloop::{Builder, Connection, Phase};
 
 /// Records whether a handler is running.
 #[derive(Clone)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::support::{Response, Running, echo, log};
 use wsloop::event::{Request, Shutdown};
 use wsloop::plain_http::Response as Answer;
-use wsloop::{CloseCode, Server};
+use wsloop::{CloseCode, Server, WindDown};
 
 fn ask(server: &Running, request: &str) -> Response {
     server.client().request(request)

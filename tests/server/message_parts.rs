@@ -5,7 +5,7 @@
 
 use crate::support::{self, Running};
 use wsloop::event::*;
-use wsloop::{Connection, OpCode, Prepared, SendError};
+use wsloop::{Connection, OpCode, Prepared, SendError, Outgoing, Compress};
 
 /// Starts a server that runs `action` when the client says "go".
 fn on_go(

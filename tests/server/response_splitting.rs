@@ -5,7 +5,7 @@ use crate::support;
 use crate::support::{REQUEST, Running};
 use wsloop::event::{Connect, Handshake, Origin};
 use wsloop::handshake::Refusal;
-use wsloop::{Connection, SendError};
+use wsloop::{Connection, SendError, Sent, AnswerError};
 
 /// Values that would end a line or a head, or that parsers could misread.
 const BREAKING: [&str; 10] = [

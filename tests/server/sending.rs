@@ -5,7 +5,7 @@
 
 use crate::support::Running;
 use wsloop::event::*;
-use wsloop::{CloseCode, OpCode, Prepared, SendError};
+use wsloop::{CloseCode, OpCode, Prepared, SendError, Phase};
 
 #[test]
 fn by_kind() {

@@ -7,7 +7,7 @@ use std::sync::mpsc::Sender;
 use crate::support;
 use crate::support::Running;
 use wsloop::event::*;
-use wsloop::{Connection, SendError};
+use wsloop::{Connection, SendError, Phase};
 
 /// Returns a handler that logs its name and the text.
 fn say(log: &Sender<String>, name: &'static str) -> impl FnMut(&mut Connection<'_>, &str) + use<> {

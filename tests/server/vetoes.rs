@@ -8,7 +8,7 @@ use crate::support::events::record;
 use crate::support::{REQUEST, Running, request_with};
 use wsloop::event::{Connect, Handshake, Origin, Ping, Verdict};
 use wsloop::handshake::Refusal;
-use wsloop::{Builder, SendError};
+use wsloop::{Builder, SendError, AnswerError};
 
 /// Returns the response and the log of a client that a server with this configuration refuses.
 fn refused(

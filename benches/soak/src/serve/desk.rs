@@ -7,10 +7,8 @@ use std::time::Duration;
 
 use wsloop::event::Disconnected;
 use wsloop::plain_http::Response;
-use wsloop::{
-    Compress, Connection, ConnectionId, ConnectionStats, Hub, OpCode, Prepared, SendError, Stats,
-    handshake,
-};
+use wsloop::{Compress, Connection, ConnectionId, ConnectionStats, Hub, OpCode, Prepared, SendError, Stats,
+    handshake, Outgoing};
 
 use super::Flavour;
 use crate::checker::Heard;
