@@ -41,7 +41,10 @@ use wsloop::event::{
 };
 use wsloop::handshake::{self, Refusal};
 use wsloop::plain_http::Response;
-use wsloop::{CloseCode, Compress, Connection, DeflateConfig, Hub, OpCode, Outgoing, SendError, Sent, Server, Stats};
+use wsloop::{
+    CloseCode, Compress, Connection, DeflateConfig, Hub, OpCode, Outgoing, SendError, Sent, Server,
+    Stats,
+};
 
 /// The largest number of notes on the board.
 const NOTES_MAX: usize = 100;

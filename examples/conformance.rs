@@ -28,7 +28,7 @@ use std::time::Duration;
 #[cfg(feature = "deflate")]
 use wsloop::DeflateConfig;
 use wsloop::event::{Binary, Utf8};
-use wsloop::{Compress, OpCode, Server, Outgoing};
+use wsloop::{Compress, Outgoing, Server};
 
 fn main() -> wsloop::Result<()> {
     logger::init();

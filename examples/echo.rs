@@ -19,7 +19,9 @@ fn main() -> wsloop::Result<()> {
     let address = std::env::args().nth(1);
     Server::builder()
         .listen(address.as_deref().unwrap_or("127.0.0.1:9001"))
-        .on(Start, |hub, ()| eprintln!("listening on {:?}", hub.local_addrs()))
+        .on(Start, |hub, ()| {
+            eprintln!("listening on {:?}", hub.local_addrs())
+        })
         .on(Utf8, |conn, text| conn.send_utf8(text))
         .on(Binary, |conn, data| conn.send_binary(data))
         .run()

@@ -43,7 +43,9 @@ fn main() -> wsloop::Result<()> {
     Server::builder()
         .listen(address.as_deref().unwrap_or("127.0.0.1:9010"))
         .max_recv_size(4096)
-        .on(Start, |hub, ()| eprintln!("listening on {:?}", hub.local_addrs()))
+        .on(Start, |hub, ()| {
+            eprintln!("listening on {:?}", hub.local_addrs())
+        })
         .on(Utf8, |conn, text| match serde_json::from_str(text) {
             Ok(Order::Add { numbers }) => {
                 let sum = numbers.iter().sum();

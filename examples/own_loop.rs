@@ -61,7 +61,11 @@ impl Program {
         let addr = server.local_addr();
         let mut socket = UdpSocket::bind(addr.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0))))?;
         let registry = poll.registry();
-        registry.register(&mut SourceFd(&server.as_raw_fd()), SERVER, Interest::READABLE)?;
+        registry.register(
+            &mut SourceFd(&server.as_raw_fd()),
+            SERVER,
+            Interest::READABLE,
+        )?;
         registry.register(&mut socket, SOCKET, Interest::READABLE)?;
         Ok(Self {
             poll,
@@ -124,7 +128,10 @@ mod tests {
         });
         // Ends the test if the client fails before.
         let patience = Duration::from_secs(20);
-        program.server.hub().set_timer(patience, |hub| hub.shutdown());
+        program
+            .server
+            .hub()
+            .set_timer(patience, |hub| hub.shutdown());
         while program.turn().unwrap() {}
         client.join().unwrap();
     }

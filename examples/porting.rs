@@ -31,7 +31,9 @@ fn main() -> Result<()> {
     let address = args.next();
     let builder = Server::builder()
         .listen(address.as_deref().unwrap_or("127.0.0.1:9005"))
-        .on(Start, |serv, ()| eprintln!("listening on {:?}", serv.local_addrs()));
+        .on(Start, |serv, ()| {
+            eprintln!("listening on {:?}", serv.local_addrs())
+        });
     match which.as_deref() {
         Some("echo") => echo(builder),
         Some("broadcast") => broadcast(builder),

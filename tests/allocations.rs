@@ -14,6 +14,7 @@ use std::time::Instant;
 
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use support::{PATIENCE, REQUEST, Running, frame};
+use wsloop::Sent;
 use wsloop::event::{Binary, Utf8};
 
 #[global_allocator]

@@ -186,12 +186,21 @@ fn expect_limit(conn: &mut Connection<'_>, limit: usize) {
     });
     let head = if limit > 125 { 4 } else { 2 };
     assert_eq!(conn.send_utf8(&over).map(Sent::bytes), too_big);
-    assert_eq!(conn.send_binary(exact.as_bytes()).map(Sent::bytes), Ok(limit + head));
+    assert_eq!(
+        conn.send_binary(exact.as_bytes()).map(Sent::bytes),
+        Ok(limit + head)
+    );
     assert_eq!(conn.send_binary(over.as_bytes()).map(Sent::bytes), too_big);
     assert_eq!(conn.send_utf8(exact).map(Sent::bytes), Ok(limit + head));
-    assert_eq!(conn.send_prepared(&Prepared::utf8(&over)).map(Sent::bytes), too_big);
+    assert_eq!(
+        conn.send_prepared(&Prepared::utf8(&over)).map(Sent::bytes),
+        too_big
+    );
     let prepared = Prepared::binary(exact.as_bytes());
-    assert_eq!(conn.send_prepared(&prepared).map(Sent::bytes), Ok(limit + head));
+    assert_eq!(
+        conn.send_prepared(&prepared).map(Sent::bytes),
+        Ok(limit + head)
+    );
 }
 
 #[test]

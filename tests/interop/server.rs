@@ -13,8 +13,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use wsloop::event::{Binary, Disconnect, Fragment, Handshake, Pong, Ready, Utf8};
-use wsloop::{ClientAddress, Compress, Connection, DeflateConfig, Place, SendError, Server,
-    config_from_pem, Outgoing, Sent};
+use wsloop::{
+    ClientAddress, Compress, Connection, DeflateConfig, Outgoing, Place, SendError, Sent, Server,
+    config_from_pem,
+};
 
 type Failure = Box<dyn std::error::Error>;
 

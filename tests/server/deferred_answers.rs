@@ -5,7 +5,7 @@ use std::sync::mpsc::{self, Receiver};
 
 use wsloop::event::Handshake;
 use wsloop::handshake::Refusal;
-use wsloop::{Builder, ConnectionId, SendError, AnswerError};
+use wsloop::{AnswerError, Builder, ConnectionId, SendError};
 
 use crate::support::{PATIENCE, REQUEST, Running, frame, log, recorded, request_with, settle};
 

@@ -90,7 +90,7 @@ fn they_fail_before_a_drain_closes_the_listeners() {
         client.send_close(1001, "");
     }
     let mut server = server;
-    assert_eq!(server.join().drained, 2);
+    assert_eq!(server.join().ended_in_order, 2);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use crate::support;
 use crate::support::{Client, PATIENCE, Running, frame, log};
 use socket2::{Domain, SockRef, Socket, Type};
 use wsloop::event::{Binary, Connect, Disconnect, Drain, Error, Utf8};
-use wsloop::{Builder, Connection, ConnectionId, Hub, SendError, SlowConsumer};
+use wsloop::{Builder, Connection, ConnectionId, Hub, SendError, Sent, SlowConsumer};
 
 /// Configures small socket buffers, so that a client soon becomes slow.
 fn narrow(builder: Builder) -> Builder {
@@ -88,10 +88,10 @@ fn ask<T: Send + 'static>(
 
 /// Sends numbered messages of 1,000 bytes until one is not accepted; returns the number of accepted
 /// messages, and the result of the next one.
-fn fill(conn: &mut Connection<'_>) -> (u32, Result<usize, SendError>) {
+fn fill(conn: &mut Connection<'_>) -> (u32, Result<Sent, SendError>) {
     for number in 0.. {
         match conn.send_binary(&numbered(number)) {
-            Ok(size) if size > 0 => assert_eq!(size, 1004),
+            Ok(sent) if !sent.is_dropped() => assert_eq!(sent.bytes(), 1004),
             result => return (number, result),
         }
     }
@@ -103,7 +103,7 @@ fn numbered(number: u32) -> Vec<u8> {
 }
 
 /// Fills all open connections from outside of handlers, so that no message is held back.
-fn fill_all(server: &Running) -> Vec<(ConnectionId, u32, Result<usize, SendError>, usize)> {
+fn fill_all(server: &Running) -> Vec<(ConnectionId, u32, Result<Sent, SendError>, usize)> {
     ask(server, |hub| {
         let mut all = Vec::new();
         for id in hub.ids() {
@@ -211,7 +211,7 @@ fn drop_leaves_out_whole_messages_and_tells_the_sender() {
         let [(_, count, result, backlog)] = fill_all(&server)[..] else {
             panic!("one connection");
         };
-        assert_eq!(result, Ok(0));
+        assert_eq!(result, Ok(Sent::NOTHING));
         assert!(backlog <= LIMIT, "{backlog}");
         counts.push(count);
     }
@@ -501,7 +501,7 @@ fn one_slow_reader_does_not_hold_up_a_broadcast() {
     let mut reached = Vec::new();
     for number in 0..500u32 {
         let count = ask(&server, move |hub| hub.broadcast_binary(&numbered(number)));
-        reached.push(count.expect("it can be sent"));
+        reached.push(count.expect("it can be sent").receivers());
         for reader in &mut readers {
             reader.expect_frame(0x82, numbered(number));
         }

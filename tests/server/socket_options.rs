@@ -13,7 +13,7 @@ use crate::support::temp::TempDir;
 use crate::support::{Client, PATIENCE, Running};
 use socket2::{Domain, SockRef, Type};
 use wsloop::event::*;
-use wsloop::{BuildError, Builder, Error, Place, Server};
+use wsloop::{BuildError, Builder, Place, Server};
 
 /// Starts a server that logs the result of `ask` for the socket of each connection.
 fn asking(
@@ -178,7 +178,7 @@ fn a_unix_socket_that_listens_already_keeps_its_file() {
 
 #[track_caller]
 fn refused(place: impl Into<Place>, named: &str) -> BuildError {
-    let Err(Error::Build(error)) = Server::builder().listener(place).build() else {
+    let Err(error) = Server::builder().listener(place).build() else {
         panic!("it was built");
     };
     assert!(error.to_string().contains(named), "{error}");
@@ -279,7 +279,7 @@ fn a_server_tells_where_it_listens() {
     let shown: Vec<_> = listeners.iter().map(ToString::to_string).collect();
     assert_eq!(shown[0], format!("unix:{}", path.display()));
     assert_eq!(shown[1], addr.to_string());
-    assert!(listeners.iter().all(|one| !one.is_tls()));
+    assert!(listeners.iter().all(|one| !one.is_ssl()));
     // Socket options can be read.
     let socket = listeners[1].socket();
     assert!(SockRef::from(&socket).tcp_nodelay().unwrap());

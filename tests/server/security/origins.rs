@@ -4,7 +4,7 @@ use std::sync::Mutex;
 
 use wsloop::event::{Handshake, Origin, Request};
 use wsloop::plain_http::Response;
-use wsloop::{BuildError, Builder, Error, Server};
+use wsloop::{BuildError, Builder, Server};
 
 use crate::support::{REQUEST, Running, echo, log};
 
@@ -186,7 +186,7 @@ fn a_page_whose_name_was_rebound_to_this_server_opens_nothing() {
             .hosts([entry])
             .build();
         match built {
-            Err(Error::Build(BuildError::BadHost(named))) => assert_eq!(named, entry),
+            Err(BuildError::BadHost(named)) => assert_eq!(named, entry),
             other => panic!("{entry}: {other:?}"),
         }
     }

@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use wsloop::event::Disconnected;
 use wsloop::plain_http::Response;
-use wsloop::{Compress, Connection, ConnectionId, ConnectionStats, Hub, OpCode, Prepared, SendError, Stats,
-    handshake, Outgoing};
+use wsloop::{
+    Compress, Connection, ConnectionId, ConnectionStats, Hub, OpCode, Outgoing, Prepared,
+    SendError, Sent, Stats, handshake,
+};
 
 use super::Flavour;
 use crate::checker::Heard;
@@ -303,7 +305,7 @@ fn echo(
     text: Option<&str>,
     payload: &[u8],
     sequence: u64,
-) -> Result<usize, SendError> {
+) -> Result<Sent, SendError> {
     let opcode = match text {
         Some(_) => OpCode::Text,
         None => OpCode::Binary,
