@@ -32,8 +32,9 @@
 mod logger;
 mod signals;
 
+use std::io::{self, BufRead};
 use std::time::Duration;
-use std::{env, io, thread};
+use std::{env, thread};
 
 use wsloop::event::{Binary, Connect, Disconnect, Handshake, Pong, Ready, Shutdown, Tick, Utf8};
 use wsloop::{CloseCode, Server};
@@ -81,7 +82,8 @@ fn main() -> wsloop::Result<()> {
 
     let handle = server.handle();
     thread::spawn(move || {
-        for line in io::stdin().lines().map_while(Result::ok) {
+        for line in io::stdin().lock().split(b'\n').map_while(Result::ok) {
+            let line = String::from_utf8_lossy(&line);
             // An error means that the server has ended.
             if handle.broadcast_utf8(&format!("operator: {line}")).is_err() {
                 return;

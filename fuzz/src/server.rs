@@ -337,7 +337,7 @@ fn handshake(conn: &mut Connection<'_>, upgrade: &mut Upgrade, log: &RefCell<Log
         Some(0x30) => return false,
         Some(0x31) => upgrade.set_deflate(None),
         Some(0x32) => {
-            upgrade.defer();
+            upgrade.defer().expect("a deferral");
             log.deferred.push(conn.id());
         }
         Some(0x33) => upgrade.refuse(404).expect("a refusal"),

@@ -17,9 +17,10 @@ fn postponing(
     let server = Running::start(move |builder| {
         configure(builder).on(Handshake, move |conn, upgrade| {
             if upgrade.request().path() == "/chat" {
-                upgrade.defer();
                 sender.send(conn.id()).unwrap_or_default();
+                return upgrade.defer();
             }
+            upgrade.accept()
         })
     });
     (server, ids)

@@ -494,6 +494,53 @@ fn a_flood_of_pings_that_is_never_read_ends_with_its_client() {
 }
 
 #[test]
+fn what_exceeds_the_backlog_is_offered_to_the_kernel_first() {
+    // The queue of another connection is sent at the end of the turn, so all of it waits until then.
+    let server = Running::start(|builder| {
+        builder.max_backlog(64 << 10).on(Utf8, |conn, _| {
+            let own = conn.id();
+            let mut hub = conn.server();
+            let other = hub.ids().into_iter().find(|id| *id != own);
+            let mut other = other.and_then(|id| hub.get(id)).expect("a reader");
+            for number in 0..65 {
+                let sent = other.send_binary(&[number; 1 << 10]);
+                assert_eq!(sent.map(Sent::bytes), Ok(1028), "message {number}");
+            }
+        })
+    });
+    let (mut sender, mut reader) = (server.ready(), server.ready());
+    sender.send_text("go");
+    for number in 0..65 {
+        reader.expect_frame(0x82, [number; 1 << 10]);
+    }
+    assert_eq!(server.stop().refused_messages, 0);
+}
+
+#[test]
+fn a_full_backlog_means_that_a_drain_follows() {
+    let (sender, log) = log();
+    let server = Running::start(|builder| {
+        support::echo(narrow(builder))
+            .max_backlog(LIMIT)
+            .on(Drain, move |conn, ()| {
+                assert!(!conn.is_congested());
+                sender.send("drain".into())
+            })
+    });
+    let mut client = narrow_client(&server);
+    let [(id, count, result, _)] = fill_all(&server)[..] else {
+        panic!("one connection");
+    };
+    assert!(matches!(result, Err(SendError::BacklogFull { .. })));
+    let congested = move |hub: &mut Hub<'_>| hub.get(id).is_some_and(|conn| conn.is_congested());
+    assert!(ask(&server, congested));
+    for number in 0..count {
+        client.expect_frame(0x82, numbered(number));
+    }
+    log.expect(&["drain"]);
+}
+
+#[test]
 fn one_slow_reader_does_not_hold_up_a_broadcast() {
     let server = Running::start(|builder| support::echo(narrow(builder)).max_backlog(LIMIT));
     let mut slow = narrow_client(&server);
