@@ -75,7 +75,7 @@ impl Program {
         })
     }
 
-    /// Waits for whatever comes first, and deals with it. Returns `false` once the server has ended.
+    /// Waits for whatever comes first, and processes it. Returns `false` when the server has ended.
     fn turn(&mut self) -> io::Result<bool> {
         // The server has deadlines: pings, timeouts, timers.
         let timeout = self.server.wait(Instant::now());

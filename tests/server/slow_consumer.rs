@@ -495,7 +495,7 @@ fn a_flood_of_pings_that_is_never_read_ends_with_its_client() {
 
 #[test]
 fn what_exceeds_the_backlog_is_offered_to_the_kernel_first() {
-    // The queue of another connection is sent at the end of the turn, so all of it waits until then.
+    // What is sent to another connection waits until the end of the turn.
     let server = Running::start(|builder| {
         builder.max_backlog(64 << 10).on(Utf8, |conn, _| {
             let own = conn.id();

@@ -2,7 +2,7 @@
 
 use wsloop::event::Request;
 use wsloop::plain_http::Response;
-use wsloop::{BuildError, Builder, Server};
+use wsloop::{BuildError, Server};
 
 use crate::support::{REQUEST, Running, echo, log};
 
