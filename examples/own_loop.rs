@@ -17,7 +17,6 @@
 //! a second thread. `cargo test --example own_loop` runs it.
 
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
@@ -58,8 +57,8 @@ impl Program {
     /// Binds the UDP socket to the address of the server.
     fn new(server: Server) -> io::Result<Self> {
         let poll = Poll::new()?;
-        let addr = server.local_addr();
-        let mut socket = UdpSocket::bind(addr.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0))))?;
+        let any_port = ([127, 0, 0, 1], 0).into();
+        let mut socket = UdpSocket::bind(server.local_addr().unwrap_or(any_port))?;
         let registry = poll.registry();
         registry.register(
             &mut SourceFd(&server.as_raw_fd()),

@@ -8,12 +8,13 @@
 //! (`kill -HUP` with the process number that it prints) the server starts its program again, which
 //! may be a new version by then. The successor inherits the listening sockets in the same way as
 //! from systemd: descriptors from 3 on, `LISTEN_FDS` and `LISTEN_PID`. When the successor listens,
-//! the old server stops accepting and winds down: it closes its clients with 1012, one after the other,
-//! and they reconnect to the successor. Both processes share the accept queue, so one of them
-//! accepts each new client. If the successor does not start, the old server continues.
+//! the old server stops accepting and winds down: it closes its clients with 1012, one after the
+//! other, and they reconnect to the successor. Both processes share the accept queue, so one of
+//! them accepts each new client. If the successor does not start, the old server continues.
 //!
-//! SIGTERM and SIGINT end it in the same way, without a successor. If systemd holds the sockets itself (in a socket
-//! unit), a restart needs no more than that: clients wait in the accept queue for the new process.
+//! SIGTERM and SIGINT end the server in the same way, without a successor. If systemd holds the
+//! sockets itself (in a socket unit), a restart needs no more than that: clients wait in the accept
+//! queue for the new process.
 
 mod logger;
 

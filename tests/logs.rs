@@ -645,7 +645,12 @@ fn the_first_page_of_another_host_is_told_if_nothing_checks_origins() {
     let checks: [(&str, Arrange); 7] = [
         ("every origin is allowed", |builder| builder.origins(["*"])),
         ("a list", |builder| {
-            builder.origins(["self", "none", "https://*.example"])
+            builder.origins([
+                "self",
+                "none",
+                "https://evil.example",
+                "https://worse.example",
+            ])
         }),
         ("Origin of the server", |builder| {
             builder.on(Origin, |_, _| true)
