@@ -79,6 +79,12 @@
 //!
 //! Unix. Linux is what it is developed and tested on.
 
+// docs.rs labels what a feature brings, and leaves out what other crates implement for every type.
+#![cfg_attr(docsrs, feature(doc_cfg, doc_masked))]
+
+#[cfg_attr(docsrs, doc(masked))]
+extern crate fearless_simd as _;
+
 mod close_code;
 mod config;
 mod connection;
