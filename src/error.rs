@@ -463,7 +463,7 @@ impl std::error::Error for HandshakeError {}
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum SendError {
     /// The message would exceed `max_backlog`, and the kernel accepts no more: the peer does not
-    /// read fast enough. A `Drain` follows.
+    /// read fast enough. A `Drain` follows, unless the connection closes.
     BacklogFull {
         /// Bytes already queued for the peer.
         queued: usize,

@@ -39,7 +39,8 @@
 //!
 //! Every limit and deadline has a name, a unit and a safe default; [`Builder`] lists them. Bad
 //! input costs bounded memory and linear time. It is answered with the appropriate close code or
-//! HTTP status, and the server continues with the next client. This crate contains no `unsafe` code.
+//! HTTP status, and the server continues with the next client. This crate contains no `unsafe`
+//! code.
 //!
 //! # The log
 //!

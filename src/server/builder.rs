@@ -88,6 +88,7 @@ impl Builder {
     /// [`build`](Self::build) fails only if no address can be bound; the error lists all. Port 0
     /// becomes the same port for all addresses, if one is free at each; otherwise that is logged
     /// and each has its own. If a list has both `[::]` and `0.0.0.0`, the first is for IPv6 only.
+    #[doc(alias = "port")]
     pub fn listen(self, addr: impl ToSocketAddrs + fmt::Debug) -> Self {
         self.listener(Place::tcp(addr))
     }
@@ -165,6 +166,10 @@ impl Builder {
     /// let mut kept = None;
     /// let builder = Server::builder().on(Connect, move |conn, ()| kept = Some(conn));
     /// ```
+    #[doc(alias = "on_connect")]
+    #[doc(alias = "on_tick")]
+    #[doc(alias = "on_shutdown")]
+    #[doc(alias = "on_accept")]
     pub fn on<E: Event, R: Outcome<E::Output>>(
         mut self,
         _event: E,
@@ -199,6 +204,9 @@ impl Builder {
     /// Sets the maximum size of a received message, in bytes, all of its fragments together. A
     /// larger one is failed with 1009 when its frame header arrives. Default 65,536. A peer can
     /// make the server hold this much memory per connection; `usize::MAX` means no limit.
+    #[doc(alias = "max_message_size")]
+    #[doc(alias = "max_frame_size")]
+    #[doc(alias = "max_payload_size")]
     pub fn max_recv_size(mut self, bytes: usize) -> Self {
         self.config.limits.max_recv_size = bytes;
         self
@@ -213,6 +221,7 @@ impl Builder {
 
     /// Sets the maximum number of frames of a message; a message with more is failed with 1008.
     /// Default 131,072. A fragment costs no memory of its own.
+    #[doc(alias = "max_fragments_amount")]
     pub fn max_fragments(mut self, frames: usize) -> Self {
         self.config.limits.max_fragments = frames;
         self
@@ -249,6 +258,7 @@ impl Builder {
 
     /// Sets the maximum size of a request head, in bytes; a larger one is answered with 431.
     /// Default 16,384.
+    #[doc(alias = "max_headers_size")]
     pub fn max_handshake_size(mut self, bytes: usize) -> Self {
         self.config.limits.max_handshake_size = bytes;
         self
@@ -313,6 +323,7 @@ impl Builder {
     /// [`min_rate`](Self::min_rate) or faster on the whole. The data that is lost when a connection
     /// is cut is reported by [`Disconnected::unsent`](crate::event::Disconnected::unsent),
     /// [`Stats::lost_bytes`](crate::Stats::lost_bytes) and the log.
+    #[doc(alias = "shutdown_timeout")]
     pub fn close_timeout(mut self, timeout: Duration) -> Self {
         self.config.close_timeout = timeout;
         self
@@ -349,6 +360,7 @@ impl Builder {
 
     /// Sets the server's subprotocols, the preferred one first. The first one that the client
     /// offers is chosen, unless the `Handshake` handler chooses another. Default none.
+    #[doc(alias = "subprotocol")]
     pub fn subprotocols<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
         self.config.subprotocols = names.into_iter().map(Into::into).collect();
         self

@@ -15,6 +15,7 @@ impl Hub<'_> {
     ///
     /// At `max_connections`, or while the server shuts down, the client gets a 503 and the socket
     /// is closed, without an event. A socket that cannot be used is closed and logged.
+    #[doc(alias = "upgrade_connection")]
     pub fn adopt(&mut self, stream: impl Into<StreamSocket>, bytes_read: impl Into<Vec<u8>>) {
         let adoption = Adoption::opening(stream, bytes_read);
         self.core.shared.adoptions.push(adoption);
@@ -28,6 +29,7 @@ impl Hub<'_> {
     /// `Handshake` event, and the lists of `hosts` and `origins` are not consulted. A refusal in
     /// `Connect` closes the connection with 1008. At `max_connections`, or while the server shuts
     /// down, the client gets a Close frame with 1013 and the socket is closed, without an event.
+    #[doc(alias = "upgrade_connection")]
     pub fn adopt_upgraded(
         &mut self,
         stream: impl Into<StreamSocket>,

@@ -131,6 +131,7 @@ impl<'s> Connection<'s> {
     /// [`SendError::BadFrame`] for a continuation. The payload of a Close frame is parsed and
     /// passed to [`disconnect`](Self::disconnect); if it is malformed, the error is
     /// [`SendError::BadFrame`].
+    #[doc(alias = "send_control")]
     pub fn send(&mut self, opcode: OpCode, payload: &[u8]) -> Result<Sent, SendError> {
         match opcode {
             OpCode::Text => {
@@ -165,6 +166,7 @@ impl<'s> Connection<'s> {
     /// # Errors
     ///
     /// As [`send_utf8`](Self::send_utf8), and [`SendError::ControlTooLong`].
+    #[doc(alias = "send_ping")]
     pub fn ping(&mut self, payload: impl AsRef<[u8]>) -> Result<Sent, SendError> {
         let sent = self.core.send(self.slot, OpCode::Ping, payload.as_ref());
         sent.map(Sent::one)
@@ -176,6 +178,8 @@ impl<'s> Connection<'s> {
     /// # Errors
     ///
     /// As [`ping`](Self::ping).
+    #[doc(alias = "send_pong")]
+    #[doc(alias = "do_pong")]
     pub fn pong(&mut self, payload: impl AsRef<[u8]>) -> Result<Sent, SendError> {
         let sent = self.core.send(self.slot, OpCode::Pong, payload.as_ref());
         sent.map(Sent::one)
@@ -273,6 +277,7 @@ impl<'s> Connection<'s> {
     }
 
     /// Returns the hub of the server that the connection belongs to.
+    #[doc(alias = "get_server")]
     pub fn server(&mut self) -> Hub<'_> {
         Hub::new(self.core)
     }
@@ -292,6 +297,7 @@ impl<'s> Connection<'s> {
 
     /// Returns whether messages can be sent: the opening handshake is done, and neither side has
     /// closed.
+    #[doc(alias = "connected")]
     pub fn is_ready(&self) -> bool {
         self.peer().phase() == Phase::Open
     }
@@ -301,6 +307,7 @@ impl<'s> Connection<'s> {
     /// The Perl servers have three methods for it. `connecting` is [`Phase::Opening`] here,
     /// `disconnecting` is [`Phase::Closing`], and `disconnected` is [`Phase::Lingering`] or later,
     /// which begins with `Disconnect`.
+    #[doc(alias = "state")]
     #[doc(alias = "connecting")]
     #[doc(alias = "disconnecting")]
     #[doc(alias = "disconnected")]
@@ -325,6 +332,7 @@ impl<'s> Connection<'s> {
     }
 
     /// Returns the client's address and port; see [`ip`](Self::ip) and [`port`](Self::port).
+    #[doc(alias = "peeraddr")]
     #[doc(alias = "remote_addr")]
     pub fn peer_addr(&self) -> Option<SocketAddr> {
         self.peer().addr().socket_addr()
@@ -349,6 +357,7 @@ impl<'s> Connection<'s> {
     /// Returns the request with its headers and cookies, from the `Origin` event until `Ready` has
     /// returned; with [`Builder::keep_requests`](crate::Builder::keep_requests) until the
     /// connection ends.
+    #[doc(alias = "handshake")]
     pub fn request(&self) -> Option<&Request> {
         self.peer().request()
     }
@@ -382,21 +391,20 @@ impl<'s> Connection<'s> {
     /// # Errors
     ///
     /// Those of `getsockname`.
+    #[doc(alias = "sockaddr")]
     pub fn local_addr(&self) -> io::Result<Option<SocketAddr>> {
         self.peer().transport.socket().local_addr()
     }
 
-    /// Returns whether the TLS handshake is still in progress.
-    ///
-    /// `needs_ssl` of the Perl servers returns whether the connection is to be encrypted; that is
-    /// [`is_tls`](Self::is_tls).
+    /// Returns whether the TLS handshake is still in progress, like `needs_ssl` of
+    /// `WebSocket::Connection`. Whether the connection uses TLS at all is [`is_tls`](Self::is_tls).
+    #[doc(alias = "needs_ssl")]
     pub fn is_tls_handshaking(&self) -> bool {
         self.peer().transport.needs_ssl()
     }
 
     /// Returns whether the connection is encrypted, or will be.
     #[doc(alias = "is_ssl")]
-    #[doc(alias = "needs_ssl")]
     pub fn is_tls(&self) -> bool {
         self.peer().transport.is_secure()
     }
@@ -464,6 +472,7 @@ impl<'s> Connection<'s> {
 
     /// Returns the connection's counters and its age; `None` without
     /// [`Builder::connection_stats`](crate::Builder::connection_stats).
+    #[doc(alias = "stats_counter")]
     pub fn stats(&self) -> Option<ConnectionStats> {
         self.peer().stats(self.core.shared.now)
     }
@@ -488,6 +497,7 @@ impl<'s> Connection<'s> {
 
     /// Returns the socket, for its options and properties. Reading from it or writing to it would
     /// corrupt the connection.
+    #[doc(alias = "stream")]
     pub fn socket(&self) -> Option<BorrowedFd<'_>> {
         self.peer().transport.fd()
     }

@@ -142,6 +142,7 @@ impl Handle {
     /// # Errors
     ///
     /// Returns [`SendError::Gone`] if the server has ended.
+    #[doc(alias = "close_connection")]
     pub fn disconnect(
         &self,
         id: ConnectionId,

@@ -24,6 +24,7 @@ impl<'s> Hub<'s> {
     }
 
     /// Returns a connection by its id; `None` if it has ended.
+    #[doc(alias = "get_connection")]
     pub fn get(&mut self, id: ConnectionId) -> Option<Connection<'_>> {
         let slot = id.slot as usize;
         let peer = self.core.peers.get(slot)?;
@@ -34,6 +35,7 @@ impl<'s> Hub<'s> {
     /// Returns a connection by its bare number, as [`ConnectionId::as_u64`] returns it, for
     /// instance from a log line or a request; `None` if it has ended. It searches all connections;
     /// [`get`](Self::get) with a [`ConnectionId`] looks at one.
+    #[doc(alias = "get_connection")]
     pub fn find(&mut self, number: u64) -> Option<Connection<'_>> {
         let mut peers = self.core.peers.iter();
         let is_it = |peer: &Peer| {
@@ -228,6 +230,7 @@ impl<'s> Hub<'s> {
 
     /// Returns the first TCP address that the server listens on, with the port that the kernel
     /// chose.
+    #[doc(alias = "sockaddr")]
     pub fn local_addr(&self) -> Option<SocketAddr> {
         self.core.shared.local_addrs.first().copied()
     }
@@ -263,6 +266,7 @@ impl<'s> Hub<'s> {
     /// let rates = hub.fetch_stats().rates();
     /// # }
     /// ```
+    #[doc(alias = "stats_counter")]
     pub fn fetch_stats(&mut self) -> Stats {
         let stats = self.core.shared.stats();
         let last = std::mem::replace(&mut self.core.shared.fetched, stats);

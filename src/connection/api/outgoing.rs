@@ -92,6 +92,7 @@ impl<'m> Outgoing<'m> {
 
     /// Sets whether the message is compressed, where permessage-deflate was negotiated. Default
     /// [`Compress::Auto`]. A prepared message has [its own setting](Prepared::compress).
+    #[doc(alias = "deflate")]
     pub fn compress(mut self, compress: Compress) -> Self {
         self.compress = compress;
         self
@@ -152,6 +153,8 @@ impl Connection<'_> {
     /// As [`send_utf8`](Self::send_utf8). Also [`SendError::BadFrame`] for parts whose kind is
     /// neither text nor binary, and [`SendError::BadUtf8`] if the parts of a text together are not
     /// UTF-8.
+    #[doc(alias = "message")]
+    #[doc(alias = "send_parts")]
     #[doc(alias = "send_with")]
     #[doc(alias = "send_utf8_then")]
     #[doc(alias = "send_multiframe")]

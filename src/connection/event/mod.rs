@@ -130,15 +130,23 @@ macro_rules! events {
 events! {
     /// A connection was accepted. This is its first event, before TLS and before [`Connect`]. On
     /// the server only.
+    #[doc(alias = "on_accept")]
+    #[doc(alias = "new_connection")]
     Accept in accept: (Hub, Accepted<'p>) -> ();
     /// A binary message has arrived.
+    #[doc(alias = "on_binary")]
+    #[doc(alias = "message_event")]
     Binary in binary: (Connection, &'p [u8]) -> ();
     /// A client has connected, and its opening handshake has not begun: the place to set handlers
     /// and limits of this connection. A refusal is answered with 403 and closes the connection; a
     /// TLS client is cut.
+    #[doc(alias = "on_connect")]
     Connect in connect: (Connection, ()) -> Verdict;
     /// The connection has ended. Nothing can be sent any more; the connection's data and address
     /// are still available.
+    #[doc(alias = "on_disconnect")]
+    #[doc(alias = "close_event")]
+    #[doc(alias = "disconnection_event")]
     Disconnect in disconnect: (Connection, Disconnected<'p>) -> ();
     /// The kernel has accepted all queued data, or all but [`drain_at`](crate::Builder::drain_at)
     /// bytes. The event comes once for each time that the kernel left more than that in the queue.
@@ -150,6 +158,7 @@ events! {
     /// not for those that a handler refuses. A connection that ends by FIN or RST before it sends a
     /// byte of a request is not an error, because load balancers probe ports in this way
     /// ([`Stats::probes`](crate::Stats::probes) counts these).
+    #[doc(alias = "error_event")]
     Error in error: (Connection, &'p Fault) -> ();
     /// The next bytes of a message that consists of several frames or is larger than
     /// `max_recv_size`.
@@ -164,24 +173,35 @@ events! {
     /// single frame that expands to more than `max_recv_size`. No more is expanded than is
     /// delivered: pieces count against [`turn_bytes`](crate::Builder::turn_bytes) with their bytes,
     /// and after [`pause`](Connection::pause) none is delivered until the connection is resumed.
+    #[doc(alias = "get_frames")]
     Fragment in fragment: (Connection, Piece<'p>) -> ();
     /// The request is valid and its origin is allowed: the place to examine it, to add headers and
     /// cookies, to choose a subprotocol, or to refuse with any HTTP response. A refusal without a
     /// response is a 403. With [`Builder::bad_handshakes`](crate::Builder::bad_handshakes) the
     /// event also comes for invalid requests, whose [`error`](Upgrade::error) is the reason.
+    #[doc(alias = "on_handshake")]
+    #[doc(alias = "handshake_callback")]
     Handshake in handshake: (Connection, &'p mut Upgrade) -> Verdict;
     /// The request's `Origin` (RFC 6454); `None` if there is none. Browsers always send it, other
     /// clients often do not (RFC 6455, 10.2). A refusal is a 403.
+    #[doc(alias = "on_origin")]
     Origin in origin: (Connection, Option<&'p str>) -> Verdict;
     /// The peer has closed: its Close frame, or `None` if the stream ended without one. Unless the
     /// handler closes with a code of its own, the peer's code is echoed.
+    #[doc(alias = "peer_close_event")]
     PeerClose in peer_close: (Connection, Option<CloseFrame<'p>>) -> ();
     /// A ping has arrived. It is answered by a pong with the same payload, unless the handler
     /// refuses.
+    #[doc(alias = "on_ping")]
+    #[doc(alias = "ping_event")]
     Ping in ping: (Connection, &'p [u8]) -> Verdict;
     /// A pong has arrived, including those that answer the server's own pings.
+    #[doc(alias = "on_pong")]
+    #[doc(alias = "pong_event")]
     Pong in pong: (Connection, &'p [u8]) -> ();
     /// The opening handshake is complete: the first moment at which messages can be sent.
+    #[doc(alias = "on_ready")]
+    #[doc(alias = "connection_event")]
     Ready in ready: (Connection, ()) -> ();
     /// A plain HTTP request has arrived, one without an upgrade to `websocket`: its method, target,
     /// headers and body (at most `max_body_size`). The handler returns the response. `None` is a
@@ -204,9 +224,11 @@ events! {
     ///     }
     /// });
     /// ```
+    #[doc(alias = "request_event")]
     Request in request: (Connection, &'p handshake::Request) -> Option<Response>;
     /// The server shuts down, at once or by [`wind_down`](Hub::wind_down); messages can still be
     /// sent. On the server only.
+    #[doc(alias = "on_shutdown")]
     Shutdown in shutdown: (Hub, ()) -> ();
     /// The event loop starts. On the server only.
     Start in start: (Hub, ()) -> ();
@@ -215,7 +237,10 @@ events! {
     /// dropped earlier has none. On the server only.
     Stopped in stopped: (Hub, Stats) -> ();
     /// `tick_period` has passed. On the server only.
+    #[doc(alias = "on_tick")]
     Tick in tick: (Hub, Ticks) -> ();
     /// A text message has arrived.
+    #[doc(alias = "on_utf8")]
+    #[doc(alias = "message_event")]
     Utf8 in utf8: (Connection, &'p str) -> ();
 }

@@ -46,6 +46,7 @@ impl Builder {
 
     /// Sets how many plain requests are answered on one connection; it closes after the last.
     /// Default 1,000; `usize::MAX` means no limit.
+    #[doc(alias = "max_keepalive_requests")]
     pub fn max_requests(mut self, requests: usize) -> Self {
         self.config.max_requests = requests;
         self
@@ -108,6 +109,7 @@ impl Builder {
     /// result does not count: the status is that of the error. Default false.
     ///
     /// Data that is not a request at all, or exceeds a limit, causes only the `Error` event.
+    #[doc(alias = "handshake_callback")]
     pub fn bad_handshakes(mut self, show: bool) -> Self {
         self.config.bad_handshakes = show;
         self

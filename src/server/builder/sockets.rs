@@ -7,6 +7,7 @@ use super::Builder;
 impl Builder {
     /// Sets the length of the kernel's queue of connections that wait to be accepted. Default
     /// 4,096; the kernel has its own limit (`net.core.somaxconn`).
+    #[doc(alias = "backlog")]
     pub fn listen_backlog(mut self, connections: u32) -> Self {
         self.config.backlog = i32::try_from(connections).unwrap_or(i32::MAX);
         self
@@ -30,6 +31,7 @@ impl Builder {
     }
 
     /// Sets whether Nagle's algorithm is off (TCP_NODELAY). Default true: replies never wait.
+    #[doc(alias = "tcp_nodelay")]
     pub fn nodelay(mut self, nodelay: bool) -> Self {
         self.config.nodelay = nodelay;
         self
