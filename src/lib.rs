@@ -18,7 +18,7 @@
 //! for the events in [`event`]. A handler acts on a [`Connection`] or on the whole [`Hub`]; other
 //! threads use a [`Handle`].
 //!
-//! The [guide](crate::guide) has a page for each task: [getting
+//! The [guide] has a page for each task: [getting
 //! started](crate::guide::getting_started), [handlers](crate::guide::handlers),
 //! [sending](crate::guide::sending), [closing](crate::guide::closing),
 //! [limits](crate::guide::limits), [testing](crate::guide::testing),
