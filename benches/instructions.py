@@ -21,7 +21,7 @@ import sys
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 RECORD = os.path.join(ROOT, "benches", "instructions.txt")
 # One codegen unit, so that the counts of one function do not depend on other functions.
-BENCH = ["cargo", "bench", "--quiet", "--profile", "peers", "--bench", "instructions"]
+BENCH = ["cargo", "bench", "--quiet", "--profile", "peers", "-p", "wsloop-benches", "--bench", "instructions"]
 # The growth that is allowed for a case, in percent.
 TOLERANCE = 3.0
 

@@ -57,9 +57,11 @@ fn main() -> wsloop::Result<()> {
                     Ok(()) => {}
                     Err(error) => eprintln!("cannot start a successor: {error}"),
                 },
-                _ => server
-                    .hub()
-                    .wind_down(WindDown::within(DEADLINE).spread(SPREAD).code(CloseCode::GOING_AWAY))?,
+                _ => server.hub().wind_down(
+                    WindDown::within(DEADLINE)
+                        .spread(SPREAD)
+                        .code(CloseCode::GOING_AWAY),
+                )?,
             }
         }
     }
@@ -124,7 +126,11 @@ fn start_successor(server: &Server) -> io::Result<()> {
         // The content does not matter: the message itself shows that the successor listens.
         if answers.read_exact(&mut [0; READY.len()]).is_ok() {
             let _ = handle.hand_over_listeners();
-            let _ = handle.wind_down(WindDown::within(DEADLINE).spread(SPREAD).code(CloseCode::SERVICE_RESTART));
+            let _ = handle.wind_down(
+                WindDown::within(DEADLINE)
+                    .spread(SPREAD)
+                    .code(CloseCode::SERVICE_RESTART),
+            );
         } else {
             let _ = child.kill();
             let ended = child.wait();

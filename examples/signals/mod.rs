@@ -21,7 +21,11 @@ pub(crate) fn drain_on_signals(handle: Handle) -> io::Result<()> {
         let mut signals = signals.forever();
         signals.next();
         // An error means that the server has already ended.
-        let _ = handle.wind_down(WindDown::within(DEADLINE).spread(SPREAD).code(CloseCode::GOING_AWAY));
+        let _ = handle.wind_down(
+            WindDown::within(DEADLINE)
+                .spread(SPREAD)
+                .code(CloseCode::GOING_AWAY),
+        );
         signals.next();
         let _ = handle.shutdown();
     });

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::handshake::Request;
-use crate::{HandshakeError, Limits, SendError};
+use crate::{AnswerError, HandshakeError, Limits};
 
 /// What a reader made of a stream: its items, and the error that ended it.
 type Outcome = (Vec<String>, Option<HandshakeError>);

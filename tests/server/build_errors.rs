@@ -21,8 +21,14 @@ fn conflict(configure: impl FnOnce(Builder) -> Builder, named: &str) {
 #[test]
 fn settings_that_nothing_could_be_served_with() {
     conflict(|builder| builder.read_buffer(32_767), "read_buffer");
-    conflict(|builder| builder.turn_bytes(0).turn_messages(1), "turn_share");
-    conflict(|builder| builder.turn_bytes(1).turn_messages(0), "turn_share");
+    conflict(
+        |builder| builder.turn_bytes(0).turn_messages(1),
+        "turn_share",
+    );
+    conflict(
+        |builder| builder.turn_bytes(1).turn_messages(0),
+        "turn_share",
+    );
     conflict(|builder| builder.turn_accepts(0), "turn_accepts");
     conflict(|builder| builder.max_connections(0), "max_connections");
     conflict(|builder| builder.max_fragments(0), "max_fragments");
@@ -63,7 +69,8 @@ fn the_least_and_the_most_of_every_setting_can_be_served_with() {
         .max_fragments(1)
         .max_backlog(0)
         .max_connections(1)
-        .turn_bytes(1).turn_messages(1)
+        .turn_bytes(1)
+        .turn_messages(1)
         .turn_accepts(1)
         .read_buffer(32_768)
         .listen_backlog(0)
@@ -81,7 +88,8 @@ fn the_least_and_the_most_of_every_setting_can_be_served_with() {
         .max_handshake_size(usize::MAX)
         .max_headers(usize::MAX)
         .max_connections(usize::MAX)
-        .turn_bytes(usize::MAX).turn_messages(usize::MAX)
+        .turn_bytes(usize::MAX)
+        .turn_messages(usize::MAX)
         .turn_accepts(usize::MAX)
         .listen_backlog(u32::MAX)
         .handshake_timeout(Duration::MAX)

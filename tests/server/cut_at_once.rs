@@ -191,7 +191,8 @@ fn another_connection_can_be_cut_while_its_messages_wait() {
                 }
                 conn.send_utf8("done")
             })
-            .turn_bytes(1 << 20).turn_messages(1)
+            .turn_bytes(1 << 20)
+            .turn_messages(1)
     });
     let mut other = server.ready();
     log.expect(&["connect", "ready"]);

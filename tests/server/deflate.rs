@@ -213,9 +213,12 @@ fn a_message_may_say_itself() {
                 conn.send_message(Outgoing::binary(text.as_bytes()).compress(Compress::Yes))?;
                 conn.send_message(Outgoing::text(text).compress(Compress::No))?;
                 conn.send_message(Outgoing::text(text).compress(Compress::Auto))?;
-                let wrong = conn.send_message(Outgoing::parts(OpCode::Text, &[b"\xff"]).compress(Compress::Yes));
+                let wrong = conn.send_message(
+                    Outgoing::parts(OpCode::Text, &[b"\xff"]).compress(Compress::Yes),
+                );
                 assert_eq!(wrong, Err(wsloop::SendError::BadUtf8));
-                let wrong = conn.send_message(Outgoing::parts(OpCode::Ping, &[b""]).compress(Compress::Yes));
+                let wrong = conn
+                    .send_message(Outgoing::parts(OpCode::Ping, &[b""]).compress(Compress::Yes));
                 assert_eq!(wrong, Err(wsloop::SendError::BadFrame));
                 Ok::<_, wsloop::SendError>(())
             })

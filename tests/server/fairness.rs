@@ -127,8 +127,12 @@ fn control_frames_count_like_messages() {
 fn a_flood_of_bytes_gets_its_share_of_a_turn() {
     const SIZE: usize = 10_000;
     const BUFFER: usize = 32 << 10;
-    let mut turned =
-        Turned::new(|builder| builder.turn_bytes(64 << 10).turn_messages(usize::MAX).read_buffer(BUFFER));
+    let mut turned = Turned::new(|builder| {
+        builder
+            .turn_bytes(64 << 10)
+            .turn_messages(usize::MAX)
+            .read_buffer(BUFFER)
+    });
     let mut flooder = turned.client();
     let mut polite = turned.client();
     let count = 1000;
@@ -179,7 +183,8 @@ fn a_crowd_at_the_door_does_not_keep_others_from_being_served() {
 fn many_floods_at_once_and_a_polite_client() {
     let server = Running::start(|builder| {
         builder
-            .turn_bytes(16 << 10).turn_messages(16)
+            .turn_bytes(16 << 10)
+            .turn_messages(16)
             .on(Binary, |conn, _| *conn.data::<u64>() += 1)
             .on(Utf8, |conn, text| {
                 let count = *conn.data::<u64>();

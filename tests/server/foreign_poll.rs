@@ -18,7 +18,8 @@ fn a_foreign_poll_waits_for_events_and_deadlines() {
     let mut server = support::echo(Server::builder().listen("127.0.0.1:0"))
         .tick_period(Duration::from_millis(30))
         // Leaves work to do at the end of a turn.
-        .turn_bytes(1 << 20).turn_messages(2)
+        .turn_bytes(1 << 20)
+        .turn_messages(2)
         .on(Tick, |hub, _| *hub.shared::<u32>() += 1)
         .build()
         .unwrap();

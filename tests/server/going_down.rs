@@ -27,8 +27,12 @@ fn hold_and_drain(handle: &Handle) -> mpsc::Sender<()> {
     let hold = move |hub: &mut wsloop::Hub<'_>| {
         held.send(()).unwrap();
         released.recv_timeout(PATIENCE).unwrap();
-        hub.wind_down(WindDown::within(LONG).spread(Duration::ZERO).code(CloseCode::SERVICE_RESTART))
-            .unwrap();
+        hub.wind_down(
+            WindDown::within(LONG)
+                .spread(Duration::ZERO)
+                .code(CloseCode::SERVICE_RESTART),
+        )
+        .unwrap();
     };
     handle.run(hold).unwrap();
     holds.recv_timeout(PATIENCE).unwrap();
@@ -76,7 +80,11 @@ fn every_client_is_closed_and_the_server_ends_with_the_last() {
     let mut clients: Vec<_> = (0..10).map(|_| server.ready()).collect();
     server
         .handle
-        .wind_down(WindDown::within(LONG).spread(Duration::from_millis(50)).code(1012))
+        .wind_down(
+            WindDown::within(LONG)
+                .spread(Duration::from_millis(50))
+                .code(1012),
+        )
         .unwrap();
     for client in &mut clients {
         client.expect_text("farewell");
@@ -151,7 +159,10 @@ fn messages_come_as_ever_until_the_close() {
             .on(Tick, |hub, _| hub.broadcast_binary(b"tick"))
     });
     let (mut first, mut second) = (server.ready(), server.ready());
-    server.handle.wind_down(WindDown::within(LONG).spread(LONG).code(1001)).unwrap();
+    server
+        .handle
+        .wind_down(WindDown::within(LONG).spread(LONG).code(1001))
+        .unwrap();
     let closed = |client: &mut Client| loop {
         let frame = client.read_frame();
         if frame.first != 0x82 {
@@ -184,7 +195,8 @@ fn a_slow_reader_gets_everything() {
             .close_timeout(TIMEOUT)
             .on(Utf8, |conn, _| {
                 conn.send_binary(&vec![7; SIZE])?;
-                conn.server().wind_down(WindDown::within(LONG).spread(Duration::ZERO).code(1012))
+                conn.server()
+                    .wind_down(WindDown::within(LONG).spread(Duration::ZERO).code(1012))
             })
     });
     let mut client = server.ready();
@@ -215,7 +227,11 @@ fn what_the_deadline_cuts_is_counted() {
     log.expect(&["sent"]);
     server
         .handle
-        .wind_down(WindDown::within(Duration::from_millis(100)).spread(Duration::ZERO).code(1012))
+        .wind_down(
+            WindDown::within(Duration::from_millis(100))
+                .spread(Duration::ZERO)
+                .code(1012),
+        )
         .unwrap();
     let stats = server.join();
     assert_eq!((stats.ended_in_order, stats.cut), (0, 1));
@@ -235,10 +251,13 @@ fn what_the_deadline_cuts_is_counted() {
 fn a_code_that_must_not_be_sent_is_refused() {
     let server = Running::echo();
     for code in [999, 1005, 1006, 5000] {
-        let refused = server.handle.wind_down(WindDown::within(LONG).spread(LONG).code(code));
+        let refused = server
+            .handle
+            .wind_down(WindDown::within(LONG).spread(LONG).code(code));
         assert_eq!(refused, Err(SendError::BadCloseCode(code)));
     }
-    let asked = |hub: &mut wsloop::Hub<'_>| hub.wind_down(WindDown::within(LONG).spread(LONG).code(1006));
+    let asked =
+        |hub: &mut wsloop::Hub<'_>| hub.wind_down(WindDown::within(LONG).spread(LONG).code(1006));
     let answer = server.handle.ask(asked).unwrap().recv().unwrap();
     assert_eq!(answer, Err(SendError::BadCloseCode(1006)));
     server.ready().expect_alive();
@@ -247,9 +266,14 @@ fn a_code_that_must_not_be_sent_is_refused() {
 #[test]
 fn without_clients_it_ends_at_once() {
     let mut server = Running::echo();
-    server.handle.wind_down(WindDown::within(LONG).spread(LONG).code(1001)).unwrap();
+    server
+        .handle
+        .wind_down(WindDown::within(LONG).spread(LONG).code(1001))
+        .unwrap();
     // Later calls find a server that is shutting down or has ended.
-    let _ = server.handle.wind_down(WindDown::within(LONG).spread(LONG).code(1001));
+    let _ = server
+        .handle
+        .wind_down(WindDown::within(LONG).spread(LONG).code(1001));
     let _ = server.handle.shutdown();
     server.join();
 }
@@ -269,7 +293,10 @@ fn a_program_with_a_loop_of_its_own_drains() {
     while server.stats().messages_out == 0 {
         assert!(server.turn(None).unwrap());
     }
-    server.hub().wind_down(WindDown::within(LONG).spread(LONG).code(1001)).unwrap();
+    server
+        .hub()
+        .wind_down(WindDown::within(LONG).spread(LONG).code(1001))
+        .unwrap();
     while server.turn(None).unwrap() {}
     assert_eq!(server.stats().drained, 1);
     client.join().unwrap();
@@ -319,7 +346,9 @@ fn listeners_are_handed_over() {
         client.expect_alive();
         over_unix();
     }
-    handle.wind_down(WindDown::within(LONG).spread(Duration::ZERO).code(1012)).unwrap();
+    handle
+        .wind_down(WindDown::within(LONG).spread(Duration::ZERO).code(1012))
+        .unwrap();
     answer_close(&mut old, 1012);
     assert_eq!(thread.join().unwrap().accepted, 1);
     // The file now belongs to the successor.
@@ -345,8 +374,12 @@ fn listeners_are_left_to_the_successor_whichever_was_asked_for_first() {
     let own = path.clone();
     let mut server = Running::start_on(move || Server::builder().listen_unix(own));
     let restart = |hub: &mut wsloop::Hub<'_>| {
-        hub.wind_down(WindDown::within(LONG).spread(Duration::ZERO).code(CloseCode::SERVICE_RESTART))
-            .unwrap();
+        hub.wind_down(
+            WindDown::within(LONG)
+                .spread(Duration::ZERO)
+                .code(CloseCode::SERVICE_RESTART),
+        )
+        .unwrap();
         hub.hand_over_listeners();
     };
     server.handle.run(restart).unwrap();
@@ -384,7 +417,11 @@ fn what_tls_holds_back_is_owed_as_well() {
     log.expect(&["sent"]);
     server
         .handle
-        .wind_down(WindDown::within(LONG).spread(Duration::ZERO).code(CloseCode::SERVICE_RESTART))
+        .wind_down(
+            WindDown::within(LONG)
+                .spread(Duration::ZERO)
+                .code(CloseCode::SERVICE_RESTART),
+        )
         .unwrap();
     // Longer than `close_timeout`, which only limits the wait for an answer to a Close frame that
     // was written.

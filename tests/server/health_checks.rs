@@ -63,9 +63,11 @@ fn they_fail_before_a_drain_closes_the_listeners() {
     let mut early = server.ready();
     let drain = || {
         let second = Duration::from_secs(1);
-        server
-            .handle
-            .wind_down(WindDown::within(10 * second).spread(Duration::ZERO).code(CloseCode::GOING_AWAY))
+        server.handle.wind_down(
+            WindDown::within(10 * second)
+                .spread(Duration::ZERO)
+                .code(CloseCode::GOING_AWAY),
+        )
     };
     drain().expect("the server lives");
     while ask(&server, health).status == 200 {
@@ -101,9 +103,11 @@ fn a_lame_duck_ends_by_itself_and_by_a_shutdown() {
         });
         let mut client = server.ready();
         let second = Duration::from_secs(1);
-        let drained = server
-            .handle
-            .wind_down(WindDown::within(10 * second).spread(Duration::ZERO).code(CloseCode::SERVICE_RESTART));
+        let drained = server.handle.wind_down(
+            WindDown::within(10 * second)
+                .spread(Duration::ZERO)
+                .code(CloseCode::SERVICE_RESTART),
+        );
         drained.expect("the server lives");
         if !drains {
             server.handle.shutdown().expect("the server lives");

@@ -55,7 +55,9 @@ fn in_one_handler() {
 fn over_many_handlers_with_control_frames_between() {
     let server = Running::start(|builder| {
         builder
-            .on(Ready, |conn, ()| conn.start_message(OpCode::Text, Compress::Auto))
+            .on(Ready, |conn, ()| {
+                conn.start_message(OpCode::Text, Compress::Auto)
+            })
             .on(Utf8, |conn, text| match text {
                 "end" => conn.end_message("."),
                 text => conn.send_part(text),
@@ -67,8 +69,14 @@ fn over_many_handlers_with_control_frames_between() {
                 assert_eq!(conn.send_binary(data), refused);
                 assert_eq!(conn.send_utf8(""), refused);
                 assert_eq!(conn.send_prepared(&prepared), refused);
-                assert_eq!(conn.send_message(Outgoing::parts(OpCode::Text, &["a"])), refused);
-                assert_eq!(conn.send_message(Outgoing::parts(OpCode::Text, &["a"]).in_frames()), refused);
+                assert_eq!(
+                    conn.send_message(Outgoing::parts(OpCode::Text, &["a"])),
+                    refused
+                );
+                assert_eq!(
+                    conn.send_message(Outgoing::parts(OpCode::Text, &["a"]).in_frames()),
+                    refused
+                );
                 let again = conn.start_message(OpCode::Text, Compress::Auto);
                 assert_eq!(again, Err(SendError::MessageUnderWay));
                 assert_eq!(conn.server().broadcast_utf8("all"), Ok(0));
@@ -104,13 +112,25 @@ fn text_is_text_over_all_parts() {
         assert_eq!(conn.end_message([euro[2], b'!']), Ok(4));
 
         let parts = [&euro[..2], &euro[2..]];
-        assert_eq!(conn.send_message(Outgoing::parts(OpCode::Text, &parts)), Ok(5));
-        assert_eq!(conn.send_message(Outgoing::parts(OpCode::Text, &parts).in_frames()), Ok(7));
+        assert_eq!(
+            conn.send_message(Outgoing::parts(OpCode::Text, &parts)),
+            Ok(5)
+        );
+        assert_eq!(
+            conn.send_message(Outgoing::parts(OpCode::Text, &parts).in_frames()),
+            Ok(7)
+        );
         let cut = [euro, &euro[..1]];
-        assert_eq!(conn.send_message(Outgoing::parts(OpCode::Text, &cut)), Err(SendError::BadUtf8));
+        assert_eq!(
+            conn.send_message(Outgoing::parts(OpCode::Text, &cut)),
+            Err(SendError::BadUtf8)
+        );
         let result = conn.send_message(Outgoing::parts(OpCode::Text, &cut).in_frames());
         assert_eq!(result, Err(SendError::BadUtf8));
-        assert_eq!(conn.send_message(Outgoing::parts(OpCode::Binary, &cut)), Ok(6));
+        assert_eq!(
+            conn.send_message(Outgoing::parts(OpCode::Binary, &cut)),
+            Ok(6)
+        );
         Ok(())
     });
     let mut client = server.ready();
@@ -137,11 +157,23 @@ fn sizes_are_those_of_all_parts() {
         assert_eq!(conn.end_message([1; 6]), Err(big(12)));
         conn.end_message([1; 4])?;
         let parts = [[2; 6], [2; 6]];
-        assert_eq!(conn.send_message(Outgoing::parts(OpCode::Binary, &parts)), Err(big(12)));
-        assert_eq!(conn.send_message(Outgoing::parts(OpCode::Binary, &parts).in_frames()), Err(big(12)));
+        assert_eq!(
+            conn.send_message(Outgoing::parts(OpCode::Binary, &parts)),
+            Err(big(12))
+        );
+        assert_eq!(
+            conn.send_message(Outgoing::parts(OpCode::Binary, &parts).in_frames()),
+            Err(big(12))
+        );
         let parts = [&[2; 6][..], &[2; 4], &[]];
-        assert_eq!(conn.send_message(Outgoing::parts(OpCode::Binary, &parts)), Ok(12));
-        assert_eq!(conn.send_message(Outgoing::parts(OpCode::Binary, &parts).in_frames()), Ok(14));
+        assert_eq!(
+            conn.send_message(Outgoing::parts(OpCode::Binary, &parts)),
+            Ok(12)
+        );
+        assert_eq!(
+            conn.send_message(Outgoing::parts(OpCode::Binary, &parts).in_frames()),
+            Ok(14)
+        );
         Ok(())
     });
     let mut client = server.ready();
@@ -161,11 +193,26 @@ fn empty_parts_have_no_frame_unless_all_are() {
             conn.send_message(Outgoing::parts(OpCode::Text, &["", "a", "", "b", ""]).in_frames()),
             Ok(6)
         );
-        assert_eq!(conn.send_message(Outgoing::parts(OpCode::Text, &["", "c"]).in_frames()), Ok(3));
-        assert_eq!(conn.send_message(Outgoing::parts(OpCode::Text, &["", ""]).in_frames()), Ok(2));
-        assert_eq!(conn.send_message(Outgoing::parts(OpCode::Binary, &[""; 0]).in_frames()), Ok(2));
-        assert_eq!(conn.send_message(Outgoing::parts(OpCode::Text, &["", ""])), Ok(2));
-        assert_eq!(conn.send_message(Outgoing::parts(OpCode::Binary, &[""; 0])), Ok(2));
+        assert_eq!(
+            conn.send_message(Outgoing::parts(OpCode::Text, &["", "c"]).in_frames()),
+            Ok(3)
+        );
+        assert_eq!(
+            conn.send_message(Outgoing::parts(OpCode::Text, &["", ""]).in_frames()),
+            Ok(2)
+        );
+        assert_eq!(
+            conn.send_message(Outgoing::parts(OpCode::Binary, &[""; 0]).in_frames()),
+            Ok(2)
+        );
+        assert_eq!(
+            conn.send_message(Outgoing::parts(OpCode::Text, &["", ""])),
+            Ok(2)
+        );
+        assert_eq!(
+            conn.send_message(Outgoing::parts(OpCode::Binary, &[""; 0])),
+            Ok(2)
+        );
         Ok(())
     });
     let mut client = server.ready();
@@ -187,8 +234,16 @@ fn what_cannot_be_sent_is_refused() {
             .on(Connect, |conn, ()| {
                 let early = Err(SendError::NotReady);
                 assert_eq!(conn.start_message(OpCode::Text, Compress::Auto), early);
-                assert_eq!(conn.send_message(Outgoing::parts(OpCode::Text, &["a"])).map(drop), early);
-                assert_eq!(conn.send_message(Outgoing::parts(OpCode::Text, &["a"]).in_frames()).map(drop), early);
+                assert_eq!(
+                    conn.send_message(Outgoing::parts(OpCode::Text, &["a"]))
+                        .map(drop),
+                    early
+                );
+                assert_eq!(
+                    conn.send_message(Outgoing::parts(OpCode::Text, &["a"]).in_frames())
+                        .map(drop),
+                    early
+                );
                 assert_eq!(conn.when_sent(|_, _| ()), early);
             })
             .on(Ready, |conn, ()| {
@@ -202,15 +257,25 @@ fn what_cannot_be_sent_is_refused() {
                 ] {
                     let bad = Err(SendError::BadFrame);
                     assert_eq!(conn.start_message(opcode, Compress::Auto), bad);
-                    assert_eq!(conn.send_message(Outgoing::parts(opcode, &["a"])).map(drop), bad);
-                    assert_eq!(conn.send_message(Outgoing::parts(opcode, &["a"]).in_frames()).map(drop), bad);
+                    assert_eq!(
+                        conn.send_message(Outgoing::parts(opcode, &["a"])).map(drop),
+                        bad
+                    );
+                    assert_eq!(
+                        conn.send_message(Outgoing::parts(opcode, &["a"]).in_frames())
+                            .map(drop),
+                        bad
+                    );
                 }
                 // A close does not wait for the end of a message.
                 conn.start_message(OpCode::Text, Compress::Auto)?;
                 conn.send_part("unfinished")?;
                 conn.disconnect(4000, "enough")?;
                 assert_eq!(conn.send_part("a"), Err(SendError::Closing));
-                assert_eq!(conn.start_message(OpCode::Text, Compress::Auto), Err(SendError::Closing));
+                assert_eq!(
+                    conn.start_message(OpCode::Text, Compress::Auto),
+                    Err(SendError::Closing)
+                );
                 Ok::<_, SendError>(())
             })
     });

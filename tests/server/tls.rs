@@ -118,7 +118,11 @@ fn the_connection_knows_that_it_is_encrypted() {
             .on(Handshake, move |conn, _| {
                 let uri = conn.request_uri().unwrap();
                 later
-                    .send(format!("{} {} {uri}", conn.is_tls_handshaking(), conn.is_tls()))
+                    .send(format!(
+                        "{} {} {uri}",
+                        conn.is_tls_handshaking(),
+                        conn.is_tls()
+                    ))
                     .is_ok()
             })
     });
@@ -146,7 +150,9 @@ fn messages_an_end_and_a_close_notify_in_one_segment() {
     let identity = Identity::new();
     let (sender, log) = support::log();
     let server = start(&identity, move |builder| {
-        record(builder, &sender).turn_bytes(1 << 20).turn_messages(10)
+        record(builder, &sender)
+            .turn_bytes(1 << 20)
+            .turn_messages(10)
     });
     let mut client = identity.ready(server.addr);
     let mut plaintext = Vec::new();

@@ -16,11 +16,11 @@ use crate::connection::event::{
     Binary, Connect, Disconnect, Drain, Error, Fragment, Handlers, Handshake, PeerClose, Ping,
     Pong, Ready, Request, Shutdown, Start, Stopped, Tick, Utf8,
 };
-use crate::connection::{Connection, TimerId};
+use crate::connection::{Connection, Sent, TimerId};
 use crate::error::Fault;
 use crate::handshake::Upgrade;
 use crate::plain_http::Response;
-use crate::protocol::OpCode;
+use crate::protocol::{Compress, OpCode};
 
 pub(super) type Shared = Rc<RefCell<World>>;
 
@@ -323,6 +323,7 @@ pub(super) fn echo(
             Ok(text) if opcode == OpCode::Text => conn.send_utf8(text),
             _ => conn.send_binary(payload),
         };
+        let result = result.map(Sent::bytes);
         world.borrow_mut().sent(client, opcode, payload, result);
     }
 }

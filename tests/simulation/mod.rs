@@ -31,7 +31,7 @@ use self::world::{Failure, World};
 use super::event_queue::hear;
 use super::listener::Listener;
 use super::{Server, State};
-use crate::connection::{Handle, Hub, Outbox};
+use crate::connection::{Handle, Hub, Outbox, WindDown};
 use crate::error::HandlerError;
 
 /// A run: the server, and the world around it.

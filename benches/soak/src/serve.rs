@@ -98,7 +98,11 @@ fn obey(handles: &[Handle], active: &AtomicBool) {
             "drain" => {
                 for handle in handles {
                     // A server that has ended does not need a drain.
-                    let _ = handle.wind_down(WindDown::within(DRAIN_DEADLINE).spread(DRAIN_SPREAD).code(CloseCode::SERVICE_RESTART));
+                    let _ = handle.wind_down(
+                        WindDown::within(DRAIN_DEADLINE)
+                            .spread(DRAIN_SPREAD)
+                            .code(CloseCode::SERVICE_RESTART),
+                    );
                 }
             }
             _ => {}

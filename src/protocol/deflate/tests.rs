@@ -33,7 +33,7 @@ fn expand_pieces(
 ) -> Result<Vec<u8>, ProtocolError> {
     let mut sizes = sizes.iter().copied().cycle();
     let mut whole = Vec::new();
-    inflater.begin(takeover, max_ratio);
+    inflater.begin(Context::keep_if(takeover), max_ratio);
     for (at, chunk) in chunks.iter().enumerate() {
         let last = at + 1 == chunks.len();
         let mut input = *chunk;
@@ -362,7 +362,7 @@ fn a_bomb_in_pieces_costs_a_piece_at_a_time() {
     let mut deflater = Deflater::new(9, 15);
     let bomb = compress(&mut deflater, false, &vec![0; 8 << 20]);
     let mut inflater = Inflater::new();
-    inflater.begin(true, usize::MAX);
+    inflater.begin(Context::Keep, usize::MAX);
     let mut input = &bomb[..];
     let mut room = [1; 1000];
     assert_eq!(
@@ -469,7 +469,7 @@ proptest! {
                     let frames = compress_parts(&mut deflater, takeover, &parts);
                     // The peer can inflate each part when it arrives.
                     let mut alone = Inflater::new();
-                    alone.begin(false, usize::MAX);
+                    alone.begin(Context::Reset, usize::MAX);
                     for (frame, part) in frames.iter().zip(&parts).take(usize::from(!takeover)) {
                         let mut room = vec![0; part.len() + 1];
                         let made = alone.piece(&mut &frame[..], false, &mut room).unwrap();
@@ -479,7 +479,7 @@ proptest! {
                 }
                 1 => {
                     let mut out = Vec::new();
-                    prop_assert!(deflater.gathered(&parts, takeover, &mut out));
+                    prop_assert!(deflater.gathered(&parts, Context::keep_if(takeover), &mut out));
                     out
                 }
                 _ => compress(&mut deflater, takeover, message),
@@ -504,7 +504,7 @@ proptest! {
         let mut inflater = Inflater::new();
         let chunks = cut(&bytes, &wire);
         let mut left = 1 << 20;
-        inflater.begin(true, 50);
+        inflater.begin(Context::Keep, 50);
         'all: for (at, chunk) in chunks.iter().enumerate() {
             let mut input = *chunk;
             loop {

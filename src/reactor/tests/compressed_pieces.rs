@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::connection::event::Fragment;
-use crate::protocol::deflate::{DeflateConfig, Deflater};
+use crate::protocol::deflate::{Context, DeflateConfig, Deflater};
 
 /// What the handler of pieces does after each piece.
 #[derive(Default)]
@@ -31,15 +31,15 @@ fn pieces(config: DeflateConfig) -> World {
         log.borrow_mut().push(format!("{begin}{size}{end}"));
         assert!(!conn.is_paused());
         match conn.data::<Step>() {
-            Step::GoOn => Ok(()),
+            Step::GoOn => Ok(Sent::NOTHING),
             Step::Pause => {
                 conn.pause();
-                Ok(())
+                Ok(Sent::NOTHING)
             }
             Step::Leave => conn.disconnect(4000, "enough"),
             Step::Cut => {
                 conn.abort();
-                Ok(())
+                Ok(Sent::NOTHING)
             }
             Step::Fail => Err(SendError::NoMessage),
         }

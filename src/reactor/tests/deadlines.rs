@@ -248,7 +248,10 @@ fn a_slow_reader_that_is_closed_gets_all_and_the_close_frame() {
         client.set_room(Some(0));
         let core = &mut world.reactor.core;
         let mut conn = Connection::new(core, client.tag & SLOTS);
-        assert_eq!(conn.send_binary(&[7; 1_000_000]), Ok(1_000_010));
+        assert_eq!(
+            conn.send_binary(&[7; 1_000_000]).map(Sent::bytes),
+            Ok(1_000_010)
+        );
         if draining {
             // The peer closes first, and is still sent the data from before.
             world.send(&client, &frame(0x88, b"\x03\xe8"));
@@ -260,7 +263,7 @@ fn a_slow_reader_that_is_closed_gets_all_and_the_close_frame() {
                 ]
             );
         } else {
-            assert_eq!(conn.disconnect(1000, ""), Ok(()));
+            assert!(conn.disconnect(1000, "").is_ok());
         }
         world.turn();
         // 50 KB/s: 20 s, four times close_timeout.
@@ -289,7 +292,7 @@ fn a_closed_reader_that_trickles_or_stops_is_cut_and_its_loss_is_said() {
         let core = &mut world.reactor.core;
         let mut conn = Connection::new(core, client.tag & SLOTS);
         assert!(conn.send_binary(&[7; 1_000_000]).is_ok());
-        assert_eq!(conn.disconnect(1000, ""), Ok(()));
+        assert!(conn.disconnect(1000, "").is_ok());
         world.turn();
         client.set_room(Some(first));
         world.news(&client, false, false);
@@ -399,7 +402,7 @@ fn a_closed_peer_has_its_time_when_it_has_taken_what_the_kernel_holds() {
     acknowledge(&client, 0, 500_000);
     let core = &mut world.reactor.core;
     let mut conn = Connection::new(core, client.tag & SLOTS);
-    assert_eq!(conn.disconnect(1000, ""), Ok(()));
+    assert!(conn.disconnect(1000, "").is_ok());
     world.turn();
     for left in (0..100).rev() {
         world.pass(100);
@@ -415,7 +418,7 @@ fn a_closed_peer_has_its_time_when_it_has_taken_what_the_kernel_holds() {
         acknowledge(&client, 0, waiting);
         let core = &mut world.reactor.core;
         let mut conn = Connection::new(core, client.tag & SLOTS);
-        assert_eq!(conn.disconnect(1000, ""), Ok(()));
+        assert!(conn.disconnect(1000, "").is_ok());
         world.turn();
         world.pass(if waiting > 0 { 10_100 } else { 5_100 });
         assert_eq!(world.take_log(), ["disconnect 1000 (closed here)"]);

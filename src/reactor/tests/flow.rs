@@ -240,7 +240,7 @@ fn a_paused_connection_is_read_again_when_it_is_closed() {
     client.set_room(None);
     let slot = client.tag & SLOTS;
     let closed = Connection::new(&mut world.reactor.core, slot).disconnect(4000, "");
-    assert_eq!(closed, Ok(()));
+    assert!(closed.is_ok());
     world.turn();
     world.turn();
     assert_eq!(world.take_log(), ["disconnect 4000 (closed here)"]);

@@ -13,9 +13,9 @@ fn obedient() -> World {
     handlers.set::<Request, _>(|_, request| Response::new(200).body(request.body()));
     handlers.set::<Utf8, _>(|conn, text| {
         match text {
-            "close" => conn.disconnect(4000, "told to")?,
+            "close" => drop(conn.disconnect(4000, "told to")?),
             "cut" => conn.abort(),
-            "error" => conn.disconnect(1005, "")?,
+            "error" => drop(conn.disconnect(1005, "")?),
             text => drop(conn.send_utf8(text)?),
         }
         Ok::<_, SendError>(())

@@ -290,7 +290,7 @@ fn whoever_is_held_off_can_be_closed_and_ends_in_time() {
     let client = world.ready();
     world.send(&client, &frame(0x81, b"x").repeat(60));
     let close = Connection::new(&mut world.reactor.core, slot(&client)).disconnect(1000, "");
-    assert_eq!(close, Ok(()));
+    assert!(close.is_ok());
     world.turn();
     world.send(&client, &frame(0x88, &1000u16.to_be_bytes()));
     world.pass(20);
@@ -493,7 +493,11 @@ fn everyone_who_reads_gets_every_broadcast_however_many_they_are() {
             // Several in one turn, so that the queues of all clients together exceed the budget.
             for at in 0..4 {
                 let sent = Hub::new(&mut world.reactor.core).broadcast_binary(&vec![at; size]);
-                assert_eq!(sent, Ok(clients.len()), "{size} bytes, message {at}");
+                assert_eq!(
+                    sent.map(Sent::receivers),
+                    Ok(clients.len()),
+                    "{size} bytes, message {at}"
+                );
             }
             world.turn();
             for client in &clients {
@@ -619,7 +623,7 @@ fn what_the_kernel_takes_is_sent_although_memory_is_short() {
     // The same with a broadcast.
     part.set_room(Some(30_000));
     let sent = Hub::new(&mut world.reactor.core).broadcast_binary(&[3; 60_000]);
-    assert_eq!(sent, Ok(2));
+    assert_eq!(sent.map(Sent::receivers), Ok(2));
     world.turn();
     part.set_room(None);
     world.news(part, false, false);
@@ -764,7 +768,7 @@ fn whoever_closes_in_order_is_not_measured_any_more() {
     let mut world = limited(OverRate::Close);
     let client = world.ready();
     let close = Connection::new(&mut world.reactor.core, slot(&client)).disconnect(4000, "");
-    assert_eq!(close, Ok(()));
+    assert!(close.is_ok());
     world.turn();
     let under_way = frame(0x81, b"x").repeat(100);
     let answer = frame(0x88, &4000u16.to_be_bytes());

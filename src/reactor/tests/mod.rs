@@ -26,9 +26,9 @@ use crate::connection::event::{
     Binary, ConnectionEvent, Disconnect, Drain, Error, Origin, Outcome, PeerClose, Pong, Ready,
     Utf8,
 };
-use crate::connection::{Connection, Handle, Hub};
+use crate::connection::{Connection, Handle, Hub, Outgoing, Sent};
 use crate::error::SendError;
-use crate::protocol::mask;
+use crate::protocol::{Compress, OpCode, mask};
 use crate::transport::{Delivery, Socket, Wire};
 
 /// The other end of a simulated socket.

@@ -25,12 +25,12 @@ impl World {
     /// Returns how many connections ended in order, how many did not, and how many bytes were lost.
     fn report(&self) -> (u64, u64, u64) {
         let Stats {
-            drained,
+            ended_in_order,
             cut,
             cut_bytes,
             ..
         } = self.reactor.core.shared.stats();
-        (drained, cut, cut_bytes)
+        (ended_in_order, cut, cut_bytes)
     }
 
     /// Has the client answer the Close frame that it was sent.
