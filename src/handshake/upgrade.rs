@@ -143,8 +143,8 @@ impl Upgrade {
         self.fields.append_cookie(name, value, attributes)
     }
 
-    /// Accepts the upgrade, and removes a refusal. An upgrade is accepted without this call as well;
-    /// it is for handlers whose other branches [refuse](Self::refuse).
+    /// Accepts the upgrade, and removes a refusal. An upgrade is accepted without this call as
+    /// well; it is for handlers whose other branches [refuse](Self::refuse).
     ///
     /// # Errors
     ///
