@@ -881,7 +881,7 @@ impl std::error::Error for Fault {
 const _: () = assert!(size_of::<ProtocolError>() <= 24);
 
 impl CloseCode {
-    /// Returns the code if it may stand in a Close frame.
+    /// Returns the code if a Close frame may contain it.
     ///
     /// # Errors
     ///
@@ -973,7 +973,7 @@ mod tests {
         ]
     }
 
-    /// What a program prints that walks the chain of causes.
+    /// Returns the text that a program prints when it walks the chain of causes.
     fn report(error: &dyn std::error::Error) -> String {
         let chain = std::iter::successors(Some(error), |error| error.source());
         let texts: Vec<String> = chain.map(ToString::to_string).collect();
@@ -999,7 +999,7 @@ mod tests {
             }
         }
         once(&Fault::Io(io()));
-        // What has no cause behind it stands alone.
+        // The report of an error without a cause is its own text.
         for fault in [
             Fault::Handler(HandlerError::new(&"a reason")),
             Fault::Handshake(HandshakeError::BadKey),

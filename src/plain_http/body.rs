@@ -147,7 +147,7 @@ impl Body {
     fn keep(&mut self, part: &[u8]) {
         let needed = self.bytes.len() + part.len();
         if needed > self.bytes.capacity() {
-            // Doubling, as `Vec` does it, but not beyond the limit.
+            // The capacity doubles, as in `Vec`, but not beyond the limit.
             let doubled = self.bytes.capacity().saturating_mul(2);
             let room = needed.max(doubled.min(self.limits.max_body_size));
             self.bytes.reserve_exact(room - self.bytes.len());
@@ -160,7 +160,7 @@ impl Body {
         let malformed = Err(HandshakeError::BadChunk);
         match (self.place, byte) {
             // RFC 9112, 7.1: chunk = chunk-size [ chunk-ext ] CRLF chunk-data CRLF. No sign, no
-            // prefix, no space, and no LF without a CR: each is read differently by somebody.
+            // prefix, no space, and no LF without a CR: parsers differ on each.
             (Place::Size { size, digits }, byte) if byte.is_ascii_hexdigit() => {
                 let digit = (byte as char).to_digit(16).unwrap_or_default() as usize;
                 let size = size

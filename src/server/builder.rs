@@ -563,7 +563,7 @@ const READ_BUFFER_MIN: usize = 32 << 10;
 /// Three quarters of this hold one or two connections.
 const MEMORY_BUDGET_MIN: usize = 64 << 10;
 
-// Behind the settings above, so that the documentation begins with these.
+// Declared last, so that the documentation begins with the settings above.
 mod http;
 mod limits;
 mod proxies;

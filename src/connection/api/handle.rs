@@ -230,7 +230,7 @@ impl Handle {
         question: impl FnOnce(&mut Hub<'_>) -> T + Send + 'static,
     ) -> Result<mpsc::Receiver<T>, SendError> {
         let (sender, answer) = mpsc::channel();
-        // Who asked may have gone on without the answer.
+        // The receiver may have been dropped.
         self.run(move |hub| _ = sender.send(question(hub)))?;
         Ok(answer)
     }

@@ -75,7 +75,7 @@ impl<'s> Hub<'s> {
     /// Calls `action` for each connection that is ready, in the order of [`ids`](Self::ids).
     #[doc(alias = "connections")]
     pub fn for_each(&mut self, mut action: impl FnMut(&mut Connection<'_>)) {
-        // Handlers can end connections, but not make new ones: there are never more than now.
+        // `action` can end connections but not begin new ones, so their number never grows.
         let mut left = self.core.shared.ready;
         for slot in 0..self.core.peers.capacity() {
             if left == 0 {

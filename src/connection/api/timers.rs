@@ -138,7 +138,7 @@ impl Connection<'_> {
         every: Option<Duration>,
         action: impl for<'t> FnMut(&mut Connection<'t>, Ticks) -> Result<(), HandlerError> + 'static,
     ) -> TimerId {
-        // In its `Disconnect` there is no later any more.
+        // A timer that is set in `Disconnect` would never fire.
         if self.phase() >= Phase::Lingering {
             return self.core.shared.timers.number();
         }

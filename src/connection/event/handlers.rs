@@ -59,7 +59,7 @@ impl Handlers {
         if self.added.is_empty() {
             self.set::<E, R>(handler);
         } else {
-            // In place of those that were added before.
+            // It replaces the handlers that were added before.
             self.added
                 .push(Box::new(move |merged| merged.set::<E, R>(handler)));
         }
