@@ -1,4 +1,4 @@
-//! The HTTP answers that are not a 101.
+//! HTTP responses other than the 101.
 
 use std::time::SystemTime;
 
@@ -9,11 +9,12 @@ use crate::date::Date;
 use crate::tokens::is_field_text;
 use crate::{AnswerError, HandshakeError};
 
-/// An HTTP answer that refuses an upgrade: a status with its reason phrase, headers and a body.
+/// An HTTP response that refuses an upgrade: a status with its reason phrase, headers and a body.
 ///
-/// The connection closes after it, and the answer says so. A status alone makes a complete answer,
-/// with its standard phrase and a line of text for a body; 405 and 426 get the headers that they
-/// must have. Setters never fail: a malformed part is not taken, and [`check`](Self::check) tells.
+/// The connection closes after it, and the response says so. A status alone is a complete response,
+/// with its standard phrase and a line of text as its body. 405 and 426 get the headers that they
+/// require. Setters never fail: a malformed part is omitted, and [`check`](Self::check) returns the
+/// error.
 ///
 /// ```
 /// use wsloop::handshake::Refusal;
@@ -28,16 +29,16 @@ pub struct Refusal {
     reason: Option<Box<str>>,
     fields: Fields,
     body: Option<Vec<u8>>,
-    /// The fault that the body names, unless it has one of its own.
+    /// The error that the default body names.
     cause: Option<HandshakeError>,
-    /// Whether a part was malformed, and therefore not taken.
+    /// Whether a part was malformed and therefore omitted.
     malformed: bool,
-    /// Whether the body is left out, and only its length told.
+    /// Whether the body is omitted and only its length is sent.
     head_only: bool,
 }
 
 impl Refusal {
-    /// Creates the default answer with this status, from 300 to 599 without 304.
+    /// Creates the default response with this status, from 300 to 599 except 304.
     pub fn new(status: u16) -> Self {
         // A 1xx or 2xx would tell the client, or a proxy, that it got what it asked for. A 304
         // "cannot contain a message-body" (RFC 7232, 4.1), and no upgrade has a cached answer.
@@ -64,39 +65,39 @@ impl Refusal {
         self
     }
 
-    /// Appends a header; the same name may come several times.
+    /// Appends a header; the same name can occur several times.
     ///
     /// `Content-Type`, `Allow` and `Date` replace the defaults. `Connection`, `Content-Length`,
-    /// `Transfer-Encoding`, `Upgrade` and `Sec-WebSocket-*` are always written by this crate and
-    /// make the answer malformed.
+    /// `Transfer-Encoding`, `Upgrade` and `Sec-WebSocket-*` are always written by this crate; they
+    /// make the response malformed.
     pub fn header(mut self, name: &str, value: &str) -> Self {
         self.malformed |= self.fields.append(name, value).is_err();
         self
     }
 
-    /// Appends a cookie, by its name, its value and its attributes, such as
-    /// `Path=/; HttpOnly; Secure; SameSite=Strict`.
+    /// Appends a cookie with this name, value and attributes: `cookie("id", "31d4d96e", "Path=/;
+    /// HttpOnly; Secure; SameSite=Strict")`.
     ///
-    /// The answer is malformed if a part has a byte that RFC 6265, 4.1.1 does not allow there.
+    /// The response is malformed if a part has a byte that RFC 6265, 4.1.1 does not allow there.
     pub fn cookie(mut self, name: &str, value: &str, attributes: &str) -> Self {
         self.malformed |= self.fields.append_cookie(name, value, attributes).is_err();
         self
     }
 
-    /// Makes it an answer to this method: to HEAD it is sent without its body.
+    /// Makes it a response to this method: the response to HEAD is sent without its body.
     pub fn answering(mut self, method: &Method) -> Self {
         // RFC 9110, 9.3.2: "the server MUST NOT send content in the response".
         self.head_only = method == Method::HEAD;
         self
     }
 
-    /// Sets the body, a text in UTF-8 unless a `Content-Type` header says otherwise.
+    /// Sets the body: UTF-8 text, unless a `Content-Type` header says otherwise.
     pub fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
         self.body = Some(body.into());
         self
     }
 
-    /// Returns the status; 500 if the one asked for can't refuse.
+    /// Returns the status; 500 if the requested one cannot refuse.
     pub fn status(&self) -> StatusCode {
         self.status
     }
@@ -105,7 +106,7 @@ impl Refusal {
     ///
     /// # Errors
     ///
-    /// Returns [`AnswerError::Malformed`] if the status can't refuse, if the reason phrase or a
+    /// Returns [`AnswerError::Malformed`] if the status cannot refuse, if the reason phrase or a
     /// header has control characters, or if a header is one that only this crate writes.
     pub fn check(&self) -> Result<(), AnswerError> {
         if self.malformed {
@@ -115,8 +116,8 @@ impl Refusal {
         }
     }
 
-    /// Appends the bytes of the answer to `out`, without the parts that were malformed. `now` is for
-    /// its `Date`.
+    /// Appends the bytes of the response to `out`, without its malformed parts; `now` is for the
+    /// `Date`.
     pub fn encode(&self, now: SystemTime, out: &mut Vec<u8>) {
         let status = self.status;
         let standard = status.canonical_reason().unwrap_or("Unknown");

@@ -1,4 +1,4 @@
-//! The answer to a plain request.
+//! The response to a plain request.
 
 use std::time::SystemTime;
 
@@ -9,12 +9,12 @@ use crate::date::Date;
 use crate::handshake::{Fields, Request};
 use crate::tokens::is_field_text;
 
-/// An answer to a plain request: a status with its reason phrase, headers and a body.
+/// A response to a plain request: a status with its reason phrase, headers and a body.
 ///
-/// A status alone makes a complete answer; from 400 on it has a line of text for a body. `Date`,
-/// `Content-Length`, `Connection` and what else frames an answer are written by this crate, so that
-/// no handler can break one apart; 405 and 426 get the headers that they must have. Setters never
-/// fail: a malformed part is not taken, and [`check`](Self::check) tells.
+/// A status alone is a complete response; from 400 on it has a line of text as its body. This crate
+/// writes `Date`, `Content-Length`, `Connection` and all other headers that frame the response, so
+/// a handler cannot corrupt it. 405 and 426 get the headers that they require. Setters never fail:
+/// a malformed part is omitted, and [`check`](Self::check) returns the error.
 ///
 /// ```
 /// use wsloop::plain_http::Response;
@@ -32,22 +32,22 @@ pub struct Response {
     fields: Fields,
     body: Option<Vec<u8>>,
     closes: bool,
-    /// Whether a part was malformed, and therefore not taken.
+    /// Whether a part was malformed and therefore omitted.
     malformed: bool,
 }
 
-/// What becomes of the connection behind an answer.
+/// What happens to the connection after a response.
 #[expect(clippy::exhaustive_enums, reason = "one or the other")]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Then {
-    /// It ends.
+    /// It closes.
     Close,
     /// Another request may follow.
     KeepAlive,
 }
 
 impl Response {
-    /// Creates the answer with this status, from 200 to 599, and without headers of its own.
+    /// Creates the response with this status, from 200 to 599, without custom headers.
     pub fn new(status: u16) -> Self {
         // A 1xx is no answer yet (RFC 9110, 15.2), and a 101 is for the opening handshake to give.
         let known = StatusCode::from_u16(status)
@@ -73,44 +73,44 @@ impl Response {
         self
     }
 
-    /// Appends a header; the same name may come several times.
+    /// Appends a header; the same name can occur several times.
     ///
     /// `Content-Type` and `Allow` replace the defaults. `Connection`, `Content-Length`, `Date`,
-    /// `Transfer-Encoding`, `Upgrade` and `Sec-WebSocket-*` make the answer malformed.
+    /// `Transfer-Encoding`, `Upgrade` and `Sec-WebSocket-*` make the response malformed.
     pub fn header(mut self, name: &str, value: &str) -> Self {
         let dated = name.eq_ignore_ascii_case("date");
         self.malformed |= dated || self.fields.append(name, value).is_err();
         self
     }
 
-    /// Appends a cookie, by its name, its value and its attributes:
-    /// `cookie("id", "31d4d96e", "Path=/; HttpOnly; Secure; SameSite=Strict")`.
+    /// Appends a cookie with this name, value and attributes: `cookie("id", "31d4d96e", "Path=/;
+    /// HttpOnly; Secure; SameSite=Strict")`.
     ///
-    /// The answer is malformed if a part has a byte that RFC 6265, 4.1.1 does not allow there.
+    /// The response is malformed if a part has a byte that RFC 6265, 4.1.1 does not allow there.
     pub fn cookie(mut self, name: &str, value: &str, attributes: &str) -> Self {
         self.malformed |= self.fields.append_cookie(name, value, attributes).is_err();
         self
     }
 
-    /// Sets the body, a text in UTF-8 unless a `Content-Type` header says otherwise. What has none
-    /// by definition (204, 304, any answer to HEAD) is sent without.
+    /// Sets the body: UTF-8 text, unless a `Content-Type` header says otherwise. Responses that
+    /// cannot have a body (204, 304, any response to HEAD) are sent without it.
     pub fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
         self.body = Some(body.into());
         self
     }
 
-    /// Has the connection end behind this answer, also if the client would send another request.
+    /// Closes the connection after this response, even if the client would send another request.
     pub fn close(mut self) -> Self {
         self.closes = true;
         self
     }
 
-    /// Returns the status; 500 if the one asked for is none that answers.
+    /// Returns the status; 500 if the requested one is not allowed.
     pub fn status(&self) -> StatusCode {
         self.status
     }
 
-    /// Returns whether the connection is to end behind this answer.
+    /// Returns whether the connection closes after this response.
     pub fn closes(&self) -> bool {
         self.closes
     }
@@ -119,8 +119,9 @@ impl Response {
     ///
     /// # Errors
     ///
-    /// Returns [`AnswerError::Malformed`] if the status does not answer, if the reason phrase or a
-    /// header has control characters, or if a header is one that only this crate writes.
+    /// Returns [`AnswerError::Malformed`] if the status is not allowed in a response, if the reason
+    /// phrase or a header has control characters, or if a header is one that only this crate
+    /// writes.
     pub fn check(&self) -> Result<(), AnswerError> {
         if self.malformed {
             Err(AnswerError::Malformed)
@@ -129,8 +130,8 @@ impl Response {
         }
     }
 
-    /// Appends the bytes of the answer to `request` to `out`, without the parts that were
-    /// malformed. `now` is for its `Date`.
+    /// Appends the bytes of the response to `request` to `out`, without its malformed parts; `now`
+    /// is for the `Date`.
     pub fn encode(&self, request: &Request, then: Then, now: SystemTime, out: &mut Vec<u8>) {
         let status = self.status;
         let standard = status.canonical_reason().unwrap_or("Unknown");

@@ -1,4 +1,4 @@
-//! The builder: every setting of a server.
+//! The builder: all settings of a server.
 
 use std::fmt;
 use std::net::ToSocketAddrs;
@@ -16,9 +16,51 @@ use crate::connection::{Line, Matter, Watcher};
 use crate::error::{self, BuildError};
 use crate::handshake::{Hosts, Origins};
 
-/// The settings of a server: where it listens, what it allows, and its handlers.
+/// The settings of a server: its listeners, its limits and its handlers.
 ///
-/// Every setting has a safe default. [`build`](Self::build) checks them together.
+/// Every setting has a safe default. [`build`](Self::build) checks the settings together.
+///
+/// # Limits
+///
+/// `usize::MAX` means no limit, and a zero duration switches a deadline off where the table says
+/// so.
+///
+/// | limit | unit | default | beyond it |
+/// |---|---|---|---|
+/// | **a connection** | | | |
+/// | [`max_recv_size`](Self::max_recv_size) | bytes of a message | 65,536 | closed with 1009 |
+/// | [`max_send_size`](Self::max_send_size) | bytes of a message | 65,536 | sending fails: [`TooBig`](crate::SendError::TooBig) |
+/// | [`max_fragments`](Self::max_fragments) | frames of a message | 131,072 | closed with 1008 |
+/// | [`max_backlog`](Self::max_backlog) | bytes queued | 1 MiB | [`slow_consumer`](Self::slow_consumer): sending fails, close with 1008, or drop |
+/// | [`max_handshake_size`](Self::max_handshake_size) | bytes of a request head | 16,384 | 431 |
+/// | [`max_headers`](Self::max_headers) | header lines | 100 | 431 |
+/// | [`max_body_size`](Self::max_body_size) | bytes of a plain request | 65,536 | 413 |
+/// | [`max_requests`](Self::max_requests) | plain requests | 1,000 | closed after the last response |
+/// | [`turn_bytes`](Self::turn_bytes) | bytes read in a turn | 1 MiB | other connections are served first |
+/// | [`turn_messages`](Self::turn_messages) | messages in a turn | 1,024 | other connections are served first |
+/// | **rates of a connection** | | | |
+/// | [`max_message_rate`](Self::max_message_rate) | messages | none | [`over_rate`](Self::over_rate): close with 1008, or delay |
+/// | [`max_byte_rate`](Self::max_byte_rate) | bytes | none | [`over_rate`](Self::over_rate) |
+/// | [`max_ping_rate`](Self::max_ping_rate) | pings and pongs | none | [`over_rate`](Self::over_rate) |
+/// | **deadlines** | | | |
+/// | [`handshake_timeout`](Self::handshake_timeout) | from accept, or for a plain request | 10 s | 408, or cut |
+/// | [`message_timeout`](Self::message_timeout) | beyond its time at [`min_rate`](Self::min_rate) | 60 s; zero: off | closed with 1008 |
+/// | [`min_rate`](Self::min_rate) | bytes per second | 500 | slower peers get no extension of deadlines |
+/// | [`silence_max`](Self::silence_max) | silence of the peer | 20 s; zero: off | a ping |
+/// | [`idle_timeout`](Self::idle_timeout) | silence of the peer | twice `silence_max`; zero: off | closed with 1001 |
+/// | [`close_timeout`](Self::close_timeout) | for the peer's Close, then its FIN | 5 s | cut |
+/// | [`max_lifetime`](Self::max_lifetime) | age | none | closed with 1001 |
+/// | [`keep_alive_timeout`](Self::keep_alive_timeout) | between plain requests | 15 s; zero: one request | closed |
+/// | **an address** | | | |
+/// | [`max_connections_per_address`](Self::max_connections_per_address) | connections | none | 429, or cut |
+/// | [`max_half_open_per_address`](Self::max_half_open_per_address) | half-open connections | none | 429, or cut |
+/// | [`max_handshake_rate`](Self::max_handshake_rate) | new connections | none | 429, or cut |
+/// | **the server** | | | |
+/// | [`max_connections`](Self::max_connections) | connections | none | accepting pauses |
+/// | [`max_half_open`](Self::max_half_open) | half-open connections | none | accepting pauses |
+/// | [`memory_budget`](Self::memory_budget) | bytes of all connections | none | accepting pauses, sending fails, connections are closed |
+/// | [`listen_backlog`](Self::listen_backlog) | clients in the accept queue | 4,096 | the kernel refuses clients |
+/// | [`turn_accepts`](Self::turn_accepts) | accepted in a turn, per listener | 64 | accepted in the next turn |
 #[derive(Default)]
 #[must_use]
 pub struct Builder {
@@ -26,34 +68,36 @@ pub struct Builder {
     handlers: Handlers,
     places: Vec<Place>,
     pub(super) watches: Vec<(Interest, Box<dyn Watcher>)>,
-    /// The entries of the list of origins, if there is one.
+    /// The entries of the list of origins, if there is a list.
     origins: Option<Vec<String>>,
-    /// The entries of the list of hosts, if there is one.
+    /// The entries of the list of hosts, if there is a list.
     hosts: Option<Vec<String>>,
-    /// Who is trusted to tell the client of a request, and what is taken of what they tell.
+    /// The trusted proxies, and the data that is taken from their headers.
     proxies: Proxies,
     headless: bool,
 }
 
 impl Builder {
-    /// Listens on a TCP address, IPv4 or IPv6: `"127.0.0.1:8080"`, `"[::1]:8080"`,
-    /// `("0.0.0.0", 8080)`, a [`SocketAddr`](std::net::SocketAddr). Port 0 lets the kernel pick one.
-    /// May be called several times.
+    /// Listens on a TCP address, IPv4 or IPv6: `"127.0.0.1:8080"`, `"[::1]:8080"`, `("0.0.0.0",
+    /// 8080)`, or a [`SocketAddr`](std::net::SocketAddr). With port 0 the kernel chooses a port.
+    /// Can be called several times.
     ///
-    /// A name such as `"localhost:8080"`, or a list of addresses, is listened on at each address that
-    /// can be bound; the others are logged at `warn` (target `wsloop::server`) with the reason, and
-    /// [`start_listening`](crate::Server::start_listening) tries them again. Only if none can be
-    /// bound, [`build`](Self::build) fails, and the error lists all. Port 0 becomes one port for all
-    /// of the addresses, where one can be found that is free at each; if not, that is logged and each
-    /// has its own. With both `[::]` and `0.0.0.0` in a list, the first is for IPv6 alone.
+    /// A name such as `"localhost:8080"`, or a list of addresses, is bound at each address that is
+    /// available. The other addresses are logged at `warn` (target `wsloop::server`) with the
+    /// reason, and [`start_listening`](crate::Server::start_listening) tries them again.
+    /// [`build`](Self::build) fails only if no address can be bound; the error lists all. Port 0
+    /// becomes the same port for all addresses, if one is free at each; otherwise that is logged
+    /// and each has its own. If a list has both `[::]` and `0.0.0.0`, the first is for IPv6 only.
+    #[doc(alias = "port")]
     pub fn listen(self, addr: impl ToSocketAddrs + fmt::Debug) -> Self {
         self.listener(Place::tcp(addr))
     }
 
-    /// Listens on a TCP address for TLS.
+    /// Listens on a TCP address with TLS.
     ///
-    /// [`config_from_pem`](crate::config_from_pem) makes a configuration from files, and
-    /// [`Certificates`](crate::Certificates) makes one whose certificates can be replaced.
+    /// [`config_from_pem`](crate::config_from_pem) creates a configuration from files, and
+    /// [`Certificates`](crate::Certificates) creates one whose certificates can be replaced at run
+    /// time.
     #[cfg(feature = "tls")]
     pub fn listen_tls(
         self,
@@ -63,31 +107,31 @@ impl Builder {
         self.listener(Place::tcp(addr).tls(tls))
     }
 
-    /// Listens on a Unix socket. A socket that a dead server left there is replaced; the file is
-    /// removed when the listener closes.
+    /// Listens on a Unix socket. A socket file that a dead server left behind is replaced; the file
+    /// is removed when the listener closes.
     pub fn listen_unix(self, path: impl AsRef<Path>) -> Self {
         self.listener(Place::unix(path))
     }
 
-    /// Listens on all sockets that the process was started with, by systemd for instance, and that
-    /// no one has taken yet; see [`Place::inherited`], which takes them by name.
+    /// Listens on all sockets that the process has inherited, for instance from systemd, and that
+    /// were not taken yet. [`Place::inherited`] takes them by name.
     pub fn listen_inherited(self) -> Self {
         self.listener(Place::all_inherited())
     }
 
-    /// Listens at a [`Place`], which the methods above are short for: a socket that listens already
-    /// (a [`TcpListener`](std::net::TcpListener) or
-    /// [`UnixListener`](std::os::unix::net::UnixListener), which is made non-blocking), or an
-    /// address or a path with settings of its own.
+    /// Listens at a [`Place`]; the methods above are short forms of this one. A place is an address
+    /// or a path with settings of its own, or a socket that is listening already: a
+    /// [`TcpListener`](std::net::TcpListener) or a
+    /// [`UnixListener`](std::os::unix::net::UnixListener), which becomes non-blocking.
     pub fn listener(mut self, place: impl Into<Place>) -> Self {
         self.places.push(place.into());
         self
     }
 
-    /// Registers the server's handler for an event; a second one replaces the first. A handler
-    /// that a connection sets for itself comes before it.
+    /// Registers the server's handler for an event; it replaces the previous one. A connection's
+    /// own handler for the event takes precedence.
     ///
-    /// The event is given by its name in [`event`](crate::event):
+    /// The event is a type in [`event`](crate::event):
     ///
     /// ```
     /// use wsloop::{Server, event::{Connect, Utf8}};
@@ -101,15 +145,14 @@ impl Builder {
     /// });
     /// ```
     ///
-    /// A misspelt name, a handler with the wrong arguments or with the wrong answer does not
-    /// compile:
+    /// A misspelt name, a handler with wrong arguments or a wrong return value does not compile:
     ///
     /// ```compile_fail
     /// use wsloop::{Server, event::Utf8};
     /// let builder = Server::builder().on(Utf8, |conn, bytes: &[u8]| ());
     /// ```
     ///
-    /// An event of the server cannot be set on a connection:
+    /// An event of the server cannot be registered on a connection:
     ///
     /// ```compile_fail
     /// use wsloop::{Server, event::{Connect, Tick}};
@@ -123,6 +166,10 @@ impl Builder {
     /// let mut kept = None;
     /// let builder = Server::builder().on(Connect, move |conn, ()| kept = Some(conn));
     /// ```
+    #[doc(alias = "on_connect")]
+    #[doc(alias = "on_tick")]
+    #[doc(alias = "on_shutdown")]
+    #[doc(alias = "on_accept")]
     pub fn on<E: Event, R: Outcome<E::Output>>(
         mut self,
         _event: E,
@@ -132,16 +179,16 @@ impl Builder {
         self
     }
 
-    /// Adds a handler for an event: it is called after those that are registered already, in the
-    /// order they were. If one answers with a refusal, that counts, and the others are not called;
-    /// an error ends it in the same way. [`on`](Self::on) replaces all of them.
+    /// Adds a handler for an event, which is called after the registered ones, in the order of
+    /// registration. The first refusal counts, and the remaining handlers are not called; an error
+    /// ends the sequence in the same way. [`on`](Self::on) replaces all of them.
     ///
     /// ```
     /// use wsloop::{Server, event::{Connect, Utf8}};
     ///
     /// let builder = Server::builder()
     ///     .add_on(Connect, |conn, ()| conn.ip().is_none_or(|ip| ip.is_loopback()))
-    ///     .add_on(Connect, |conn, ()| log::info!("{} is let in", conn.id()))
+    ///     .add_on(Connect, |conn, ()| log::info!("{} has connected", conn.id()))
     ///     .add_on(Utf8, |conn, text| log::info!("{}: {text}", conn.id()))
     ///     .add_on(Utf8, |conn, text| conn.send_utf8(text));
     /// ```
@@ -154,168 +201,182 @@ impl Builder {
         self
     }
 
-    /// Sets the size of the largest message accepted, in bytes over all of its fragments; a larger
-    /// one is failed with 1009 at its frame header. Default 65,536. A peer can make the server hold
-    /// that much for each connection; `usize::MAX` means none.
+    /// Sets the maximum size of a received message, in bytes, all of its fragments together. A
+    /// larger one is failed with 1009 when its frame header arrives. Default 65,536. A peer can
+    /// make the server hold this much memory per connection; `usize::MAX` means no limit.
+    #[doc(alias = "max_message_size")]
+    #[doc(alias = "max_frame_size")]
+    #[doc(alias = "max_payload_size")]
     pub fn max_recv_size(mut self, bytes: usize) -> Self {
         self.config.limits.max_recv_size = bytes;
         self
     }
 
-    /// Sets the size of the largest message that can be sent, in bytes; sending a larger one is an
-    /// error. Default 65,536; `usize::MAX` means none.
+    /// Sets the maximum size of a sent message, in bytes; sending a larger one is an error. Default
+    /// 65,536; `usize::MAX` means no limit.
     pub fn max_send_size(mut self, bytes: usize) -> Self {
         self.config.limits.max_send_size = bytes;
         self
     }
 
-    /// Sets how many frames a message may come in; one more is failed with 1008. Default 131,072.
-    /// A fragment costs no memory of its own.
+    /// Sets the maximum number of frames of a message; a message with more is failed with 1008.
+    /// Default 131,072. A fragment costs no memory of its own.
+    #[doc(alias = "max_fragments_amount")]
     pub fn max_fragments(mut self, frames: usize) -> Self {
         self.config.limits.max_fragments = frames;
         self
     }
 
-    /// Sets how many bytes may be queued for a connection that reads slowly; beyond it,
-    /// [`slow_consumer`](Self::slow_consumer) says what happens. Default 1 MiB. A message is
-    /// always taken while no more than half of it is queued, however large the message. A
-    /// connection for which more than half is queued is not read, so that a peer that only sends
-    /// never overflows it by the replies to it, one for each message.
+    /// Sets how many bytes may be queued for a connection that reads slowly. Beyond that, the queue
+    /// is offered to the kernel once more, and then [`slow_consumer`](Self::slow_consumer) decides.
+    /// Default 1 MiB. A message is always accepted while no more than half of this is queued,
+    /// whatever its size. A connection with more than half of this in its queue is not read, so
+    /// that the replies to a peer that sends without reading never exceed it, if there is one reply
+    /// per message.
     pub fn max_backlog(mut self, bytes: usize) -> Self {
         self.config.limits.max_backlog = bytes;
         self
     }
 
-    /// Sets what happens to a message that would exceed `max_backlog`. Default
+    /// Sets the policy for a message that would exceed `max_backlog`. Default
     /// [`SlowConsumer::Error`].
     pub fn slow_consumer(mut self, policy: SlowConsumer) -> Self {
         self.config.slow_consumer = policy;
         self
     }
 
-    /// Sets how far the backlog of a connection has to go down for `Drain`, in bytes. It comes once
-    /// for each time that the backlog was above this because the kernel did not take everything, and
-    /// then fell to it or below. Default 0: when everything has been sent, and however little was
+    /// Sets the backlog size of a connection at which `Drain` comes, in bytes. The event comes once
+    /// for each time that the backlog was larger because the kernel did not accept everything, and
+    /// then fell to this size or below. Default 0: when all data has been sent, however little was
     /// left over.
     ///
-    /// A sender that waits for `Drain` keeps the connection busy if it does not run dry before.
+    /// With a size above zero, a sender that waits for `Drain` can keep the connection busy.
     pub fn drain_at(mut self, bytes: usize) -> Self {
         self.config.drain_at = bytes;
         self
     }
 
-    /// Sets the size of the largest request head, in bytes; a larger one is answered with 431.
+    /// Sets the maximum size of a request head, in bytes; a larger one is answered with 431.
     /// Default 16,384.
+    #[doc(alias = "max_headers_size")]
     pub fn max_handshake_size(mut self, bytes: usize) -> Self {
         self.config.limits.max_handshake_size = bytes;
         self
     }
 
-    /// Sets how many header lines a request may have; one more is answered with 431. Default 100.
+    /// Sets the maximum number of header lines in a request; a request with more is answered with
+    /// 431. Default 100.
     pub fn max_headers(mut self, lines: usize) -> Self {
         self.config.limits.max_headers = lines;
         self
     }
 
-    /// Sets how many connections may be open at once, whatever their state. At the limit accepting
-    /// pauses, and further clients wait in the kernel's queue. Default none (`usize::MAX`).
+    /// Sets the maximum number of open connections, in any state. At the limit accepting pauses,
+    /// and further clients wait in the accept queue of the kernel. Default none (`usize::MAX`).
     pub fn max_connections(mut self, connections: usize) -> Self {
         self.config.max_connections = connections;
         self
     }
 
-    /// Sets the time from the accepted socket to the end of the opening handshake, TLS included,
-    /// however slowly the bytes come. Then a request that was begun is answered with 408, others
-    /// are cut. On a connection with plain requests each of them has as long from its first byte on;
-    /// a body that comes as fast as [`min_rate`](Self::min_rate) has more. Default 10 s.
+    /// Sets the time from accept to the end of the opening handshake, TLS included, however slowly
+    /// the bytes arrive. When it ends, a request that has begun is answered with 408; other
+    /// connections are cut. Each plain request on a connection has this time as well, from its
+    /// first byte on; a body that arrives at [`min_rate`](Self::min_rate) or faster has more.
+    /// Default 10 s.
     pub fn handshake_timeout(mut self, timeout: Duration) -> Self {
         self.config.handshake_timeout = timeout;
         self
     }
 
-    /// Sets the silence after which a peer is pinged, and again after every further half of it (see
-    /// [`silence_checkinterval`](Self::silence_checkinterval)). Default 20 s; zero is off.
+    /// Sets the time of silence after which a peer is pinged; it is pinged again after every
+    /// further half of it (see [`silence_checkinterval`](Self::silence_checkinterval)). Default 20
+    /// s; zero is off.
     pub fn silence_max(mut self, silence: Duration) -> Self {
         self.config.silence_max = silence;
         self
     }
 
-    /// Sets the time after which a peer that stays silent is pinged again. Default half of
+    /// Sets the time after which a peer that stays silent is pinged again. Default: half of
     /// `silence_max`.
     pub fn silence_checkinterval(mut self, interval: Duration) -> Self {
         self.config.silence_checkinterval = Some(interval);
         self
     }
 
-    /// Sets the silence after which a peer is closed with 1001. Default twice `silence_max`; zero is
-    /// off.
+    /// Sets the time of silence after which a peer is closed with 1001. Default: twice
+    /// `silence_max`; zero is off.
     ///
-    /// Signs of life are any bytes that come, pongs among them, and that the kernel takes more after
-    /// it had been full. On Linux the kernel is asked as well before a TCP peer is given up: one that
-    /// acknowledges what was sent to it as fast as [`min_rate`](Self::min_rate) stays, since its pong
-    /// is behind that.
+    /// Any bytes from the peer are signs of life, pongs included, and so is progress of the kernel
+    /// after its buffer was full. On Linux the server also asks the kernel before it gives up a TCP
+    /// peer: a peer that acknowledges data at [`min_rate`](Self::min_rate) or faster stays, since
+    /// its pong comes after that data.
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
         self.config.idle_timeout = Some(timeout);
         self
     }
 
-    /// Sets how long the peer may take to answer a Close frame, and after that how long it may take
-    /// to end its side. Then the connection is cut. Default 5 s.
+    /// Sets the time in which the peer has to answer a Close frame, and again the time in which it
+    /// then has to end its side. After that the connection is cut. Default 5 s.
     ///
-    /// The time runs from when the kernel has the Close frame. While something is queued before it,
-    /// it is the time in which the peer has to take some of that, as fast as
-    /// [`min_rate`](Self::min_rate) on the whole. What is lost with a connection that is cut is in
-    /// [`Disconnected::unsent`](crate::event::Disconnected::unsent), in
-    /// [`Stats::lost_bytes`](crate::Stats::lost_bytes) and in the log.
+    /// The time runs from the moment when the kernel has accepted the Close frame. While data is
+    /// queued before it, this is the time in which the peer has to receive some of that data, at
+    /// [`min_rate`](Self::min_rate) or faster on the whole. The data that is lost when a connection
+    /// is cut is reported by [`Disconnected::unsent`](crate::event::Disconnected::unsent),
+    /// [`Stats::lost_bytes`](crate::Stats::lost_bytes) and the log.
+    #[doc(alias = "shutdown_timeout")]
     pub fn close_timeout(mut self, timeout: Duration) -> Self {
         self.config.close_timeout = timeout;
         self
     }
 
-    /// Sets how old a connection may become, from accept; an older one is closed with 1001, and its
-    /// `Disconnect` tells [`Cause::Lifetime`](crate::event::Cause::Lifetime). In its opening
-    /// handshake it is answered with 503. Default none. Costs about 200 bytes for each connection.
-    /// [`Connection::set_lifetime`](crate::Connection::set_lifetime) sets it for one.
+    /// Sets the maximum age of a connection, from accept. An older one is closed with 1001, and its
+    /// `Disconnect` has [`Cause::Lifetime`](crate::event::Cause::Lifetime); in the opening
+    /// handshake it is answered with 503. Default none. Costs about 200 bytes per connection.
+    /// [`Connection::set_lifetime`](crate::Connection::set_lifetime) sets the lifetime of one
+    /// connection.
     pub fn max_lifetime(mut self, age: Duration) -> Self {
         self.config.max_lifetime = Some(age);
         self
     }
 
-    /// Sets the time between two `Tick` events. Default zero: off. Ticks that are missed because a
-    /// handler took longer are not made up for, but counted.
+    /// Sets the period of the `Tick` event. Default zero: off. Ticks that are missed because a
+    /// handler took longer are counted, not repeated.
     pub fn tick_period(mut self, period: Duration) -> Self {
         self.config.tick_period = period;
         self
     }
 
-    /// Agrees on permessage-deflate (RFC 7692) with clients that offer it. Default: no compression.
+    /// Negotiates permessage-deflate (RFC 7692) with clients that offer it. Default: no
+    /// compression.
     ///
-    /// Messages are expanded under `max_recv_size`, and `max_send_size` counts what they are before
-    /// they are compressed. The `Handshake` handler can keep single connections from it.
+    /// `max_recv_size` also limits the expanded size of a message, and `max_send_size` the size
+    /// before compression. The `Handshake` handler can switch compression off for single
+    /// connections.
     #[cfg(feature = "deflate")]
     pub fn deflate(mut self, config: crate::DeflateConfig) -> Self {
         self.config.deflate = Some(config);
         self
     }
 
-    /// Sets the subprotocols that the server speaks, the one it likes best first. The first that
-    /// the client offers is agreed on, unless the `Handshake` handler picks another. Default none.
+    /// Sets the server's subprotocols, the preferred one first. The first one that the client
+    /// offers is chosen, unless the `Handshake` handler chooses another. Default none.
+    #[doc(alias = "subprotocol")]
     pub fn subprotocols<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
         self.config.subprotocols = names.into_iter().map(Into::into).collect();
         self
     }
 
-    /// Sets how many bytes are read from one connection before the others have their turn. Default
-    /// 1 MiB. Bytes that were read beyond it are kept for the connection's next turn: at most twice
+    /// Sets how many bytes are read from one connection before the others are served. Default 1
+    /// MiB. Bytes that were read beyond that are kept for the connection's next turn: at most twice
     /// `read_buffer` bytes, for as long as a client floods. Pieces of compressed messages
-    /// ([`Fragment`](crate::event::Fragment)) count with their inflated size.
+    /// ([`Fragment`](crate::event::Fragment)) count with their expanded size.
     pub fn turn_bytes(mut self, bytes: usize) -> Self {
         self.config.turn_bytes = bytes;
         self
     }
 
-    /// Sets how many messages of one connection are delivered before the others have their turn.
-    /// Default 1,024. The messages beyond it are kept, as with [`turn_bytes`](Self::turn_bytes).
+    /// Sets how many messages of one connection are delivered before the others are served. Default
+    /// 1,024. The messages beyond that are kept, as with [`turn_bytes`](Self::turn_bytes).
     pub fn turn_messages(mut self, messages: usize) -> Self {
         self.config.turn_messages = messages;
         self
@@ -327,34 +388,34 @@ impl Builder {
         self
     }
 
-    /// Sets how long the loop spins before it sleeps: after each event (bytes, a connection, a call
-    /// of a [`Handle`](crate::Handle)) it asks the kernel for the next without waiting, again and
-    /// again, for up to this long. What comes meanwhile is not delayed by putting the thread to
-    /// sleep and waking it up, which costs some microseconds, and far more where the processor
-    /// changes to a state that saves power. Default zero: off.
+    /// Sets how long the loop spins before it sleeps. After each event (bytes, a connection, a call
+    /// of a [`Handle`](crate::Handle)) it polls the kernel without waiting, again and again, for up
+    /// to this time. An event that arrives meanwhile is not delayed by waking the thread, which
+    /// costs some microseconds, and far more if the processor has entered a power-saving state.
+    /// Default zero: off.
     ///
-    /// The time counts from when the event has been dealt with; ticks and deadlines are met as
-    /// without it, and do not begin it. **It burns a core**: all of it if events come more often than
-    /// this, else up to this long for each. Choose a little more than the time between two events that
-    /// belong together, 50 us for instance, and give the thread a core of its own: one that spins
-    /// while its client waits for the same core is slower than one that sleeps. There is no upper
-    /// limit; an hour is to say never to sleep.
+    /// The time counts from when the event has been handled. Ticks and deadlines are met as without
+    /// it, and do not start it. **Spinning uses a core**: all of it if events arrive more often
+    /// than this time, otherwise up to this time per event. Choose a little more than the time
+    /// between two events that belong together, for instance 50 us, and give the thread a core of
+    /// its own: a thread that spins while its client waits for the same core is slower than one
+    /// that sleeps. There is no maximum; with an hour the loop practically never sleeps.
     ///
-    /// On Linux the TCP listeners, and with them the connections that they accept, are also given
-    /// SO_BUSY_POLL of as many microseconds (socket(7)): the kernel may then ask a network device for
-    /// packets instead of waiting for its interrupt, if the driver can; in epoll(7) only where
-    /// `net.core.busy_poll` is set too. It takes CAP_NET_ADMIN; without, the refusal is logged (at
-    /// level debug) and all else works.
+    /// On Linux the TCP listeners, and so the connections that they accept, also get SO_BUSY_POLL
+    /// with this number of microseconds (socket(7)). The kernel may then poll a network device for
+    /// packets instead of waiting for its interrupt, if the driver supports it; for epoll(7) only
+    /// if `net.core.busy_poll` is set too. The option needs CAP_NET_ADMIN; without it the failure
+    /// is logged (at level debug) and everything else works.
     ///
-    /// A program that waits in a poll of its own and then calls [`Server::turn`] with a time-out of
-    /// zero sees nothing of this but the option.
+    /// For a program that waits in a poll of its own and calls [`Server::turn`] with a timeout of
+    /// zero, only the socket option has an effect.
     pub fn busy_poll(mut self, time: Duration) -> Self {
         self.config.busy_poll = time;
         self
     }
 
-    /// Sets the size of the read buffer, in bytes; there is one for all connections. Default
-    /// 524,288; at least 32,768.
+    /// Sets the size of the read buffer, in bytes; all connections share one. Default 524,288; at
+    /// least 32,768.
     pub fn read_buffer(mut self, bytes: usize) -> Self {
         self.config.read_buffer = bytes;
         self
@@ -362,15 +423,15 @@ impl Builder {
 
     /// Sets whether messages and bytes are counted for each connection, for
     /// [`Connection::stats`](crate::Connection::stats). Default false. Counting costs about 100
-    /// bytes for each connection, and some of the speed of short messages.
+    /// bytes per connection, and makes short messages somewhat slower.
     pub fn connection_stats(mut self, count: bool) -> Self {
         self.config.connection_stats = count;
         self
     }
 
-    /// Sets whether each connection keeps its request, with all headers, for as long as it lives.
-    /// Default false: it is dropped after `Ready`, and `origin`, `request_uri` and `subprotocol`
-    /// are what remains. A browser's request is about 2 KiB of memory.
+    /// Sets whether each connection keeps its request, with all headers, until it ends. Default
+    /// false: the request is dropped after `Ready`, and only `origin`, `request_uri` and
+    /// `subprotocol` remain. A browser's request takes about 2 KiB.
     pub fn keep_requests(mut self, keep: bool) -> Self {
         self.config.keep_requests = keep;
         self
@@ -386,13 +447,14 @@ impl Builder {
         Ok(self.build()?.start()?)
     }
 
-    /// Binds the listeners and makes the server. It serves once it is started. For each listener a
-    /// line at `info` (target `wsloop::server`) says where it is, and whether it speaks TLS.
+    /// Binds the listeners and creates the server, which serves clients once it is started. For
+    /// each listener a line at `info` (target `wsloop::server`) has its address and whether it uses
+    /// TLS.
     ///
     /// # Errors
     ///
-    /// [`BuildError`], if no listener was named, an address cannot be listened on, or settings
-    /// contradict each other.
+    /// Returns a [`BuildError`] if there is no listener, if an address cannot be bound, or if
+    /// settings contradict each other.
     pub fn build(self) -> Result<Server, BuildError> {
         let Self {
             mut config,
@@ -442,7 +504,7 @@ impl fmt::Debug for Builder {
     }
 }
 
-/// Checks what no single setting can tell.
+/// Checks the settings together.
 fn check(config: &Config) -> Result<(), BuildError> {
     #[cfg(feature = "deflate")]
     if let Some(fault) = config.deflate.as_ref().and_then(|deflate| deflate.fault()) {
@@ -495,13 +557,13 @@ fn check(config: &Config) -> Result<(), BuildError> {
     Err(BuildError::Conflict(wrong))
 }
 
-/// A TLS record and what rustls holds of the next one fit into it.
+/// A TLS record, and the data of the next one that rustls holds, fit into this.
 const READ_BUFFER_MIN: usize = 32 << 10;
 
-/// Three quarters of it hold a connection or two.
+/// Three quarters of this hold one or two connections.
 const MEMORY_BUDGET_MIN: usize = 64 << 10;
 
-// Behind the settings above, so that the documentation begins with these.
+// Declared last, so that the documentation begins with the settings above.
 mod http;
 mod limits;
 mod proxies;
