@@ -17,7 +17,7 @@ use crate::connection::event::{Cause, ConnectionEvent, Outcome};
 use crate::connection::peer::{Peer, Phase};
 use crate::error::{AnswerError, SendError};
 use crate::handshake::{Refusal, Request};
-use crate::protocol::{CloseCode, CloseFrame, Compress, OpCode, Prepared};
+use crate::protocol::{CloseCode, CloseFrame, OpCode, Prepared};
 use crate::stats::ConnectionStats;
 
 /// The number of a connection. It is unique in the process and never reused, so an id that outlives
@@ -383,7 +383,7 @@ impl<'s> Connection<'s> {
                 .core
                 .shared
                 .compressors
-                .wants(opcode, size, Compress::Auto)
+                .wants(opcode, size, crate::protocol::Compress::Auto)
     }
 
     /// Returns the local address that the peer connected to; `None` for a Unix socket.

@@ -16,7 +16,6 @@
 ///     _ => Ok(Sent::NOTHING),
 /// });
 /// ```
-#[must_use]
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Sent {
     receivers: usize,
