@@ -5,9 +5,7 @@ use std::time::SystemTime;
 use http::{Method, StatusCode, Version};
 
 use crate::AnswerError;
-use crate::date::Date;
-use crate::handshake::{Fields, Request};
-use crate::tokens::is_field_text;
+use crate::handshake::{Parts, Request};
 
 /// A response to a plain request: a status with its reason phrase, headers and a body.
 ///
@@ -25,15 +23,11 @@ use crate::tokens::is_field_text;
 /// assert!(page.check().is_ok());
 /// assert!(Response::new(302).header("Location", "/\r\nSet-Cookie: a=b").check().is_err());
 /// ```
+#[must_use]
 #[derive(Clone, Debug)]
 pub struct Response {
-    status: StatusCode,
-    reason: Option<Box<str>>,
-    fields: Fields,
-    body: Option<Vec<u8>>,
+    parts: Parts,
     closes: bool,
-    /// Whether a part was malformed and therefore omitted.
-    malformed: bool,
 }
 
 /// What happens to the connection after a response.
@@ -50,26 +44,15 @@ impl Response {
     /// Creates the response with this status, from 200 to 599, without custom headers.
     pub fn new(status: u16) -> Self {
         // A 1xx is no answer yet (RFC 9110, 15.2), and a 101 is for the opening handshake to give.
-        let known = StatusCode::from_u16(status)
-            .ok()
-            .filter(|_| (200..=599).contains(&status));
         Self {
-            status: known.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
-            reason: None,
-            fields: Fields::default(),
-            body: None,
+            parts: Parts::new(status, (200..=599).contains(&status)),
             closes: false,
-            malformed: known.is_none(),
         }
     }
 
     /// Sets the reason phrase.
     pub fn reason(mut self, phrase: &str) -> Self {
-        if is_field_text(phrase.as_bytes()) {
-            self.reason = Some(phrase.into());
-        } else {
-            self.malformed = true;
-        }
+        self.parts.set_reason(phrase);
         self
     }
 
@@ -78,8 +61,10 @@ impl Response {
     /// `Content-Type` and `Allow` replace the defaults. `Connection`, `Content-Length`, `Date`,
     /// `Transfer-Encoding`, `Upgrade` and `Sec-WebSocket-*` make the response malformed.
     pub fn header(mut self, name: &str, value: &str) -> Self {
-        let dated = name.eq_ignore_ascii_case("date");
-        self.malformed |= dated || self.fields.append(name, value).is_err();
+        match name.eq_ignore_ascii_case("date") {
+            true => self.parts.set_malformed(),
+            false => self.parts.append(name, value),
+        }
         self
     }
 
@@ -88,14 +73,14 @@ impl Response {
     ///
     /// The response is malformed if a part has a byte that RFC 6265, 4.1.1 does not allow there.
     pub fn cookie(mut self, name: &str, value: &str, attributes: &str) -> Self {
-        self.malformed |= self.fields.append_cookie(name, value, attributes).is_err();
+        self.parts.append_cookie(name, value, attributes);
         self
     }
 
     /// Sets the body: UTF-8 text, unless a `Content-Type` header says otherwise. Responses that
     /// cannot have a body (204, 304, any response to HEAD) are sent without it.
     pub fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
-        self.body = Some(body.into());
+        self.parts.set_body(body.into());
         self
     }
 
@@ -107,7 +92,7 @@ impl Response {
 
     /// Returns the status; 500 if the requested one is not allowed.
     pub fn status(&self) -> StatusCode {
-        self.status
+        self.parts.status()
     }
 
     /// Returns whether the connection closes after this response.
@@ -123,38 +108,25 @@ impl Response {
     /// phrase or a header has control characters, or if a header is one that only this crate
     /// writes.
     pub fn check(&self) -> Result<(), AnswerError> {
-        if self.malformed {
-            Err(AnswerError::Malformed)
-        } else {
-            Ok(())
-        }
+        self.parts.check()
     }
 
     /// Appends the bytes of the response to `request` to `out`, without its malformed parts; `now`
     /// is for the `Date`.
     pub fn encode(&self, request: &Request, then: Then, now: SystemTime, out: &mut Vec<u8>) {
-        let status = self.status;
-        let standard = status.canonical_reason().unwrap_or("Unknown");
-        let phrase = self.reason.as_deref().unwrap_or(standard);
-        let title = format!("{} {phrase}", status.as_str());
-        let body = match &self.body {
-            Some(body) => body.as_slice(),
-            None if status.as_u16() >= 400 => title.as_bytes(),
-            None => &[],
-        };
+        let (parts, status) = (&self.parts, self.parts.status());
+        let (fields, code) = (parts.fields(), status.as_u16());
+        let title = parts.title();
         // RFC 9110, 15.3.5 and 15.4.5: these two have no content. 15.3.6: "a server MUST NOT
         // generate content in a 205 response", which is told by a length of 0.
-        let has_length = !matches!(status.as_u16(), 204 | 304);
-        let body = match status.as_u16() {
-            204 | 205 | 304 => &[],
-            _ => body,
+        let has_length = !matches!(code, 204 | 304);
+        let body = match parts.body() {
+            _ if matches!(code, 204 | 205 | 304) => &[],
+            Some(body) => body,
+            None if code >= 400 => title.as_bytes(),
+            None => &[],
         };
-        let mut line = |text: &str| {
-            out.extend_from_slice(text.as_bytes());
-            out.extend_from_slice(b"\r\n");
-        };
-        line(&format!("HTTP/1.1 {title}"));
-        line(&format!("Date: {}", Date::from(now)));
+        let mut lines = parts.begin(now, out);
         let mut options = Vec::new();
         if status == StatusCode::UPGRADE_REQUIRED {
             options.push("upgrade");
@@ -165,31 +137,26 @@ impl Response {
             Then::KeepAlive => {}
         }
         if !options.is_empty() {
-            line(&format!("Connection: {}", options.join(", ")));
+            lines.push(&format!("Connection: {}", options.join(", ")));
         }
         if status == StatusCode::UPGRADE_REQUIRED {
-            // As in a refusal: RFC 9110, 15.5.22 and RFC 6455, 4.2.2.
-            line("Upgrade: websocket");
-            line("Sec-WebSocket-Version: 13");
+            lines.push_upgrade();
         }
         // RFC 9110, 15.5.6: "The origin server MUST generate an Allow header field in a 405
         // response".
-        if status == StatusCode::METHOD_NOT_ALLOWED && !self.fields.contains("Allow") {
-            line("Allow: GET, HEAD");
+        if status == StatusCode::METHOD_NOT_ALLOWED && !fields.contains("Allow") {
+            lines.push("Allow: GET, HEAD");
         }
-        if !body.is_empty() && !self.fields.contains("Content-Type") {
-            line("Content-Type: text/plain; charset=utf-8");
+        if !body.is_empty() && !fields.contains("Content-Type") {
+            lines.push("Content-Type: text/plain; charset=utf-8");
         }
         if has_length {
-            line(&format!("Content-Length: {}", body.len()));
+            lines.push(&format!("Content-Length: {}", body.len()));
         }
-        self.fields.encode(out);
-        out.extend_from_slice(b"\r\n");
         // RFC 9110, 9.3.2: "The HEAD method is identical to GET except that the server MUST NOT
         // send content in the response."
-        if request.method() != Method::HEAD {
-            out.extend_from_slice(body);
-        }
+        let head_only = request.method() == Method::HEAD;
+        lines.end(fields, if head_only { &[] } else { body });
     }
 }
 

@@ -400,7 +400,7 @@ impl<'s> Connection<'s> {
     /// `WebSocket::Connection`. Whether the connection uses TLS at all is [`is_tls`](Self::is_tls).
     #[doc(alias = "needs_ssl")]
     pub fn is_tls_handshaking(&self) -> bool {
-        self.peer().transport.needs_ssl()
+        self.peer().transport.is_handshaking()
     }
 
     /// Returns whether the connection is encrypted, or will be.
