@@ -340,7 +340,7 @@ fn a_server_tells_where_it_speaks_tls() {
         .listen_tls("127.0.0.1:0", certificates.config().unwrap())
         .build()
         .unwrap();
-    let secure: Vec<_> = server.listeners().map(|one| one.is_ssl()).collect();
+    let secure: Vec<_> = server.listeners().map(|one| one.is_tls()).collect();
     assert_eq!(secure, [false, true]);
     let shown: Vec<_> = server.listeners().map(|one| format!("{one:#}")).collect();
     let [plain, tls] = server.local_addrs()[..] else {

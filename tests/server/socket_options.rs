@@ -279,7 +279,7 @@ fn a_server_tells_where_it_listens() {
     let shown: Vec<_> = listeners.iter().map(ToString::to_string).collect();
     assert_eq!(shown[0], format!("unix:{}", path.display()));
     assert_eq!(shown[1], addr.to_string());
-    assert!(listeners.iter().all(|one| !one.is_ssl()));
+    assert!(listeners.iter().all(|one| !one.is_tls()));
     // Socket options can be read.
     let socket = listeners[1].socket();
     assert!(SockRef::from(&socket).tcp_nodelay().unwrap());
