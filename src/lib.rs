@@ -93,6 +93,8 @@ pub mod proxy;
 mod reactor;
 mod reasons;
 mod server;
+#[cfg(test)]
+mod simulation;
 mod stats;
 mod tokens;
 mod transport;

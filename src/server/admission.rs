@@ -22,7 +22,7 @@ use crate::transport::Transport;
 
 /// A limit of the server at which no more clients are accepted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum AcceptLimit {
+pub(crate) enum AcceptLimit {
     Connections,
     HalfOpen,
     Memory,
@@ -30,7 +30,7 @@ pub(super) enum AcceptLimit {
 
 impl AcceptLimit {
     /// Returns which limit is reached, if one is.
-    pub(super) fn reached(core: &Core) -> Option<Self> {
+    pub(crate) fn reached(core: &Core) -> Option<Self> {
         let shared = &core.shared;
         if core.peers.len() >= shared.config.max_connections {
             Some(Self::Connections)

@@ -13,7 +13,7 @@ use crate::connection::Readiness;
 use crate::reactor::{Reactor, SocketEvent};
 
 /// What an event is from.
-pub(super) enum Source {
+pub(crate) enum Source {
     /// A connection, by its tag.
     Connection(usize),
     Listener(usize),
@@ -23,7 +23,7 @@ pub(super) enum Source {
 }
 
 impl Source {
-    pub(super) fn token(&self) -> Token {
+    pub(crate) fn token(&self) -> Token {
         Token(match self {
             Self::Waker => usize::MAX,
             Self::Listener(index) => LISTENERS | index,
@@ -43,7 +43,7 @@ impl Source {
 }
 
 /// What is reported of a source: by the kernel, or by the network of a test.
-pub(super) trait Report {
+pub(crate) trait Report {
     fn token(&self) -> Token;
 
     /// What it says of the connection with this tag.
@@ -74,7 +74,7 @@ impl Report for &Event {
 }
 
 /// What came of the reports of a turn.
-pub(super) struct Heard {
+pub(crate) struct Heard {
     /// How many they were.
     pub(super) events: usize,
     /// One was of the waker or of a watched source.
@@ -83,7 +83,7 @@ pub(super) struct Heard {
 
 /// Begins a turn at `now`: serves the connections of which something is reported, and notes what
 /// is of other sources.
-pub(super) fn hear<R: Report>(
+pub(crate) fn hear<R: Report>(
     now: Instant,
     reports: impl Iterator<Item = R>,
     reactor: &mut Reactor,

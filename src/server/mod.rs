@@ -1,14 +1,14 @@
 //! The server: listeners, the poll loop, ticks, other threads, shutdown.
 
 mod accept_pauses;
-mod admission;
+pub(crate) mod admission;
 mod binding;
 mod builder;
 mod busy_poll;
 mod control;
-mod event_queue;
+pub(crate) mod event_queue;
 mod inherited;
-mod listener;
+pub(crate) mod listener;
 mod listening;
 mod place;
 mod shutdown;
@@ -51,31 +51,31 @@ use crate::stats::Stats;
 /// connections; each that had a `Connect` gets its `Disconnect`.
 pub struct Server {
     /// In a box, for it is large, and a server is moved to where it runs.
-    reactor: Box<Reactor>,
+    pub(crate) reactor: Box<Reactor>,
     poll: Poll,
     events: Events,
     busy_poll: BusyPoll,
-    listeners: Vec<Listener>,
+    pub(crate) listeners: Vec<Listener>,
     /// Those that `stop_listening` has closed, and addresses of a name that could not be bound.
     closed: Vec<Closed>,
     /// Watched sources that are ready, by key; empty between two turns.
-    ready: Vec<(usize, Readiness)>,
+    pub(crate) ready: Vec<(usize, Readiness)>,
     /// `None` when the server has stopped: who calls then is told so.
-    commands: Option<mpsc::Receiver<Command>>,
-    state: State,
-    next_tick: Option<Instant>,
-    epoch: Instant,
+    pub(crate) commands: Option<mpsc::Receiver<Command>>,
+    pub(crate) state: State,
+    pub(crate) next_tick: Option<Instant>,
+    pub(crate) epoch: Instant,
     /// Why accepting pauses, as it was counted and told.
     limited: Option<AcceptLimit>,
     /// What the log was told of that.
     pauses: Pauses,
     /// How many times in a row the list of events came back full.
-    full_lists: u32,
+    pub(crate) full_lists: u32,
 }
 
 /// Where the server stands.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum State {
+pub(crate) enum State {
     Built,
     Running,
     /// Going down; what is left by then is cut. `None` is never.
@@ -89,7 +89,7 @@ impl Server {
         Builder::default()
     }
 
-    fn new(
+    pub(crate) fn new(
         config: Config,
         handlers: Handlers,
         mut listeners: Vec<Listener>,
@@ -215,7 +215,7 @@ impl Server {
         self.reactor.core.shared.stats()
     }
 
-    fn begin(&mut self, now: Instant) {
+    pub(crate) fn begin(&mut self, now: Instant) {
         self.state = State::Running;
         self.reactor.set_now(now);
         let period = self.reactor.core.shared.config.tick_period;
@@ -271,7 +271,7 @@ impl Server {
 
     /// Carries out the rest of a turn, when the connections that were heard of have been served.
     #[inline(always)]
-    fn go_on(&mut self, now: Instant, Heard { events, woken }: Heard) {
+    pub(crate) fn go_on(&mut self, now: Instant, Heard { events, woken }: Heard) {
         self.reactor.serve_ready_queue();
         if self.listeners.iter().any(|listener| listener.pending) {
             self.accept(self.reactor.now());
@@ -356,14 +356,10 @@ impl Wake for LoopWaker {
 }
 
 /// How many events one poll returns at most; the others are returned by the next.
-const EVENTS: usize = 1024;
+pub(crate) const EVENTS: usize = 1024;
 
 /// How many full lists of events in a row put the deadlines off.
 const FULL_LISTS: u32 = 64;
 
 /// How many commands of other threads are carried out in a turn.
 const COMMANDS: usize = 4096;
-
-#[cfg(test)]
-#[path = "../../tests/simulation/mod.rs"]
-mod simulation;

@@ -28,11 +28,11 @@ use self::network::{Edge, Parcel};
 use self::port::Door;
 use self::random::Random;
 use self::world::{Failure, World};
-use super::event_queue::hear;
-use super::listener::Listener;
-use super::{Server, State};
 use crate::connection::{Handle, Hub, Outbox};
 use crate::error::HandlerError;
+use crate::server::event_queue::hear;
+use crate::server::listener::Listener;
+use crate::server::{Server, State};
 
 /// A run: the server, and the world around it.
 struct Run {
