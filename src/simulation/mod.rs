@@ -1,11 +1,13 @@
-//! The whole server in a simulated world: from one seed come its settings, its clients, the network,
-//! the clock, and what its handlers do. The same seed is the same run. See docs/simulation.md.
+//! The whole server over a simulated network and clock. One seed determines its settings, its
+//! clients, the faults, and the actions of its handlers, so the same seed gives the same run. See
+//! docs/simulation.md.
 
 mod acts;
 mod breaches;
 mod checks;
 mod clients;
 mod handlers;
+pub(crate) mod line;
 mod model;
 mod network;
 mod output;
@@ -24,7 +26,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use self::checks::Check;
 use self::handlers::{Ordered, Shared};
-use self::network::{Edge, Parcel};
+use self::line::Edge;
+use self::network::Parcel;
 use self::port::Door;
 use self::random::Random;
 use self::world::{Failure, World};

@@ -58,7 +58,13 @@ impl StreamSocket {
 
 /// A simulated socket: what a test has to play.
 #[cfg(test)]
-pub(crate) trait Wire: Read + Write {
+pub(crate) trait Wire {
+    /// Reads as readv(2).
+    fn receive(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize>;
+
+    /// Writes as writev(2).
+    fn transmit(&mut self, buffers: &[IoSlice<'_>]) -> io::Result<usize>;
+
     fn shutdown_write(&mut self) -> io::Result<()>;
 
     /// What the other side has acknowledged, if that is known.
@@ -68,6 +74,32 @@ pub(crate) trait Wire: Read + Write {
 
     /// What is reported of the socket from now on carries this token.
     fn register(&mut self, _token: mio::Token) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+impl Read for dyn Wire {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.receive(&mut [IoSliceMut::new(buffer)])
+    }
+
+    fn read_vectored(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        self.receive(buffers)
+    }
+}
+
+#[cfg(test)]
+impl Write for dyn Wire {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.transmit(&[IoSlice::new(bytes)])
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.transmit(slices)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
 }

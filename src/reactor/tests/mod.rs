@@ -15,7 +15,7 @@ mod wind_down;
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::rc::Rc;
 use std::task::Waker;
 use std::time::Duration;
@@ -29,21 +29,12 @@ use crate::connection::event::{
 use crate::connection::{Connection, Handle, Hub};
 use crate::error::SendError;
 use crate::protocol::mask;
+use crate::simulation::line::{Faults, Line};
 use crate::transport::{Delivery, Socket, Wire};
 
-/// The other end of a simulated socket.
+/// The faults of the server's calls that an example lists, and how many calls there were.
 #[derive(Default)]
-struct Line {
-    /// What the peer sent and the server has not read.
-    incoming: VecDeque<u8>,
-    /// What the server wrote.
-    outgoing: Vec<u8>,
-    /// The peer sent FIN.
-    peer_fin: bool,
-    /// The server sent FIN.
-    server_fin: bool,
-    /// How many bytes the kernel takes before it blocks; `None` for all.
-    room: Option<usize>,
+struct Script {
     /// Most bytes taken by one write.
     write_max: Option<usize>,
     /// The next calls fail like this.
@@ -54,79 +45,52 @@ struct Line {
     writes: usize,
 }
 
-#[derive(Clone, Default)]
-struct Cable(Rc<RefCell<Line>>);
-
-impl Read for Cable {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut line = self.0.borrow_mut();
-        line.reads += 1;
-        if let Some(kind) = line.failures.pop_front() {
-            return Err(kind.into());
-        }
-        if line.incoming.is_empty() {
-            return if line.peer_fin {
-                Ok(0)
-            } else {
-                Err(io::ErrorKind::WouldBlock.into())
-            };
-        }
-        let size = buffer.len().min(line.incoming.len());
-        for (place, byte) in buffer.iter_mut().zip(line.incoming.drain(..size)) {
-            *place = byte;
-        }
-        Ok(size)
+impl Faults for Script {
+    fn fails(&mut self) -> Option<io::ErrorKind> {
+        self.failures.pop_front()
     }
 
-    fn read_vectored(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        let mut size = 0;
-        for buffer in buffers {
-            if size == 0 || !self.0.borrow().incoming.is_empty() {
-                size += self.read(buffer)?;
-            }
-        }
-        Ok(size)
+    fn writes(&mut self, most: usize) -> usize {
+        most.min(self.write_max.unwrap_or(usize::MAX))
     }
 }
 
-impl Write for Cable {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut line = self.0.borrow_mut();
-        line.writes += 1;
-        if let Some(kind) = line.failures.pop_front() {
-            return Err(kind.into());
-        }
-        let room = line.room.unwrap_or(usize::MAX);
-        let size = bytes
-            .len()
-            .min(room)
-            .min(line.write_max.unwrap_or(usize::MAX));
-        if size == 0 && !bytes.is_empty() {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        line.outgoing.extend_from_slice(&bytes[..size]);
-        line.room = line.room.map(|room| room - size);
-        Ok(size)
-    }
-
-    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        let whole: Vec<u8> = slices.iter().flat_map(|slice| slice.to_vec()).collect();
-        self.write(&whole)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+/// A simulated socket and its script.
+struct Link {
+    line: Line,
+    script: Script,
+    /// How many of the server's bytes the example has looked at. They stay in the kernel.
+    looked_at: usize,
 }
 
-impl Wire for Cable {
+/// The server's end of a link.
+struct Plug(Rc<RefCell<Link>>);
+
+impl Wire for Plug {
+    fn receive(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        let Link { line, script, .. } = &mut *self.0.borrow_mut();
+        script.reads += 1;
+        line.read(buffers, script)
+    }
+
+    fn transmit(&mut self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
+        let Link { line, script, .. } = &mut *self.0.borrow_mut();
+        script.writes += 1;
+        line.write(buffers, script)
+    }
+
     fn shutdown_write(&mut self) -> io::Result<()> {
-        self.0.borrow_mut().server_fin = true;
-        Ok(())
+        self.0.borrow_mut().line.shutdown_write()
     }
 
     fn delivery(&self) -> Option<Delivery> {
-        self.0.borrow().delivery
+        self.0.borrow().script.delivery
+    }
+}
+
+impl Drop for Plug {
+    fn drop(&mut self) {
+        self.0.borrow_mut().line.close();
     }
 }
 
@@ -141,9 +105,10 @@ struct World {
 }
 
 /// A client of the world.
+#[derive(Clone)]
 struct Client {
     tag: usize,
-    line: Cable,
+    link: Rc<RefCell<Link>>,
 }
 
 impl World {
@@ -199,14 +164,19 @@ impl World {
     }
 
     fn connect(&mut self) -> Client {
-        let line = Cable::default();
-        let transport = Transport::Plain(Socket::Simulated(Box::new(line.clone())));
+        let link = Rc::new(RefCell::new(Link {
+            line: Line::new(usize::MAX, usize::MAX),
+            script: Script::default(),
+            looked_at: 0,
+        }));
+        let plug = Box::new(Plug(link.clone()));
+        let transport = Transport::Plain(Socket::Simulated(plug));
         let (slot, serial) = self.reactor.take_in(transport, None, Via::Direct);
         self.reactor.welcome(slot);
         self.reactor.end_turn();
         Client {
             tag: connection_tag(slot, serial),
-            line,
+            link,
         }
     }
 
@@ -221,7 +191,7 @@ impl World {
 
     /// The client sends, the server has a turn.
     fn send(&mut self, client: &Client, bytes: &[u8]) {
-        client.line.0.borrow_mut().incoming.extend(bytes);
+        client.arrive(bytes);
         self.news(client, true, false);
     }
 
@@ -270,16 +240,61 @@ impl World {
 }
 
 impl Client {
+    fn line<T>(&self, look: impl FnOnce(&mut Line) -> T) -> T {
+        look(&mut self.link.borrow_mut().line)
+    }
+
+    fn script<T>(&self, look: impl FnOnce(&mut Script) -> T) -> T {
+        look(&mut self.link.borrow_mut().script)
+    }
+
+    /// Bytes come, and are not reported yet.
+    fn arrive(&self, bytes: &[u8]) {
+        let size = self.line(|line| line.arrive(bytes));
+        assert_eq!(size, bytes.len(), "there is room for all");
+    }
+
+    /// The FIN comes, and is not reported yet.
+    fn arrive_fin(&self) {
+        self.line(Line::arrive_fin);
+    }
+
+    /// Returns how many bytes the server has not read.
+    fn unread(&self) -> usize {
+        self.line(|line| line.incoming.len())
+    }
+
+    /// Returns what the server wrote since the last time.
     fn take(&self) -> Vec<u8> {
-        std::mem::take(&mut self.line.0.borrow_mut().outgoing)
+        let Link {
+            line, looked_at, ..
+        } = &mut *self.link.borrow_mut();
+        let from = std::mem::replace(looked_at, line.sent.len());
+        line.sent[from..].to_vec()
     }
 
     fn has_fin(&self) -> bool {
-        self.line.0.borrow().server_fin
+        self.line(|line| line.server_fin)
     }
 
+    /// The kernel takes so many bytes more before it blocks; `None` for all.
     fn set_room(&self, room: Option<usize>) {
-        self.line.0.borrow_mut().room = room;
+        self.line(|line| line.set_room(room.unwrap_or(usize::MAX)));
+    }
+
+    /// One write takes so many bytes at most.
+    fn set_write_max(&self, most: usize) {
+        self.script(|script| script.write_max = Some(most));
+    }
+
+    /// Lets the next call fail that is not to fail yet.
+    fn fail_next(&self, kind: io::ErrorKind) {
+        self.script(|script| script.failures.push_back(kind));
+    }
+
+    /// Returns how many calls of the server have read, and have written.
+    fn calls(&self) -> (usize, usize) {
+        self.script(|script| (script.reads, script.writes))
     }
 }
 
