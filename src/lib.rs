@@ -79,6 +79,8 @@
 //!
 //! Unix. Linux is what it is developed and tested on.
 
+#[cfg(test)]
+mod client_frames;
 mod close_code;
 mod config;
 mod connection;

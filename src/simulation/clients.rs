@@ -11,7 +11,8 @@ use super::network::{Parcel, Way};
 use super::output::{Output, Told};
 use super::random::Random;
 use super::world::{Happening, World};
-use crate::protocol::{OpCode, mask};
+use crate::client_frames;
+use crate::protocol::OpCode;
 
 /// What a client is like.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -389,25 +390,11 @@ impl World {
     }
 }
 
-/// A frame as clients send it.
+/// Returns a masked frame.
 pub(super) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
-    let mut bytes = vec![first];
-    match u16::try_from(payload.len()) {
-        Ok(len @ 0..126) => bytes.push(0x80 | len as u8),
-        Ok(len) => {
-            bytes.push(0xfe);
-            bytes.extend(len.to_be_bytes());
-        }
-        Err(_) => {
-            bytes.push(0xff);
-            bytes.extend((payload.len() as u64).to_be_bytes());
-        }
-    }
+    let mut bytes = Vec::new();
     let key = [1, 2, 3, payload.len() as u8];
-    bytes.extend(key);
-    let start = bytes.len();
-    bytes.extend_from_slice(payload);
-    mask::apply(&mut bytes[start..], key, 0);
+    client_frames::append(&mut bytes, first, Some(key), payload);
     bytes
 }
 

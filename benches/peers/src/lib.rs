@@ -4,6 +4,8 @@
 //! it against one server after the other and writes down what came out; [`server`] is what the
 //! servers have in common. `README.md` beside this crate tells how to use them.
 
+#[path = "../../../src/client_frames.rs"]
+mod client_frames;
 pub mod load;
 pub mod report;
 pub mod server;

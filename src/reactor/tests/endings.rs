@@ -1,6 +1,7 @@
 //! Every connection ends once, told why, with everything sent that should be.
 
 use super::*;
+use crate::client_frames::Form;
 use crate::connection::event::Ping;
 use crate::protocol::CloseCode;
 
@@ -158,10 +159,9 @@ fn nothing_lands_in_a_message_that_failed() {
     let client = world.ready();
     // A large text, read straight into its message, with a character that is cut short: it is
     // found when the text is whole.
-    let mut head = vec![0x81, 0xff];
-    head.extend(300_000u64.to_be_bytes());
-    head.extend([0, 0, 0, 0, 0xe2]);
-    world.send(&client, &head);
+    let mut head = Vec::new();
+    client_frames::append_header(&mut head, 0x81, Form::of(300_000), 300_000, Some([0; 4]));
+    world.send(&client, &[&head[..], b"\xe2"].concat());
     for _ in 0..6 {
         world.send(&client, b"a");
     }

@@ -32,7 +32,7 @@ fn close_code(client: &Client) -> Option<u16> {
 
 #[test]
 fn a_message_that_trickles_ends_in_time_whatever_comes_between() {
-    let head = [&[0x82, 0xfe][..], &60_000u16.to_be_bytes(), &[1, 2, 3, 4]].concat();
+    let head = client_frames::header(0x82, 60_000);
     let ways: [(&[u8], &[u8]); 4] = [
         (&head, b"x"),
         (&frame(0x01, b"x"), &frame(0x00, b"y")),

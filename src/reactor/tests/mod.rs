@@ -21,6 +21,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 use super::*;
+use crate::client_frames::{self, frame};
 use crate::config::{Config, SlowConsumer};
 use crate::connection::event::{
     Binary, ConnectionEvent, Disconnect, Drain, Error, Origin, Outcome, PeerClose, Pong, Ready,
@@ -28,7 +29,6 @@ use crate::connection::event::{
 };
 use crate::connection::{Connection, Handle, Hub};
 use crate::error::SendError;
-use crate::protocol::mask;
 use crate::simulation::line::{Faults, Line};
 use crate::transport::{Delivery, Socket, Wire};
 
@@ -301,24 +301,3 @@ impl Client {
 const REQUEST: &[u8] =
     b"GET / HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
-
-/// A client's frame.
-fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
-    let mut bytes = vec![first];
-    match u16::try_from(payload.len()) {
-        Ok(len @ 0..126) => bytes.push(0x80 | len as u8),
-        Ok(len) => {
-            bytes.push(0xfe);
-            bytes.extend(len.to_be_bytes());
-        }
-        Err(_) => {
-            bytes.push(0xff);
-            bytes.extend((payload.len() as u64).to_be_bytes());
-        }
-    }
-    bytes.extend([1, 2, 3, 4]);
-    let start = bytes.len();
-    bytes.extend_from_slice(payload);
-    mask::apply(&mut bytes[start..], [1, 2, 3, 4], 0);
-    bytes
-}
