@@ -83,6 +83,13 @@ pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     out
 }
 
+/// Returns a frame without a mask, as a server sends it.
+pub(crate) fn server_frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(10 + payload.len());
+    append(&mut out, first, None, payload);
+    out
+}
+
 /// The header of a server's frame.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Header {

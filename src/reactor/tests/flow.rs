@@ -34,11 +34,7 @@ fn partial_writes_keep_the_order_and_drain_once() {
     for size in [5, 9_000, 20, 30_000] {
         let payload = vec![size as u8; size];
         world.send(&client, &frame(0x82, &payload));
-        let header: Vec<u8> = match u16::try_from(size) {
-            Ok(len @ 0..126) => vec![0x82, len as u8],
-            _ => [&[0x82, 126], &(size as u16).to_be_bytes()[..]].concat(),
-        };
-        expected.extend([header, payload].concat());
+        expected.extend(server_frame(0x82, &payload));
     }
     assert_eq!(client.take(), expected[..3]);
     client.set_write_max(1_000);

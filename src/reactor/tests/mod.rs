@@ -21,7 +21,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 use super::*;
-use crate::client_frames::{self, frame};
+use crate::client_frames::{self, frame, server_frame};
 use crate::config::{Config, SlowConsumer};
 use crate::connection::event::{
     Binary, ConnectionEvent, Disconnect, Drain, Error, Origin, Outcome, PeerClose, Pong, Ready,

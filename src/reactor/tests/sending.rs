@@ -622,14 +622,13 @@ fn gathered_parts_leave_in_one_write_and_in_order_however_taken() {
             assert_eq!(client.calls().1 - writes, 2);
         }
         let bytes = [&client.take()[..], &take_until_quiet(&mut world, &client)].concat();
-        let few = parts[35..40].concat();
-        let head = [&[0x82, 126], &(few.len() as u16).to_be_bytes()[..]].concat();
-        let expected = [b"\x81\x06before", &head[..], &few, b"\x81\x06behind"].concat();
+        let few = server_frame(0x82, &parts[35..40].concat());
+        let expected = [b"\x81\x06before", &few[..], b"\x81\x06behind"].concat();
         assert!(bytes == expected, "few, {write_max} at a time");
         world.send(&client, &frame(0x81, b"many"));
         let bytes = [&client.take()[..], &take_until_quiet(&mut world, &client)].concat();
-        let head = [&[0x82, 127], &(payload.len() as u64).to_be_bytes()[..]].concat();
-        let expected = [b"\x81\x06before", &head[..], &payload, b"\x81\x06behind"].concat();
+        let many = server_frame(0x82, &payload);
+        let expected = [b"\x81\x06before", &many[..], b"\x81\x06behind"].concat();
         assert!(bytes == expected, "many, {write_max} at a time");
     }
 }

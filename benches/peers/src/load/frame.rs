@@ -1,5 +1,6 @@
 //! Frames as a client sends and a server answers them.
 
+pub(super) use crate::client_frames::server_frame;
 use crate::client_frames::{self, Header};
 
 /// First byte of an unfragmented text frame.
@@ -17,17 +18,8 @@ pub(super) const COMPRESSED: u8 = 0x40;
 
 /// Builds a frame of a client, masked.
 pub(super) fn client_frame(first: u8, payload: &[u8], mask: [u8; 4]) -> Vec<u8> {
-    built(first, Some(mask), payload)
-}
-
-/// Builds a frame as a server sends it.
-pub(super) fn server_frame(first: u8, payload: &[u8]) -> Vec<u8> {
-    built(first, None, payload)
-}
-
-fn built(first: u8, mask: Option<[u8; 4]>, payload: &[u8]) -> Vec<u8> {
     let mut frame = Vec::with_capacity(14 + payload.len());
-    client_frames::append(&mut frame, first, mask, payload);
+    client_frames::append(&mut frame, first, Some(mask), payload);
     frame
 }
 
