@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Checks what this crate depends on, offline: sources, licences, versions, what is not to be there.
+"""Checks the dependencies of this crate, offline: sources, licences, versions, banned crates.
 
-It reads Cargo.lock and the manifests alone and takes a second. What it cannot know is what was found
-since: `cargo deny check` (deny.toml says the same as this, and more) asks the advisory database.
+The script reads only Cargo.lock and the manifests, and takes a second. It cannot know advisories
+that are newer than its lists: `cargo deny check` queries the advisory database (deny.toml has the
+same rules, and more).
 """
 
 import json
@@ -13,7 +14,7 @@ import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
-# The oldest versions that are without what has been found in them (docs/security.md, dependencies).
+# The oldest versions without the listed defects (docs/security.md, "Dependencies").
 FLOORS = {
     "bytes": ("1.11.1", "RUSTSEC-2026-0007: integer overflow"),
     "http": ("1.0.0", "RUSTSEC-2019-0033: integer overflow; the API of 1"),
@@ -22,7 +23,7 @@ FLOORS = {
     "rustls-webpki": ("0.103.13", "RUSTSEC-2026-0104, -0099, -0098, 2023-0053: a panic, names, CPU"),
     "slab": ("0.4.11", "RUSTSEC-2025-0047: out of bounds"),
 }
-# What must not come in, and why.
+# Crates that must not become dependencies, and the reasons.
 BANNED = {
     "atty": "RUSTSEC-2021-0145; std has it",
     "h2": "HTTP/2 is not spoken; what it costs is to be looked at first",
@@ -31,9 +32,9 @@ BANNED = {
     "rustls-pemfile": "RUSTSEC-2025-0134: unmaintained; rustls reads PEM",
     "webpki": "RUSTSEC-2023-0052; it is rustls-webpki now",
 }
-# Licences that may be in a program of any kind without more than a notice.
+# Licences that any kind of program can satisfy with a notice.
 LICENCES = {"Apache-2.0", "BSD-3-Clause", "ISC", "MIT", "MIT-0", "Unicode-3.0", "Zlib"}
-# In two versions until those who need them agree.
+# Two versions of these are allowed until the crates that need them agree on one.
 TWICE = {"syn", "untrusted"}
 
 
@@ -43,14 +44,14 @@ def metadata():
 
 
 def is_allowed(expression):
-    """Whether an SPDX expression can be satisfied by the licences above."""
+    """Returns whether the licences above satisfy an SPDX expression."""
     tokens = re.findall(r"[()]|[^\s()]+", expression.replace("/", " OR "))
 
     def either():
         allowed = both()
         while tokens and tokens[0] == "OR":
             tokens.pop(0)
-            # Both sides are read, whatever the first one is.
+            # The right-hand side is parsed even if the left-hand side is allowed.
             allowed = both() or allowed
         return allowed
 
@@ -68,7 +69,7 @@ def is_allowed(expression):
             tokens.pop(0)
             return allowed
         if tokens and tokens[0] == "WITH":
-            # An exception only allows more.
+            # An exception only adds permissions.
             del tokens[:2]
         return token in LICENCES
 
@@ -80,7 +81,7 @@ def number(version):
 
 
 def reached(data):
-    """The packages that a program with this crate is built from: no tools, no tests."""
+    """Returns the packages built into a program with this crate, without tools and tests."""
     nodes = {node["id"]: node for node in data["resolve"]["nodes"]}
     root = next(package["id"] for package in data["packages"] if package["name"] == "wsloop")
     found, open_ids = set(), [root]
@@ -107,7 +108,7 @@ def main():
         shown = f"{name} {version}"
         if package["id"] in ours:
             continue
-        # Cargo's default registry is the only one that is configured, so all name the same.
+        # Only Cargo's default registry is configured, so all packages must name the same source.
         sources.add(package["source"])
         if not (package["source"] or "").startswith("registry+"):
             faults.append(f"{shown} is not from a registry: {package['source']}")

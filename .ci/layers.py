@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Checks what each room of src/ may name, by directory, and that no two rooms name each other.
+"""Checks which names each module of src/ may use, and that no two modules use each other.
 
-A room is a top-level module of the crate: a directory of src/, or a file beside them. Comments and
-tests do not count. docs/architecture.md draws the rooms.
+A module, called a room here, is a top-level module of the crate: a directory of src/ or a file
+beside them. Comments and tests are ignored.
 """
 
 import re
@@ -11,12 +11,12 @@ from pathlib import Path
 
 SRC = Path(__file__).resolve().parent.parent / "src"
 
-# What must not occur in the files below a path.
+# The patterns that must not occur in the files below a path.
 CLOCK = r"Instant::now|SystemTime::now"
 FORBIDDEN = {
     "protocol": [r"std::net|std::io|mio::|rustls", CLOCK],
     "handshake": [r"std::net|std::io|mio::|rustls", CLOCK],
-    "http": [r"std::net|std::io|mio::|rustls", CLOCK],
+    "plain_http": [r"std::net|std::io|mio::|rustls", CLOCK],
     "proxy": [r"std::io|mio::|rustls", CLOCK],
     "event": [r"mio::|rustls", CLOCK],
     "connection": [r"mio::Poll|Poll::new|rustls", CLOCK],
@@ -25,26 +25,26 @@ FORBIDDEN = {
     "": [r"\b(println|eprintln|dbg)!"],
 }
 
-# Modules of connection/ that know one connection, or what all share, and not how it is found.
+# The feature modules of connection/. They must not refer to the modules in KNOT.
 FEATURES = ["peer", "send", "limits", "deflate"]
 KNOT = r"(super|connection)::(api|core|entry|shared)\b"
 
 # Rooms that only tests use.
 TEST_ROOMS = ["client_frames", "simulation"]
 
-# The time of day is an argument everywhere but where the server hands it in.
+# In the modules above the time is an argument. Only these files may read the clock.
 ALLOWED = {("connection/shared.rs", CLOCK)}
 
 
 def code(path):
-    """Returns the code of a file without comments, strings' contents, and unit tests."""
+    """Returns the code of a file, without comments, the contents of strings, and unit tests."""
     text = path.read_text()
     text = re.sub(
         r"""//[^\n]*|r#"(?s:.*?)"#|b?'(?:[^'\\\n]|\\[^\n]+?)'(?!\w)|"(?:[^"\\]|\\(?s:.))*\"""",
         lambda found: "" if found.group().startswith("//") else '""',
         text,
     )
-    # A module of tests is the last thing in its file.
+    # The tests module is the last item of its file.
     return re.split(r"#\[cfg\(test\)\]\s*(?:pub\([^)]*\) )?mod tests", text)[0]
 
 
@@ -58,7 +58,7 @@ def room_of(path):
 
 
 def named(text):
-    """Yields the rooms that a text names."""
+    """Yields the rooms that a text refers to."""
     for start in re.finditer(r"\bcrate::", text):
         rest = text[start.end():]
         if rest.startswith("{"):
@@ -76,7 +76,7 @@ def named(text):
 
 
 def front_door():
-    """Returns the room that each name which src/lib.rs exports comes from."""
+    """Returns the room of each name that src/lib.rs exports."""
     found = {}
     for room, names in re.findall(r"pub use (\w+)::([^;]*);", code(SRC / "lib.rs")):
         for name in re.findall(r"\w+", names):
@@ -85,7 +85,7 @@ def front_door():
 
 
 def circles(arrows):
-    """Returns the sets of rooms that name each other, directly or by way of others."""
+    """Returns the sets of rooms that refer to each other, directly or through others."""
     reach = {room: set(to) for room, to in arrows.items()}
     changed = True
     while changed:

@@ -45,13 +45,13 @@ IDENTIFIER = re.compile(r"<\w+\b[^>]*?\b(?:id|name)\s*=\s*(?:\"([^\"]*)\"|'([^']
 COMMENTED = re.compile(r"<!--.*?-->")
 SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*:|^//")
 ADDRESS = re.compile(r"https?://\S+|\]\([^()\s]+\)")
-# The categories of Unicode that an anchor keeps: letters, marks, numbers, connectors such as `_`.
+# The Unicode categories that an anchor keeps: letters, marks, numbers, connectors such as `_`.
 KEPT = {"Lu", "Ll", "Lt", "Lm", "Lo", "Mn", "Mc", "Nd", "Nl", "No", "Pc"}
 TABLE = re.compile(r"^[ >]*\|")
 
 
 def tracked(*patterns):
-    """Returns the tracked files that match, in order, without those that were just deleted."""
+    """Returns the tracked files that match, sorted, without those deleted in the working tree."""
     out = subprocess.run(
         ["git", "ls-files", "-z", "--", *patterns], cwd=ROOT, check=True, stdout=subprocess.PIPE
     ).stdout
@@ -65,12 +65,12 @@ def read(name):
 
 
 def without_code(line):
-    """Blanks the code spans of a line, so that what looks like a link in them is none."""
+    """Blanks the code spans of a line, so that their contents are not taken for links."""
     return CODE_SPAN.sub(lambda span: " " * len(span.group(0)), line)
 
 
 def classify(lines):
-    """Yields number, line and kind of each line: `prose`, `table` or `code`."""
+    """Yields the number, the text and the kind of each line: `prose`, `table` or `code`."""
     fence = None
     indented = False
     front = bool(lines) and lines[0].strip() == "---"
@@ -89,7 +89,8 @@ def classify(lines):
                 fence = None
             yield number, line, "code"
         elif line.startswith("    ") and (number == 1 or not lines[number - 2].strip() or indented):
-            # An indented block follows a blank line or goes on; in a list it is text.
+            # An indented block starts after a blank line or continues one; inside a list it is
+            # prose.
             indented = not in_list(lines, number - 1)
             yield number, line, "code" if indented else "prose"
             continue
@@ -111,7 +112,7 @@ def in_list(lines, index):
 
 
 def plain(heading):
-    """Returns the text of a heading as it is shown: without markup, links as their text."""
+    """Returns the displayed text of a heading: without markup, and links reduced to their text."""
     text = COMMENTED.sub("", heading)
     spans = []
 
@@ -132,7 +133,7 @@ def plain(heading):
 
 
 def slug(heading):
-    """Returns the anchor that GitHub makes of a heading."""
+    """Returns the anchor that GitHub derives from a heading."""
     kept = []
     for character in plain(heading).strip().lower():
         if character == " ":
@@ -178,7 +179,7 @@ def anchors(name, cache={}):
 
 
 def targets(lines):
-    """Yields line number and target of each link and image."""
+    """Yields the line number and the target of each link and image."""
     commented = False
     for number, line, kind in classify(lines):
         if kind == "code":
@@ -199,7 +200,7 @@ def targets(lines):
 
 
 def broken(name, target):
-    """Says what is wrong with a target; `None` if nothing is."""
+    """Returns what is wrong with a link target, or `None`."""
     if not target or SCHEME.match(target):
         return None
     path, _, anchor = target.partition("#")
@@ -221,7 +222,7 @@ def broken(name, target):
 
 
 def too_long(line, limit):
-    """Returns whether a line is too long, an address that cannot be wrapped aside."""
+    """Returns whether a line is too long; an address that cannot be wrapped is exempt."""
     if len(line) <= limit:
         return False
     longest = max((len(found.group(0)) for found in ADDRESS.finditer(line)), default=0)

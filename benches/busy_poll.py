@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
-"""Measures what busy_poll brings and costs: latency of a 32-byte echo on one connection.
+"""Measures the latency and the CPU time of `busy_poll`, for a 32-byte echo on one connection.
 
     benches/busy_poll.py [ROUNDS [SECONDS]]
 
-The server sleeps at once, or spins for 50 us or 1 ms before; it is pinned to the first core and the
-client to the second. The client sends the next message when it has the reply, and sleeps or spins
-meanwhile; or it sends at a fixed rate, and latency counts from when a message was due, so that a
-stall is charged to all that it delays. Each of ROUNDS (5) runs every case for SECONDS (3), one server
-after the other; the tables tell medians over the rounds. Needs Linux, two cores and taskset.
+The server sleeps at once, or spins for 50 us or 1 ms first. It is pinned to the first core and the
+client to the second. The client either sends the next message when it has the reply, and sleeps or
+spins while it waits, or sends at a fixed rate. At a fixed rate latency counts from the time at
+which a message was due, so that a stall is charged to every message that it delays. Each of ROUNDS
+(5) runs every case for SECONDS (3), one server after the other; the tables show medians over the
+rounds. Needs Linux, two cores and taskset.
 """
 
 import statistics
@@ -29,7 +30,7 @@ def measure(micros, client, seconds):
     """Returns the figures of one run: percentiles in microseconds, and shares of a core."""
     with Server(CORES[:1], "--busy-poll", micros) as server:
         if client == IDLE:
-            # Something has happened, or it would not have begun to spin.
+            # The server starts to spin only after its first event.
             server.load(CORES[1:2], "--connections", 1, "--size", 32, "--rounds", 100)
             return {"cpu": server.cpu_share(seconds)}
         args = ["--connections", 1, "--size", 32, "--warmup", 0.5, "--seconds", seconds]

@@ -1,6 +1,7 @@
-//! A loopback echo: one client that waits for each answer, and one that sends sixteen at a time.
+//! Echo over loopback: a client that waits for each reply, and one that sends sixteen messages at a
+//! time.
 //!
-//! The time is that of the whole exchange, most of it the kernel's.
+//! The measured time covers the whole exchange; the kernel takes most of it.
 
 #[path = "../src/client_frames.rs"]
 mod client_frames;
@@ -13,7 +14,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use wsloop::Server;
 use wsloop::event::{Binary, Utf8};
 
-/// Starts an echo server that lives as long as the process.
+/// Starts an echo server that runs as long as the process.
 fn serve() -> SocketAddr {
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {
@@ -42,7 +43,7 @@ fn connect(addr: SocketAddr) -> std::io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// `count` frames of `size` bytes.
+/// Returns `count` masked frames of `size` bytes.
 fn frames(first: u8, size: usize, count: usize) -> Vec<u8> {
     client_frames::frame(first, &vec![b'x'; size]).repeat(count)
 }

@@ -1,4 +1,5 @@
-//! The opening handshake without I/O: a browser's request to the bytes of the 101.
+//! The opening handshake without I/O: from the bytes of a browser's request to the bytes of the
+//! 101.
 
 mod common;
 

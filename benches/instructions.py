@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Counts the instructions of the cases in benches/instructions.rs, by callgrind.
+"""Counts the instructions of the cases in benches/instructions.rs with callgrind.
 
     benches/instructions.py --check     compares with benches/instructions.txt
     benches/instructions.py --record    writes benches/instructions.txt
 
-A case that grew by more than the tolerance fails the check; one that shrank asks for a new record.
-Counts depend on the tools that the record names: under others the check only prints. Needs valgrind,
-and gungraun-runner in the version of gungraun in Cargo.lock.
+The check fails if a case grew by more than the tolerance, and suggests a new record if one shrank
+by more. The counts depend on the tools that the record names; with other tools the check only
+prints. Needs valgrind, and gungraun-runner in the version of gungraun in Cargo.lock.
 """
 
 import argparse
@@ -20,9 +20,9 @@ import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 RECORD = os.path.join(ROOT, "benches", "instructions.txt")
-# One unit of code generation, so that the counts of one function do not depend on the others'.
-BENCH = ["cargo", "bench", "--quiet", "--profile", "peers", "--bench", "instructions"]
-# By how much a case may grow, in percent.
+# One codegen unit, so that the counts of one function do not depend on other functions.
+BENCH = ["cargo", "bench", "--quiet", "--profile", "peers", "-p", "wsloop-benches", "--bench", "instructions"]
+# The growth that is allowed for a case, in percent.
 TOLERANCE = 3.0
 
 
@@ -31,8 +31,8 @@ def output(*command):
 
 
 def tools():
-    """What the counts depend on besides the code and Cargo.lock, by name."""
-    # Valgrind shows programs the same processor everywhere, except that it has AVX2 or not.
+    """Returns the tools that the counts depend on besides the code and Cargo.lock, by name."""
+    # Valgrind emulates the same processor everywhere, except for AVX2, which depends on the host.
     with open("/proc/cpuinfo") as file:
         avx2 = re.search(r"^flags\s*:.*\bavx2\b", file.read(), re.MULTILINE)
     return {
@@ -44,7 +44,7 @@ def tools():
 
 
 def instructions(summary):
-    """The instructions of one case, from what gungraun says of it."""
+    """Returns the instructions of one case, from its gungraun summary."""
     for profile in summary["profiles"]:
         if profile["tool"] == "Callgrind":
             return profile["data"]["total"]["metrics"]["Ir"]["values"]["new"]
@@ -52,8 +52,8 @@ def instructions(summary):
 
 
 def count():
-    """Builds and runs the cases; returns their counts, by name."""
-    # The server's end and the client's are descriptors of one process.
+    """Builds and runs the cases; returns their counts by name."""
+    # The process holds both ends of every connection, so it raises its limit of descriptors.
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     counts = {}
@@ -85,7 +85,7 @@ def record(used, counts):
 
 
 def check(used, counts):
-    """Prints the comparison; returns what is wrong, and what is only to be said."""
+    """Prints the comparison; returns the failures and the remarks."""
     recorded_with, recorded = load()
     failures, remarks = [], []
     width = max(map(len, counts | recorded))

@@ -1,8 +1,8 @@
-//! What is counted rather than timed: the instructions of one call, by callgrind.
+//! Instruction counts of single calls, measured with callgrind.
 //!
-//! `benches/instructions.py` runs these and compares the counts with those on record. Each case
-//! does once what it measures before it is measured, so that what is found out only once (the
-//! processor's instructions, the size of a buffer) does not count. Nor does what the kernel does.
+//! `benches/instructions.py` runs these cases and compares the counts with the recorded ones. Each
+//! case runs once before it is measured, so that one-time work (detecting processor features,
+//! growing a buffer) does not count. Instructions in the kernel do not count either.
 
 #![expect(
     missing_docs,
@@ -30,12 +30,12 @@ use wsloop::handshake::{Parser, Refusal, Upgrade};
 use wsloop::protocol::{Message, OpCode, Prepared, Receiver, Sender, Utf8Validator, mask};
 use wsloop::{Limits, Server};
 
-/// A client's frame of `size` bytes.
+/// Returns a client's frame of `size` bytes.
 fn frame(first: u8, size: usize) -> Vec<u8> {
     client_frames::frame(first, &vec![b'x'; size])
 }
 
-/// A text of four frames with `size` bytes each.
+/// Returns a text of four frames with `size` bytes each.
 fn fragmented(size: usize) -> Vec<u8> {
     [0x01, 0x00, 0x00, 0x80]
         .map(|first| frame(first, size))
@@ -157,15 +157,15 @@ fn prepare(text: String) -> (String, Prepared) {
     (text, prepared)
 }
 
-/// No upgrade.
+/// A request that is not an upgrade.
 const PLAIN: &str = "GET / HTTP/1.1\r\nHost: h\r\n\r\n";
 
-/// The fewest headers that will do.
+/// An opening handshake with only the required headers.
 const MINIMAL: &str = "GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
     Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
     Sec-WebSocket-Version: 13\r\n\r\n";
 
-/// Appends the answer to `request`.
+/// Appends the response to `request`.
 fn answer(request: &str, out: &mut Vec<u8>) {
     let parsed = Parser::new(&Limits::default()).parse(black_box(request.as_bytes()));
     let Ok(Some((request, _))) = parsed else {
@@ -201,9 +201,9 @@ fn handshake((request, mut out): (&'static str, Vec<u8>)) -> (&'static str, Vec<
 struct Loopback {
     server: Server,
     clients: Vec<TcpStream>,
-    /// What each client sends.
+    /// The bytes that each client sends.
     request: Vec<u8>,
-    /// What each client is sent.
+    /// The bytes that each client receives.
     reply: Vec<u8>,
 }
 
@@ -214,7 +214,7 @@ impl Loopback {
             .bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())
             .and_then(|()| listener.listen(16))
             .expect("a port is free");
-        // Deadlines are on, and none comes while it is counted.
+        // Deadlines are set, but none expires during a measurement.
         let hour = Duration::from_secs(3600);
         let mut server = Server::builder()
             .listener(TcpListener::from(listener))
@@ -247,7 +247,7 @@ impl Loopback {
             request,
             reply,
         };
-        // The kernel's windows and the server's buffers grow to what they will be.
+        // These exchanges grow the kernel's windows and the server's buffers to their final size.
         for _ in 0..4 {
             loopback.send();
             loopback.receive();
@@ -255,7 +255,7 @@ impl Loopback {
         loopback
     }
 
-    /// All clients send, and their bytes arrive.
+    /// Sends the request on all clients, and waits until the bytes have arrived.
     fn send(&mut self) {
         for client in &mut self.clients {
             client
@@ -265,7 +265,7 @@ impl Loopback {
         thread::sleep(SETTLE);
     }
 
-    /// The clients read their replies, in as many turns as it takes.
+    /// Reads the replies of all clients, with as many turns as that takes.
     fn receive(&mut self) {
         let mut bytes = vec![0; self.reply.len()];
         for client in &mut self.clients {
@@ -291,7 +291,7 @@ fn turn(server: &mut Server, timeout: Duration) {
     server.turn(Some(timeout)).expect("the event queue works");
 }
 
-/// A socket with room for all that a case sends.
+/// Returns a socket with room for all bytes of a case.
 fn socket() -> Socket {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("descriptors are left");
     socket
@@ -301,14 +301,13 @@ fn socket() -> Socket {
     socket
 }
 
-/// Within this time what one end of a loopback connection sends has reached the other, and the
-/// server's clock has gone on.
+/// Within this time, bytes sent on loopback have arrived, and the server's clock has advanced.
 const SETTLE: Duration = Duration::from_millis(50);
 
-/// How long a turn outside of the measured part waits.
+/// How long a turn outside the measured part waits.
 const PATIENCE: Duration = Duration::from_millis(10);
 
-/// Connections that each have sent `count` messages of `size` bytes.
+/// Returns connections on which `count` messages of `size` bytes have arrived at the server.
 fn sent(connections: usize, size: usize, count: usize) -> Loopback {
     let mut reply = Vec::new();
     let sent = Sender::default().message(OpCode::Text, &vec![b'x'; size], size, &mut reply);
@@ -319,7 +318,7 @@ fn sent(connections: usize, size: usize, count: usize) -> Loopback {
     loopback
 }
 
-/// One turn was enough: all replies are under way.
+/// Checks that one turn has sent all replies.
 fn is_echoed(loopback: Loopback) {
     let mut bytes = vec![0; loopback.reply.len()];
     for mut client in loopback.clients {
@@ -342,7 +341,7 @@ fn echo_turn(mut loopback: Loopback) -> Loopback {
     loopback
 }
 
-/// Connections that were sent a message of `size` bytes, and get another.
+/// Returns connections that have received a message of `size` bytes, and the text of the next one.
 fn listening(connections: usize, size: usize) -> (Loopback, String) {
     let mut loopback = sent(connections, size, 1);
     loopback.receive();

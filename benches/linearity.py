@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
-"""Checks that hostile input costs no more for each byte of it when there is more of it.
+"""Checks that the cost per byte of hostile input does not grow with the size of the input.
 
     benches/linearity.py
 
-Runs the cases of benches/linearity.rs by callgrind. Each shape comes at three sizes, each four times
-the one before; work that is linear in its input costs at most four times as many instructions, and
-less where a part of it is the same for every size. A shape whose cost per byte grows by more than
-the tolerance fails. Counts are compared with each other alone, so no record is kept and the tools do
-not matter. Needs valgrind, and gungraun-runner in the version of gungraun in Cargo.lock.
+Runs the cases of benches/linearity.rs with callgrind. Each shape comes in three sizes, each four
+times the one before. Work that is linear in its input costs at most four times as many
+instructions, and less if part of it is constant. A shape fails if its cost per byte grows by more
+than the tolerance. Counts are only compared with each other, so there is no record, and the
+versions of the tools do not matter. Needs valgrind, and gungraun-runner in the version of gungraun
+in Cargo.lock.
 """
 
 import json
@@ -16,11 +17,11 @@ import sys
 from instructions import instructions, output
 
 BENCH = ["cargo", "bench", "--quiet", "--bench", "linearity"]
-# How much larger each size is than the one before.
+# The factor between one size and the next.
 STEP = 4
 SIZES = 3
-# By how much the cost of a byte may grow in a step, in percent. What is sorted costs 18 % more; what
-# is quadratic would cost 300 % more.
+# How much the cost per byte may grow from one size to the next, in percent. Sorting adds 18 %;
+# quadratic work would add 300 %.
 TOLERANCE = 30.0
 
 

@@ -1,8 +1,9 @@
-//! What hostile input costs: each shape at three sizes, each four times the one before.
+//! The cost of hostile input: each shape in three sizes, each four times the one before.
 //!
-//! `benches/linearity.py` runs these and compares the instructions per byte, counted by callgrind: a
-//! peer that sends four times as much may cause four times the work, and no more. Each case checks
-//! that its input got to where it should, so that no shape is cheap because it was refused early.
+//! `benches/linearity.py` runs these cases and compares the instructions per byte, counted by
+//! callgrind: four times the input may cause four times the work, and no more. Each case checks
+//! that its input was processed as intended, so that no shape looks cheap because it was refused
+//! early.
 
 #![expect(
     missing_docs,
@@ -18,11 +19,11 @@ use std::hint::black_box;
 use client_frames::frame;
 use gungraun::prelude::*;
 use wsloop::handshake::{Origins, Parser};
-use wsloop::http::{Item, Reader};
+use wsloop::plain_http::{Item, Reader};
 use wsloop::protocol::{Message, Receiver};
 use wsloop::{HandshakeError, Limits, ProtocolError};
 
-/// Limits that are out of the way.
+/// Returns limits that no case reaches.
 fn limits() -> Limits {
     let mut limits = Limits::default();
     limits.max_recv_size = usize::MAX;
@@ -35,7 +36,7 @@ fn limits() -> Limits {
 
 // Messages.
 
-/// A message of `count` frames, with a control frame in front of each if that is asked for.
+/// Returns a message of `count` frames, with `between` in front of each continuation but the last.
 fn fragmented(kind: u8, payload: &[u8], count: usize, between: &[u8]) -> Vec<u8> {
     let rest = [between, &frame(0x00, payload)].concat();
     let first = frame(kind, payload);
@@ -43,7 +44,7 @@ fn fragmented(kind: u8, payload: &[u8], count: usize, between: &[u8]) -> Vec<u8>
     [first, rest.repeat(count - 2), last].concat()
 }
 
-/// Bytes for a receiver, and how they are cut.
+/// Bytes for a receiver, and the size of the pieces in which they arrive.
 struct Incoming {
     receiver: Receiver,
     bytes: Vec<u8>,
@@ -82,7 +83,7 @@ impl Incoming {
     }
 }
 
-/// What the server reads at a time.
+/// The size of the server's reads.
 const READ: usize = 64 << 10;
 
 fn tiny_fragments(count: usize) -> Incoming {
@@ -113,7 +114,7 @@ fn byte_by_byte(count: usize) -> Incoming {
     Incoming::new(frame(0x81, &vec![b'x'; count]), 1, 1)
 }
 
-/// Fragments whose headers are cut, too.
+/// Fragments whose headers arrive byte by byte as well.
 fn fragments_byte_by_byte(count: usize) -> Incoming {
     Incoming::new(fragmented(0x01, b"x", count, b""), 1, 1)
 }
@@ -128,7 +129,7 @@ fn empty_messages_byte_by_byte(count: usize) -> Incoming {
     Incoming::new(bytes, 1, count)
 }
 
-/// Everything behind a breach is thrown away.
+/// The receiver discards all bytes after a protocol violation.
 fn behind_a_breach(count: usize) -> Incoming {
     let bytes = [&b"\xff\xff"[..], &vec![0xff; count]].concat();
     Incoming::new(bytes, 100, 0)
@@ -156,7 +157,7 @@ fn messages(mut incoming: Incoming) -> Incoming {
 
 // The opening handshake.
 
-/// A head and how it is cut, and whether it is one that ends.
+/// A request head, the size of the pieces in which it arrives, and whether it is complete.
 struct Head {
     bytes: Vec<u8>,
     cut: usize,
@@ -217,7 +218,7 @@ fn heads(mut head: Head) -> Head {
     head
 }
 
-/// Headers that are taken apart, each filled with `unit` up to `size` bytes.
+/// Returns one head for each parsed header, with a value of `unit` repeated up to `size` bytes.
 fn filled(unit: &str, size: usize) -> Vec<Vec<u8>> {
     let value = unit.repeat(size / unit.len());
     FILLED
@@ -226,7 +227,7 @@ fn filled(unit: &str, size: usize) -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// The headers that the server takes apart, or offers to.
+/// The headers that the server parses itself or on request.
 const FILLED: [&str; 8] = [
     "Connection",
     "Cookie",
@@ -238,7 +239,7 @@ const FILLED: [&str; 8] = [
     "Upgrade",
 ];
 
-/// Looks at everything in a request that anybody may look at.
+/// Calls everything that parses a part of a request.
 fn look(head: &[u8], origins: &Origins) -> usize {
     let mut plain = Reader::new(&limits());
     let plain = plain.read(black_box(head)).is_ok();
@@ -277,7 +278,7 @@ fn headers(heads: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
     heads
 }
 
-/// Subprotocols that all differ.
+/// A head with subprotocols that all differ.
 fn distinct(count: usize) -> Vec<u8> {
     let names: Vec<_> = (0..count)
         .map(|at| format!("p{}", at * 7919 % 65_521))
@@ -299,7 +300,7 @@ fn subprotocols(head: Vec<u8>) -> Vec<u8> {
 
 // Plain requests.
 
-/// Bytes for a reader of requests, and how they are cut.
+/// Bytes for a reader of requests, and the size of the pieces in which they arrive.
 struct Requests {
     bytes: Vec<u8>,
     cut: usize,
@@ -376,7 +377,7 @@ mod compression {
     use super::*;
     use wsloop::protocol::deflate::{Deflater, Inflater};
 
-    /// Messages to expand, and how large they are together.
+    /// Compressed messages, and their total size when decompressed.
     pub(super) struct Compressed {
         messages: Vec<Vec<u8>>,
         expected: usize,
@@ -393,21 +394,21 @@ mod compression {
 
     fn compressed(payload: &[u8]) -> Vec<u8> {
         let mut bytes = Vec::new();
-        assert!(Deflater::new(9, 15).message(payload, false, &mut bytes));
+        assert!(Deflater::new(9, 15).message(payload, Context::Reset, &mut bytes));
         bytes
     }
 
-    /// A thousand times as large as it comes.
+    /// A message that expands to a thousand times its compressed size.
     pub(super) fn bomb(size: usize) -> Compressed {
         once(compressed(&vec![0; size]), size)
     }
 
-    /// Blocks without content, of the kind that is told by its bytes.
+    /// Empty DEFLATE blocks of the kind given by `block`.
     pub(super) fn empty_blocks(block: &[u8], count: usize) -> Compressed {
         once(block.repeat(count), 0)
     }
 
-    /// Messages that are as small as they come.
+    /// Messages of one byte, the smallest that are not empty.
     pub(super) fn small_messages(takeover: bool, count: usize) -> Compressed {
         Compressed {
             messages: vec![compressed(b"x"); count],
@@ -431,18 +432,23 @@ mod compression {
         let mut size = 0;
         for message in black_box(&input.messages) {
             let limits = (usize::MAX, usize::MAX);
-            let expanded = inflater.message(message, input.takeover, limits.0, limits.1, &mut room);
+            let expanded = inflater.message(
+                message,
+                Context::keep_if(input.takeover),
+                InflateLimits::new(limits.0, limits.1),
+                &mut room,
+            );
             size += expanded.expect("it is compressed").len();
         }
         assert_eq!(size, input.expected, "all was expanded");
         input
     }
 
-    /// A block of DEFLATE that is the last, has fixed codes and no content.
+    /// An empty final block with fixed Huffman codes.
     pub(super) const LAST: &[u8] = b"\x03\x00";
-    /// One that is stored and not the last.
+    /// An empty stored block that is not final.
     pub(super) const STORED: &[u8] = b"\x00\x00\x00\xff\xff";
-    /// Four that have fixed codes and no content: ten bits each.
+    /// Four empty blocks with fixed Huffman codes, of ten bits each, none of them final.
     pub(super) const FIXED: &[u8] = b"\x02\x08\x20\x80\x00";
 
     #[library_benchmark]

@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""Measures two event loops over one address against one.
+"""Compares two event loops on one address with a single event loop.
 
     benches/multicore.py [ROUNDS [SECONDS]]
 
-The load comes from two client processes of 32 connections each, which sleep while they wait. The
-kernel spreads connections by a hash, so that the loops have about as many each, and not always the
-same. With four cores or more the server has the first two and the clients the next; else they all
-share what there is, and the table says so: then there is nothing to gain but what the clients
-leave idle, and CPU per message tells more than messages per second. Each of ROUNDS (5) runs every
-case for SECONDS (3); the table tells medians. Needs Linux and taskset.
+Two client processes with 32 connections each produce the load; they sleep while they wait. The
+kernel distributes connections by a hash, so the loops have roughly equal numbers of them. With four
+or more cores, the server runs on the first two and the clients on the next two. Otherwise they
+share all cores, and the table says so: the second loop can then use only the time in which the
+clients are idle, and CPU time per message says more than messages per second. Each of ROUNDS (5)
+runs every case for SECONDS (3); the table shows medians. Needs Linux and taskset.
 """
 
 import statistics
@@ -26,14 +26,14 @@ APART = len(CORES) >= 4
 
 
 def measure(loops, case, seconds):
-    """Returns messages per second and microseconds of CPU per message."""
+    """Returns messages per second and microseconds of CPU time per message."""
     server_cores, client_cores = (CORES[:2], CORES[2:4]) if APART else (CORES, CORES)
     args = ["--connections", 32, "--warmup", 0.5, "--seconds", seconds, *CASES[case]]
     with Server(server_cores, "--loops", loops) as server:
         clients = [server.start_load(client_cores, *args) for _ in range(CLIENTS)]
         runs = [figures(client) for client in clients]
     throughput = sum(run["throughput"] for run in runs)
-    # Each client saw all of the server's CPU time, and only its own messages.
+    # Each client counted all of the server's CPU time, but only its own messages.
     cpu = statistics.mean(run["cpu"] * run["throughput"] for run in runs)
     steal = statistics.mean(run["steal"] for run in runs)
     return {"throughput": throughput, "cpu": cpu / throughput / 1000, "steal": steal}

@@ -1,4 +1,4 @@
-//! The rooms without I/O: headers, masking, UTF-8, whole messages.
+//! The modules without I/O: headers, masking, UTF-8, whole messages.
 
 #[path = "../src/client_frames.rs"]
 mod client_frames;
@@ -10,7 +10,7 @@ use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, 
 use wsloop::Limits;
 use wsloop::protocol::{Header, Message, OpCode, Receiver, Sender, Utf8Validator, mask};
 
-/// A client's text frame.
+/// Returns a client's text frame.
 fn frame(payload: &[u8]) -> Vec<u8> {
     client_frames::frame(0x81, payload)
 }

@@ -1,4 +1,4 @@
-"""What the measurements of this directory share: servers, loads and the CPU time of processes."""
+"""Shared by the measurements in this directory: servers, loads and CPU times of processes."""
 
 import glob
 import json
@@ -12,7 +12,7 @@ CORES = sorted(os.sched_getaffinity(0))
 
 
 def build():
-    """Builds the server and the load generator, as the comparison in peers does."""
+    """Builds the server and the load generator with the profile of the comparison in peers."""
     subprocess.run(
         ["cargo", "build", "--quiet", "--profile", "peers", "-p", "wsloop-peers"]
         + ["--bin", "load", "--bin", "server-wsloop"],
@@ -27,7 +27,7 @@ def pinned(cores, program, args):
 
 
 class Server:
-    """A server of wsloop on these cores; it ends with the `with` block."""
+    """A wsloop server pinned to `cores`; it is killed at the end of the `with` block."""
 
     def __init__(self, cores, *args):
         command = pinned(cores, "server-wsloop", ["--listen", "127.0.0.1:0", *args])
@@ -43,7 +43,7 @@ class Server:
         self.process.stdout.close()
 
     def start_load(self, cores, *args):
-        """Starts a load; its figures are for `figures`."""
+        """Starts a load; pass the result to `figures` to wait for it."""
         args = ["--connect", self.address, "--server-pid", self.process.pid, *args]
         return subprocess.Popen(pinned(cores, "load", args), stdout=subprocess.PIPE, text=True)
 
@@ -60,7 +60,7 @@ class Server:
         return nanos / 1e9
 
     def cpu_share(self, seconds):
-        """Returns how much of a core it uses meanwhile."""
+        """Returns the share of a core that the server uses during `seconds`."""
         cpu, begin = self.cpu(), time.monotonic()
         time.sleep(seconds)
         return (self.cpu() - cpu) / (time.monotonic() - begin)

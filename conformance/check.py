@@ -20,14 +20,14 @@ EXPECTED = ROOT / "conformance/expected.json"
 REPORTS = ROOT / "target/conformance/reports"
 SERVER_LOG = ROOT / "target/conformance/server.log"
 
-# permessage-deflate.
+# The cases of permessage-deflate.
 NOT_BY_DEFAULT = ["12.*", "13.*"]
 
-# Nothing else passes, whatever expected.json says.
+# Other results fail, even if expected.json contains them.
 ACCEPTABLE = {"OK", "INFORMATIONAL"}
 
-# kosoku waits for an opening handshake for ever, and a case may wait 1000 s for an echo. Compressing
-# and expanding takes it minutes.
+# Time limits. kosoku waits for an opening handshake without a limit, and a case may wait 1000 s for
+# an echo. With compression kosoku needs minutes.
 RUN_SECONDS_MAX = 600
 RUN_COMPRESSED_SECONDS_MAX = 3600
 START_SECONDS_MAX = 10
@@ -92,8 +92,7 @@ def is_selected(case, patterns):
     return not is_selected(case, NOT_BY_DEFAULT)
 
 
-# The ids are matched here and not by kosoku, whose patterns are open at their end: for it, `*.1`
-# takes in 2.10.
+# Matches the ids here, because kosoku's patterns are prefixes: its `*.1` also matches 2.10.
 def select(patterns):
     for pattern in patterns:
         if not fnmatch.filter(CASES, pattern):
@@ -124,7 +123,7 @@ def run_with_own_server(cases, compressor):
     return results, 1
 
 
-# Another process may take the port before the server does; then the server says so and ends.
+# Another process may take the port before the server binds it. The server then exits with an error.
 def free_port():
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return listener.getsockname()[1]
@@ -152,8 +151,9 @@ def stop(server):
         server.wait()
 
 
-# Returns kosoku's index entry of each case by its id. kosoku is a process of its own so that it
-# can be cut off, and so that a crash of its native code leaves us alive to stop the server.
+# Returns the entries of kosoku's index, by case. kosoku runs in its own process, so that a time
+# limit can end it, and so that a crash of its native code does not prevent this script from
+# stopping the server.
 def run(address, cases):
     shutil.rmtree(REPORTS, ignore_errors=True)
     command = [pathlib.Path(sys.executable).parent / "kosoku", address, "--outdir", REPORTS]
@@ -166,7 +166,7 @@ def run(address, cases):
     except subprocess.TimeoutExpired:
         message = f"the cases took more than {most} s; run a few at a time"
         raise Unable(message) from None
-    # kosoku ends with 1 when cases failed, but also on an error of its own.
+    # kosoku exits with 1 if cases failed, but also on errors of its own.
     index = REPORTS / "index.json"
     if kosoku.returncode not in (0, 1) or not index.exists():
         raise Unable(f"kosoku ended with status {kosoku.returncode}\n{kosoku.stderr}")

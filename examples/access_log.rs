@@ -1,9 +1,10 @@
-//! An access log, a line for each connection that has ended, and a logger that never blocks the event
-//! loop.
+//! Writes an access log, with one line per closed connection, through a logger that never blocks
+//! the event loop. The line of the log is wrapped here:
 //!
 //! ```text
 //! $ cargo run --example access_log -- 127.0.0.1:9001 2>errors.log
-//! 127.0.0.1:41336 "ws://127.0.0.1:9001/chat" 1000 12.4 s 3 in 3 out 298 bytes in 190 out "closed by the peer"
+//! 127.0.0.1:41336 "ws://127.0.0.1:9001/chat" 1000 12.4 s 3 in 3 out 298 bytes in 190 out \
+//!    "closed by the peer"
 //! ```
 
 use std::env;
@@ -15,7 +16,7 @@ use std::thread;
 use wsloop::event::{Disconnect, Disconnected, Utf8};
 use wsloop::{Connection, Server};
 
-/// So many lines wait for a slow terminal, disk or pipe; further ones are dropped.
+/// This number of lines may wait for a slow terminal, disk or pipe. Further lines are dropped.
 const LINES: usize = 1024;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -31,7 +32,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .connection_stats(true)
         .on(Utf8, |conn, text| conn.send_utf8(text))
         .on(Disconnect, move |conn, why| {
-            // It takes the line or drops it: there is no error.
+            // `Lossy` queues or drops the line, and never returns an error.
             _ = access.write(line(conn, why).as_bytes());
         })
         .build()?;
@@ -41,14 +42,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(server.start()?)
 }
 
-/// What is written of a connection. What the peer chose is quoted and escaped, so that nobody can
-/// forge a line.
+/// Returns the line of a connection. Values that the peer controls are quoted and escaped, so that
+/// a peer cannot forge a line.
 fn line(conn: &Connection<'_>, why: Disconnected<'_>) -> String {
     let peer = match conn.peer_addr() {
         Some(addr) => addr.to_string(),
         None => "unix".to_owned(),
     };
-    // There is none unless a request came that asks for a WebSocket.
+    // There is a URI only if the client sent an opening handshake.
     let uri = conn
         .request_uri()
         .map_or_else(|| "-".to_owned(), |uri| uri.to_string());
@@ -66,7 +67,7 @@ fn line(conn: &Connection<'_>, why: Disconnected<'_>) -> String {
     )
 }
 
-/// Writes on a thread of its own, and drops what that has no room for.
+/// Writes on its own thread, and drops lines while the queue is full.
 struct Lossy(SyncSender<Vec<u8>>);
 
 impl Lossy {
@@ -74,7 +75,7 @@ impl Lossy {
         let (sender, lines) = mpsc::sync_channel::<Vec<u8>>(LINES);
         thread::spawn(move || {
             for line in lines {
-                // A full disk costs the line, not the server.
+                // If the disk is full, the line is lost, and the server continues.
                 let _ = out.write_all(&line).and_then(|()| out.flush());
             }
         });

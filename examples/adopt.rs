@@ -1,10 +1,11 @@
-//! A web server of hyper, on tokio, that hands its WebSockets over to wsloop on another thread.
+//! A web server with hyper on tokio. It hands its WebSockets over to wsloop, which runs on another
+//! thread.
 //!
 //! ```text
 //! cargo run --release --example adopt [ADDRESS]
 //! ```
 //!
-//! The address is `127.0.0.1:9005` unless given. All but `/ws` is hyper's:
+//! The address is `127.0.0.1:9005` unless given. hyper answers all requests but those for `/ws`:
 //!
 //! ```text
 //! curl http://127.0.0.1:9005/
@@ -33,7 +34,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .nth(1)
         .unwrap_or_else(|| "127.0.0.1:9005".into());
     let (sender, receiver) = mpsc::channel();
-    // Handlers stay on the thread that the server is built on; its handle goes anywhere.
+    // Handlers stay on the thread that builds the server. Its handle can be sent to other threads.
     thread::spawn(move || {
         let mut server = Server::builder()
             .headless(true)
@@ -70,13 +71,13 @@ async fn serve(address: &str, handle: &Handle) -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// Answers a request; a WebSocket leaves with the answer.
+/// Answers a request. An upgrade for `/ws` is answered with a 101, and its socket is handed over.
 fn answer(mut request: hyper::Request<Incoming>, handle: &Handle) -> Response<String> {
     if request.uri().path() != "/ws" {
         return Response::new("a page of hyper\n".into());
     }
     let upgrade = hyper::upgrade::on(&mut request);
-    // wsloop's own checks, on the request that hyper has read.
+    // wsloop validates the request that hyper has parsed.
     let request = Request::from(request.map(drop));
     let accept = match request.accept_key() {
         Ok(accept) => accept,
@@ -106,7 +107,8 @@ fn refusal(status: StatusCode, why: &dyn Error) -> Response<String> {
     response
 }
 
-/// Waits until hyper has sent the 101, and gives the socket to wsloop, with what was read of it.
+/// Waits until hyper has sent the 101. Then gives the socket to wsloop, with the bytes that hyper
+/// has already read.
 async fn hand_over(
     upgrade: OnUpgrade,
     request: Request,

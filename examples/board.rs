@@ -1,11 +1,12 @@
-//! A notice board: notes are put up by HTTP or by WebSocket, and come to everybody who has it open.
-//! A program for UniEvent::WebSocket, ported callback by callback. The Perl is perl/board.pl.
+//! A notice board: clients post notes by HTTP or WebSocket, and every open WebSocket receives them.
+//! This is a program for UniEvent::WebSocket, ported callback by callback; the Perl original is
+//! perl/board.pl.
 //!
 //! ```text
 //! cargo run --release --example board [ADDRESS]
 //! ```
 //!
-//! The address is `127.0.0.1:9008` unless given. To try it, open the board and put up a note:
+//! The address is `127.0.0.1:9008` unless given. To try it, open the board and post a note:
 //!
 //! ```text
 //! python3 -m websockets 'ws://127.0.0.1:9008/board?name=ada'
@@ -13,18 +14,19 @@
 //! curl http://127.0.0.1:9008/stats
 //! ```
 //!
-//! Over the WebSocket `all` asks for all notes, in a frame each, and `archive` for all of them
-//! compressed. `POST /stop` ends the server with 1012. What differs from the Perl:
+//! Over the WebSocket, `all` requests all notes in one message with a frame for each note, and
+//! `archive` requests them compressed. `POST /stop` ends the server with 1012. Differences from the
+//! Perl:
 //!
-//! - `run` and the loop's own `run` are one call, `start`. `Request` is told of plain requests
-//!   alone.
-//! - The callbacks are the server's handlers: each connection has the same, and its user data is a
-//!   value of a type, made by `Default` on first use.
-//! - `Ping` comes before the pong, and could refuse it.
-//! - `Error` and `Disconnect` come for those that were refused as well, and the latter when the
-//!   closing handshake is over; its code is the peer's if the peer closed first.
-//! - What has several frames is not compressed; what is compressed goes in one.
-//! - Messages are counted where they are messages: not by reads.
+//! - `run` and the loop's own `run` are one call, `start`. `Request` handlers receive only plain
+//!   requests.
+//! - The callbacks are handlers of the server, so all connections share them. The user data of a
+//!   connection is a typed value, which `Default` creates on first use.
+//! - `Ping` comes before the pong, and its handler can suppress the pong.
+//! - Refused connections cause `Error` and `Disconnect` as well. `Disconnect` comes after the
+//!   closing handshake; its code is the peer's if the peer closed first.
+//! - A message in several frames is not compressed, and a compressed message has one frame.
+//! - The statistics count messages, not reads.
 
 mod signals;
 
@@ -37,23 +39,23 @@ use wsloop::event::{
     Binary, Disconnect, Error, Handshake, PeerClose, Ping, Ready, Request, Start, Utf8,
 };
 use wsloop::handshake::{self, Refusal};
-use wsloop::http::Response;
+use wsloop::plain_http::Response;
 use wsloop::{
     CloseCode, Compress, Connection, DeflateConfig, Hub, OpCode, SendError, Server, Stats,
 };
 
-/// Most notes on the board.
+/// The largest number of notes on the board.
 const NOTES_MAX: usize = 100;
-/// Longest note, in bytes.
+/// The largest size of a note, in bytes.
 const NOTE_MAX: usize = 4096;
-/// Longest name of a reader, in bytes.
+/// The largest size of a reader's name, in bytes.
 const NAME_MAX: usize = 30;
 
-/// The notes. The server has one such list, under `shared`.
+/// The notes. The server has one such value, in `shared`.
 #[derive(Default)]
 struct Notes(VecDeque<String>);
 
-/// A reader. Each connection has one, under `data`.
+/// A reader. Each connection has one such value, in `data`.
 #[derive(Clone, Default)]
 struct Reader {
     name: String,
@@ -72,15 +74,15 @@ fn main() -> wsloop::Result<()> {
         .max_send_size(NOTES_MAX * (NOTE_MAX + NAME_MAX + 3))
         .close_timeout(Duration::from_secs(2))
         .deflate(DeflateConfig::default().threshold(512))
-        // A page of another host is not to read the board in its visitor's name.
+        // A page of another host must not read the board on behalf of its visitor.
         .origins(["self", "none"])
         .bad_handshakes(true)
         .on(Request, answer)
-        // Good requests and bad ones.
+        // With `bad_handshakes` this handler receives invalid requests as well.
         .on(Handshake, |conn, upgrade| {
             if let Some(error) = upgrade.error() {
                 println!("bad request: {error}");
-                return Ok(()); // the default answer follows
+                return Ok(()); // the default response follows
             }
             let request = upgrade.request();
             if request.path() != "/board" {
@@ -102,14 +104,15 @@ fn main() -> wsloop::Result<()> {
         })
         .on(Utf8, |conn, text| match text {
             "all" => {
-                // One message, in a frame for each note.
+                // Sends one message, with a frame for each note.
                 let lines = lines(&mut conn.server());
-                conn.send_multiframe(OpCode::Text, &lines)
+                conn.send_message(Outgoing::parts(OpCode::Text, &lines).in_frames())
             }
             "archive" => {
-                // Compressed whatever its size; told when the kernel has it.
+                // Compresses regardless of the size, and reports when the kernel has accepted all
+                // bytes.
                 let all = lines(&mut conn.server()).concat();
-                let size = conn.send_with(OpCode::Text, all.as_bytes(), Compress::Yes)?;
+                let size = conn.send_message(Outgoing::text(all).compress(Compress::Yes))?;
                 conn.when_sent(|conn, result| {
                     if result.is_ok() {
                         println!("{} has the archive", conn.data::<Reader>().name);
@@ -130,7 +133,7 @@ fn main() -> wsloop::Result<()> {
         .on(Ping, |conn, _| {
             println!("{} asks", conn.data::<Reader>().name);
         })
-        // Answered with the same code and text, unless this closes.
+        // The server echoes the peer's code and reason, unless this handler closes with others.
         .on(PeerClose, |conn, frame| match frame {
             Some(frame) if frame.code == CloseCode::from(4001) => {
                 conn.disconnect(4002, "come back")
@@ -172,7 +175,7 @@ fn answer(conn: &mut Connection<'_>, request: &handshake::Request) -> Option<Res
         ("GET", "/stats") => Response::new(200)
             .header("Content-Type", "application/json")
             .body(stats(&mut hub)),
-        // A web page of any origin could send these; a page says where it is from.
+        // Pages of any origin could send these requests. Browsers send the origin of the page.
         ("POST", _) if request.origin().is_some() => Response::new(403),
         ("POST", "/notes") => match str::from_utf8(request.body()) {
             Ok(note) => match post(&mut hub, note.to_owned()) {
@@ -190,7 +193,7 @@ fn answer(conn: &mut Connection<'_>, request: &handshake::Request) -> Option<Res
     Some(response)
 }
 
-/// Puts up a note and sends it to everybody who has the board open.
+/// Posts a note, and sends it to everyone who has the board open.
 fn post(hub: &mut Hub<'_>, note: String) -> Result<usize, SendError> {
     let reached = hub.broadcast_utf8(&note)?;
     let notes = &mut hub.shared::<Notes>().0;
@@ -201,13 +204,13 @@ fn post(hub: &mut Hub<'_>, note: String) -> Result<usize, SendError> {
     Ok(reached)
 }
 
-/// All notes, each with the end of its line.
+/// Returns all notes, each with a line feed.
 fn lines(hub: &mut Hub<'_>) -> Vec<String> {
     let notes = hub.shared::<Notes>().0.iter();
     notes.map(|note| format!("{note}\n")).collect()
 }
 
-/// What there is and what was counted, as JSON.
+/// Returns the number of readers and notes, and the counters, as JSON.
 fn stats(hub: &mut Hub<'_>) -> String {
     let notes = hub.shared::<Notes>().0.len();
     let Stats {

@@ -34,7 +34,7 @@ use std::time::SystemTime;
 use serde_json::{Value, json};
 use wsloop::event::{Disconnect, Handshake, Ready, Request, Utf8};
 use wsloop::handshake::{self, Refusal};
-use wsloop::http::Response;
+use wsloop::plain_http::Response;
 use wsloop::{Connection, ConnectionId, Prepared, Server, SlowConsumer};
 
 /// Longest name of a room or a guest, in characters.

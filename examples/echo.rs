@@ -1,13 +1,17 @@
-//! Sends every message back to where it came from.
+//! Sends every message back to its sender.
 //!
 //! ```text
 //! cargo run --release --example echo [ADDRESS [shared|dedicated]]
 //! ```
 //!
-//! Clients that offer compression have it: by default text from 1,410 bytes on, by one compressor for
-//! all; with `shared` everything by it, with `dedicated` everything by one for each. The address is `127.0.0.1:9001` unless given; `unix:PATH` listens on a Unix socket, and
-//! `inherited` on what systemd hands over (`systemd-socket-activate -l 9001 .../echo inherited`). To
-//! try it, open the console of a browser:
+//! The server compresses messages for clients that offer permessage-deflate: by default text from
+//! 1,410 bytes on, with one compressor for all connections. With `shared` it compresses every
+//! message with that compressor, with `dedicated` every message with a compressor per connection.
+//!
+//! The address is `127.0.0.1:9001` unless given. `unix:PATH` listens on a Unix socket, and
+//! `inherited` on the sockets that systemd passes
+//! (`systemd-socket-activate -l 9001 .../echo inherited`). To try it, open the console of a
+//! browser:
 //!
 //! ```text
 //! ws = new WebSocket("ws://127.0.0.1:9001/")
@@ -15,8 +19,7 @@
 //! ws.send("hello")
 //! ```
 //!
-//! The limits are wide enough for a conformance suite: messages of 16 MiB, and no pings of the
-//! server's own.
+//! The limits suit a conformance suite: messages of 16 MiB, and no pings from the server.
 
 mod signals;
 
@@ -53,14 +56,14 @@ fn main() -> wsloop::Result<()> {
         .max_backlog(32 << 20)
         .silence_max(Duration::ZERO)
         .on(Utf8, move |conn, text| {
-            conn.send_with(OpCode::Text, text.as_bytes(), compress)
+            conn.send_message(Outgoing::text(text).compress(compress))
         })
         .on(Binary, move |conn, data| {
-            conn.send_with(OpCode::Binary, data, compress)
+            conn.send_message(Outgoing::binary(data).compress(compress))
         })
         .build()?;
     signals::drain_on_signals(server.handle())?;
-    // With port 0 the kernel picked one.
+    // With port 0 the kernel has chosen the port.
     for listener in server.listeners() {
         eprintln!("listening on {listener}");
     }

@@ -1,13 +1,13 @@
-//! A club: whoever is a member and comes from its own pages may talk to the others. A program for
-//! WebSocket::Server and WebSocket::Connection, ported handler by handler. The Perl is
+//! A club: members who connect from the club's own pages can talk to each other. This is a program
+//! for WebSocket::Server and WebSocket::Connection, ported handler by handler; the Perl original is
 //! perl/members.pl.
 //!
 //! ```text
 //! cargo run --release --example members [ADDRESS]
 //! ```
 //!
-//! The address is `127.0.0.1:9007` unless given. Members have a cookie `key` of `a1`, `b2` or `e3`;
-//! pages are of `https://club.example`:
+//! The address is `127.0.0.1:9007` unless given. Members have a cookie `key` with the value `a1`,
+//! `b2` or `e3`; the origin of the pages is `https://club.example`:
 //!
 //! ```text
 //! curl -i -N -H 'Origin: https://club.example' -H 'Cookie: key=a1' -H 'Connection: Upgrade' \
@@ -15,18 +15,18 @@
 //!     -H 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==' http://127.0.0.1:9007/club --output -
 //! ```
 //!
-//! What differs from the Perl:
+//! Differences from the Perl:
 //!
 //! - A handler that returns nothing accepts, as in Perl, and `false` refuses. An error in a handler
-//!   closes its connection with 1011 (500 before `Ready`), where Perl mostly warns.
-//! - A request without `Origin` is refused here because `None` is not the origin; `http_error` is the
-//!   answer, whatever the handler returns after it.
-//! - `metadata` is a value of a type of its own, made by `Default` on first use.
-//! - One subprotocol is agreed on, the first of the server's list that the client offers, where
-//!   Perl answers with all that both have.
-//! - `Disconnect` comes when the closing handshake is over, not before our Close frame leaves: a
-//!   farewell to the one who leaves is sent before `disconnect`, or in `PeerClose`. It comes at the end of a
-//!   stream as well, which Perl does not notice.
+//!   closes its connection with 1011 (with status 500 before `Ready`), where Perl mostly warns.
+//! - A request without `Origin` is refused, because `None` differs from the expected origin.
+//!   `http_error` sets the response, whatever the handler returns afterwards.
+//! - `metadata` is a typed value, which `Default` creates on first use.
+//! - The server selects one subprotocol, the first of its list that the client offers. Perl answers
+//!   with all that both sides have.
+//! - `Disconnect` comes after the closing handshake, and not before the server's Close frame. Last
+//!   messages to a leaving client are sent before `disconnect`, or in `PeerClose`. `Disconnect`
+//!   also comes at the end of a stream, which Perl does not notice.
 
 mod signals;
 
@@ -63,7 +63,7 @@ fn main() -> wsloop::Result<()> {
         .on(Shutdown, |serv, ()| {
             serv.broadcast_utf8("* the club closes")
         })
-        // The TCP connection is up. A refusal is a 403.
+        // The TCP connection is established. A refusal is answered with 403.
         .on(Connect, |conn, ()| {
             let ip = conn.ip().map_or_else(String::new, |ip| ip.to_string());
             if BANNED.contains(&ip.as_str()) {
@@ -99,7 +99,7 @@ fn main() -> wsloop::Result<()> {
             conn.on(Utf8, |conn, text| {
                 match text {
                     "/quit" => return conn.disconnect(4000, "as you wish"),
-                    "/cut" => conn.shutdown(),
+                    "/cut" => conn.abort(),
                     "/close" => conn.server().shutdown(),
                     _ => {
                         let member = conn.data::<Member>();

@@ -1,12 +1,11 @@
-//! One event loop for each core, over one address. What anybody says is told to everybody, whatever
-//! loop serves them.
+//! One event loop per core, all on one address. Each text is broadcast to the clients of all loops.
 //!
 //! ```text
 //! cargo run --release --example multicore [ADDRESS] [LOOPS]
 //! ```
 //!
-//! The address is `127.0.0.1:9005` unless given, and there are as many loops as cores. To try it, open
-//! the consoles of several browser tabs:
+//! The address is `127.0.0.1:9005` unless given, and there is a loop per core. To try it, open the
+//! consoles of several browser tabs:
 //!
 //! ```text
 //! ws = new WebSocket("ws://127.0.0.1:9005/")
@@ -14,11 +13,11 @@
 //! ws.send("hello")
 //! ```
 //!
-//! A line on standard input is told to everybody as well; an empty one ends all loops.
+//! A line on standard input is broadcast as well; an empty line ends all loops.
 //!
-//! Each thread builds the same server, and the kernel spreads the clients over them. Loops share
-//! nothing, so no handler waits for another core; what one loop has to tell the others goes through
-//! their [`Handle`]s.
+//! Each thread builds the same server, and the kernel distributes the clients among them. Loops
+//! share no state, so no handler waits for another core. A loop reaches the others through their
+//! [`Handle`]s.
 
 mod signals;
 
@@ -29,12 +28,12 @@ use std::{env, io, thread};
 use wsloop::event::{Ready, Utf8};
 use wsloop::{Handle, Server};
 
-/// The handles of all loops. Each loop has them, under `shared`.
+/// The handles of all loops. Each loop has a copy, in `shared`.
 #[derive(Default)]
 struct Loops(Vec<Handle>);
 
 impl Loops {
-    /// Tells everybody. A loop that has ended has no clients, which is no error.
+    /// Broadcasts on all loops. Errors are ignored: a loop that has ended has no clients.
     fn tell(&self, text: &str) {
         for handle in &self.0 {
             let _ = handle.broadcast_utf8(text);
@@ -58,10 +57,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let (start, started) = mpsc::channel();
         let thread = thread::spawn(move || serve(number, addr, &built, &started));
         let Ok((bound, handle)) = builds.recv() else {
-            // It could not be built. The others end, as nobody will tell them to start.
+            // The server could not be built. The other threads end, because their channels are
+            // dropped.
             return Ok(thread.join().map_err(|_| "a panic")??);
         };
-        // With port 0 the kernel picks one for the first, and the others share it.
+        // With port 0 the kernel chooses a port for the first loop, and the others share it.
         addr = bound;
         signals::drain_on_signals(handle.clone())?;
         loops.0.push(handle);
@@ -73,8 +73,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     eprintln!("listening on {addr}");
 
-    // Standard input may be at its end, as it is for a service; the loops go on. And they may end
-    // while it goes on.
+    // The loops continue at the end of standard input, which a service may not have. They may also
+    // end before standard input does.
     thread::spawn(move || {
         for line in io::stdin().lines().map_while(Result::ok) {
             if line.is_empty() {
@@ -92,7 +92,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Builds a server and runs it, once the handles of all have come.
+/// Builds a server, and runs it when the handles of all loops have arrived.
 fn serve(
     number: usize,
     addr: SocketAddr,
@@ -103,13 +103,13 @@ fn serve(
     let bound = server.local_addr().unwrap_or(addr);
     let _ = built.send((bound, server.handle()));
     let Ok(handles) = start.recv() else {
-        return Ok(()); // another one could not be built
+        return Ok(()); // another server could not be built
     };
     server.hub().shared::<Loops>().0 = handles;
     server.start()
 }
 
-/// The program of every loop.
+/// Builds the server of a loop.
 fn build(number: usize, addr: SocketAddr) -> wsloop::Result<Server> {
     Server::builder()
         .listen(addr)

@@ -1,4 +1,4 @@
-//! The two shortest programs for Net::WebSocket::Server, and what becomes of them.
+//! The two shortest programs for Net::WebSocket::Server, and their ports.
 //!
 //! ```text
 //! cargo run --release --example porting echo|broadcast [ADDRESS]
@@ -12,9 +12,9 @@
 //! ws.send("hello")
 //! ```
 //!
-//! Each function has its Perl above it. Whole programs are relay (Net::WebSocket::Server), members
-//! (WebSocket::Server) and board (UniEvent::WebSocket); docs/porting.md has every method, option
-//! and event.
+//! Each function has the Perl original above it. Complete ports are relay (Net::WebSocket::Server),
+//! members (WebSocket::Server) and board (UniEvent::WebSocket). docs/porting.md lists all methods,
+//! options and events.
 
 use std::env;
 use std::time::Duration;
@@ -38,7 +38,7 @@ fn main() -> Result<()> {
     }
 }
 
-// Sends each text back to where it came from.
+// Sends each text back to its sender.
 //
 //     Net::WebSocket::Server->new(
 //         listen => 9005,
@@ -61,8 +61,8 @@ fn echo(builder: Builder) -> Result<()> {
     start(server)
 }
 
-// Sends each text to everybody, and a count every second. The counter of the texts is the
-// connection's own: `my $texts` of its closure. That of the ticks is the server's.
+// Broadcasts each text, and a count every second. The counter of texts belongs to a connection:
+// `my $texts` in its closure. The counter of ticks belongs to the server.
 //
 //     my $ticks = 0;
 //     Net::WebSocket::Server->new(
@@ -104,7 +104,7 @@ fn broadcast(builder: Builder) -> Result<()> {
     start(server)
 }
 
-/// Tells where the server listens, and runs it.
+/// Prints the address of the server, and runs it.
 fn start(mut server: Server) -> Result<()> {
     if let Some(addr) = server.local_addr() {
         eprintln!("listening on {addr}");

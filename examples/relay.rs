@@ -1,12 +1,12 @@
-//! What a client says goes to everybody, and so does what is typed here: a program for
-//! Net::WebSocket::Server, ported handler by handler. The Perl is perl/relay.pl.
+//! Broadcasts each client's messages and the lines of standard input. This is a program for
+//! Net::WebSocket::Server, ported handler by handler; the Perl original is perl/relay.pl.
 //!
 //! ```text
 //! cargo run --release --example relay [ADDRESS]
 //! ```
 //!
-//! The address is `127.0.0.1:9006` unless given. Only pages of `http://example.com` may connect, and
-//! what is no browser can say that it is one:
+//! The address is `127.0.0.1:9006` unless given. Only pages of `http://example.com` may connect. A
+//! client that is not a browser can send that origin, too:
 //!
 //! ```text
 //! curl -i -N -H 'Origin: http://example.com' -H 'Connection: Upgrade' -H 'Upgrade: websocket' \
@@ -14,17 +14,17 @@
 //!     http://127.0.0.1:9006/ --output -
 //! ```
 //!
-//! A line on standard input, a terminal or a pipe, goes to everybody; its end (Ctrl-D) shuts the
-//! server down. `quit` is answered with a close. What differs from the Perl:
+//! Each line on standard input, a terminal or a pipe, is broadcast; its end (Ctrl-D) shuts the
+//! server down. The server answers `quit` with a Close frame. Differences from the Perl:
 //!
-//! - A handler is registered with `on` by its name; what it does not need of what happened is `()`
-//!   or `_`. `connections` in a loop is a broadcast: the message is framed once.
-//! - A refused handshake is answered with 403, not by hanging up.
-//! - A `die` in Perl ends the server. An error or a panic here is logged and closes the connection
-//!   with 1011; one in the watch of standard input ends that watch.
-//! - Pings of a client are answered. A client that is silent for twice `silence_max`, pings and all,
-//!   is closed, unless `idle_timeout` is set to zero.
-//! - Clients that were refused have a `Disconnect`, too; as in Perl.
+//! - `on` registers a handler for an event; an unused argument is `()` or `_`. A loop over
+//!   `connections` becomes a broadcast, which encodes the message once.
+//! - A refused handshake is answered with 403; Perl closes the connection.
+//! - A `die` ends the Perl server. Here an error or a panic is logged and closes the connection
+//!   with 1011; in the watch of standard input it ends that watch.
+//! - The server answers pings. It closes a client that sends nothing, not even a pong, for twice
+//!   `silence_max`, unless `idle_timeout` is zero.
+//! - Refused clients cause a `Disconnect`, too, as in Perl.
 
 mod signals;
 
@@ -46,7 +46,7 @@ fn main() -> wsloop::Result<()> {
 
     let mut ticks = 0;
     let mut typed = Vec::new();
-    // The descriptor itself: what `Stdin` has read ahead would not show as readable.
+    // Reads the descriptor itself: epoll does not see bytes in the buffer of `Stdin`.
     let stdin = File::from(io::stdin().as_fd().try_clone_to_owned()?);
 
     let mut server = Server::builder()

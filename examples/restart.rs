@@ -1,19 +1,19 @@
-//! Echo that is replaced while it runs, and refuses nobody meanwhile.
+//! An echo server that can be replaced while it runs, without refusing a client.
 //!
 //! ```text
 //! cargo build --release --example restart && target/release/examples/restart [ADDRESS]...
 //! ```
 //!
 //! The address is `127.0.0.1:9009` unless given; `unix:PATH` is a Unix socket. At SIGHUP
-//! (`kill -HUP` and the number that it says) it starts the program anew, which may be another
-//! version by then, with the listening sockets as systemd would hand them over: descriptors from 3
-//! on, `LISTEN_FDS` and `LISTEN_PID`. When that one listens, this one stops listening, and drains:
-//! its clients are closed with 1012, one after the other, and come back to the successor. There is
-//! one queue of the kernel for both, so whoever connects is accepted by one or the other. If the
-//! successor does not start, nothing has happened.
+//! (`kill -HUP` with the process number that it prints) the server starts its program again, which
+//! may be a new version by then. The successor inherits the listening sockets in the same way as
+//! from systemd: descriptors from 3 on, `LISTEN_FDS` and `LISTEN_PID`. When the successor listens,
+//! the old server stops accepting and drains: it closes its clients with 1012, one after the other,
+//! and they reconnect to the successor. Both processes share the accept queue, so one of them
+//! accepts each new client. If the successor does not start, the old server continues.
 //!
-//! SIGTERM and SIGINT drain without a successor. Where systemd holds the sockets itself (a socket
-//! unit), that is all a restart takes: clients wait in the queue for the new process.
+//! SIGTERM and SIGINT drain without a successor. If systemd holds the sockets itself (in a socket
+//! unit), a restart needs no more than that: clients wait in the accept queue for the new process.
 
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
@@ -31,14 +31,14 @@ use signal_hook::iterator::Signals;
 use wsloop::event::{Binary, Stopped, Utf8};
 use wsloop::{CloseCode, Handle, Server};
 
-/// Who is left then is cut.
+/// Connections that are still open after this time are cut.
 const DEADLINE: Duration = Duration::from_secs(8);
-/// Clients are closed over this time, so that they do not all come back in the same moment.
+/// The clients are closed over this time, so that they do not all reconnect at once.
 const SPREAD: Duration = Duration::from_secs(1);
 /// How long a successor may take until it listens.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A successor has been started, and has not said yet that it listens.
+/// Whether a successor has been started and does not listen yet.
 static RESTARTING: AtomicBool = AtomicBool::new(false);
 
 fn main() -> wsloop::Result<()> {
@@ -57,9 +57,11 @@ fn main() -> wsloop::Result<()> {
                     Ok(()) => {}
                     Err(error) => eprintln!("cannot start a successor: {error}"),
                 },
-                _ => server
-                    .hub()
-                    .drain(DEADLINE, CloseCode::GOING_AWAY, SPREAD)?,
+                _ => server.hub().wind_down(
+                    WindDown::within(DEADLINE)
+                        .spread(SPREAD)
+                        .code(CloseCode::GOING_AWAY),
+                )?,
             }
         }
     }
@@ -86,13 +88,13 @@ fn build() -> wsloop::Result<Server> {
         .on(Utf8, |conn, text| conn.send_utf8(text))
         .on(Binary, |conn, data| conn.send_binary(data))
         .on(Stopped, |_, stats| {
-            let (id, drained, cut) = (process::id(), stats.drained, stats.cut);
+            let (id, drained, cut) = (process::id(), stats.ended_in_order, stats.cut);
             eprintln!("process {id} ends: {drained} drained, {cut} cut");
         })
         .build()
 }
 
-/// Returns where signals will come, and wakes the loop for each.
+/// Returns a channel of signals, and wakes the loop for each signal.
 fn signals(handle: Handle) -> io::Result<Receiver<i32>> {
     let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])?;
     let (sender, receiver) = mpsc::channel();
@@ -105,7 +107,7 @@ fn signals(handle: Handle) -> io::Result<Receiver<i32>> {
     Ok(receiver)
 }
 
-/// Starts this program anew with the listening sockets, and drains when that one listens.
+/// Starts the program again with the listening sockets, and drains when the successor listens.
 fn start_successor(server: &Server) -> io::Result<()> {
     let sockets: Vec<OwnedFd> = server
         .listeners()
@@ -121,10 +123,14 @@ fn start_successor(server: &Server) -> io::Result<()> {
     };
     let handle = server.handle();
     thread::spawn(move || {
-        // What it says matters less than that it has come so far.
+        // The content does not matter: the message itself shows that the successor listens.
         if answers.read_exact(&mut [0; READY.len()]).is_ok() {
             let _ = handle.hand_over_listeners();
-            let _ = handle.drain(DEADLINE, CloseCode::SERVICE_RESTART, SPREAD);
+            let _ = handle.wind_down(
+                WindDown::within(DEADLINE)
+                    .spread(SPREAD)
+                    .code(CloseCode::SERVICE_RESTART),
+            );
         } else {
             let _ = child.kill();
             let ended = child.wait();
@@ -135,15 +141,16 @@ fn start_successor(server: &Server) -> io::Result<()> {
     Ok(())
 }
 
-/// Starts this program anew; returns the process, and where it will say that it listens.
+/// Starts the program again; returns the process, and the socket on which it reports that it
+/// listens.
 fn spawn(sockets: Vec<OwnedFd>) -> io::Result<(process::Child, UnixStream)> {
     let (ours, theirs) = UnixStream::pair()?;
     ours.set_read_timeout(Some(PATIENCE))?;
     let mut command = Command::new("sh");
     command
-        // The shell knows the number of the process, and becomes it.
+        // The shell sets LISTEN_PID to its own process number, and then becomes the server.
         .args(["-c", r#"export LISTEN_PID=$$; exec "$0" "$@""#])
-        // By the name that it was started by: there may be a new version.
+        // The program is started by its path, where there may be a new version.
         .args(env::args_os().collect::<Vec<OsString>>())
         .env("LISTEN_FDS", sockets.len().to_string())
         .env_remove("LISTEN_FDNAMES")
@@ -159,7 +166,7 @@ fn spawn(sockets: Vec<OwnedFd>) -> io::Result<(process::Child, UnixStream)> {
     Ok((command.spawn()?, ours))
 }
 
-/// Tells the process that started this one, if that is to be replaced.
+/// Tells the predecessor, if there is one, that this process listens.
 fn tell_predecessor() -> io::Result<()> {
     if env::var_os(PREDECESSOR).is_some() {
         let stdin = io::stdin().as_fd().try_clone_to_owned()?;
@@ -168,7 +175,7 @@ fn tell_predecessor() -> io::Result<()> {
     Ok(())
 }
 
-/// Set for a successor: standard input is a socket to the process of this number.
+/// Set for a successor, whose standard input is a socket to its predecessor.
 const PREDECESSOR: &str = "PREDECESSOR";
 
 const READY: &[u8] = b"ready";

@@ -1,4 +1,4 @@
-//! Broadcasts the time every second, and answers questions from another thread.
+//! Broadcasts the time every second, and answers questions on another thread.
 //!
 //! ```text
 //! cargo run --release --example tick [ADDRESS]
@@ -12,9 +12,9 @@
 //! ws.send("hello")
 //! ```
 //!
-//! A handler must not block: everybody would wait for it. So a text goes to a worker thread, which
-//! may take its time, and sends the answer through a [`Handle`](wsloop::Handle). The clock goes on
-//! meanwhile.
+//! A handler must not block, because all clients would wait for it. Texts go to a worker thread,
+//! which may take its time and replies through a [`Handle`](wsloop::Handle). Meanwhile the clock
+//! continues.
 
 mod signals;
 
@@ -25,7 +25,7 @@ use std::{env, thread};
 use wsloop::event::{Tick, Utf8};
 use wsloop::{ConnectionId, Server};
 
-/// Questions that may wait for the worker. What comes from peers has to have a bound.
+/// The number of questions that may wait for the worker. Input from peers needs a limit.
 const QUESTIONS_MAX: usize = 100;
 
 fn main() -> wsloop::Result<()> {
@@ -52,8 +52,8 @@ fn main() -> wsloop::Result<()> {
         for (id, question) in work {
             thread::sleep(Duration::from_millis(300)); // a database, a disk, a long computation
             let answer = format!("about {question:?} I know nothing");
-            // The asker may have left by now. That is harmless; only a server that is gone is an
-            // error.
+            // The client may have disconnected, which is not an error. An error means that the
+            // server has ended.
             if handle.send_utf8(id, &answer).is_err() {
                 return;
             }
@@ -67,7 +67,7 @@ fn main() -> wsloop::Result<()> {
     server.start()
 }
 
-/// The time of day in UTC.
+/// Returns the time of day in UTC.
 fn clock() -> String {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     let seconds = since.map_or(0, |since| since.as_secs());

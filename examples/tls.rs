@@ -1,21 +1,21 @@
-//! Echo over TLS, with a certificate made at start or with your own.
+//! Echo over TLS, with a certificate that is generated at start, or with your own.
 //!
 //! ```text
 //! cargo run --release --example tls [ADDRESS] [CHAIN.pem KEY.pem]
 //! ```
 //!
-//! The address is `127.0.0.1:9004` unless given. Without files the server makes itself a
-//! certificate for `localhost`, `127.0.0.1` and `::1`, and writes it to standard output; nobody
-//! trusts it, so a client has to be told to. To try it:
+//! The address is `127.0.0.1:9004` unless given. Without files the server generates a certificate
+//! for `localhost`, `127.0.0.1` and `::1`, and writes it to standard output. Clients do not trust
+//! this certificate unless they are configured to. To try it:
 //!
 //! ```text
 //! cargo run --release --example tls > cert.pem &
 //! SSL_CERT_FILE=cert.pem python3 -m websockets wss://127.0.0.1:9004/
 //! ```
 //!
-//! A browser asks whether to go on when `https://127.0.0.1:9004/` is opened; after that its console
-//! can open `new WebSocket("wss://127.0.0.1:9004/")`. (The page itself is an error: this server
-//! speaks nothing but WebSocket.)
+//! A browser shows a warning when you open `https://127.0.0.1:9004/`. After you accept it, the
+//! console can open `new WebSocket("wss://127.0.0.1:9004/")`. (The page itself is an error, because
+//! this server only speaks WebSocket.)
 
 mod signals;
 
@@ -52,7 +52,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Makes a key and a certificate that it signed itself, and prints the certificate.
+/// Generates a self-signed certificate and its key, and prints the certificate.
 fn self_signed() -> Result<Arc<ServerConfig>, Box<dyn Error>> {
     let names = ["localhost", "127.0.0.1", "::1"].map(String::from);
     let made = rcgen::generate_simple_self_signed(names)?;

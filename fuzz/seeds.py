@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Writes the seeds of all targets to corpus/TARGET/seed-*: the inputs to begin with.
+"""Writes the seeds, the initial inputs of all targets, to corpus/TARGET/seed-*.
 
-What their bytes mean is said at each target's `run`.
+The `run` function of each target documents the format of its inputs.
 """
 
 import pathlib

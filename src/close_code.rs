@@ -2,41 +2,41 @@
 
 use std::fmt;
 
-/// Why a connection closes (RFC 6455, 7.4.1).
+/// The reason why a connection closes (RFC 6455, 7.4.1).
 ///
-/// Codes from 3000 to 3999 are registered for libraries, those from 4000 to 4999 are the
-/// application's own.
+/// Codes from 3000 to 3999 are registered for libraries and applications, those from 4000 to 4999
+/// are for private use.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct CloseCode(u16);
 
 impl CloseCode {
     /// 1000: the purpose of the connection is fulfilled.
     pub const NORMAL: Self = Self(1000);
-    /// 1001: the server goes down, or the browser leaves the page.
+    /// 1001: the server shuts down, or the browser leaves the page.
     pub const GOING_AWAY: Self = Self(1001);
-    /// 1002: the peer broke the protocol.
+    /// 1002: the peer violated the protocol.
     pub const PROTOCOL_ERROR: Self = Self(1002);
-    /// 1003: a kind of data that cannot be accepted.
+    /// 1003: the endpoint cannot accept this kind of data.
     pub const UNSUPPORTED_DATA: Self = Self(1003);
     /// 1005: the Close frame had no code. Never on the wire.
     pub const NO_STATUS: Self = Self(1005);
     /// 1006: the connection ended without a Close frame. Never on the wire.
     pub const ABNORMAL: Self = Self(1006);
-    /// 1007: data that does not fit its type, such as text that is not UTF-8.
+    /// 1007: the data does not match its type, for example text that is not UTF-8.
     pub const INVALID_PAYLOAD: Self = Self(1007);
-    /// 1008: a policy is violated.
+    /// 1008: a message violates a policy.
     pub const POLICY_VIOLATION: Self = Self(1008);
     /// 1009: a message is too big.
     pub const MESSAGE_TOO_BIG: Self = Self(1009);
-    /// 1010: a client misses an extension.
+    /// 1010: the client requires an extension that the server did not negotiate.
     pub const EXTENSION_REQUIRED: Self = Self(1010);
-    /// 1011: the server met with something unexpected.
+    /// 1011: the server met an unexpected condition.
     pub const INTERNAL_ERROR: Self = Self(1011);
     /// 1012: the service restarts.
     pub const SERVICE_RESTART: Self = Self(1012);
     /// 1013: try again later.
     pub const TRY_AGAIN_LATER: Self = Self(1013);
-    /// 1014: a gateway got a bad answer.
+    /// 1014: a gateway got an invalid response.
     pub const BAD_GATEWAY: Self = Self(1014);
     /// 1015: the TLS handshake failed. Never on the wire.
     pub const TLS_HANDSHAKE: Self = Self(1015);
@@ -46,11 +46,12 @@ impl CloseCode {
         self.0
     }
 
-    /// Returns whether the code may stand in a Close frame.
+    /// Returns whether the code may be sent in a Close frame.
     pub const fn is_sendable(self) -> bool {
-        // RFC 6455, 7.4.1 defines 1000 to 1011 less the reserved 1004 and those that "MUST NOT be
+        // RFC 6455, 7.4.1 defines 1000 to 1011 except the reserved 1004 and those that "MUST NOT be
         // set as a status code in a Close control frame"; 1012 to 1014 were registered later.
-        // 7.4.2: 0-999 "are not used", 1000-2999 are the standard's, 3000-4999 anybody's.
+        // 7.4.2: 0-999 "are not used", 1000-2999 belong to the protocol, 3000-4999 to libraries and
+        // applications.
         matches!(self.0, 1000..=1003 | 1007..=1014 | 3000..=4999)
     }
 }
@@ -61,7 +62,7 @@ impl From<u16> for CloseCode {
     }
 }
 
-/// So that a code is compared with a number as it is written.
+/// Compares a code with its number.
 impl PartialEq<u16> for CloseCode {
     fn eq(&self, code: &u16) -> bool {
         self.0 == *code

@@ -1,4 +1,4 @@
-//! Every limit, deadline and default, in one place, each with its unit.
+//! All limits, deadlines and defaults, with their units.
 
 use std::time::Duration;
 
@@ -6,40 +6,41 @@ use crate::handshake::{Hosts, Origins};
 use crate::limits::Limits;
 use crate::proxy::Forwarding;
 
-/// What happens to a message that would exceed `max_backlog`, for the server
-/// ([`Builder::slow_consumer`](crate::Builder::slow_consumer)) or for one connection
+/// The policy for a message that would exceed `max_backlog`, of the server
+/// ([`Builder::slow_consumer`](crate::Builder::slow_consumer)) or of one connection
 /// ([`Connection::set_slow_consumer`](crate::Connection::set_slow_consumer)).
 ///
-/// A part of a message that is sent in parts is never dropped, for nothing could follow it: where a
-/// policy drops, its sender gets the error. Pongs and pings have 4 KiB beyond `max_backlog`, and a
-/// Close frame is always taken. [`Stats`](crate::Stats) counts what was refused, dropped and closed.
+/// A part of a message that is sent in parts is never dropped, because no other part could follow
+/// it: where a policy would drop it, the sender gets the error. Pings and pongs may use 4 KiB
+/// beyond `max_backlog`, and a Close frame is always queued. [`Stats`](crate::Stats) counts refused
+/// and dropped messages and closed connections.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum SlowConsumer {
     /// The sender gets [`SendError::BacklogFull`](crate::SendError::BacklogFull); the connection
-    /// lives on.
+    /// stays open.
     #[default]
     Error,
     /// The sender gets the same error, and the connection is closed with 1008.
     Close,
-    /// The message is dropped; the sender is told that 0 bytes were queued.
+    /// The message is dropped; the sending method returns 0 bytes.
     DropNewest,
-    /// The messages that have waited longest are dropped, as many as it takes: whole ones that no
-    /// byte of has left, never control frames or parts of a message that is sent in parts. If that
-    /// is not enough, the message itself is dropped as by [`DropNewest`](Self::DropNewest).
+    /// The oldest queued messages are dropped until the new one fits: only whole messages of which
+    /// no byte has been sent, never control frames or parts of a message that is sent in parts. If
+    /// that is not enough, the new message is dropped as with [`DropNewest`](Self::DropNewest).
     ///
-    /// What a handler sends to its own connection is offered to the kernel all together; if the
-    /// kernel takes a part of it, the rest stays.
+    /// Messages that a handler sends to its own connection are offered to the kernel together; the
+    /// part that the kernel does not accept stays queued.
     DropOldest,
 }
 
-/// How often something may happen: so many times in a period, and how many of them at once.
+/// A rate limit: a count per period, and a burst that may come at once.
 ///
 /// ```
 /// use std::time::Duration;
 /// use wsloop::Rate;
 ///
-/// let messages = Rate::per_second(20); // 20 at once, and then one for each 50 ms
+/// let messages = Rate::per_second(20); // 20 at once, and then one every 50 ms
 /// let bytes = Rate::per_second(64 << 10).burst(1 << 20);
 /// let handshakes = Rate::new(10, Duration::from_secs(60));
 /// # let _ = (messages, bytes, handshakes);
@@ -52,7 +53,7 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// Allows `count` in each `period`, all of them at once if need be.
+    /// Allows `count` events in each `period`, even all at once.
     pub const fn new(count: u64, period: Duration) -> Self {
         Self {
             count,
@@ -61,12 +62,12 @@ impl Rate {
         }
     }
 
-    /// Allows `count` in each second, all of them at once if need be.
+    /// Allows `count` events in each second, even all at once.
     pub const fn per_second(count: u64) -> Self {
         Self::new(count, Duration::from_secs(1))
     }
 
-    /// Allows `count` at once, after a time in which there were fewer than the rate allows.
+    /// Allows `count` events at once, after a time with fewer events than the rate allows.
     #[must_use]
     pub const fn burst(self, count: u64) -> Self {
         Self {
@@ -75,49 +76,49 @@ impl Rate {
         }
     }
 
-    /// Returns whether it allows anything at all, and in any time.
+    /// Returns whether the rate allows any event, and has a period.
     pub(crate) fn is_sound(&self) -> bool {
         self.count > 0 && self.burst > 0 && !self.period.is_zero()
     }
 
-    /// Returns the time in which `count` are allowed.
+    /// Returns the time in which `count` events are allowed.
     pub(crate) fn time_of(&self, count: u64) -> Duration {
         let nanos = self.period.as_nanos().saturating_mul(count.into()) / u128::from(self.count);
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 
-    /// Returns the time in which as many are allowed as may come at once.
+    /// Returns the time in which the events of one burst are allowed.
     pub(crate) fn time_of_burst(&self) -> Duration {
         self.time_of(self.burst)
     }
 }
 
-/// What happens to a connection that is faster than
-/// [`max_message_rate`](crate::Builder::max_message_rate) and its kin allow
-/// ([`Builder::over_rate`](crate::Builder::over_rate)).
+/// The policy ([`Builder::over_rate`](crate::Builder::over_rate)) for a connection that exceeds
+/// [`max_message_rate`](crate::Builder::max_message_rate), `max_byte_rate` or `max_ping_rate`.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum OverRate {
-    /// It is closed with 1008.
+    /// The connection is closed with 1008.
     #[default]
     Close,
-    /// It is not read until the rate allows what it has sent, for 16 ms at least: TCP holds the rest
-    /// back, and nothing is lost. Nor is it noticed before then that the peer has gone.
+    /// The connection is not read until the rate allows what it has sent, for at least 16 ms. TCP
+    /// holds back the rest, and nothing is lost. Until then, the server does not notice if the peer
+    /// disconnects.
     Delay,
 }
 
-/// What one connection may send in a time; `None` is without a limit.
+/// How much one connection may send per time; `None` is no limit.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ReceiveRates {
     pub(crate) messages: Option<Rate>,
     pub(crate) bytes: Option<Rate>,
-    /// Of pings and pongs.
+    /// The rate of pings and pongs together.
     pub(crate) pings: Option<Rate>,
     pub(crate) over: OverRate,
 }
 
 impl ReceiveRates {
-    /// Returns the limits that there are.
+    /// Returns the rates that are set.
     pub(crate) fn all(&self) -> impl Iterator<Item = Rate> {
         [self.messages, self.bytes, self.pings]
             .into_iter()
@@ -129,14 +130,14 @@ impl ReceiveRates {
     }
 }
 
-/// What the connections of one address may do together.
+/// Limits for all connections from one address together.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct AddressLimits {
     /// Most open connections.
     pub(crate) connections: usize,
-    /// Most connections whose opening handshake is not done.
+    /// Most connections whose opening handshake is not complete.
     pub(crate) half_open: usize,
-    /// How often it may connect.
+    /// How often the address may connect.
     pub(crate) handshakes: Option<Rate>,
 }
 
@@ -161,50 +162,53 @@ impl AddressLimits {
 pub(crate) struct Config {
     pub(crate) limits: Limits,
     pub(crate) slow_consumer: SlowConsumer,
-    /// `Drain` comes when no more than this is left of what the kernel had not taken, in bytes.
+    /// `Drain` is delivered when the backlog falls to this many bytes, after the kernel did not
+    /// accept everything.
     pub(crate) drain_at: usize,
-    /// Listening pauses above this many connections; the kernel's backlog holds the rest.
+    /// Accepting pauses at this many connections; the kernel's queue holds the rest.
     pub(crate) max_connections: usize,
-    /// Accepting pauses above this many connections whose opening handshake is not done.
+    /// Accepting pauses at this many connections whose opening handshake is not complete.
     pub(crate) max_half_open: usize,
-    /// What the connections of one address may do together.
+    /// Limits for all connections from one address together.
     pub(crate) addresses: AddressLimits,
-    /// What one connection may send in a time.
+    /// How much one connection may send per time.
     pub(crate) rates: ReceiveRates,
-    /// Most bytes that all connections may hold together. `usize::MAX` is none.
+    /// Most bytes that all connections may hold together; `usize::MAX` for no limit.
     pub(crate) memory_budget: usize,
-    /// How long memory may be short before connections give it back.
+    /// How long memory may be short before connections with unsent or unfinished messages are
+    /// closed; those that make no progress are closed after a tenth of it.
     pub(crate) memory_relief: Duration,
-    /// From the accepted socket to the end of the opening handshake, TLS included; absolute.
+    /// How long the opening handshake may take, from the accepted socket on and including TLS;
+    /// progress does not extend it.
     pub(crate) handshake_timeout: Duration,
-    /// How long a message may take beyond the time that its bytes have at `min_rate`. Zero is off.
+    /// How long a message may take beyond the time for its bytes at `min_rate`. Zero is off.
     pub(crate) message_timeout: Duration,
-    /// The least rate of a peer that is waited for: whoever sends or takes as many bytes per second
-    /// puts the deadline off.
+    /// Lowest rate, in bytes per second, at which a peer that sends or receives extends a deadline.
     pub(crate) min_rate: u64,
     /// The path of the health check, if there is one.
     pub(crate) health_check: Option<Box<str>>,
     /// How long health checks fail before a drain closes the listeners.
     pub(crate) lame_duck: Duration,
-    /// How long a connection may wait for its next plain request. Zero: each has one.
+    /// How long a connection may wait for its next plain request. Zero allows one request each.
     pub(crate) keep_alive_timeout: Duration,
     /// Most plain requests that are answered on one connection.
     pub(crate) max_requests: usize,
-    /// A peer silent for longer is pinged. Zero is off.
+    /// The silence after which a peer is pinged. Zero is off.
     pub(crate) silence_max: Duration,
-    /// A peer that stays silent is pinged again after this. `None` is half of `silence_max`.
+    /// The further silence after which a peer is pinged again. `None` is half of `silence_max`.
     pub(crate) silence_checkinterval: Option<Duration>,
-    /// A peer silent for longer is closed with 1001. `None` is twice `silence_max`; zero is off.
+    /// The silence after which a peer is closed with 1001. `None` is twice `silence_max`; zero is
+    /// off.
     pub(crate) idle_timeout: Option<Duration>,
-    /// How long the closing handshake may take, and the drain after it.
+    /// How long the closing handshake may take, and after it the peer's end of the connection.
     pub(crate) close_timeout: Duration,
-    /// An older connection is closed with 1001. `None` is off.
+    /// The age at which a connection is closed with 1001. `None` is off.
     pub(crate) max_lifetime: Option<Duration>,
     /// Time between two `Tick` events. Zero is off.
     pub(crate) tick_period: Duration,
-    /// Most bytes read from one connection in a turn before the others have theirs.
+    /// Most bytes read from one connection in a turn before other connections are served.
     pub(crate) turn_bytes: usize,
-    /// Most messages delivered from one connection in a turn before the others have theirs.
+    /// Most messages delivered from one connection in a turn before other connections are served.
     pub(crate) turn_messages: usize,
     /// Most connections accepted from one listener in a turn.
     pub(crate) turn_accepts: usize,
@@ -218,7 +222,7 @@ pub(crate) struct Config {
     pub(crate) reuse_port: bool,
     /// Whether messages and bytes are counted for each connection.
     pub(crate) connection_stats: bool,
-    /// Whether requests are kept with their headers after `Ready`.
+    /// Whether requests with their headers are kept after `Ready`.
     pub(crate) keep_requests: bool,
     /// Whether Nagle's algorithm is off (TCP_NODELAY).
     pub(crate) nodelay: bool,
@@ -227,23 +231,23 @@ pub(crate) struct Config {
     pub(crate) deflate: Option<crate::protocol::deflate::DeflateConfig>,
     /// The time without traffic after which the kernel probes the peer (SO_KEEPALIVE). Zero is off.
     pub(crate) keepalive: Duration,
-    /// How much the kernel holds for a connection.
+    /// Sizes of the kernel's buffers for a connection.
     pub(crate) buffers: Buffers,
-    /// Which origins may connect; `None` for all.
+    /// The origins that may connect; `None` for all.
     pub(crate) origins: Option<Origins>,
-    /// Which hosts requests may name; `None` for all.
+    /// The hosts that requests may name; `None` for all.
     pub(crate) hosts: Option<Hosts>,
-    /// How clients are found behind proxies, if that is wanted.
+    /// How to find clients behind proxies; `None` to ignore forwarding headers.
     pub(crate) forwarding: Option<Box<Forwarding>>,
-    /// Whether the 101 leaves before what `Ready` sends.
+    /// Whether the 101 is sent before the data that `Ready` sends.
     pub(crate) separate_switch: bool,
-    /// Whether the `Handshake` handler sees bad requests, too.
+    /// Whether the `Handshake` handler also receives invalid requests.
     pub(crate) bad_handshakes: bool,
-    /// The subprotocols that the server speaks, the one it likes best first.
+    /// The subprotocols that the server supports, in order of preference.
     pub(crate) subprotocols: Vec<String>,
 }
 
-/// The sizes of a socket's buffers in the kernel, in bytes. Zero leaves it to the system.
+/// The sizes of a socket's buffers in the kernel, in bytes. Zero keeps the system's default.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Buffers {
     /// SO_RCVBUF.
@@ -253,23 +257,23 @@ pub(crate) struct Buffers {
 }
 
 impl Config {
-    /// Returns the time between two pings of a peer that stays silent; a millisecond at least.
+    /// Returns the time between two pings of a silent peer, at least a millisecond.
     pub(crate) fn ping_again(&self) -> Duration {
         self.silence_checkinterval
             .unwrap_or(self.silence_max / 2)
             .max(Duration::from_millis(1))
     }
 
-    /// Returns a deadline's beginning, moved on for `bytes` that have come or gone since: by the time
-    /// that they take at `min_rate`, and to `now` at most. So whoever is as fast is waited for, a
-    /// trickle has its timeout used up in the end, and a burst earns no more than one timeout.
+    /// Moves the start of a deadline forward for `bytes` that were transferred since: by the time
+    /// that they take at `min_rate`, and at most to `now`. So a peer that keeps the rate is waited
+    /// for, a trickle uses up its timeout in the end, and a burst gains at most one timeout.
     pub(crate) fn moved_on(&self, begun: u64, bytes: u64, now: u64) -> u64 {
         let millis = u128::from(bytes) * 1000 / u128::from(self.min_rate.max(1));
         let millis = u64::try_from(millis).unwrap_or(u64::MAX);
         begun.saturating_add(millis).min(now).max(begun)
     }
 
-    /// Returns the silence after which a peer is given up, if that is on.
+    /// Returns the silence after which a peer is closed, if that is enabled.
     pub(crate) fn idle_after(&self) -> Option<Duration> {
         let idle = self
             .idle_timeout

@@ -1,9 +1,9 @@
-//! The value of `Date` (RFC 9110, 5.6.7).
+//! The value of the `Date` header (RFC 9110, 5.6.7).
 
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// A time as HTTP writes it: `Sun, 06 Nov 1994 08:49:37 GMT`.
+/// A time in the format of HTTP: `Sun, 06 Nov 1994 08:49:37 GMT`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Date(SystemTime);
 
@@ -15,13 +15,13 @@ impl From<SystemTime> for Date {
 
 impl fmt::Display for Date {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A clock before 1970 is no clock.
+        // A clock before 1970 is treated as 1970.
         let seconds = self
             .0
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_secs());
         let (days, second) = (seconds / DAY, seconds % DAY);
-        // Days since 1 March of the year 0, in eras of 400 years, all of the same length.
+        // Days since 1 March of the year 0, in eras of 400 years, which all have the same length.
         let shifted = days + 719_468;
         let (era, day) = (shifted / 146_097, shifted % 146_097);
         let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
@@ -42,13 +42,13 @@ impl fmt::Display for Date {
     }
 }
 
-/// Seconds of a day.
+/// Seconds per day.
 const DAY: u64 = 86_400;
 
-/// From 1 January 1970 on.
+/// The weekdays, from that of 1 January 1970 on.
 const WEEKDAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
 
-/// From March on.
+/// The months, from March on.
 const MONTHS: [&str; 12] = [
     "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec", "Jan", "Feb",
 ];

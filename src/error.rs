@@ -6,7 +6,8 @@
 //! |---|---|---|
 //! | [`ProtocolError`] | the peer broke RFC 6455 or a limit | close with [`ProtocolError::close_code`] |
 //! | [`HandshakeError`] | the request cannot be upgraded | answer with [`HandshakeError::status`] |
-//! | [`SendError`] | the caller asked for something impossible | returned to the caller |
+//! | [`SendError`] | a message cannot be sent as asked for | returned to the caller |
+//! | [`AnswerError`] | an HTTP answer cannot be given as asked for | returned to the caller |
 //! | [`HandlerError`] | a handler failed | close with 1011 |
 //! | [`BuildError`] | the configuration | the server does not start |
 //! | [`io::Error`] | the network | the connection is dropped |
@@ -39,6 +40,8 @@ pub enum Error {
     Io(io::Error),
     /// A message could not be sent.
     Send(SendError),
+    /// An HTTP answer could not be given.
+    Answer(AnswerError),
 }
 
 impl fmt::Display for Error {
@@ -47,6 +50,7 @@ impl fmt::Display for Error {
             Self::Build(error) => error.fmt(f),
             Self::Io(error) => error.fmt(f),
             Self::Send(error) => error.fmt(f),
+            Self::Answer(error) => error.fmt(f),
         }
     }
 }
@@ -63,6 +67,7 @@ impl std::error::Error for Error {
             Self::Build(error) => error.source(),
             Self::Io(error) => error.source(),
             Self::Send(error) => error.source(),
+            Self::Answer(error) => error.source(),
         }
     }
 }
@@ -76,6 +81,12 @@ impl From<BuildError> for Error {
 impl From<io::Error> for Error {
     fn from(error: io::Error) -> Self {
         Self::Io(error)
+    }
+}
+
+impl From<AnswerError> for Error {
+    fn from(error: AnswerError) -> Self {
+        Self::Answer(error)
     }
 }
 
@@ -459,9 +470,6 @@ pub enum SendError {
     BadCloseCode(u16),
     /// A frame that cannot be sent by itself: a continuation, or a malformed Close.
     BadFrame,
-    /// A part of an HTTP answer is malformed: a status that is no refusal, a header name or value
-    /// or a reason phrase with bytes that would break the message apart.
-    BadResponse,
     /// Text that is not UTF-8.
     BadUtf8,
     /// The connection is closing: after a Close frame nothing may follow (RFC 6455, 5.5.1).
@@ -477,8 +485,6 @@ pub enum SendError {
     Dropped,
     /// The connection, or the server of a [`Handle`](crate::Handle), is gone.
     Gone,
-    /// The opening handshake is over: an HTTP answer can no longer be given.
-    HandshakeDone,
     /// A message that is sent in parts was begun and has not ended: only control frames may go
     /// between its parts (RFC 6455, 5.4).
     MessageUnderWay,
@@ -492,8 +498,6 @@ pub enum SendError {
     NoMessage,
     /// The opening handshake is not over yet.
     NotReady,
-    /// A subprotocol that the client does not offer (RFC 6455, 4.1).
-    SubprotocolNotOffered,
     /// The message is larger than `max_send_size`.
     TooBig {
         /// The message's size, in bytes.
@@ -514,7 +518,6 @@ impl fmt::Display for SendError {
             }
             Self::BadCloseCode(code) => write!(f, "close code {code} must not be sent"),
             Self::BadFrame => f.write_str("frame cannot be sent by itself"),
-            Self::BadResponse => f.write_str("malformed part of an http answer"),
             Self::BadUtf8 => f.write_str("text is not utf-8"),
             Self::Closing => f.write_str("the connection is closing"),
             Self::ControlTooLong { size } => {
@@ -522,16 +525,12 @@ impl fmt::Display for SendError {
             }
             Self::Dropped => f.write_str("dropped, the peer reads too slowly"),
             Self::Gone => f.write_str("the connection is gone"),
-            Self::HandshakeDone => f.write_str("the opening handshake is over"),
             Self::MessageUnderWay => f.write_str("a message in parts has not ended"),
             Self::NoMemory { budget } => {
                 write!(f, "memory_budget of {budget} bytes is nearly used up")
             }
             Self::NoMessage => f.write_str("no message in parts was begun"),
             Self::NotReady => f.write_str("the opening handshake is not over"),
-            Self::SubprotocolNotOffered => {
-                f.write_str("the client does not offer this subprotocol")
-            }
             Self::TooBig { size, limit } => {
                 write!(
                     f,
@@ -543,6 +542,31 @@ impl fmt::Display for SendError {
 }
 
 impl std::error::Error for SendError {}
+
+/// An HTTP answer cannot be given as asked for; nothing was changed.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum AnswerError {
+    /// The opening handshake is over, or was answered already.
+    HandshakeDone,
+    /// A part of the answer is malformed: a status that is not allowed there, or a header name, a
+    /// header value or a reason phrase with bytes that would break the message apart.
+    Malformed,
+    /// The client does not offer this subprotocol (RFC 6455, 4.1).
+    SubprotocolNotOffered,
+}
+
+impl fmt::Display for AnswerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::HandshakeDone => "the opening handshake is over, or was answered already",
+            Self::Malformed => "malformed part of an http answer",
+            Self::SubprotocolNotOffered => "the client does not offer this subprotocol",
+        })
+    }
+}
+
+impl std::error::Error for AnswerError {}
 
 /// A handler returned an error or panicked; its connection is closed with 1011.
 #[derive(Clone, Debug, Eq, PartialEq)]

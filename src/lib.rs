@@ -49,12 +49,12 @@
 //! server                           listeners, poll loop, timers, other threads
 //!   event   connection             handlers and what they reach
 //!     transport                    TCP, Unix sockets, TLS
-//!       http   handshake  protocol RFC 9112 and 6455 without I/O
+//!       plain_http  handshake  protocol RFC 9112 and 6455 without I/O
 //!       proxy                      RFC 7239 and the PROXY protocol without I/O
 //!         config   error
 //! ```
 //!
-//! [`protocol`], [`handshake`], [`http`] and [`proxy`] stand on their own: bytes in, messages out,
+//! [`protocol`], [`handshake`], [`plain_http`] and [`proxy`] stand on their own: bytes in, messages out,
 //! for benchmarks, fuzzing and other reactors.
 //!
 //! # What is sent when
@@ -87,9 +87,9 @@ mod connection;
 mod date;
 mod error;
 pub mod handshake;
-pub mod http;
 mod limits;
 mod panics;
+pub mod plain_http;
 pub mod protocol;
 pub mod proxy;
 mod reactor;
@@ -106,12 +106,15 @@ pub use config::{OverRate, Rate, SlowConsumer};
 #[doc(inline)]
 pub use connection::event;
 pub use connection::{
-    Connection, ConnectionId, Descriptor, Handle, Hub, TimerId, WatchId, Watched,
+    Connection, ConnectionId, Descriptor, Handle, Hub, Outgoing, Phase, Sent, TimerId, WatchId,
+    Watched, WindDown,
 };
 pub use error::{
-    BuildError, Error, Fault, HandlerError, HandshakeError, PemProblem, ProtocolError, Result,
-    SendError,
+    AnswerError, BuildError, Error, Fault, HandlerError, HandshakeError, PemProblem, ProtocolError,
+    Result, SendError,
 };
+/// The version of the crate `http` that requests and answers are made of.
+pub use http;
 pub use limits::Limits;
 /// The version of mio whose sources [`Hub::watch`] takes.
 pub use mio;

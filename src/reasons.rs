@@ -1,9 +1,9 @@
-//! Why handshakes are refused, TLS fails and connections are failed, as the counters and the log
-//! tell them apart.
+//! Reasons for refused handshakes, TLS failures and failed connections, as counters and the log
+//! distinguish them.
 
 use std::fmt;
 
-/// Makes an enum of reasons, each with the name that it has as a label.
+/// Makes an enum of reasons, each with a name for use as a label.
 macro_rules! reasons {
     ($(#[$docs:meta])* $type:ident { $($(#[$doc:meta])* $name:ident = $text:literal,)* }) => {
         $(#[$docs])*
@@ -34,7 +34,7 @@ macro_rules! reasons {
 }
 
 reasons! {
-    /// Why a client was refused before its connection was open, as
+    /// The reason why a client was refused before its connection was open, as
     /// [`Stats::refused`](crate::Stats::refused) counts it. Most are the variants of
     /// [`HandshakeError`](crate::HandshakeError) without their values.
     RefusalReason {
@@ -57,7 +57,7 @@ reasons! {
         BadKey = "bad_key",
         /// `Content-Length` is malformed.
         BadLength = "bad_length",
-        /// The first bytes are no header of the PROXY protocol, where one has to come.
+        /// The connection does not begin with the required header of the PROXY protocol.
         BadProxyHeader = "bad_proxy_header",
         /// The request line is malformed.
         BadRequestLine = "bad_request_line",
@@ -69,9 +69,9 @@ reasons! {
         BodyTooBig = "body_too_big",
         /// `Connection` does not list `upgrade`.
         ConnectionNotUpgrade = "connection_not_upgrade",
-        /// A header that may come once came more often.
+        /// A header that may occur only once was repeated.
         DuplicateHeader = "duplicate_header",
-        /// `Expect` asks for something else than `100-continue`.
+        /// `Expect` requests something other than `100-continue`.
         Expectation = "expectation",
         /// The request head is larger than `max_handshake_size`.
         HeadTooBig = "head_too_big",
@@ -87,12 +87,13 @@ reasons! {
         NoMemory = "no_memory",
         /// The request does not ask for an upgrade to `websocket`.
         NotUpgrade = "not_upgrade",
-        /// The `Origin` handler or the list of [`origins`](crate::Builder::origins) refused it.
+        /// The `Origin` handler or the list of [`origins`](crate::Builder::origins) refused the
+        /// origin.
         OriginRefused = "origin_refused",
-        /// The peer is not one of those that
-        /// [`Place::proxy_protocol`](crate::Place::proxy_protocol) lets connect.
+        /// The peer is not in the networks of
+        /// [`Place::proxy_protocol`](crate::Place::proxy_protocol).
         ProxyNotTrusted = "proxy_not_trusted",
-        /// A handler refused it, or the server goes down.
+        /// A handler refused the request, or the server is shutting down.
         Refused = "refused",
         /// The request was not complete within `handshake_timeout`.
         TimedOut = "timed_out",
@@ -100,9 +101,9 @@ reasons! {
         TlsHello = "tls_hello",
         /// The request has more header lines than `max_headers`.
         TooManyHeaders = "too_many_headers",
-        /// The body has another transfer encoding than `chunked`.
+        /// The body has a transfer encoding other than `chunked`.
         TransferEncoding = "transfer_encoding",
-        /// The postponed answer did not come within `handshake_timeout`.
+        /// The deferred answer did not come within `handshake_timeout`.
         Undecided = "undecided",
         /// `Sec-WebSocket-Version` is not 13.
         UnsupportedVersion = "unsupported_version",
@@ -110,36 +111,36 @@ reasons! {
 }
 
 reasons! {
-    /// Why TLS failed, as [`Stats::tls_failed`](crate::Stats::tls_failed) counts it.
+    /// The reason why TLS failed, as [`Stats::tls_failed`](crate::Stats::tls_failed) counts it.
     TlsFailure {
-        /// The client does not accept the server's certificate (its alert says so): the issuer is
-        /// unknown to it, the certificate has expired or is for another name.
+        /// The client does not accept the server's certificate, according to its alert: its issuer
+        /// is unknown, it has expired, or it is for another name.
         CertificateRefused = "certificate_refused",
-        /// The client ended the handshake by another alert.
+        /// The client ended the handshake with another alert.
         ClientAlert = "client_alert",
         /// The client's own certificate is missing or not valid.
         ClientCertificate = "client_certificate",
-        /// The client ended the connection in the middle of the handshake without an alert.
+        /// The client ended the connection during the handshake without an alert.
         Ended = "ended",
-        /// There is no certificate for the name that the client asked for.
+        /// There is no certificate for the name that the client requested.
         NoCertificate = "no_certificate",
         /// Client and server have no cipher suite, key exchange or signature in common.
         NoCommonCipher = "no_common_cipher",
         /// Client and server have no version of TLS in common.
         NoCommonVersion = "no_common_version",
-        /// The first bytes are no TLS.
+        /// The first bytes are not TLS.
         NotTls = "not_tls",
-        /// Any other breach of the protocol.
+        /// Any other violation of the protocol.
         Other = "other",
         /// The first bytes are a plain HTTP request.
         PlainHttp = "plain_http",
-        /// The handshake was not done within `handshake_timeout`.
+        /// The handshake was not complete within `handshake_timeout`.
         TimedOut = "timed_out",
     }
 }
 
 impl TlsFailure {
-    /// Returns what failed, as a log line says it.
+    /// Returns the description for a log line.
     pub(crate) const fn words(self) -> &'static str {
         match self {
             Self::CertificateRefused => "the client does not accept the server's certificate",
@@ -158,8 +159,8 @@ impl TlsFailure {
 }
 
 reasons! {
-    /// Why a connection was failed, as [`Stats::failed`](crate::Stats::failed) counts it: the
-    /// variants of [`ProtocolError`](crate::ProtocolError) without their values.
+    /// The reason why a connection failed, as [`Stats::failed`](crate::Stats::failed) counts it:
+    /// the variants of [`ProtocolError`](crate::ProtocolError) without their values.
     ProtocolReason {
         /// A close code that must not be sent.
         BadCloseCode = "bad_close_code",
@@ -183,13 +184,13 @@ reasons! {
         LengthTopBit = "length_top_bit",
         /// A message larger than `max_recv_size`.
         MessageTooBig = "message_too_big",
-        /// A message that expands beyond `max_ratio`.
+        /// A message that inflates beyond `max_ratio`.
         RatioTooHigh = "ratio_too_high",
         /// A reserved bit is set.
         ReservedBits = "reserved_bits",
         /// An opcode that is not defined.
         ReservedOpCode = "reserved_opcode",
-        /// A message was not whole within `message_timeout`.
+        /// A message that was not complete within `message_timeout`.
         TimedOut = "timed_out",
         /// More bytes than `max_byte_rate` allows.
         TooManyBytes = "too_many_bytes",
@@ -231,7 +232,7 @@ impl<const N: usize> Counts<N> {
         self.0.iter().sum()
     }
 
-    /// Takes away what was counted before.
+    /// Subtracts the earlier counts.
     pub(crate) fn since(mut self, earlier: &Self) -> Self {
         for (count, before) in self.0.iter_mut().zip(earlier.0) {
             *count = count.saturating_sub(before);

@@ -4,81 +4,83 @@ use std::time::Duration;
 
 use crate::reasons::{Counts, ProtocolReason, RefusalReason, TlsFailure};
 
-/// What the server has counted since it was built.
+/// The counters of a server since it was built.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Stats {
-    /// How long it has counted: from when it was built to the beginning of the turn of the loop in
-    /// which this was read.
+    /// The time over which it counted: from when the server was built to the start of the loop's
+    /// turn in which this was read.
     pub time: Duration,
     /// Connections accepted.
     pub accepted: u64,
-    /// Plain HTTP requests that were answered by the `Request` handler, or by a 404 for it.
+    /// Plain HTTP requests that the `Request` handler answered, or that got a 404 because there is
+    /// none.
     pub requests: u64,
     /// Messages delivered, text and binary.
     pub messages_in: u64,
-    /// Messages sent, text and binary; one for each receiver of a broadcast.
+    /// Messages sent, text and binary; a broadcast counts once for each recipient.
     pub messages_out: u64,
-    /// Bytes received, without what TLS adds: requests and frames with their headers.
+    /// Bytes received, without the overhead of TLS: requests, and frames with their headers.
     pub bytes_in: u64,
-    /// Bytes sent, without what TLS adds. They count when they are queued.
+    /// Bytes sent, without the overhead of TLS. They count when they are queued.
     pub bytes_out: u64,
-    /// Times that accepting paused because `max_connections` was reached.
+    /// How often accepting paused because `max_connections` was reached.
     pub accept_pauses: u64,
-    /// Times that accepting paused because descriptors or memory ran out.
+    /// How often accepting paused because descriptors or memory ran out.
     pub accept_failures: u64,
-    /// Times that accepting paused because `max_half_open` was reached.
+    /// How often accepting paused because `max_half_open` was reached.
     pub half_open_pauses: u64,
-    /// Times that accepting paused because three quarters of `memory_budget` were used up.
+    /// How often accepting paused because three quarters of `memory_budget` were in use.
     pub budget_pauses: u64,
-    /// Connections that were refused because of `max_connections_per_address`.
+    /// Connections refused because of `max_connections_per_address`.
     pub over_address_connections: u64,
-    /// Connections that were refused because of `max_half_open_per_address`.
+    /// Connections refused because of `max_half_open_per_address`.
     pub over_address_half_open: u64,
-    /// Connections that were refused because of `max_handshake_rate`.
+    /// Connections refused because of `max_handshake_rate`.
     pub over_handshake_rate: u64,
-    /// Times that a connection was faster than `max_message_rate` allows.
+    /// How often a connection exceeded `max_message_rate`.
     pub over_message_rate: u64,
-    /// Times that a connection was faster than `max_byte_rate` allows.
+    /// How often a connection exceeded `max_byte_rate`.
     pub over_byte_rate: u64,
-    /// Times that a connection was faster than `max_ping_rate` allows.
+    /// How often a connection exceeded `max_ping_rate`.
     pub over_ping_rate: u64,
-    /// Connections that were closed because a message was not whole within `message_timeout`.
+    /// Connections closed because a message was not complete within `message_timeout`.
     pub timed_out_messages: u64,
-    /// Messages that were refused with [`SendError::NoMemory`](crate::SendError::NoMemory).
+    /// Messages refused with [`SendError::NoMemory`](crate::SendError::NoMemory).
     pub budget_refusals: u64,
-    /// Connections that were closed because `memory_budget` was used up.
+    /// Connections closed because `memory_budget` was exhausted.
     pub budget_closes: u64,
-    /// Times that the kernel was asked for events: one for each turn of the loop, and more where it
-    /// spins (see [`Builder::busy_poll`](crate::Builder::busy_poll)).
+    /// Polls of the kernel for events: one for each turn of the loop, and more while the loop spins
+    /// (see [`Builder::busy_poll`](crate::Builder::busy_poll)).
     pub polls: u64,
-    /// Ticks that fell due and were not delivered, because the loop was busy.
+    /// Ticks that were due but not delivered, because the loop was busy.
     pub missed_ticks: u64,
-    /// Messages that were refused with [`SendError::BacklogFull`](crate::SendError::BacklogFull),
-    /// parts of messages included; one for each receiver that a broadcast passed over.
+    /// Messages refused with [`SendError::BacklogFull`](crate::SendError::BacklogFull), including
+    /// parts of messages; a broadcast counts once for each recipient that it skipped.
     pub refused_messages: u64,
     /// Messages that a [`SlowConsumer`](crate::SlowConsumer) policy dropped, the newest or the
-    /// oldest. The oldest were counted as sent before.
+    /// oldest. The oldest were already counted as sent.
     pub dropped_messages: u64,
-    /// Connections that were closed because `max_backlog` was exceeded.
+    /// Connections closed because `max_backlog` was exceeded.
     pub slow_closes: u64,
-    /// Pongs that were not sent to peers that do not read.
+    /// Pongs not sent to peers that do not read.
     pub dropped_pongs: u64,
-    /// Connections that ended while something that was sent to them was not taken by the kernel: cut
-    /// by a deadline or by the application, or broken.
+    /// Connections that ended with unsent bytes that the kernel had not accepted: cut by a deadline
+    /// or the application, or broken.
     pub lost: u64,
-    /// Bytes that were lost with them, without what TLS held back.
+    /// Bytes lost with these connections, without those that TLS held back.
     pub lost_bytes: u64,
     /// Connections that ended in order while the server went down: what was sent to them was handed
     /// to the kernel, and they were closed, answered, or left by themselves.
-    pub drained: u64,
-    /// Connections that did not: the deadline of the drain or `close_timeout` cut them, a handler
-    /// did, or the network. Who never sent a request, and is cut by `handshake_timeout`, is none.
+    pub ended_in_order: u64,
+    /// Connections that did not end in order while the server shut down: the deadline of the drain,
+    /// `close_timeout`, a handler or the network cut them. A connection that never sent a request
+    /// and is cut by `handshake_timeout` does not count.
     pub cut: u64,
-    /// Bytes that were queued for these and are lost, without what TLS held back.
+    /// Bytes queued for these connections that are lost, without those that TLS held back.
     pub cut_bytes: u64,
-    /// Connections that ended without a byte of a request, as the TCP probes of load balancers do.
-    /// They are no errors.
+    /// Connections that ended before the first byte of a request, such as TCP probes of load
+    /// balancers. They are not errors.
     pub probes: u64,
     pub(crate) refusals: Counts<{ RefusalReason::ALL.len() }>,
     pub(crate) tls_failures: Counts<{ TlsFailure::ALL.len() }>,
@@ -86,7 +88,7 @@ pub struct Stats {
 }
 
 impl Stats {
-    /// Counts what is sent.
+    /// Counts data that is sent.
     #[inline(always)]
     pub(crate) fn count_out(&mut self, is_message: bool, size: usize) {
         self.messages_out += u64::from(is_message);
@@ -103,7 +105,7 @@ impl Stats {
         }
     }
 
-    /// Yields every reason to refuse a client, and how many were refused for it.
+    /// Yields every reason for a refusal, and the number of clients that were refused for it.
     ///
     /// ```
     /// # let stats = wsloop::Stats::default();
@@ -121,34 +123,34 @@ impl Stats {
         self.refusals().map(|(_, count)| count).sum()
     }
 
-    /// Returns how many connections TLS failed on for this reason.
+    /// Returns how many connections failed in TLS for this reason.
     pub fn tls_failed(&self, reason: TlsFailure) -> u64 {
         self.tls_failures.get(reason as usize)
     }
 
-    /// Yields every reason for TLS to fail, and how many connections it failed on for it.
+    /// Yields every reason for a TLS failure, and the number of connections that failed for it.
     pub fn tls_failures(&self) -> impl ExactSizeIterator<Item = (TlsFailure, u64)> {
         let reasons = TlsFailure::ALL.iter();
         reasons.map(|reason| (*reason, self.tls_failed(*reason)))
     }
 
-    /// Returns how many connections TLS failed on.
+    /// Returns how many connections failed in TLS.
     pub fn total_tls_failed(&self) -> u64 {
         self.tls_failures.total()
     }
 
-    /// Returns how many connections were failed because the peer broke this rule (RFC 6455, 7.1.7).
+    /// Returns how many connections failed because the peer broke this rule (RFC 6455, 7.1.7).
     pub fn failed(&self, reason: ProtocolReason) -> u64 {
         self.failures.get(reason as usize)
     }
 
-    /// Yields every rule that a peer can break, and how many connections were failed for it.
+    /// Yields every rule that a peer can break, and the number of connections that failed for it.
     pub fn failures(&self) -> impl ExactSizeIterator<Item = (ProtocolReason, u64)> {
         let reasons = ProtocolReason::ALL.iter();
         reasons.map(|reason| (*reason, self.failed(*reason)))
     }
 
-    /// Returns how many connections were failed because the peer broke a rule.
+    /// Returns how many connections failed because the peer broke a rule.
     pub fn total_failed(&self) -> u64 {
         self.failures.total()
     }
@@ -165,7 +167,7 @@ impl Stats {
         self.failures.count(reason as usize);
     }
 
-    /// Returns what was counted since `earlier`, which was read from the same server before.
+    /// Returns the difference to `earlier`, an earlier reading from the same server.
     ///
     /// ```
     /// use std::time::Duration;
@@ -222,7 +224,7 @@ impl Stats {
             (&mut since.dropped_pongs, earlier.dropped_pongs),
             (&mut since.lost, earlier.lost),
             (&mut since.lost_bytes, earlier.lost_bytes),
-            (&mut since.drained, earlier.drained),
+            (&mut since.ended_in_order, earlier.ended_in_order),
             (&mut since.cut, earlier.cut),
             (&mut since.cut_bytes, earlier.cut_bytes),
             (&mut since.probes, earlier.probes),
@@ -232,12 +234,12 @@ impl Stats {
         since
     }
 
-    /// Returns how much that was per second, over the time that it was counted in.
+    /// Returns the counts per second over their own [`time`](Self::time).
     pub fn rates(&self) -> Rates {
         self.normalized(self.time)
     }
 
-    /// Returns how much that was per second, if it was counted in `time`; nothing if that is zero.
+    /// Returns the counts per second over `time`; zero if `time` is zero.
     pub fn normalized(&self, time: Duration) -> Rates {
         Rates {
             accepted: per_second(self.accepted, time),
@@ -249,7 +251,7 @@ impl Stats {
     }
 }
 
-/// What was counted, per second.
+/// Counts per second.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Rates {
@@ -265,27 +267,27 @@ pub struct Rates {
     pub bytes_out: f64,
 }
 
-/// What was counted of one connection, with
+/// The counters of one connection, enabled by
 /// [`Builder::connection_stats`](crate::Builder::connection_stats).
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct ConnectionStats {
-    /// How old the connection is: from when it was accepted to the beginning of the turn of the
-    /// loop in which this was read.
+    /// The age of the connection: from when it was accepted to the start of the loop's turn in
+    /// which this was read.
     pub age: Duration,
-    /// Messages delivered, with the one whose handler runs.
+    /// Messages delivered, including the one whose handler is running.
     pub messages_in: u64,
     /// Messages sent.
     pub messages_out: u64,
-    /// Bytes received, without what TLS adds: the request and frames with their headers.
+    /// Bytes received, without the overhead of TLS: the request, and frames with their headers.
     pub bytes_in: u64,
-    /// Bytes sent, without what TLS adds: the answer and frames with their headers. They count when
-    /// they are queued.
+    /// Bytes sent, without the overhead of TLS: the response, and frames with their headers. They
+    /// count when they are queued.
     pub bytes_out: u64,
 }
 
 impl ConnectionStats {
-    /// Returns what was counted since `earlier`, which was read from the same connection before.
+    /// Returns the difference to `earlier`, an earlier reading from the same connection.
     ///
     /// ```
     /// use std::time::Duration;
@@ -315,13 +317,12 @@ impl ConnectionStats {
         }
     }
 
-    /// Returns how much that was per second, over the time that it was counted in; nothing was
-    /// `accepted`.
+    /// Returns the counts per second over the [`age`](Self::age); `accepted` is zero.
     pub fn rates(&self) -> Rates {
         self.normalized(self.age)
     }
 
-    /// Returns how much that was per second, if it was counted in `time`; nothing if that is zero.
+    /// Returns the counts per second over `time`; zero if `time` is zero.
     pub fn normalized(&self, time: Duration) -> Rates {
         Rates {
             accepted: 0.0,
@@ -379,12 +380,12 @@ mod tests {
         assert_eq!(since.rates(), rates);
         assert_eq!(since.normalized(Duration::from_secs(5)).accepted, 1.0);
         assert_eq!(since.normalized(Duration::ZERO), Rates::default());
-        // In the wrong order it is nothing.
+        // In the wrong order the result is zero.
         assert_eq!(earlier.since(&later).rates(), Rates::default());
     }
     #[test]
     fn every_counter_is_counted_since_then() {
-        // All fields by name: one that is new does not compile here until `since` has it.
+        // Lists all fields by name: a new one does not compile here until `since` covers it.
         let all = |n: u64| Stats {
             time: Duration::from_secs(n),
             accepted: n,
@@ -414,7 +415,7 @@ mod tests {
             dropped_pongs: n,
             lost: n,
             lost_bytes: n,
-            drained: n,
+            ended_in_order: n,
             cut: n,
             cut_bytes: n,
             probes: n,

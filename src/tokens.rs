@@ -1,6 +1,6 @@
 //! The grammar of HTTP header values: tokens, and lists of them (RFC 7230, 3.2.6 and 7).
 
-/// Returns whether `byte` may stand in a token.
+/// Returns whether `byte` may occur in a token.
 pub(crate) const fn is_tchar(byte: u8) -> bool {
     // RFC 7230, 3.2.6: "any VCHAR, except delimiters"
     byte.is_ascii_alphanumeric()
@@ -16,12 +16,12 @@ pub(crate) fn is_token(text: &[u8]) -> bool {
 /// Returns whether `text` can be sent as a header value or a reason phrase.
 pub(crate) fn is_field_text(text: &[u8]) -> bool {
     // RFC 7230, 3.1.2 and 3.2: HTAB, SP, VCHAR and obs-text. CR and LF would end the line and
-    // begin another that the caller didn't mean to send.
+    // inject another one.
     text.iter()
         .all(|byte| *byte == b'\t' || !byte.is_ascii_control())
 }
 
-/// Returns `text` without white space at its ends.
+/// Returns `text` without surrounding white space.
 pub(crate) fn trim(text: &[u8]) -> &[u8] {
     let blank = |byte: &u8| matches!(byte, b' ' | b'\t');
     let Some(first) = text.iter().position(|byte| !blank(byte)) else {
@@ -31,11 +31,11 @@ pub(crate) fn trim(text: &[u8]) -> &[u8] {
     text.get(first..=last).unwrap_or_default()
 }
 
-/// Yields the elements of a comma-separated list, without white space at their ends.
+/// Yields the non-empty elements of a comma-separated list, without surrounding white space.
 ///
-/// A comma inside a quoted string separates nothing, so that what follows it is never taken for an
-/// element; a string without an end takes the rest of the value. A value is looked at once from its
-/// front to its end, whatever it consists of.
+/// A comma inside a quoted string does not separate elements, so text after it is never taken for
+/// one; an unterminated string extends to the end of the value. The value is read once from front
+/// to end, whatever it contains.
 pub(crate) fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     let (mut quoted, mut escaped) = (false, false);
     let separates = move |byte: &u8| {
@@ -57,8 +57,8 @@ pub(crate) fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
         .filter(|element| !element.is_empty())
 }
 
-/// Returns whether the list in `value` has the element `token`, in any case. What else is in the
-/// list, well-formed or not, does not matter.
+/// Returns whether the list in `value` contains the element `token`, compared without regard to
+/// case. Other elements may be malformed.
 pub(crate) fn has_token(value: &[u8], token: &str) -> bool {
     elements(value).any(|element| element.eq_ignore_ascii_case(token.as_bytes()))
 }
@@ -105,7 +105,7 @@ mod tests {
     fn tokens_match_whole_and_in_any_case() {
         assert!(has_token(b"keep-alive, Upgrade", "upgrade"));
         assert!(has_token(b"TLS/1.0,,WebSocket", "websocket"));
-        // What is malformed besides is not looked at.
+        // Other elements may be malformed.
         for value in [
             "websocket, \u{e9}",
             "a b, websocket",

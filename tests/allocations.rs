@@ -1,5 +1,5 @@
-//! A message costs no allocation, an idle connection next to no memory, and a hostile peer no more
-//! than the limits say.
+//! Allocations: a message causes none, an idle connection needs little memory, and a hostile peer
+//! cannot exceed the limits.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -26,7 +26,7 @@ fn exchange(stream: &mut TcpStream, request: &[u8], reply: &mut [u8]) {
     stream.read_exact(reply).unwrap();
 }
 
-/// One test at a time, because the counters are of the whole process.
+/// Runs one test at a time, because the counters cover the whole process.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
@@ -52,13 +52,13 @@ fn a_message_costs_no_allocation(server: &Running) {
     for (first, size) in cases {
         let mut stream = server.ready().stream;
         let request = frame(first, &vec![b'x'; size]);
-        // A server's frame has no mask.
+        // A frame from a server has no masking key.
         let mut reply = vec![0; request.len() - 4];
         for _ in 0..100 {
             exchange(&mut stream, &request, &mut reply);
         }
         let count = allocations(|| exchange(&mut stream, &request, &mut reply));
-        // A large message may come in two segments, and is put together then.
+        // A large message may arrive in two segments, and then needs a buffer.
         let most = if size > 8_192 { 1000 } else { 0 };
         assert!(
             count <= most,
@@ -77,8 +77,8 @@ fn a_message_costs_no_allocation(server: &Running) {
     assert_eq!(count, 0);
 }
 
-/// Counts the allocations of a thousand times. What runs the tests allocates as well, now and then:
-/// the least of some counts is returned.
+/// Counts the allocations of a thousand calls. The test harness allocates now and then as well, so
+/// the smallest of several counts is returned.
 fn allocations(mut once: impl FnMut()) -> usize {
     let count = || {
         let region = Region::new(ALLOCATOR);
@@ -93,7 +93,7 @@ fn allocations(mut once: impl FnMut()) -> usize {
 }
 
 fn an_idle_connection_costs_little(server: &Running) {
-    // More than a power of two, so that the slabs' spare room counts too.
+    // More than a power of two, so that unused capacity of the slabs counts as well.
     const CONNECTIONS: usize = 300;
     let request = REQUEST.as_bytes();
     let message = frame(0x81, b"one echo");
@@ -116,12 +116,13 @@ fn an_idle_connection_costs_little(server: &Running) {
     assert!(each <= 512, "{each} bytes for each idle connection");
 }
 
-/// What was allocated since, whatever has been freed again: memory was never more than that.
+/// Returns the bytes allocated since the start of the region, including freed ones: an upper bound
+/// of the memory in use.
 fn allocated(region: &Region<'_, System>) -> usize {
     region.change().bytes_allocated
 }
 
-/// What is held more than before.
+/// Returns the increase of the allocated memory since the start of the region.
 fn held(region: &Region<'_, System>) -> usize {
     let change = region.change();
     change
@@ -129,7 +130,7 @@ fn held(region: &Region<'_, System>) -> usize {
         .saturating_sub(change.bytes_deallocated)
 }
 
-/// Returns when the server has looked at everything that was sent before, without allocating.
+/// Waits until the server has processed everything sent before, without allocating.
 fn settle(stream: &mut TcpStream) {
     let request = frame(0x89, b"alive?");
     for _ in 0..3 {
@@ -147,7 +148,7 @@ fn a_header_that_claims_two_to_the_62_bytes_costs_less_than_a_read_buffer() {
     settle(&mut other);
     for len in [1u64 << 30, 1 << 62, i64::MAX as u64] {
         let claim = |first: u8| [header(first, len), vec![0; 100]].concat();
-        // As the first frame, and as the second of a message.
+        // Once as the first frame of a message, and once as the second.
         for bytes in [claim(0x82), [frame(0x02, b"x"), claim(0x80)].concat()] {
             let mut streams: Vec<_> = (0..EACH).map(|_| server.ready().stream).collect();
             let region = Region::new(ALLOCATOR);
@@ -183,7 +184,7 @@ fn a_million_tiny_fragments_cost_the_size_of_their_message() {
         let some = frame(0x00, &vec![7; size]).repeat(1000);
         let first = frame(0x02, b"");
         let last = frame(0x80, b"");
-        // A frame's head and the digits of the size.
+        // The frame header and the digits of the size.
         let mut reply = vec![0; 2 + (size * COUNT).to_string().len()];
         let region = Region::new(ALLOCATOR);
         stream.write_all(&first).unwrap();
@@ -191,7 +192,7 @@ fn a_million_tiny_fragments_cost_the_size_of_their_message() {
             stream.write_all(&some).unwrap();
         }
         exchange(&mut stream, &last, &mut reply);
-        // It doubles as it grows.
+        // The buffer doubles as it grows.
         let most = 2 * size * COUNT + (64 << 10);
         let all = allocated(&region);
         assert!(all <= most, "{all} bytes for fragments of {size}");
@@ -215,7 +216,7 @@ fn a_million_pings_and_pongs_leave_nothing_behind() {
             exchange(&mut stream, &some, &mut replies);
         }
         settle(&mut stream);
-        // What came in one read and is over the share of a turn waits for the next.
+        // Bytes of a read that exceed the share of a turn stay until the next turn.
         assert!(held(&region) <= 4096, "{} bytes", held(&region));
     }
 }
@@ -237,7 +238,7 @@ fn pings_that_are_never_read_hold_the_backlog_and_no_more() {
     stream.set_nonblocking(true).unwrap();
     let region = Region::new(ALLOCATOR);
     let started = Instant::now();
-    // As much as both kernels take, and as the server takes.
+    // Fills the buffers of both kernels and of the server.
     let (mut at, mut refused) = (0, 0);
     while refused < 50 {
         assert!(started.elapsed() < PATIENCE, "the server takes it all");
@@ -249,7 +250,7 @@ fn pings_that_are_never_read_hold_the_backlog_and_no_more() {
             }
         }
     }
-    // The queue doubles as it grows; what was read and not looked at is a read buffer at most.
+    // The queue doubles as it grows, and unprocessed input takes at most a read buffer.
     let most = 2 * BACKLOG + READ_BUFFER + (16 << 10);
     assert!(held(&region) <= most, "{} bytes", held(&region));
 }
@@ -287,13 +288,13 @@ fn a_bomb_costs_its_limit_and_no_more() {
         stream.read_exact(&mut close).unwrap();
         assert_eq!(close[2..], 1009u16.to_be_bytes());
     }
-    // The place to expand to is shared; each has what came, and 42 KB to remember its messages.
+    // The output buffer is shared. Each connection has its input, and 42 KB for its window.
     let most = 2 * LIMIT + EACH * (4 * bomb.len() + (64 << 10));
     let all = allocated(&region);
     assert!(all <= most, "{all} bytes");
 }
 
-/// How a connection comes and goes.
+/// A way in which a connection starts and ends.
 type Way = fn(&Running);
 
 #[test]
@@ -361,7 +362,7 @@ fn connections_that_come_and_go_return_what_they_had() {
         let region = Region::new(ALLOCATOR);
         (0..CYCLES).for_each(|_| come_and_go(&server));
         wait();
-        // Entries of the wheel, of eight bytes each, stay until they are due.
+        // Entries of the timer wheel, of eight bytes each, stay until they expire.
         let each = held(&region) / CYCLES;
         assert!(each <= 64, "{way}: {each} bytes for each that came");
     }
@@ -389,7 +390,7 @@ fn all_connections_together_hold_the_budget_and_no_more() {
     };
     let mut hoarders: Vec<_> = (0..EACH).map(connect).collect();
     let mut deaf: Vec<_> = (0..EACH).map(connect).collect();
-    // The beginning of a message, or fragments of one; messages whose echoes nobody reads.
+    // The start of a large message, or fragments of one; and messages whose echoes are not read.
     let head = header(0x82, 1 << 40);
     let first = frame(0x02, b"x");
     let (more, fragment, message) = (
@@ -411,8 +412,8 @@ fn all_connections_together_hold_the_budget_and_no_more() {
             most = most.max(held(&region));
         }
     }
-    // On top of it what one turn brings: a read, a message that grows to twice its size, and what
-    // finding out who holds most takes.
+    // In addition, a turn may need a read buffer, a message that doubles as it grows, and memory to
+    // find the connections that hold most.
     println!("{most} bytes of heap at most");
     let bound = BUDGET + 2 * READ_BUFFER + (128 << 10);
     assert!((BUDGET / 2..=bound).contains(&most), "{most} bytes");

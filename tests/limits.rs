@@ -1,4 +1,5 @@
-//! Each limit on messages holds to the byte and to the frame, for the server and for a connection.
+//! The limits on messages apply exactly, to the byte and to the frame, for the server and for a
+//! connection.
 
 mod support;
 
@@ -12,7 +13,7 @@ fn received_messages_in_one_frame() {
     for limit in [0, 1, 125, 126, 65_535, 65_536, 1 << 20] {
         let server = Running::start(move |builder| {
             let builder = support::echo(builder).max_send_size(1 << 20);
-            // It is the default.
+            // This is the default.
             if limit == 65_536 {
                 builder
             } else {
@@ -29,13 +30,13 @@ fn received_messages_in_one_frame() {
             }
         }
         for (first, size) in [(0x81, limit + 1), (0x82, limit + 1), (0x01, limit + 1)] {
-            // At the header: the payload is never sent.
+            // The header alone exceeds the limit; the payload is never sent.
             let mut client = server.ready();
             client.send_raw(header(first, size as u64));
             client.expect_close(1009);
             client.expect_eof();
         }
-        // Control frames are not meant.
+        // The limit does not apply to control frames.
         client.send_frame(0x89, "a ping");
         client.expect_frame(0x8a, "a ping");
     }
@@ -63,14 +64,14 @@ fn received_messages_in_fragments() {
         client.send_raw(&whole);
         let echo = client.read_frame();
         assert!(echo.payload == [7; 1000], "{sizes:?}");
-        // The next message counts from nothing.
+        // Each message counts from zero.
         client.send_raw(&whole);
         assert!(client.read_frame().payload == [7; 1000], "{sizes:?}");
-        // One byte more, announced and never sent.
+        // One byte more, which is announced and never sent.
         client.send_raw([&message[..], &header(0x00, 1)].concat());
         client.expect_close(1009);
         client.expect_eof();
-        // A sum that overflows.
+        // The sum of the lengths overflows.
         let mut client = server.ready();
         client.send_raw([&message[..], &header(0x80, i64::MAX as u64)].concat());
         client.expect_close(1009);
@@ -105,14 +106,14 @@ fn a_connection_s_own_limit_of_what_it_receives() {
     let mut large = server.client();
     large.send_raw(REQUEST.replace("room=7", "large"));
     assert_eq!(large.response().status, 101);
-    // The one knows nothing of the other.
+    // The limits of the two connections are independent.
     for size in [200_000, 50] {
         large.send_frame(0x82, vec![0; size]);
         large.expect_text(&size.to_string());
     }
     small.send_frame(0x82, [0; 50]);
     small.expect_text("50");
-    // Changed under way, by a message in the same segment.
+    // A handler changes the limit between two messages of the same segment.
     small.send_raw([frame(0x81, b"60"), frame(0x82, &[0; 60])].concat());
     small.expect_text("60");
     small.send_raw([frame(0x81, b"10"), frame(0x82, &[0; 11])].concat());
@@ -138,7 +139,7 @@ fn what_is_too_large_to_send_is_an_error_and_nothing_is_sent() {
                 expect_limit(conn, 2000);
                 conn.set_max_send_size(10);
                 expect_limit(conn, 10);
-                // The connection lives.
+                // The connection stays open.
                 conn.send_utf8("done")
             })
     });
@@ -151,13 +152,13 @@ fn what_is_too_large_to_send_is_an_error_and_nothing_is_sent() {
             client.expect_frame(0x82, vec![b'x'; limit]);
         }
         client.expect_text("done");
-        // Control frames are not meant.
+        // The limit does not apply to control frames.
         client.send_frame(0x89, "longer than 10 bytes");
         client.expect_frame(0x8a, "longer than 10 bytes");
     }
 }
 
-/// Sends what is allowed, and tries what is not.
+/// Sends a message of the largest allowed size, and tries larger ones.
 fn expect_limit(conn: &mut Connection<'_>, limit: usize) {
     assert_eq!(conn.max_send_size(), limit);
     let over = "x".repeat(limit + 1);
@@ -191,7 +192,7 @@ fn pings_and_pongs_have_at_most_125_bytes() {
     client.send_text("x");
     client.expect_frame(0x89, [1; 125]);
     client.expect_frame(0x8a, [2; 125]);
-    // The longest there is from a client.
+    // The longest ping that a client may send.
     client.send_frame(0x89, [3; 125]);
     client.expect_frame(0x8a, [3; 125]);
 }
@@ -201,14 +202,14 @@ fn fragments_at_the_limit_and_beyond() {
     for limit in [1, 2, 3, 1000, 131_072] {
         let server = Running::start(move |builder| {
             let builder = support::echo(builder);
-            // It is the default.
+            // This is the default.
             if limit == 131_072 {
                 builder
             } else {
                 builder.max_fragments(limit)
             }
         });
-        // Empty ones count, control frames between them don't.
+        // Empty fragments count; control frames between them do not.
         let mut client = server.ready();
         let start = [frame(0x01, b""), frame(0x00, b"").repeat(limit - 1)].concat();
         let mut whole = start.clone();
@@ -269,20 +270,20 @@ fn memory_follows_what_came_and_not_what_was_announced() {
             client.send_raw([0; 1000]);
             stay.push(client);
             let mut client = server.ready();
-            // As a second frame: the sum overflows.
+            // As a second frame, where the sum of the lengths overflows.
             client.send_raw([frame(0x02, b"x"), header(0x80, len), vec![0; 1000]].concat());
             stay.push(client);
         }
         other.expect_alive();
     }
-    // 400 GiB would have been asked for at the least.
+    // The announced lengths are 400 GiB or more.
     let more = peak() - before;
     assert!(more < 16 << 30, "{more} bytes more");
     drop(stay);
     other.expect_alive();
 }
 
-/// The most address space that this process had so far, in bytes; 0 where it can't be asked.
+/// Returns the peak address space of this process in bytes, or 0 if the system does not report it.
 fn peak() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find(|line| line.starts_with("VmPeak:"));

@@ -1,5 +1,5 @@
-//! What the log is told of clients that do not get in: why, with their addresses, in a bounded number
-//! of lines; and that no logger can stop the server.
+//! Log lines about refused clients: they contain the reason and the address, their number is
+//! bounded, and no logger can stop the server.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -15,7 +15,7 @@ use support::{Client, PATIENCE, REQUEST, Running, request_with};
 use wsloop::event::{Connect, Disconnect, Error, Handshake, Origin, Utf8, Verdict};
 use wsloop::{Builder, ProtocolReason, RefusalReason, Server, Stats};
 
-/// A server whose lines come back.
+/// A server whose log lines the test receives.
 struct Logged {
     server: Running,
     lines: Receiver<Line>,
@@ -39,14 +39,14 @@ impl Logged {
         self.server.client()
     }
 
-    /// Sends a request that is refused; returns the status, and the first line about it.
+    /// Sends a request that the server refuses; returns the status, and the first line about it.
     fn refused(&self, request: impl AsRef<[u8]>) -> (u16, Line) {
         let mut client = self.client();
         let status = client.request(request).status;
         (status, self.next("wsloop::handshake"))
     }
 
-    /// The next line with this target.
+    /// Returns the next line with a target.
     #[track_caller]
     fn next(&self, target: &str) -> Line {
         loop {
@@ -57,7 +57,7 @@ impl Logged {
         }
     }
 
-    /// Stops the server; returns what it counted, and all lines above `debug`.
+    /// Stops the server; returns its counters, and all lines above the level `debug`.
     fn stop(self) -> (Stats, Vec<Line>) {
         let stats = self.server.stop();
         let lines = self.lines.iter().filter(|line| line.level < Level::Debug);
@@ -69,7 +69,7 @@ fn join(lines: &[Line]) -> String {
     lines.iter().map(|line| format!("{line:?}\n")).collect()
 }
 
-/// How many events these lines tell of: themselves, and those that were left out.
+/// Returns the number of events that the lines report, including those left out.
 fn told(lines: &[&Line]) -> u64 {
     let number = |text: &str, after: &str| {
         let before = text.split(after).next()?;
@@ -90,7 +90,7 @@ fn told(lines: &[&Line]) -> u64 {
         .sum()
 }
 
-/// Has `count` clients do the same; checks that the lines are few, and tell of all of them.
+/// Runs `count` clients; checks that there are few lines, and that they report all clients.
 fn flood(
     count: u64,
     target: &str,
@@ -105,7 +105,7 @@ fn flood(
     let (stats, lines) = logged.stop();
     let seconds = begun.elapsed().as_secs() + 2;
     let lines: Vec<&Line> = lines.iter().filter(|line| line.target == target).collect();
-    // Five, and one for those that were left out.
+    // Five lines, and one about those left out.
     assert!(
         lines.len() as u64 <= 6 * seconds,
         "{} lines in {seconds} s",
@@ -226,7 +226,7 @@ fn a_flood_of_each_refusal_has_a_few_lines_a_second_and_none_is_lost() {
         };
         let stats = flood(count, "wsloop::handshake", configure, |server| {
             let mut client = server.client();
-            // A large one may be answered before all of it was sent.
+            // The server may answer a large request before the client has sent all of it.
             _ = client.stream.write_all(request.as_bytes());
             client.read_to_end();
         });
@@ -244,7 +244,7 @@ fn a_flood_over_the_limits_of_an_address_has_a_few_lines_a_second_and_none_is_lo
         "wsloop::limits",
         |builder| builder.max_connections_per_address(1),
         |server| {
-            // The only one that the address may have.
+            // The only connection that the address may have.
             let mut first = first.borrow_mut();
             first.get_or_insert_with(|| server.ready());
             server.client().read_to_end();
@@ -273,7 +273,7 @@ fn what_is_left_out_is_told_within_about_a_second_of_a_server_that_sleeps() {
         client.send_raw("BAD\r\n");
         client.read_to_end();
     }
-    // Nobody wakes the loop.
+    // No event wakes the loop.
     let mut lines = Vec::new();
     while lines.is_empty() || told(&lines.iter().collect::<Vec<_>>()) < 20 {
         lines.push(logged.next("wsloop::handshake"));
@@ -403,7 +403,7 @@ fn a_refusal_names_the_client_and_the_values_that_mattered() {
     }
 }
 
-/// A server that only proxies may connect to, from this address or another.
+/// Starts a server that expects the PROXY protocol, and accepts connections only from `proxy`.
 fn for_proxies(proxy: &'static str) -> Logged {
     Logged::start_on(move || {
         let place = wsloop::Place::tcp("127.0.0.1:0").proxy_protocol([proxy]);
@@ -431,7 +431,7 @@ fn a_flood_at_a_place_for_proxies_has_a_few_lines_a_second_and_none_is_lost() {
         let begun = Instant::now();
         for _ in 0..500 {
             let mut client = logged.client();
-            // The answer may come before.
+            // The response may arrive before the request is sent.
             _ = client.stream.write_all(b"GET /\x1b[31m");
             client.read_to_end();
         }
@@ -466,7 +466,7 @@ fn a_refusal_names_the_client_that_a_proxy_tells() {
         assert_eq!(line.value("peer"), Some("192.0.2.7:0"), "{}", line.text);
         assert!(line.text.contains("from 192.0.2.7:0: "), "{}", line.text);
     }
-    // The header of the PROXY protocol where nobody expects it.
+    // A header of the PROXY protocol on a port that does not expect one.
     let (status, line) = logged.refused("PROXY TCP4 192.0.2.7 198.51.100.1 1 2\r\n\r\n");
     assert_eq!(status, 400);
     let text = "the header of the PROXY protocol on a port without Place::proxy_protocol";
@@ -532,10 +532,11 @@ fn a_plain_request_is_no_handshake_unless_it_was_meant_to_be_one() {
     assert_eq!(stats.refused(RefusalReason::NotUpgrade), 1);
     assert!(!join(&lines).contains("handshake"), "{lines:?}");
 
-    // Where plain requests are answered, so is one that a proxy has made of a handshake.
+    // If plain requests are served, the server also answers a handshake that a proxy has turned
+    // into a plain request.
     let logged = Logged::start(|builder| {
         builder.on(wsloop::event::Request, |_, _| {
-            Some(wsloop::http::Response::new(200))
+            Some(wsloop::plain_http::Response::new(200))
         })
     });
     let request = REQUEST
@@ -546,7 +547,7 @@ fn a_plain_request_is_no_handshake_unless_it_was_meant_to_be_one() {
     assert!(line.text.contains("proxy_http_version 1.1"), "{line:?}");
 }
 
-/// Writes down what an application hears of connections.
+/// Records the events of connections.
 fn heard(builder: Builder, sender: &Sender<&'static str>) -> Builder {
     let (one, two, three) = (sender.clone(), sender.clone(), sender.clone());
     builder
@@ -555,12 +556,12 @@ fn heard(builder: Builder, sender: &Sender<&'static str>) -> Builder {
         .on(Disconnect, move |_, _| _ = three.send("disconnect"))
 }
 
-/// Probes a server `times` times with FIN and with RST; checks that it is silent.
+/// Probes a server `times` times with FIN and with RST; checks that it does not log them.
 fn probe(logged: Logged, events: Receiver<&'static str>, times: usize) {
     for _ in 0..times {
         logged.client().shutdown_write();
         logged.client().reset();
-        // While the server is at it, and when it has seen the client.
+        // Both while the server accepts the client, and afterwards.
         let client = logged.client();
         _ = (events.recv_timeout(PATIENCE), events.recv_timeout(PATIENCE));
         client.reset();
@@ -676,7 +677,7 @@ fn clients_that_come_and_go_around_a_limit_have_two_lines_a_minute() {
     let logged = Logged::start(|builder| builder.max_connections(1));
     let begun = Instant::now();
     for _ in 0..200 {
-        // The second waits in the kernel's queue for the first to go.
+        // The second client waits in the accept queue until the first has disconnected.
         let (mut first, mut second) = (logged.server.ready(), logged.client());
         second.send_raw(REQUEST);
         first.send_close(1000, "");
@@ -749,7 +750,7 @@ mod tls {
         })
     }
 
-    /// Stops it; checks that TLS failed once, for this reason, and returns the line.
+    /// Stops the server; checks that TLS failed once, for this reason, and returns the line.
     fn failed(logged: Logged, reason: TlsFailure) -> Line {
         let (stats, lines) = logged.stop();
         let lines: Vec<_> = lines
@@ -766,7 +767,7 @@ mod tls {
 
     fn try_hello(stream: &mut support::tls::TlsStream) {
         while stream.conn.is_handshaking() && stream.conn.complete_io(&mut stream.sock).is_ok() {}
-        // The client's alert, and what the server says to it.
+        // Exchanges the alerts of both sides.
         while let Ok(1..) = stream.conn.write_tls(&mut stream.sock) {}
         _ = std::io::Read::read_to_end(&mut stream.sock, &mut Vec::new());
     }
@@ -803,7 +804,7 @@ mod tls {
         assert!(line.text.contains("\"localhost\""), "{line:?}");
     }
 
-    /// A server that takes what is left of versions and cipher suites.
+    /// Returns a configuration with a single TLS version and the cipher suites of the provider.
     fn limited(provider: CryptoProvider, new: bool) -> Arc<ServerConfig> {
         let issued = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         let versions = if new {
@@ -838,7 +839,7 @@ mod tls {
     #[test]
     fn no_cipher_suite_in_common() {
         let mut provider = aws_lc_rs::default_provider();
-        // Of those of TLS 1.2, only one with a key that the certificate does not have.
+        // The only cipher suite for TLS 1.2 needs a kind of key that the certificate does not have.
         provider.cipher_suites =
             vec![aws_lc_rs::cipher_suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256];
         let logged = start(limited(provider, false), PATIENCE);
@@ -928,10 +929,10 @@ mod failing {
 
     use super::*;
 
-    /// Set in the child.
+    /// Set in the child process.
     const CHILD: &str = "WSLOOP_LOGGER_FAILS";
 
-    /// Runs the test of this name once more, with this for its standard error.
+    /// Runs the named test in a child process with this standard error.
     fn run_with(stderr: Stdio, name: &str) {
         let output = Command::new(std::env::current_exe().unwrap())
             .args([name, "--exact", "--test-threads=1"])
@@ -946,7 +947,7 @@ mod failing {
         );
     }
 
-    /// Serves as ever while every line that is written fails.
+    /// Serves normally while every write of a log line fails.
     fn serve() {
         env_logger::Builder::new()
             .filter_level(log::LevelFilter::Debug)
@@ -984,7 +985,7 @@ mod failing {
         run_with(full.into(), "failing::a_full_disk");
     }
 
-    /// Writes on a thread of its own, and drops what that has no room for.
+    /// Writes on another thread, and drops lines while the queue is full.
     struct Lossy(mpsc::SyncSender<Vec<u8>>);
 
     impl Write for Lossy {
@@ -998,8 +999,8 @@ mod failing {
         }
     }
 
-    /// A pipe that is full and is not read blocks whoever writes to it. A writer that drops lines
-    /// instead keeps that from the event loop.
+    /// A full pipe without a reader blocks its writers. A writer that drops lines keeps the event
+    /// loop from blocking.
     #[test]
     fn a_pipe_that_is_not_read_blocks_no_server_whose_logger_drops_lines() {
         let name = "failing::a_pipe_that_is_not_read_blocks_no_server_whose_logger_drops_lines";
@@ -1023,8 +1024,8 @@ mod failing {
             .init();
         let server = Running::echo();
         let mut witness = server.ready();
-        // Nearly what a pipe holds, 16 pages that lines do not fill, however many lines were dropped
-        // on the way to it.
+        // Nearly the capacity of a pipe, 16 pages that lines do not fill completely; dropped lines
+        // do not count.
         let mut refused = 0;
         while begun.load(std::sync::atomic::Ordering::Relaxed) <= 60_000 {
             let mut client = server.client();
@@ -1033,7 +1034,7 @@ mod failing {
             refused += 1;
             assert!(refused < 100_000, "the pipe never fills");
         }
-        // Then it is full, and the server goes on.
+        // Now the pipe is full, and the server continues.
         for _ in 0..1000 {
             let mut client = server.client();
             client.send_raw("BAD\r\n");

@@ -1,5 +1,5 @@
-//! When descriptors run out, accepting pauses without a spin, those that are connected are served
-//! on, and accepting goes on when there are descriptors again.
+//! When descriptors run out, accepting pauses without a busy loop, and open connections are still
+//! served. When descriptors are free again, accepting resumes.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 use support::{Client, PATIENCE};
 use wsloop::Server;
 
-/// Set in a process of its own, which has few descriptors: the limit would hurt other tests.
+/// Set in a child process with few descriptors, because the limit would affect other tests.
 const CHILD: &str = "WSLOOP_FEW_DESCRIPTORS";
 
-/// Runs the test of this name once more, in a process that may open `limit` descriptors.
+/// Runs the named test in a child process that may open `limit` descriptors.
 fn run_with_limit(limit: u32, name: &str) {
     let output = Command::new("sh")
         .arg("-c")
@@ -32,7 +32,7 @@ fn run_with_limit(limit: u32, name: &str) {
     assert!(text.contains("1 passed"), "{text}");
 }
 
-/// Takes all descriptors that are left.
+/// Opens all descriptors that are left.
 fn take_all() -> Vec<File> {
     std::iter::from_fn(|| File::open("/dev/null").ok()).collect()
 }
@@ -48,7 +48,8 @@ fn accepting_pauses_and_goes_on() {
         .unwrap();
     let addr = server.local_addr().unwrap();
 
-    // One is connected, and two more are in the kernel's queue before the last descriptor goes.
+    // One client is connected, and two more are in the accept queue, before the descriptors run
+    // out.
     let mut served = Client::connect(addr);
     served.send_raw(support::REQUEST);
     while server.hub().is_empty() {
@@ -59,7 +60,7 @@ fn accepting_pauses_and_goes_on() {
     let taken = take_all();
     assert!(!taken.is_empty());
 
-    // Nothing else happens, so each turn ends with a pause: 50 ms, then 100, 200, 400.
+    // Nothing else happens, so each turn ends with a pause: 50 ms, then 100, 200 and 400 ms.
     let begun = Instant::now();
     let mut turns = 0;
     while server.stats().accept_failures < 4 {
@@ -67,11 +68,11 @@ fn accepting_pauses_and_goes_on() {
         turns += 1;
         assert!(turns < 50, "it spins");
     }
-    // The server's clock has a grain of a millisecond.
+    // The server's clock has a resolution of a millisecond.
     assert!(begun.elapsed() > Duration::from_millis(50 + 100 + 200 - 2));
     assert_eq!(server.stats().accepted, 1);
 
-    // The one that is connected is served on, and does not make accepting try again.
+    // The open connection is served, and its messages do not cause attempts to accept.
     let failures = server.stats().accept_failures;
     let asked = Instant::now();
     for at in 0..20 {
@@ -83,7 +84,7 @@ fn accepting_pauses_and_goes_on() {
     let pauses = asked.elapsed().as_millis() / 400 + 1;
     assert!(u128::from(more) <= pauses, "{more} failures");
 
-    // There are descriptors again: both are accepted, after the pause that is running at most.
+    // Descriptors are free again: both clients are accepted, at the latest after the current pause.
     drop(taken);
     let deadline = Instant::now() + PATIENCE;
     while server.stats().accepted < 3 {
@@ -100,10 +101,10 @@ fn accepting_pauses_and_goes_on() {
         assert_eq!(client.response().status, 101);
     }
 
-    // The next lack begins with a short pause again.
+    // The next shortage starts with a short pause again.
     let taken = take_all();
     let failures = server.stats().accept_failures;
-    // A client needs a descriptor, which the server would get for accepting it.
+    // One descriptor is freed for the client; none is left for the server to accept it.
     let mut taken = taken;
     drop(taken.pop());
     let late = Client::connect(addr);
@@ -129,7 +130,8 @@ fn clients_that_come_and_go_have_two_lines_a_minute_and_cause_no_spin() {
         .unwrap();
     let addr = server.local_addr().unwrap();
 
-    // A hundred times one waits that cannot be accepted, and is accepted then: each begins a pause.
+    // A hundred times, a client waits that cannot be accepted, and then is accepted: each starts a
+    // pause.
     let begun = Instant::now();
     let mut turns = 0;
     for _ in 0..100 {
@@ -156,7 +158,7 @@ fn clients_that_come_and_go_have_two_lines_a_minute_and_cause_no_spin() {
     }
     let stats = server.stats();
     assert!(stats.accept_failures >= 100);
-    // A few for each client, and a pause of at least 50 ms for each failure.
+    // A few turns per client, and a pause of at least 50 ms per failure.
     assert!(turns < 20 * 100, "{turns} turns");
     assert!(stats.accept_failures <= 100 + (begun.elapsed().as_millis() / 50) as u64);
     let minutes = begun.elapsed().as_secs() as usize / 60 + 1;

@@ -1,10 +1,10 @@
-//! The library that the Perl servers are built on, Protocol::WebSocket, speaks with ours, both
-//! ways: its frames and handshakes are read, ours are read by it, and where its server and this
-//! one answer differently, the difference is one that is meant.
+//! Protocol::WebSocket, the library of the Perl servers, against wsloop. Each side reads the frames
+//! and handshakes of the other. Where a server with that library and wsloop answer differently, the
+//! difference is intended.
 //!
 //! The Perl programs are in `tests/perl`. Without Perl or the library (Debian's
-//! `libprotocol-websocket-perl`) the tests say so and pass; with `WSLOOP_REQUIRE_PERL=1`, which
-//! `.ci/run` sets, they fail.
+//! `libprotocol-websocket-perl`) the tests print that they are skipped, and pass. With
+//! `WSLOOP_REQUIRE_PERL=1`, which `.ci/run` sets, they fail.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -22,10 +22,10 @@ use wsloop::handshake::{Parser, Upgrade};
 use wsloop::protocol::{CloseCode, Message, OpCode, Receiver, Sender};
 use wsloop::{Builder, Limits, Prepared, SendError};
 
-/// Sizes around each form of a frame's length, and one beyond.
+/// The sizes around each form of a frame's length, and a larger one.
 const SIZES: [usize; 7] = [0, 1, 125, 126, 65_535, 65_536, 200_000];
 
-/// An echo server whose limits are the largest size of the tests.
+/// Configures an echo server whose limits are the largest size of the tests.
 fn serve(builder: Builder) -> Builder {
     support::echo(builder)
         .max_recv_size(200_000)
@@ -119,7 +119,7 @@ fn a_client_of_the_ancestors_library_is_served() {
     ];
     assert_eq!(lines, expected);
 
-    // What the handlers saw beside the messages.
+    // The events besides the messages.
     assert_eq!(server.stop().accepted, 13);
     let seen = log.rest();
     for event in ["connect", "ready", "disconnect"] {
@@ -150,7 +150,7 @@ fn drafts_are_refused() {
     let ancestor = Ancestor::start().unwrap();
     let upgrade_required = "HTTP/1.1 426 Upgrade Required";
     for (draft, expected) in [
-        // The drafts of 2010: without a version, and with one.
+        // The drafts of 2010, without and with a version.
         (
             "draft-hixie-75",
             vec![upgrade_required, "version 13", "not taken", "closed"],
@@ -159,7 +159,7 @@ fn drafts_are_refused() {
             "draft-hixie-76",
             vec![upgrade_required, "version 13", "not taken", "closed"],
         ),
-        // Like the one before, but its eight bytes are announced as a body.
+        // Like the previous one, but its eight bytes are announced as a body.
         (
             "draft-ietf-hybi-00",
             vec!["HTTP/1.1 400 Bad Request", "not taken", "closed"],
@@ -174,7 +174,7 @@ fn drafts_are_refused() {
             Perl::start("drafts.pl", &[&port, draft]).unwrap().lines()
         };
         assert_eq!(ask(server.addr.port()), expected, "{draft}");
-        // The ancestors take them all, so the requests are what they should be.
+        // The Perl library accepts all of them, so the requests are valid.
         let theirs = ask(ancestor.addr.port());
         let taken = [
             "HTTP/1.1 101 WebSocket Protocol Handshake",
@@ -183,7 +183,7 @@ fn drafts_are_refused() {
         ];
         assert_eq!(theirs, taken, "{draft}");
     }
-    // And the version of today is served.
+    // The final version is accepted.
     let expected = ["HTTP/1.1 101 Switching Protocols", "taken"];
     let port = server.addr.port().to_string();
     let lines = Perl::start("drafts.pl", &[&port, "draft-ietf-hybi-17"]);
@@ -191,10 +191,10 @@ fn drafts_are_refused() {
     assert_eq!(server.stop().accepted, 5);
 }
 
-/// A message, as it is compared.
+/// A message, for comparison.
 type Seen = (OpCode, Vec<u8>);
 
-/// Reads a client's frames, so many bytes at a time.
+/// Reads a client's frames, `piece` bytes at a time.
 fn receive(bytes: &[u8], piece: usize) -> Vec<Seen> {
     let mut limits = Limits::default();
     limits.max_recv_size = 200_000;
@@ -243,7 +243,7 @@ fn frames_there_and_back() {
             .message(*opcode, payload, usize::MAX, &mut sent)
             .unwrap();
     }
-    // Framed once for many.
+    // Messages that are encoded once for several connections.
     sent.extend_from_slice(Prepared::utf8("to all").frame());
     messages.push((OpCode::Text, b"to all".to_vec()));
     sent.extend_from_slice(Prepared::binary(&[0xff; 126]).frame());
@@ -264,9 +264,9 @@ fn frames_there_and_back() {
             }
             expected.push((*opcode, payload.clone()));
         }
-        // Wherever reads cut them.
+        // The result does not depend on the size of the reads.
         for piece in [back.len(), 8192, 11 - fragments] {
-            // Not `assert_eq`, which would print it all.
+            // Not `assert_eq`, which would print all messages.
             assert!(receive(&back, piece) == expected, "{fragments}, {piece}");
         }
     }
@@ -295,7 +295,7 @@ fn a_handshake_without_sockets() {
         assert_eq!((request.path(), request.query()), ("/chat", Some("room=7")));
         let subprotocols: Vec<_> = request.subprotocols().collect();
         assert_eq!(subprotocols, ["chat", "superchat"]);
-        // A cookie keeps its quotes, and what is no pair is none.
+        // A cookie keeps its quotes, and an element that is not a pair is skipped.
         let cookies: Vec<_> = request.cookies().collect();
         assert_eq!(cookies, [("a", "1"), ("b", "\"x y\"")]);
 
@@ -313,7 +313,7 @@ fn a_handshake_without_sockets() {
     assert_eq!(verdict, format!("right {cuts} wrong 0\n"));
 }
 
-/// An echo server built as the ancestors are.
+/// An echo server in Perl, with the library of the Perl servers.
 struct Ancestor {
     addr: SocketAddr,
     _perl: Perl,
@@ -331,7 +331,7 @@ impl Ancestor {
     }
 }
 
-/// A client that keeps to the rules; returns what it gets.
+/// Runs a client that keeps to the rules; returns the frames that it receives.
 fn play(addr: SocketAddr) -> Vec<Frame> {
     let mut client = Client::connect(addr);
     client.upgrade();
@@ -344,7 +344,8 @@ fn play(addr: SocketAddr) -> Vec<Frame> {
         client.send_text(&text);
         seen.push(client.read_frame());
     }
-    // Fragments with an unasked pong inside; what comes together; a close with code and reason.
+    // Fragments with an unsolicited pong between them, several messages in one write, and a close
+    // with code and reason.
     let fragments = [
         frame(0x01, b"gr\xc3"),
         frame(0x8a, b"not asked for"),
@@ -372,7 +373,7 @@ fn both_servers_answer_a_client_alike() {
     assert_eq!(ours.len(), 2 * SIZES.len() + 4);
     assert!(play(ancestor.addr) == ours);
 
-    // A client of others, too, whose own checks are strict.
+    // Another client, tungstenite, which has strict checks of its own.
     for addr in [ancestor.addr, server.addr] {
         let stream = TcpStream::connect(addr).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -390,8 +391,9 @@ fn both_servers_answer_a_client_alike() {
     }
 }
 
-/// What a client gets for these bytes, behind its request or with it: frames up to a Close frame
-/// or to the echo of "after", or nothing if the server closes before its 101.
+/// Returns the frames that a client receives for these bytes, sent after the 101 or together with
+/// the request: up to a Close frame or the echo of "after". Returns nothing if the server closes
+/// before its 101.
 fn told(addr: SocketAddr, with_request: bool, bytes: &[u8]) -> Vec<Frame> {
     let mut client = Client::connect(addr);
     let bytes = [bytes, &frame(0x81, b"after")].concat();
@@ -430,10 +432,11 @@ fn where_the_servers_differ() {
     let closed = |code: u16| (0x88, code);
     let unmasked = b"\x81\x05hello";
     for (what, bytes, theirs, ours) in [
-        // A ping is not answered, and a frame without a mask is taken.
+        // The Perl server does not answer a ping, and accepts a frame without a mask.
         ("ping", frame(0x89, b"hello"), vec![], (0x8a, 0)),
         ("no mask", unmasked.to_vec(), vec!["hello"], closed(1002)),
-        // Bad text is mended instead of refused; bits and codes are not looked at.
+        // The Perl server repairs invalid UTF-8 instead of rejecting it, and does not check
+        // reserved bits and close codes.
         (
             "no UTF-8",
             frame(0x81, b"caf\xe9"),
@@ -466,13 +469,13 @@ fn where_the_servers_differ() {
             assert_eq!(seen[1..], [text("after")], "{what}");
         }
     }
-    // A code that must not be on the wire comes back from there.
+    // The Perl server echoes a close code that must not be sent.
     let reserved = frame(0x88, &1006_u16.to_be_bytes());
     let theirs = &told(ancestor.addr, false, &reserved)[0];
     assert_eq!((theirs.first, &theirs.payload[..]), (0x88, &[3, 238][..]));
     let ours = &told(server.addr, false, &reserved)[0];
     assert_eq!((ours.first, &ours.payload[..2]), (0x88, &[3, 234][..]));
-    // A client that does not wait for the answer is not served there.
+    // The Perl server does not serve a client that sends frames before the 101.
     assert_eq!(told(ancestor.addr, true, b""), []);
     assert_eq!(told(server.addr, true, b""), [text("after")]);
 }

@@ -1,6 +1,7 @@
-//! The TLS provider is the one that the process has installed, else that of the crate's features.
+//! The TLS provider is the one that the process has installed, or else that of the crate's
+//! features.
 //!
-//! It is a program of its own, since what is installed is installed for the whole process.
+//! This is a separate program, because a provider is installed for the whole process.
 
 #![cfg(feature = "tls")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
@@ -16,7 +17,7 @@ use support::temp::TempDir;
 use support::tls::Identity;
 use wsloop::{BuildError, Certificates, ClientCertificates, Server};
 
-/// Files with a certificate for `localhost` and its key.
+/// Writes files with a certificate for `localhost` and its key.
 fn files(dir: &TempDir) -> [std::path::PathBuf; 2] {
     let issued = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let files = [dir.path("chain.pem"), dir.path("key.pem")];
@@ -25,7 +26,8 @@ fn files(dir: &TempDir) -> [std::path::PathBuf; 2] {
     files
 }
 
-/// The provider of the features is used, or its absence is an error with the remedy.
+/// Without an installed provider, that of the features is used. If there is none, an error names
+/// the remedy.
 fn without_an_installed_one([chain, key]: &[std::path::PathBuf; 2]) {
     let built_in = cfg!(any(feature = "aws-lc-rs", feature = "ring"));
     assert_eq!(wsloop::crypto_provider().is_ok(), built_in);
@@ -39,7 +41,7 @@ fn without_an_installed_one([chain, key]: &[std::path::PathBuf; 2]) {
         match result {
             Ok(config) => {
                 assert!(built_in);
-                // ring has no post-quantum key exchange; aws-lc-rs goes before it.
+                // ring has no post-quantum key exchange; aws-lc-rs takes precedence over it.
                 let provider = config.crypto_provider();
                 let mut groups = provider.kx_groups.iter().map(|group| group.name());
                 let has = groups.any(|name| name == rustls::NamedGroup::X25519MLKEM768);
@@ -56,7 +58,7 @@ fn without_an_installed_one([chain, key]: &[std::path::PathBuf; 2]) {
     let certificates = Certificates::new();
     let set = certificates.set_default_pem(chain, key);
     assert_eq!(set.is_ok(), built_in);
-    // Nothing is installed by that.
+    // None of this has installed a provider.
     assert!(CryptoProvider::get_default().is_none());
 }
 
@@ -66,7 +68,7 @@ fn an_installed_provider_goes_before_the_built_in_one() {
     let files = files(&dir);
     without_an_installed_one(&files);
 
-    // One of the program's own: a single cipher suite and a single group.
+    // A custom provider with a single cipher suite and a single group.
     let own = CryptoProvider {
         cipher_suites: vec![aws_lc_rs::cipher_suite::TLS13_CHACHA20_POLY1305_SHA256],
         kx_groups: vec![aws_lc_rs::kx_group::SECP256R1],

@@ -1,10 +1,10 @@
-//! Processes are replaced one after the other, under load, and nobody is refused: the example
-//! `restart`, with clients that come and go over all of its sockets.
+//! Processes of the example `restart` replace each other under load, while clients connect and
+//! disconnect on all of its sockets. No client is refused.
 //!
-//! `cargo test` builds the examples before it runs this. So does `cargo test --examples --test
-//! restart`, which runs this alone.
+//! `cargo test` builds the examples before it runs this test. So does
+//! `cargo test --examples --test restart`, which runs only this test.
 
-#![cfg(target_os = "linux")] // whose processes without a parent come to whom they descend from
+#![cfg(target_os = "linux")] // subreapers exist only on Linux
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod support;
@@ -27,18 +27,19 @@ use nix::unistd::Pid;
 use support::temp::TempDir;
 use support::{Client, PATIENCE};
 
-/// The processes of the example; those that have not ended are killed when this is dropped.
+/// The processes of the example. Those that have not ended are killed when this is dropped.
 struct Processes {
-    /// The lines of their standard error, which is one for all.
+    /// The lines of standard error, which all processes share.
     said: Receiver<String>,
-    /// Those that serve or drain, the oldest first.
+    /// The processes that serve or drain, the oldest first.
     alive: Vec<Pid>,
     places: Vec<String>,
 }
 
 impl Processes {
     fn start(program: &Path, addresses: &[&str]) -> Self {
-        // Processes whose parent has ended become this one's, which learns how they end.
+        // As a subreaper, this process becomes the parent of orphaned descendants and can wait for
+        // them.
         set_child_subreaper(true).unwrap();
         #[expect(
             clippy::zombie_processes,
@@ -75,7 +76,7 @@ impl Processes {
         self.said.recv_timeout(PATIENCE).expect("it says something")
     }
 
-    /// Waits until a process serves; returns its number.
+    /// Waits until a process serves; returns its process id.
     fn serving(&mut self) -> Pid {
         self.places.clear();
         loop {
@@ -90,7 +91,7 @@ impl Processes {
         }
     }
 
-    /// Waits until the oldest process ends, in order; returns how many connections it drained.
+    /// Waits until the oldest process ends successfully; returns how many connections it drained.
     fn ended(&mut self) -> usize {
         let id = self.alive[0];
         let line = self.line();
@@ -107,7 +108,7 @@ impl Processes {
         kill(*self.alive.last().unwrap(), signal).unwrap();
     }
 
-    /// Has the process that serves be replaced; returns how many connections it drained.
+    /// Replaces the serving process; returns how many connections it drained.
     fn restart(&mut self) -> usize {
         self.signal(Signal::SIGHUP);
         let next = self.serving();
@@ -118,7 +119,7 @@ impl Processes {
 
 impl Drop for Processes {
     fn drop(&mut self) {
-        // Each becomes a child of this process when the one before is gone.
+        // Each process becomes a child of this one when the previous one has ended.
         for id in &self.alive {
             let _ = kill(*id, Signal::SIGKILL);
             let _ = waitpid(*id, None);
@@ -126,25 +127,26 @@ impl Drop for Processes {
     }
 }
 
-/// Where cargo puts the example: beside the directory of this test.
+/// Returns the path of the example: cargo puts it beside the directory of this test.
 fn program() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let profile = test.ancestors().nth(2).unwrap();
     profile.join("examples").join("restart")
 }
 
-/// What the clients have done.
+/// The progress of the clients.
 #[derive(Default)]
 struct Load {
-    /// Echoes that came.
+    /// Echoes received.
     echoes: AtomicUsize,
-    /// Connections that were opened to stay.
+    /// Connections opened by staying clients.
     stay: AtomicUsize,
     enough: AtomicBool,
 }
 
 impl Load {
-    /// Waits until clients have had so many echoes more, and so many have come to stay.
+    /// Waits until clients have received `echoes` more echoes, and have opened `stay` staying
+    /// connections.
     #[track_caller]
     fn await_more(&self, echoes: usize, stay: usize) {
         let enough = self.echoes.load(Ordering::SeqCst) + echoes;
@@ -156,8 +158,8 @@ impl Load {
         }
     }
 
-    /// A client that comes, has its echoes, and leaves, again and again. Whatever is refused, reset
-    /// or unanswered panics.
+    /// Runs a client that repeatedly connects, exchanges messages and closes. It panics if it is
+    /// refused, reset or not answered.
     fn come_and_go<S: Read + Write>(&self, name: usize, connect: impl Fn() -> Client<S>) {
         let mut number = 0;
         while !self.enough.load(Ordering::SeqCst) {
@@ -168,7 +170,7 @@ impl Load {
                 let text = format!("{name}: {number}");
                 open = self.is_echoed(&mut client, &text);
                 if !open {
-                    // It is sent again over the next connection.
+                    // The text is sent again on the next connection.
                     break;
                 }
                 number += 1;
@@ -182,7 +184,7 @@ impl Load {
         }
     }
 
-    /// A client that stays until it is closed, and comes back after each restart.
+    /// Runs a client that stays until the server closes it, and reconnects after each restart.
     fn stay<S: Read + Write>(&self, restarts: usize, connect: impl Fn() -> Client<S>) {
         for number in 0..=restarts {
             let mut client = connect();
@@ -194,7 +196,8 @@ impl Load {
         }
     }
 
-    /// Returns whether the text comes back; if not, the connection was closed for a restart.
+    /// Returns whether the text comes back. If not, the server has closed the connection for a
+    /// restart.
     fn is_echoed<S: Read + Write>(&self, client: &mut Client<S>, text: &str) -> bool {
         client.send_text(text);
         let frame = client.read_frame();
@@ -208,7 +211,7 @@ impl Load {
     }
 }
 
-/// Expects the frame to be a Close with this code and no more, and answers it.
+/// Expects a Close frame with this code and without a reason, and answers it.
 fn expect_closed<S: Read + Write>(frame: &support::Frame, code: u16, client: &mut Client<S>) {
     assert_eq!(frame.first, 0x88, "{frame:?}");
     assert_eq!(frame.payload, code.to_be_bytes());
@@ -216,7 +219,7 @@ fn expect_closed<S: Read + Write>(frame: &support::Frame, code: u16, client: &mu
     client.expect_eof();
 }
 
-/// Ends the clients, even if the test fails.
+/// Stops the clients, even if the test fails.
 struct Ends<'l>(&'l Load);
 
 impl Drop for Ends<'_> {
@@ -257,7 +260,7 @@ fn nobody_is_refused_while_processes_are_replaced() {
             load.await_more(100, number * STAYING);
             let drained = processes.restart();
             assert!(drained >= STAYING, "{drained} in restart {number}");
-            // The same addresses, and the Unix socket's file is still there.
+            // The addresses are the same, and the file of the Unix socket still exists.
             assert_eq!(processes.places, places);
         }
         load.await_more(100, (RESTARTS + 1) * STAYING);
@@ -265,7 +268,7 @@ fn nobody_is_refused_while_processes_are_replaced() {
         for client in coming {
             client.join().unwrap();
         }
-        // Without a successor, those who are left are told another code.
+        // Without a successor, the remaining clients receive another code.
         processes.signal(Signal::SIGTERM);
     });
     assert!(processes.ended() >= STAYING);
@@ -294,13 +297,13 @@ fn a_successor_that_does_not_start_changes_nothing() {
             if line.starts_with("the successor did not start: Ok(") {
                 break;
             }
-            // What the shell says of it.
+            // The message of the shell.
             assert!(line.contains("not found"), "{line}");
         }
         client.expect_alive();
         Client::connect(addr).upgrade();
     }
-    // And the next one works.
+    // The next attempt succeeds.
     replace(&program());
     processes.signal(Signal::SIGHUP);
     let next = processes.serving();

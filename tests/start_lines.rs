@@ -1,7 +1,7 @@
-//! What the log says when a server starts: where it listens, what it does not listen on, and which
-//! certificates are not in force.
+//! The log lines of a server's start: where it listens, where it cannot listen, and which
+//! certificates are not valid now.
 //!
-//! It is a program of its own, since there is one logger for the whole process.
+//! This is a separate program, because the whole process has one logger.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -14,7 +14,7 @@ use log::{Level, LevelFilter, Log, Metadata, Record};
 use support::temp::TempDir;
 use wsloop::Server;
 
-/// All lines so far, with level and target.
+/// All lines so far, with their levels and targets.
 static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 struct Lines;
@@ -43,7 +43,7 @@ fn install() {
     });
 }
 
-/// The lines that contain a text, of all tests of this program.
+/// Returns the lines that contain a text, from all tests of this program.
 fn lines_with(text: &str) -> Vec<String> {
     let lines = LINES.lock().unwrap();
     lines
@@ -85,7 +85,7 @@ fn each_listener_has_its_line() {
 #[test]
 fn an_address_that_is_left_out_has_its_line() {
     install();
-    // TEST-NET-3 (RFC 5737): no machine has it.
+    // No machine has an address of TEST-NET-3 (RFC 5737).
     let addrs: Vec<SocketAddr> = ["203.0.113.7:0", "127.0.0.1:0"]
         .iter()
         .map(|addr| addr.parse().unwrap())
@@ -120,7 +120,8 @@ mod tls {
         params
     }
 
-    /// Files of a chain: an authority, and what it has issued, each with the years of its term.
+    /// Writes the files of a chain: an authority and a certificate that it has issued, each with
+    /// the years of its validity.
     fn chain(dir: &TempDir, name: &str, own: (Year, Year), issuer: (Year, Year)) -> [PathBuf; 2] {
         let (key, issuer_key) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
         let issuer_params = params(issuer.0, issuer.1);
@@ -173,7 +174,7 @@ mod tls {
                 let begin = format!("WARN wsloop::tls: {}: certificate {said}", chain.display());
                 assert!(line.starts_with(&begin), "{line}");
             }
-            // Once for each load.
+            // Each load logs the lines once.
             let before = lines_with(&chain.display().to_string()).len();
             certificates.set_default_pem(&chain, &key).unwrap();
             let after = lines_with(&chain.display().to_string()).len();

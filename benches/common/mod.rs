@@ -1,6 +1,6 @@
-//! What several benches send.
+//! Input shared by several benches.
 
-/// What a browser sends.
+/// The opening handshake of a browser.
 pub(crate) const BROWSER: &str = "GET /chat?room=7 HTTP/1.1\r\n\
     Host: server.example.com:9001\r\n\
     Connection: Upgrade\r\n\

@@ -1,9 +1,10 @@
 //! Builds uWebSockets for server-uws.
 //!
-//! Its source comes with the crate `libuwebsockets-sys`, of which nothing else is used, or from the
-//! directory that the variable `UWS_DIR` names. It needs GCC and the headers of OpenSSL and zlib:
-//! on Debian the packages g++, libssl-dev and zlib1g-dev. The flags are those of its own build: `-O3 -flto`, and for C++ `-march=native`, with
-//! epoll. `CFLAGS` and `CXXFLAGS` are added; a `-march` there is taken instead.
+//! The source comes from the crate `libuwebsockets-sys`, of which nothing else is used, or from the
+//! directory in the variable `UWS_DIR`. The build needs GCC and the headers of OpenSSL and zlib: on
+//! Debian the packages g++, libssl-dev and zlib1g-dev. The flags are those of uWebSockets' own
+//! build: `-O3 -flto`, and for C++ `-march=native`, with epoll. `CFLAGS` and `CXXFLAGS` are added;
+//! a `-march` in `CXXFLAGS` replaces `-march=native`.
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
@@ -38,7 +39,8 @@ mod uws {
         if !env::var("CXXFLAGS").is_ok_and(|flags| flags.contains("-march")) {
             cpp.flag("-march=native");
         }
-        // Optimised across files here, because the linker of Rust cannot: into one object.
+        // Rust's linker cannot optimise GCC's objects across files, so GCC links them into one
+        // object.
         let object = variable("OUT_DIR").join("uws.o");
         let mut link = cpp.get_compiler().to_command();
         link.args(["-r", "-flinker-output=nolto-rel", "-o"]);
@@ -58,12 +60,12 @@ mod uws {
         let mut build = cc::Build::new();
         build.include(sockets).define("LIBUS_USE_OPENSSL", None);
         build.opt_level(3).flag("-flto").flag("-pthread");
-        // Their own matter.
+        // Warnings in the source of uWebSockets are not ours to fix.
         build.warnings(false).debug(false);
         build
     }
 
-    /// The source that the package carries.
+    /// Returns the source directory in the package `libuwebsockets-sys`.
     fn packaged() -> PathBuf {
         let mut metadata = Command::new(variable("CARGO"));
         metadata.args(["metadata", "--format-version=1", "--locked"]);

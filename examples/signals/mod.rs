@@ -1,4 +1,4 @@
-//! What the examples do when they are to end: they drain.
+//! Drains the examples on SIGTERM and Ctrl-C.
 
 use std::time::Duration;
 use std::{io, thread};
@@ -7,22 +7,25 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use wsloop::{CloseCode, Handle};
 
-/// Who is left then is cut. Less than the time after which the system kills: 90 s for systemd, 30 s
-/// for Kubernetes, 10 s for Docker.
+/// Connections that are still open after this time are cut. It must be shorter than the time after
+/// which the process is killed: 90 s for systemd, 30 s for Kubernetes, 10 s for Docker.
 const DEADLINE: Duration = Duration::from_secs(8);
 
-/// Clients are closed over this time, so that they do not all come back in the same moment.
+/// The clients are closed over this time, so that they do not all reconnect at once.
 const SPREAD: Duration = Duration::from_secs(2);
 
-/// Ends the server without loss when SIGTERM or SIGINT (Ctrl-C) comes, and at once when a second
-/// one does.
+/// Drains the server at the first SIGTERM or SIGINT (Ctrl-C), and shuts it down at the second.
 pub(crate) fn drain_on_signals(handle: Handle) -> io::Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     thread::spawn(move || {
         let mut signals = signals.forever();
         signals.next();
-        // An error would say that the server is gone already.
-        let _ = handle.drain(DEADLINE, CloseCode::GOING_AWAY, SPREAD);
+        // An error means that the server has already ended.
+        let _ = handle.wind_down(
+            WindDown::within(DEADLINE)
+                .spread(SPREAD)
+                .code(CloseCode::GOING_AWAY),
+        );
         signals.next();
         let _ = handle.shutdown();
     });

@@ -1,21 +1,21 @@
-//! Answers in HTTP, as a client sees them.
+//! HTTP responses from a client's point of view.
 
-/// A parsed head of an answer, and where it ends.
+/// The parsed head of a response, and its size.
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) reason: String,
-    /// Names and values in their order.
+    /// The names and values, in order.
     pub(crate) fields: Vec<(String, Vec<u8>)>,
     pub(crate) size: usize,
 }
 
 impl Answer {
-    /// Parses a head that must be a good one.
+    /// Parses a head, which must be valid and complete.
     pub(crate) fn parse(bytes: &[u8]) -> Self {
         Self::try_parse(bytes).expect("the head of the answer is whole")
     }
 
-    /// Parses a head that must be a good one as far as it goes.
+    /// Parses a head, which must be valid but may be incomplete.
     pub(crate) fn try_parse(bytes: &[u8]) -> Option<Self> {
         let mut places = [httparse::EMPTY_HEADER; 64];
         let mut parsed = httparse::Response::new(&mut places);
@@ -43,13 +43,13 @@ impl Answer {
         })
     }
 
-    /// Returns the values of the fields of this name, which is in lower case.
+    /// Returns the values of all fields with a name in lower case.
     pub(crate) fn values(&self, name: &str) -> Vec<&[u8]> {
         let fields = self.fields.iter().filter(|field| field.0 == name);
         fields.map(|field| &field.1[..]).collect()
     }
 
-    /// Returns the value of the one field of this name.
+    /// Returns the value of the only field with a name.
     pub(crate) fn value(&self, name: &str) -> &[u8] {
         let values = self.values(name);
         assert_eq!(values.len(), 1, "{name}");
@@ -65,7 +65,7 @@ impl Answer {
     }
 }
 
-/// A value as a parser returns it: without white space at its ends.
+/// Returns a value as a parser does, without surrounding white space.
 pub(crate) fn trimmed(value: &str) -> &[u8] {
     value.trim_matches([' ', '\t']).as_bytes()
 }

@@ -1,18 +1,18 @@
-//! Frames of a client, made of the input, and the frames of a server, taken off its output.
+//! Simple code to build a client's frames from the input, and to read a server's.
 
 use crate::client_frames::{self, Header};
 use crate::input::Input;
 
-/// Makes a frame of choices: its first byte; a form; a length (2); what it is filled with.
+/// Appends a frame built from choices: a first byte, a form, a length (2 bytes), and the content.
 ///
-/// So a few bytes make frames of any size, with headers that are mostly right.
+/// A few bytes of input thus describe frames of any size, whose headers are mostly valid.
 pub(crate) fn chosen_frame(input: &mut Input<'_>, out: &mut Vec<u8>) {
     let (first, form) = (input.byte(), input.byte());
     let size = usize::from(input.short());
     let size = match form & 3 {
         0 | 1 => size % 126,
         2 => size % 0x400,
-        // From 64 KiB on the rest of a frame is read straight to where it stays.
+        // From 64 KiB on, the receiver reads the rest of a frame directly into the message buffer.
         _ if size % 8 == 0 => 0xf000 + size / 2,
         _ => size % 0x2000,
     };
@@ -29,7 +29,7 @@ pub(crate) fn chosen_frame(input: &mut Input<'_>, out: &mut Vec<u8>) {
     let start = out.len();
     client_frames::append(out, first, Some(key), &payload);
     match form >> 5 {
-        // Something is wrong with its length, or with its mask.
+        // Makes the length or the mask invalid.
         5 => out[start + 1] ^= 0x80,
         6 => out[start + 1] |= 0x7e,
         7 => out.truncate(out.len() - payload.len() / 2),
@@ -44,7 +44,7 @@ pub(crate) struct Frame {
     pub(crate) payload: Vec<u8>,
 }
 
-/// Takes a server's frame off the front of `bytes`, if it is whole; it must be well-formed.
+/// Removes a complete frame of the server from the front of `bytes`. The frame must be well-formed.
 pub(crate) fn take_frame(bytes: &mut Vec<u8>) -> Option<Frame> {
     let first = *bytes.first()?;
     assert!(

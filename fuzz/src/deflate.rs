@@ -1,6 +1,6 @@
-//! permessage-deflate: what the inflater makes of any bytes is what miniz_oxide makes of them, up to
-//! the limits and not beyond; and what the deflater makes, miniz_oxide expands to what it was made
-//! of, in a window of the size that was agreed on.
+//! permessage-deflate against miniz_oxide. The inflater must decompress any bytes as miniz_oxide
+//! does, up to its limits and not beyond. miniz_oxide must restore what the deflater has
+//! compressed, with a window of the negotiated size.
 
 use miniz_oxide::inflate::TINFLStatus;
 use miniz_oxide::inflate::core::inflate_flags::{
@@ -12,7 +12,7 @@ use wsloop::protocol::deflate::{Deflater, Inflater};
 
 use crate::input::{Dice, Input};
 
-/// Settings (1), then compressed messages or plain ones.
+/// Settings (1 byte), then compressed messages or plain ones.
 pub fn run(data: &[u8]) {
     let mut input = Input(data);
     let settings = input.byte();
@@ -23,7 +23,7 @@ pub fn run(data: &[u8]) {
     }
 }
 
-/// Each message: its size (1), and its bytes; the last one is what is left.
+/// Each message: its size (1 byte) and its bytes. Size 255 takes all remaining bytes.
 fn inflate(settings: u8, mut input: Input<'_>) {
     let takeover = settings & 1 != 0;
     let limit = [usize::MAX, 0, 1, 300, 4096, 66_000][usize::from(settings >> 1 & 7) % 6];
@@ -46,16 +46,16 @@ fn inflate(settings: u8, mut input: Input<'_>) {
         let (expected, good) = theirs.message(payload);
         largest = largest.max(expected.len().min(most));
         let (pieces, ending) = in_pieces(&mut cut, payload, takeover, &mut dice);
-        // What was made right before an error is not told.
+        // Output before an error may be incomplete.
         assert!(expected.starts_with(&pieces));
         if good {
             assert_eq!((pieces.len(), ending), (expected.len(), Ok(())));
         }
-        match ours.message(payload, takeover, limit, ratio, &mut room) {
+        match ours.message(payload, Context::keep_if(takeover), InflateLimits::new(limit, ratio), &mut room) {
             Err(ProtocolError::MessageTooBig { size, limit: named }) => {
                 assert_eq!((size, named), (limit as u64 + 1, limit));
                 assert!(expected.len() > limit && limit <= by_ratio);
-                // What is too large for one piece can be gone on with in others.
+                // A message that is too large for one piece can be continued in further pieces.
                 let taken = ours.taken() as usize;
                 let mut all = room[..limit + 1].to_vec();
                 let rest = &mut &payload[taken..];
@@ -75,7 +75,8 @@ fn inflate(settings: u8, mut input: Input<'_>) {
                 assert!(expected.len() > by_ratio && by_ratio < limit);
                 return;
             }
-            // zlib looks at what follows the one byte beyond before it asks for room.
+            // zlib reads beyond the first byte above the limit before it asks for more output
+            // space.
             Err(ProtocolError::BadDeflate) => {
                 assert!(!good && expected.len() <= most.saturating_add(1));
             }
@@ -86,12 +87,12 @@ fn inflate(settings: u8, mut input: Input<'_>) {
                 if !good {
                     // A code for lengths of codes that has no codes at all: miniz_oxide refuses it
                     // at once, zlib when it has taken a bit for each length.
-                    let more = ours.message(&[0; 64], true, usize::MAX, usize::MAX, &mut room);
+                    let more = ours.message(&[0; 64], Context::Keep, InflateLimits::new(usize::MAX, usize::MAX), &mut room);
                     assert_eq!(more, Err(ProtocolError::BadDeflate));
                 }
             }
         }
-        // One byte beyond the limit tells that there is too much, and the first room is 4 KiB.
+        // One byte above the limit shows that a message is too large; the first buffer has 4 KiB.
         assert!(
             room.capacity() <= (2 * largest + 2).max(4 << 10),
             "{} bytes",
@@ -103,7 +104,7 @@ fn inflate(settings: u8, mut input: Input<'_>) {
     }
 }
 
-/// Expands a message that comes in pieces, to rooms of any size.
+/// Decompresses a message that arrives in pieces, into buffers of random sizes.
 fn in_pieces(
     inflater: &mut Inflater,
     mut payload: &[u8],
@@ -124,7 +125,7 @@ fn in_pieces(
     }
 }
 
-/// Appends what can be made of the input by now.
+/// Appends everything that can be decompressed from the input so far.
 fn drain(
     inflater: &mut Inflater,
     input: &mut &[u8],
@@ -146,15 +147,15 @@ fn drain(
     }
 }
 
-/// Each message: what is done with it (1), and what it consists of.
+/// Each message: what to do with it (1 byte), and its content.
 fn deflate(settings: u8, mut input: Input<'_>) {
     let level = u32::from(settings & 15).min(10);
     let bits = 9 + input.byte() % 7;
     let mut deflater = Deflater::new(level, bits);
-    // A peer with the window that was agreed on, one that knows the largest, and wsloop's own.
+    // Three peers: one with the negotiated window, one with the largest window, and wsloop's own.
     let (mut window, mut all) = (Window::new(bits), Reference::default());
     let (mut inflater, mut room) = (Inflater::new(), Vec::new());
-    // zlib clears much at each end of a window, so small ones are not filled as often.
+    // zlib clears memory at the end of each window, so small windows are filled less often.
     let mut left = (8 << bits).min(40 << 10);
     while !input.is_empty() && left > 0 {
         let does = input.byte();
@@ -170,7 +171,7 @@ fn deflate(settings: u8, mut input: Input<'_>) {
                 if !takeover {
                     deflater.forget();
                 }
-                // Each part is there when its frame is.
+                // Each part can be decompressed as soon as its frame is complete.
                 let mut start = out.len();
                 let mut end = 0;
                 for (at, part) in parts.iter().enumerate() {
@@ -192,7 +193,7 @@ fn deflate(settings: u8, mut input: Input<'_>) {
                 assert_eq!(window.message(&out[start..]), b"");
             }
             2 => assert!(deflater.gathered(&parts, takeover, &mut out)),
-            _ => assert!(deflater.message(&payload, takeover, &mut out)),
+            _ => assert!(deflater.message(&payload, Context::keep_if(takeover), &mut out)),
         }
         let message = out.strip_prefix(b"before").expect("it is appended to");
         if !takeover {
@@ -200,23 +201,23 @@ fn deflate(settings: u8, mut input: Input<'_>) {
         }
         if does >> 6 != 3 {
             if lost {
-                // It was not sent after all.
+                // The message was not sent.
                 deflater.forget();
                 continue;
             }
-            // It costs at most a few bytes for each block that is not compressed. At level 1 zlib-rs
-            // knows no other codes than the fixed ones, and those have up to nine bits for a byte.
+            // Compression may add a few bytes per stored block. At level 1 zlib-rs uses only fixed
+            // codes, which take up to nine bits per byte.
             let share = if level == 1 { 8 } else { 100 };
             assert!(message.len() <= payload.len() + payload.len() / share + 64);
             assert_eq!(all.message(message), (&payload[..], true));
             assert_eq!(window.message(message), payload);
         }
-        let found = inflater.message(message, true, payload.len(), usize::MAX, &mut room);
+        let found = inflater.message(message, Context::Keep, InflateLimits::new(payload.len(), usize::MAX), &mut room);
         assert_eq!(found, Ok(&payload[..]));
     }
 }
 
-/// A text of the input's bytes, or of choices: runs, words that come again, noise.
+/// Returns a text from the bytes of the input or from choices: runs, repeated words, noise.
 fn plaintext(does: u8, input: &mut Input<'_>) -> Vec<u8> {
     match does >> 3 & 7 {
         0 => {
@@ -257,7 +258,7 @@ fn plaintext(does: u8, input: &mut Input<'_>) -> Vec<u8> {
         }
         6 => Vec::new(),
         _ => {
-            // About as large as what has a compressor of its own: 32 KiB.
+            // About 32 KiB, the size limit of wsloop's own compressor (`single.rs`).
             let size = (32 << 10) - 128 + usize::from(input.byte());
             let word = input.bytes(16);
             let of = |at: usize| word.get(at * 7 % 17).copied().unwrap_or((at >> 3) as u8);
@@ -266,20 +267,20 @@ fn plaintext(does: u8, input: &mut Input<'_>) -> Vec<u8> {
     }
 }
 
-/// What RFC 7692 leaves out of each message (7.2.1).
+/// The bytes that RFC 7692 removes from the end of each message (7.2.1).
 const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
 
-/// miniz_oxide over everything that was expanded so far.
+/// miniz_oxide with all decompressed data as its history.
 #[derive(Default)]
 struct Reference {
     stream: Box<DecompressorOxide>,
     history: Vec<u8>,
-    /// Where the stream began: nothing before it may be referred to.
+    /// The start of the stream, before which no reference may point.
     begin: usize,
 }
 
 impl Reference {
-    /// Returns the next message, or what could be had of it, and whether it is a good one.
+    /// Returns the next message, as far as it can be decompressed, and whether it is valid.
     fn message(&mut self, payload: &[u8]) -> (&[u8], bool) {
         let start = self.history.len();
         let good = self.expand(payload) && self.expand(&TAIL);
@@ -301,7 +302,7 @@ impl Reference {
                 TINFLStatus::HasMoreOutput if filled < MOST => {}
                 TINFLStatus::HasMoreOutput => return false,
                 TINFLStatus::NeedsMoreInput => return true,
-                // RFC 7692, 7.2.3.4: another stream may follow.
+                // RFC 7692, 7.2.3.4: another DEFLATE stream may follow.
                 TINFLStatus::Done => {
                     self.stream.init();
                     self.begin = filled;
@@ -315,13 +316,13 @@ impl Reference {
     }
 }
 
-/// How much is expanded at a time, at least.
+/// The least output space per step.
 const ROOM: usize = 1 << 10;
 
-/// More is never expanded: it is beyond all limits but none.
+/// Nothing larger is decompressed. This exceeds all limits except the unlimited one.
 const MOST: usize = 8 << 20;
 
-/// miniz_oxide with a window of a certain size, behind which it finds the wrong bytes.
+/// miniz_oxide with a window of a given size. References beyond the window find wrong bytes.
 struct Window {
     stream: Box<DecompressorOxide>,
     ring: Vec<u8>,

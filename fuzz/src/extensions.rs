@@ -1,11 +1,11 @@
-//! `Sec-WebSocket-Extensions`: the answer is the one that a slow reading of RFC 6455, 9.1 and
-//! RFC 7692, 7.1 gives, and it is legal for the offer.
+//! `Sec-WebSocket-Extensions`: the response must equal that of a slow implementation of RFC 6455,
+//! 9.1 and RFC 7692, 7.1, and it must be legal for the offer.
 
 use wsloop::DeflateConfig;
 
 use crate::input::Input;
 
-/// Settings (3), then the lines of the header, with LF between them.
+/// Settings (3 bytes), then the lines of the header, separated by LF.
 pub fn run(data: &[u8]) {
     let mut input = Input(data);
     let flags = input.byte();
@@ -25,7 +25,7 @@ pub fn run(data: &[u8]) {
     let extensions: Vec<_> = lines.iter().map(|line| parse(line)).collect();
     let offer = extensions.iter().flatten().find_map(|extension| {
         let offer = Parameters::of(extension, true)?;
-        // zlib has no such window for what it compresses.
+        // zlib cannot compress with a window of 256 bytes (8 bits).
         (offer.server_bits != Some(Some(8))).then_some(offer)
     });
     let Some(offer) = offer else {
@@ -38,8 +38,9 @@ pub fn run(data: &[u8]) {
     assert_eq!(answer.len(), 1);
     let answer = Parameters::of(&answer[0], false).expect("legal");
 
-    // RFC 7692, 7.1.1.1: if the client offers it, a server that accepts includes it; without an
-    // offer it is done without a word. 7.1.1.2: the server may ask for the client's at any time.
+    // RFC 7692, 7.1.1.1: a server that accepts an offer with this parameter includes it in the
+    // response. Without it in the offer, a server may still reset its context, and need not
+    // announce this. 7.1.1.2: the server may always request it of the client.
     let shared = flags & 1 == 0;
     assert_eq!(answer.server_alone, offer.server_alone);
     assert_eq!(
@@ -47,7 +48,8 @@ pub fn run(data: &[u8]) {
         offer.server_alone || shared
     );
     assert_eq!(answer.client_alone, offer.client_alone || alone);
-    // 7.1.2.1: it is answered if it is offered, with the same value or a smaller one, and only then.
+    // 7.1.2.1: the response has the parameter if and only if the offer has it, with the same value
+    // or a smaller one.
     let bits = answer.server_bits.map(|bits| bits.expect("a value"));
     match offer.server_bits {
         Some(offered) => {
@@ -78,7 +80,7 @@ pub fn run(data: &[u8]) {
 /// An extension: its name, and its parameters with their values.
 type Extension = (String, Vec<(String, Option<String>)>);
 
-/// Reads a header line in steps: elements, parameters, values. What is malformed is left out.
+/// Parses a header line step by step: elements, parameters, values. Skips malformed ones.
 fn parse(line: &[u8]) -> Vec<Extension> {
     let elements = split(line, b',').into_iter();
     let parsed = elements.filter_map(|element| {
@@ -98,7 +100,7 @@ fn parse(line: &[u8]) -> Vec<Extension> {
     parsed.collect()
 }
 
-/// Splits at the separators that do not stand in a quoted string.
+/// Splits at the separators outside of quoted strings.
 pub(crate) fn split(text: &[u8], separator: u8) -> Vec<Vec<u8>> {
     let mut parts = vec![Vec::new()];
     let (mut quoted, mut escaped) = (false, false);
@@ -135,7 +137,7 @@ fn token(text: &[u8]) -> Option<String> {
     good.then(|| String::from_utf8_lossy(text).into_owned())
 }
 
-/// A token, or a quoted string that is one without its quotes and backslashes.
+/// Returns a token, or a quoted string whose content is a token, without quotes and backslashes.
 fn unquoted(text: &[u8]) -> Option<String> {
     let Some(rest) = text.strip_prefix(b"\"") else {
         return token(text);
@@ -166,7 +168,7 @@ struct Parameters {
 }
 
 impl Parameters {
-    /// Reads an offer or an answer; `None` if it is not permessage-deflate or not a good one.
+    /// Parses an offer or a response; returns `None` if it is not valid permessage-deflate.
     fn of((name, parameters): &Extension, is_offer: bool) -> Option<Self> {
         let mut read = Self::default();
         let mut seen = Vec::new();

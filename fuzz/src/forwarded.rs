@@ -1,5 +1,5 @@
-//! Headers for forwarding: what a client writes never hides or changes what its proxy adds behind
-//! it, and an independent second parser finds the same client.
+//! Forwarding headers: a client's own values must never hide or change the values that its proxy
+//! appends, and an independent second parser must find the same client.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
@@ -8,7 +8,7 @@ use wsloop::proxy::{Client, ClientAddress, Forwarding, Networks};
 
 use crate::input::Input;
 
-/// Settings (1), then the values of the header's lines, each behind its length in a byte.
+/// Settings (1 byte), then the values of the header lines, each after its length (1 byte).
 pub fn run(data: &[u8]) {
     let mut input = Input(data);
     let settings = input.byte();
@@ -30,7 +30,7 @@ pub fn run(data: &[u8]) {
     while !input.is_empty() {
         let len = usize::from(input.byte());
         let line = input.bytes(len);
-        // What the parser of requests lets through.
+        // Values that the request parser accepts.
         if let Ok(value) = HeaderValue::from_bytes(line.trim_ascii()) {
             lines.push(value.as_bytes().to_vec());
             headers.append(name.clone(), value);
@@ -45,7 +45,7 @@ pub fn run(data: &[u8]) {
         }
     }
 
-    // Somebody else is not believed.
+    // Headers from other peers must be ignored.
     for stranger in ["192.0.2.1:1", "[2001:db8::1]:1"].map(|addr| addr.parse().ok()) {
         let client = forwarding.client(&headers, stranger);
         let nothing = (stranger, None, None);
@@ -70,7 +70,7 @@ pub fn run(data: &[u8]) {
         assert_eq!(found.0, expected, "{lines:?}");
     }
 
-    // A proxy adds its client to the last line, or in a line of its own.
+    // A proxy appends its client to the last line, or adds a line.
     let real: Option<SocketAddr> = "203.0.113.9:0".parse().ok();
     let added = match elements {
         true => "for=203.0.113.9;proto=https;host=real.test",
@@ -114,7 +114,7 @@ fn is_trusted(addr: SocketAddr) -> bool {
     }
 }
 
-/// Reads an address with a port or without.
+/// Parses an address with or without a port.
 fn addr(text: &str) -> Option<SocketAddr> {
     let plain = |ip: IpAddr| SocketAddr::new(ip.to_canonical(), 0);
     let with_port = |addr: SocketAddr| SocketAddr::new(addr.ip().to_canonical(), addr.port());
@@ -139,7 +139,7 @@ fn addr(text: &str) -> Option<SocketAddr> {
     text.parse().ok().map(with_port)
 }
 
-/// Walks from the last to the first that is no proxy.
+/// Returns the first address, from the end of the list on, that is not a trusted proxy.
 fn walk<'e>(backwards: impl Iterator<Item = &'e str>) -> Option<SocketAddr> {
     let mut at = PROXY.parse().ok();
     for element in backwards {
@@ -152,7 +152,7 @@ fn walk<'e>(backwards: impl Iterator<Item = &'e str>) -> Option<SocketAddr> {
     at
 }
 
-/// The same for a list of addresses: all lines joined, and taken apart at the commas.
+/// Finds the client in `X-Forwarded-For`: joins all lines, and splits them at the commas.
 fn by_list(lines: &[Vec<u8>]) -> Option<SocketAddr> {
     let joined = lines.join(&b","[..]);
     let elements: Vec<_> = joined
@@ -164,7 +164,8 @@ fn by_list(lines: &[Vec<u8>]) -> Option<SocketAddr> {
     walk(elements.into_iter().rev())
 }
 
-/// The same for elements, from the first to the last; `None` if that is not how RFC 7239 has it.
+/// Finds the client in `Forwarded`, from the first element to the last; returns `None` if the
+/// header violates RFC 7239.
 fn by_elements(lines: &[Vec<u8>]) -> Option<Option<SocketAddr>> {
     let mut nodes = Vec::new();
     for line in lines {
@@ -174,7 +175,7 @@ fn by_elements(lines: &[Vec<u8>]) -> Option<Option<SocketAddr>> {
         }
         loop {
             let (mut node, mut known) = (None, Vec::new());
-            // The pairs of an element.
+            // Parses the pairs of an element.
             loop {
                 let end = rest.find(|letter: char| !is_token(letter))?;
                 let (name, behind) = rest.split_at(end);
@@ -204,7 +205,7 @@ fn by_elements(lines: &[Vec<u8>]) -> Option<Option<SocketAddr>> {
     Some(walk(nodes.iter().rev().map(String::as_str)))
 }
 
-/// A token, or a quoted string, and what is behind it.
+/// Returns a token or a quoted string, and the text after it.
 fn value(text: &str) -> Option<(String, &str)> {
     let Some(mut rest) = text.strip_prefix('"') else {
         let end = text

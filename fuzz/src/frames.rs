@@ -1,6 +1,6 @@
-//! Streams of frames: the receiver gives the same messages and the same error however the stream is
-//! cut and wherever its bytes are read to, and they are the same once more when they are framed
-//! anew.
+//! Streams of frames: the receiver must deliver the same messages and the same error however the
+//! stream is cut, and into whichever buffer its bytes are read. Framing the messages again must not
+//! change them.
 
 use wsloop::protocol::{CloseCode, CloseFrame, Header, Message, OpCode, Piece, Receiver};
 use wsloop::{Limits, ProtocolError};
@@ -9,7 +9,7 @@ use crate::client::chosen_frame;
 use crate::client_frames;
 use crate::input::{Dice, Input, cuts};
 
-/// Settings (1), cuts (2), then the client's bytes, or choices for its frames.
+/// Settings (1 byte), cuts (2 bytes), then the client's bytes, or choices for its frames.
 pub fn run(data: &[u8]) {
     let mut input = Input(data);
     let settings = input.byte();
@@ -38,7 +38,8 @@ pub fn run(data: &[u8]) {
     assert_eq!(feed(&rules, bytes, &random, None), expected);
     let mut landed = feed(&rules, bytes, &random, Some(Dice::new(!seed)));
     if landed.end == End::Pending {
-        // Text that was read to where it stays is checked when its frame is whole.
+        // Text in a frame that is read directly into the message buffer is validated when the frame
+        // is complete.
         if expected.end == End::Failed(ProtocolError::BadUtf8) {
             landed.end = expected.end;
         }
@@ -69,7 +70,7 @@ impl Rules {
     }
 }
 
-/// A message, by itself.
+/// A message, as owned data.
 #[derive(Clone, Debug, Eq, PartialEq)]
 enum Event {
     Data {
@@ -86,16 +87,16 @@ enum Event {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Kind {
     Whole,
-    /// A piece, and whether it is the first, the last.
+    /// A piece: whether it is the first, and whether it is the last.
     Piece(bool, bool),
 }
 
-/// Where a stream ended.
+/// How a stream ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum End {
     /// Between two messages.
     Idle,
-    /// Within one.
+    /// Within a message.
     Pending,
     Closed,
     Failed(ProtocolError),
@@ -107,7 +108,8 @@ struct Outcome {
     end: End,
 }
 
-/// Gives a receiver all bytes, cut at these sizes; with dice some of them where it wants them.
+/// Passes all bytes to a receiver, cut into these sizes; with dice, writes some of them directly
+/// into the message buffer.
 fn feed(rules: &Rules, bytes: &[u8], cuts: &[usize], mut dice: Option<Dice>) -> Outcome {
     let mut receiver = rules.receiver();
     let mut outcome = Outcome {
@@ -166,8 +168,8 @@ impl Outcome {
         assert!(input.is_empty());
     }
 
-    /// Puts pieces together that follow each other, since the cuts decide about them. Those before
-    /// an error are left out: how far it was seen depends on the cuts, too.
+    /// Joins consecutive pieces, since the cuts determine them. Drops the pieces before an error,
+    /// because the cuts also determine how far the message was delivered.
     fn normalize(&mut self) {
         let mut events: Vec<Event> = Vec::new();
         for event in std::mem::take(&mut self.events) {

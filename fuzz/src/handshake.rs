@@ -1,5 +1,6 @@
-//! Opening handshakes: the parser gives the same however its input is cut, what it accepts keeps
-//! RFC 6455, 4.2.1 as it is checked here once more, and no answer can be broken apart.
+//! Opening handshakes: the result must not depend on how the input is cut, accepted requests must
+//! satisfy RFC 6455, 4.2.1 as checked independently here, and nothing may be injected into a
+//! response.
 
 use wsloop::handshake::{Parser, Refusal, Request, Upgrade};
 use wsloop::{HandshakeError, Limits};
@@ -8,8 +9,8 @@ use crate::answers::{Answer, trimmed};
 use crate::extensions::split;
 use crate::input::{Dice, Input, cuts};
 
-/// Settings (1), cuts (2), a name and a value for a header, then the client's bytes; or choices
-/// for a good request, which must be accepted.
+/// Settings (1 byte), cuts (2 bytes), a name and a value for a header, then the client's bytes, or
+/// choices for a valid request, which must be accepted.
 pub fn run(data: &[u8]) {
     let mut input = Input(data);
     let settings = input.byte();
@@ -59,10 +60,10 @@ pub fn run(data: &[u8]) {
 /// The setting for a request that must be accepted.
 const GOOD: u8 = 0x80;
 
-/// What came out: the requests as text with what they took, and the error at the end.
+/// The result: the requests as text with their sizes, and the final error.
 type Outcome = (Vec<(String, usize)>, Option<HandshakeError>);
 
-/// Gives the parser all bytes, cut at these sizes, as if requests followed each other.
+/// Passes all bytes to the parser, cut into these sizes, as if requests followed each other.
 fn feed(limits: &Limits, bytes: &[u8], cuts: &[usize]) -> Outcome {
     let mut parser = Parser::new(limits);
     let (mut requests, mut size, mut rest) = (Vec::new(), 0, bytes);
@@ -83,7 +84,7 @@ fn feed(limits: &Limits, bytes: &[u8], cuts: &[usize]) -> Outcome {
                     break;
                 }
                 Err(error) => {
-                    // It is final.
+                    // The error is final.
                     assert_eq!(parser.parse(b"GET").err(), Some(error));
                     return (requests, Some(error));
                 }
@@ -93,7 +94,7 @@ fn feed(limits: &Limits, bytes: &[u8], cuts: &[usize]) -> Outcome {
     (requests, None)
 }
 
-/// A request head, taken apart in the simplest way.
+/// A request head, split in the simplest way.
 struct Head<'h> {
     start: &'h [u8],
     fields: Vec<(String, &'h [u8])>,
@@ -102,7 +103,7 @@ struct Head<'h> {
 impl<'h> Head<'h> {
     fn of(head: &'h [u8]) -> Self {
         let text = head.strip_suffix(b"\r\n\r\n").expect("an empty line");
-        // One empty line may come first (RFC 9112, 2.2).
+        // One empty line may precede the request (RFC 9112, 2.2).
         let text = text.strip_prefix(b"\r\n").unwrap_or(text);
         let mut lines = Vec::new();
         let mut rest = text;
@@ -128,7 +129,7 @@ impl<'h> Head<'h> {
         }
     }
 
-    /// Returns the value of the one field of this name; `None` if there is none.
+    /// Returns the value of the only field with a name; `None` if there is none.
     fn one(&self, name: &str) -> Option<&'h [u8]> {
         let mut values = self.fields.iter().filter(|field| field.0 == name);
         let value = values.next()?.1;
@@ -136,7 +137,7 @@ impl<'h> Head<'h> {
         Some(value)
     }
 
-    /// Whether one of the elements of a list is `token`, in any case.
+    /// Returns whether a list contains `token`, in any case.
     fn lists(&self, name: &str, token: &str) -> bool {
         let values = self.fields.iter().filter(|field| field.0 == name);
         values
@@ -144,7 +145,7 @@ impl<'h> Head<'h> {
             .any(|element| element.eq_ignore_ascii_case(token.as_bytes()))
     }
 
-    /// RFC 6455, 4.2.1, and what wsloop asks for beyond it.
+    /// Checks RFC 6455, 4.2.1, and the additional requirements of wsloop.
     fn assert_upgrade(&self) {
         let target = self.start.strip_prefix(b"GET ").expect("1. GET");
         let (target, version) = target.split_at(target.len() - 9);
@@ -161,7 +162,7 @@ impl<'h> Head<'h> {
             assert!(["http", "https", "ws", "wss"].contains(&scheme));
             let authority = rest.split(['/', '?']).next().unwrap_or_default();
             let host = String::from_utf8_lossy(host).to_ascii_lowercase();
-            // A port that is the scheme's own is the same as none.
+            // The default port of the scheme is equivalent to no port.
             let own = if ["http", "ws"].contains(&scheme) {
                 "80"
             } else {
@@ -192,7 +193,7 @@ impl<'h> Head<'h> {
     }
 }
 
-/// The 101 holds what was set and nothing else.
+/// Checks that the 101 contains the configured fields and nothing else.
 fn check_upgrade(mut upgrade: Upgrade, name: &str, value: &str) {
     let offered: Vec<_> = upgrade
         .request()
@@ -225,7 +226,7 @@ fn check_upgrade(mut upgrade: Upgrade, name: &str, value: &str) {
     check_fields(&answer, own, header, cookie, name, value);
 }
 
-/// What was appended is behind the first `own` fields, as it was given.
+/// Checks that the appended fields follow the first `own` fields, unchanged.
 fn check_fields(answer: &Answer, own: usize, header: bool, cookie: bool, name: &str, value: &str) {
     let mut fields = answer.fields[own..].iter();
     if header {
@@ -240,7 +241,7 @@ fn check_fields(answer: &Answer, own: usize, header: bool, cookie: bool, name: &
     }
 }
 
-/// A refusal has a status, a body of the length it says, and nothing that was not set.
+/// Checks that a refusal has a status, a body of the stated length, and only configured fields.
 fn check_refusal(error: HandshakeError, name: &str, value: &str) {
     let plain = Refusal::from(error);
     assert!(plain.status().as_u16() >= 400 && plain.check().is_ok());
@@ -257,7 +258,7 @@ fn check_refusal(error: HandshakeError, name: &str, value: &str) {
         .body(value);
     let (answer, body) = encode(&all);
     assert_eq!(body, value.as_bytes());
-    // `Content-Type` and `Allow` take the place of the usual ones.
+    // `Content-Type` and `Allow` replace the default ones.
     let lower = name.to_ascii_lowercase();
     let replaced = header && !usual.values(&lower).is_empty();
     assert!(!replaced || ["content-type", "allow"].contains(&&*lower));
@@ -269,7 +270,7 @@ fn check_refusal(error: HandshakeError, name: &str, value: &str) {
     check_fields(&answer, own, header, cookie, name, value);
 }
 
-/// httparse gives a reason out only if it is ASCII, and without the blanks before it.
+/// httparse returns a reason only if it is ASCII, and without leading blanks.
 fn httparse_reason(value: &str) -> &[u8] {
     if value.is_ascii() {
         value.as_bytes()
@@ -289,7 +290,7 @@ fn encode(refusal: &Refusal) -> (Answer, Vec<u8>) {
     (answer, body)
 }
 
-/// Looks at everything that a handler may ask a request for.
+/// Calls everything that a handler may call on a request.
 fn check_parts(request: &Request) {
     assert!(request.path().starts_with('/'));
     for (name, value) in request.cookies() {
@@ -304,7 +305,7 @@ fn check_parts(request: &Request) {
     );
 }
 
-/// A request that no server may refuse, in a form that few clients write.
+/// Returns a request that no server may refuse, in a form that few clients use.
 fn good_request(input: &mut Input<'_>, seed: u16) -> String {
     let mut dice = Dice::new(seed);
     let mut key = [0u8; 16];

@@ -1,17 +1,18 @@
-//! Plain HTTP: the reader gives the same requests however its input is cut; where each of them
-//! ends, and what its body is, is found once more here in the simplest way, since two readings of
-//! one stream are what smuggling is made of; and no answer can be broken apart.
+//! Plain HTTP: the requests must not depend on how the input is cut. The end and the body of each
+//! request are determined once more here in the simplest way, because request smuggling needs two
+//! readings of one stream. Nothing may be injected into a response.
 
 use std::time::{Duration, SystemTime};
 
 use wsloop::handshake::Request;
-use wsloop::http::{Item, Reader, Response, Then};
+use wsloop::plain_http::{Item, Reader, Response, Then};
 use wsloop::{HandshakeError, Limits};
 
 use crate::answers::{Answer, trimmed};
 use crate::input::{Input, cuts};
 
-/// Settings (1), cuts (2), a status (2), a name and a value for a header, then the client's bytes.
+/// Settings (1 byte), cuts (2 bytes), a status (2 bytes), a name and a value for a header, then the
+/// client's bytes.
 pub fn run(data: &[u8]) {
     let mut input = Input(data);
     let settings = input.byte();
@@ -41,7 +42,7 @@ pub fn run(data: &[u8]) {
                 check_answer(&request, status, &name, &value);
             }
             Item::Upgrade(request) => {
-                // Nothing behind the head was taken.
+                // The reader has consumed nothing after the head.
                 assert_eq!(head.rest, b"");
                 let upgrade = head.values("upgrade").iter().any(|value| {
                     value
@@ -58,7 +59,7 @@ pub fn run(data: &[u8]) {
     }
 }
 
-/// What came out and where it ended in the stream, without 100s, and the error at the end.
+/// The result: the items, except 100s, with their ends in the stream, and the final error.
 type Outcome = (Vec<(Item, usize)>, Option<HandshakeError>);
 
 fn feed(mut reader: Reader, bytes: &[u8], cuts: &[usize]) -> Outcome {
@@ -78,7 +79,7 @@ fn feed(mut reader: Reader, bytes: &[u8], cuts: &[usize]) -> Outcome {
             piece = &piece[taken..];
             match item {
                 None => assert!(piece.is_empty(), "without an item, all is taken"),
-                // Whether the client is told to go on depends on what it sent already.
+                // Whether the reader asks for a 100 depends on the bytes that have already arrived.
                 Some(Item::Continue) => {}
                 Some(item) => {
                     assert!(reader.is_empty());
@@ -90,7 +91,7 @@ fn feed(mut reader: Reader, bytes: &[u8], cuts: &[usize]) -> Outcome {
     (items, None)
 }
 
-/// A request, taken apart in the simplest way.
+/// A request, split in the simplest way.
 struct Head<'h> {
     start: &'h [u8],
     fields: Vec<(String, &'h [u8])>,
@@ -99,7 +100,7 @@ struct Head<'h> {
 
 impl<'h> Head<'h> {
     fn of(mut bytes: &'h [u8]) -> Self {
-        // RFC 9112, 2.2: an empty line may come first.
+        // RFC 9112, 2.2: an empty line may precede the request.
         while let Some(rest) = bytes.strip_prefix(b"\r\n") {
             bytes = rest;
         }
@@ -134,7 +135,7 @@ impl<'h> Head<'h> {
         fields.map(|field| field.1).collect()
     }
 
-    /// The request has one reading, and this is it.
+    /// Checks that the request has only one reading, and that the reader has found it.
     fn assert_plain(&self, request: &Request, limits: &Limits) {
         let old = self.start.ends_with(b" HTTP/1.0");
         let [.., b' ', b'H', b'T', b'T', b'P', b'/', b'1', b'.', minor] = &self.start[..] else {
@@ -167,7 +168,7 @@ impl<'h> Head<'h> {
     }
 }
 
-/// Takes a line without its CRLF; it has no control characters but tabs.
+/// Takes a line without its CRLF; it must not contain control characters other than tabs.
 fn line<'b>(bytes: &mut &'b [u8]) -> &'b [u8] {
     let end = bytes
         .windows(2)
@@ -182,7 +183,7 @@ fn line<'b>(bytes: &mut &'b [u8]) -> &'b [u8] {
     line
 }
 
-/// The body that these chunks, and nothing else, make.
+/// Returns the body of chunks, which must fill `bytes` exactly.
 fn dechunked(mut bytes: &[u8]) -> Vec<u8> {
     let mut body = Vec::new();
     loop {
@@ -203,7 +204,8 @@ fn dechunked(mut bytes: &[u8]) -> Vec<u8> {
     body
 }
 
-/// An answer holds what was set and nothing else, and its body has the length it says.
+/// Checks that a response contains the configured fields and nothing else, and a body of the stated
+/// length.
 fn check_answer(request: &Request, status: u16, name: &str, value: &str) {
     let plain = Response::new(status);
     let header = plain.clone().header(name, value).check().is_ok();
@@ -236,7 +238,7 @@ fn check_answer(request: &Request, status: u16, name: &str, value: &str) {
             .iter()
             .any(|value| value.ends_with(b"close"));
         assert_eq!(closes, then == Then::Close);
-        // `Content-Type` and `Allow` take the place of the usual ones.
+        // `Content-Type` and `Allow` replace the default ones.
         let lower = name.to_ascii_lowercase();
         let replaced = header && !usual.values(&lower).is_empty();
         assert!(!replaced || ["content-type", "allow"].contains(&&*lower));
@@ -263,7 +265,7 @@ fn encode(response: &Response, request: &Request, then: Then) -> (Answer, Vec<u8
     assert_eq!(answer.value("date"), b"Sun, 06 Nov 1994 08:49:37 GMT");
     let body = out.split_off(answer.size);
     match answer.length() {
-        // An answer to HEAD says how long its body would be.
+        // A response to HEAD states the length of the body that GET would return.
         Some(length) => {
             assert!(body.len() == length || request.method() == "HEAD" && body.is_empty())
         }

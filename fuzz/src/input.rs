@@ -1,9 +1,9 @@
-//! Inputs: a few settings at the front, the bytes in question behind them.
+//! Inputs: a few settings, followed by the tested bytes.
 //!
-//! Everything is read from the front, and what is missing is zero, so that seeds can be written by
-//! hand and a change of the bytes in question changes nothing else.
+//! Everything is read from the front, and missing bytes are zero. Seeds can therefore be written by
+//! hand, and a mutation of the tested bytes does not affect the settings.
 
-/// What is left of an input.
+/// The rest of an input.
 pub(crate) struct Input<'i>(pub(crate) &'i [u8]);
 
 impl<'i> Input<'i> {
@@ -15,14 +15,14 @@ impl<'i> Input<'i> {
         u16::from_le_bytes([self.byte(), self.byte()])
     }
 
-    /// Takes the next `len` bytes, or what there is of them.
+    /// Takes the next `len` bytes, or as many as are left.
     pub(crate) fn bytes(&mut self, len: usize) -> &'i [u8] {
         let (front, rest) = self.0.split_at(len.min(self.0.len()));
         self.0 = rest;
         front
     }
 
-    /// Takes a text: its length in a byte, and its bytes.
+    /// Takes a text: its length (1 byte) and its bytes.
     pub(crate) fn text(&mut self) -> String {
         let len = usize::from(self.byte());
         String::from_utf8_lossy(self.bytes(len)).into_owned()
@@ -33,7 +33,7 @@ impl<'i> Input<'i> {
     }
 }
 
-/// Random numbers that are the same each time.
+/// Pseudo-random numbers, the same in each run.
 pub(crate) struct Dice(u32);
 
 impl Dice {
@@ -50,14 +50,14 @@ impl Dice {
         self.0 as usize % end
     }
 
-    /// Returns a size that is 1 at least and often small.
+    /// Returns a size of at least 1, often a small one.
     pub(crate) fn size(&mut self, most: usize) -> usize {
         let end = [2, 8, 64, 1024, usize::MAX][self.below(5)].min(most);
         1 + self.below(end.max(1))
     }
 }
 
-/// The ways to cut `len` bytes: not at all, one by one, and at random.
+/// Returns three ways to cut `len` bytes: not at all, into single bytes, and at random.
 pub(crate) fn cuts(seed: u16, len: usize) -> [Vec<usize>; 3] {
     let mut dice = Dice::new(seed);
     let mut random = Vec::new();

@@ -1,7 +1,7 @@
-//! What the fuzz targets do with their inputs: one module each, one function `run` in it.
+//! The code of the fuzz targets: one module each, with a function `run`.
 //!
-//! They are here and not in the targets so that an input runs without libFuzzer, too:
-//! `cargo test --lib` takes all of the corpus through them on a stable compiler.
+//! The code is here and not in the targets, so that it also runs without libFuzzer:
+//! `cargo test --lib` runs the whole corpus on a stable compiler.
 #![forbid(unsafe_code)]
 
 mod answers;
@@ -25,7 +25,7 @@ mod tests {
     use std::fs;
     use std::path::Path;
 
-    /// Takes the corpus of a target through it.
+    /// Runs a target on each input of its corpus.
     fn replay(target: &str, run: fn(&[u8])) {
         let corpus = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("corpus")

@@ -1,11 +1,11 @@
-//! The header of the PROXY protocol: the same wherever it is cut, and the same as a second parser
-//! reads it that was written from the specification.
+//! The header of the PROXY protocol: the result must not depend on how the bytes arrive, and it
+//! must equal that of a second parser, written from the specification.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use wsloop::proxy::{Header, HeaderError, Source};
 
-/// A connection's first bytes.
+/// The first bytes of a connection.
 pub fn run(data: &[u8]) {
     let whole = Header::read(data);
     let expected = second(data);
@@ -19,7 +19,7 @@ pub fn run(data: &[u8]) {
         (_, Some(_)) => panic!("it is a header"),
         (Ok(None) | Err(HeaderError), None) => {}
     }
-    // However it comes, the answer is the same, and the first that is certain stays.
+    // The result must not depend on the cuts: the first definite result must be final.
     let end = match &whole {
         Ok(Some((_, used))) => *used,
         _ => data.len().min(Header::MAX_SIZE + 1),
@@ -40,8 +40,8 @@ pub fn run(data: &[u8]) {
 
 type Found = (Source, Option<bool>, bool, usize);
 
-/// Reads a whole header, as the specification has it, sections 2.1 and 2.2; `None` for anything
-/// else.
+/// Parses a complete header according to sections 2.1 and 2.2 of the specification; returns `None`
+/// for anything else.
 fn second(data: &[u8]) -> Option<Found> {
     match data.first()? {
         b'P' => version_1(data),
@@ -51,7 +51,7 @@ fn second(data: &[u8]) -> Option<Found> {
 }
 
 fn version_1(data: &[u8]) -> Option<Found> {
-    // A CR ends it, and LF has to follow.
+    // A CR ends the header; an LF must follow.
     let end = data.iter().position(|byte| *byte == b'\r')?;
     if data.get(end + 1) != Some(&b'\n') || end + 2 > 107 {
         return None;

@@ -1,10 +1,10 @@
-//! Scripts for a whole server: clients come, send what they like, cut as they like, read or do not
-//! read, and leave; handlers echo and do what the script says. All in one thread, over Unix
-//! sockets, so that a script runs the same each time.
+//! Scripts for a whole server. Clients connect, send arbitrary bytes, cut in any way, read or do
+//! not read, and disconnect. Handlers echo and do what the script orders. Everything runs on one
+//! thread, over Unix sockets, so that a script is deterministic.
 //!
-//! Each connection has its `Connect` and its `Disconnect` once and nothing outside of them; what the
-//! server delivers is what a [`Receiver`] finds in the client's bytes; and what a client gets are
-//! the answers to its handshake and whole frames with the replies, in order.
+//! Each connection must have one `Connect` and one `Disconnect`, and no events outside of them. The
+//! server must deliver the messages that a [`Receiver`] finds in the client's bytes. A client must
+//! receive the responses to its handshake, and then whole frames with the replies, in order.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -21,7 +21,7 @@ use wsloop::event::{
     Utf8,
 };
 use wsloop::handshake::{Parser, Upgrade};
-use wsloop::http::Response;
+use wsloop::plain_http::Response;
 use wsloop::protocol::deflate::Inflater;
 use wsloop::protocol::{Message, OpCode, Piece, Receiver};
 use wsloop::{
@@ -33,10 +33,10 @@ use crate::client::{chosen_frame, take_frame};
 use crate::client_frames;
 use crate::input::Input;
 
-/// Settings (2), then steps: what to do (1), and with which client and how (1).
+/// Settings (2 bytes), then steps: an action (1 byte), and its parameters (1 byte).
 pub fn run(data: &[u8]) {
-    // What Rust's own `main` sees to, and libFuzzer's does not: a peer that is gone is an error of a
-    // write, and no signal.
+    // Rust's `main` ignores SIGPIPE, but libFuzzer's does not. With this handler a write to a
+    // closed socket returns an error, and does not end the process.
     static BROKEN_PIPES: LazyLock<Arc<AtomicBool>> = LazyLock::new(|| {
         let seen = Arc::default();
         let heard = signal_hook::flag::register(signal_hook::consts::SIGPIPE, Arc::clone(&seen));
@@ -59,12 +59,12 @@ pub fn run(data: &[u8]) {
         step(&settings, &mut server, &log, &mut clients, &mut input);
     }
 
-    // All clients leave, some of them after they have read everything. What waits goes on: from a
-    // client whose answer was put off, or that is paused, nothing is read.
+    // All clients disconnect, some of them after they have read everything. Deferred handshakes are
+    // answered and paused connections resumed, because the server does not read from them.
     log.borrow_mut().orders.clear();
     for id in std::mem::take(&mut log.borrow_mut().deferred) {
         if let Some(mut conn) = server.hub().get(id) {
-            let _ = conn.answer(|_| ());
+            let _ = conn.answer(|_, _| ());
         }
     }
     for id in server.hub().all_ids() {
@@ -96,19 +96,20 @@ pub fn run(data: &[u8]) {
         client.read(usize::MAX);
         match client.id.and_then(|id| log.seen.get(&id)) {
             Some(seen) => client.check(&settings, seen),
-            // It was turned away: one client too many, or the server was going down.
+            // The server refused the client: there were too many connections, or it was shutting
+            // down.
             None => assert!(client.got.is_empty() || client.got.starts_with(b"HTTP/1.1 503 ")),
         }
     }
 }
 
-/// Most steps of a script.
+/// The largest number of steps in a script.
 const STEPS: usize = 200;
 
-/// Turns until everybody has left.
+/// The number of turns until all clients have disconnected.
 const TURNS: usize = 40;
 
-/// How the server is set up.
+/// The configuration of the server.
 struct Settings(u16);
 
 impl Settings {
@@ -116,7 +117,7 @@ impl Settings {
         self.0 >> bit & 1 != 0
     }
 
-    /// Whether few connections are allowed.
+    /// Returns whether the number of connections is limited.
     fn few(&self) -> bool {
         self.bit(0)
     }
@@ -165,7 +166,7 @@ impl Settings {
             builder = builder.max_connections(2);
         }
         if self.bit(11) {
-            builder = builder.turn_share(300, 3);
+            builder = builder.turn_bytes(300).turn_messages(3);
         }
         if self.deflates() {
             let config = match self.bit(12) {
@@ -175,7 +176,7 @@ impl Settings {
             let config = config.threshold(20).compress_binary(true).max_ratio(1000);
             builder = builder.deflate(config);
         }
-        /// Registers a handler that takes a note of the event and does what the script says.
+        /// Registers a handler that records the event and executes an order.
         macro_rules! on {
             ($builder:ident, $event:ident, |$conn:ident, $payload:ident, $log:ident| $body:expr) => {{
                 let log = log.clone();
@@ -253,31 +254,31 @@ impl Settings {
     }
 }
 
-/// What the handlers saw and did.
+/// What the handlers have seen and done.
 #[derive(Default)]
 struct Log {
     max_backlog: usize,
-    /// What handlers do besides, the next one last.
+    /// Further actions of the handlers; the last one is executed next.
     orders: Vec<u8>,
     seen: BTreeMap<ConnectionId, Seen>,
-    /// The connections in the order of their `Connect`s.
+    /// The connections in the order of their `Connect` events.
     order: Vec<ConnectionId>,
-    /// Those whose handshake waits for an answer.
+    /// The connections whose handshakes are deferred.
     deferred: Vec<ConnectionId>,
 }
 
-/// What was seen of one connection.
+/// The record of one connection.
 #[derive(Debug, Default)]
 struct Seen {
     connected: bool,
     ready: usize,
     disconnected: bool,
     delivered: Vec<(OpCode, Vec<u8>)>,
-    /// The last of `delivered` is in pieces, and more come.
+    /// Whether the last of `delivered` is incomplete, because further pieces follow.
     piecewise: bool,
-    /// Messages that were taken to be sent.
+    /// Messages that were accepted for sending.
     sent: Vec<(OpCode, Vec<u8>)>,
-    /// The message that is sent in parts.
+    /// The message that is being sent in parts.
     parts: Option<Vec<u8>>,
 }
 
@@ -286,7 +287,7 @@ impl Log {
         self.seen.entry(conn.id()).or_default()
     }
 
-    /// Every event is between the connection's `Connect` and `Disconnect`.
+    /// Checks that the event comes before the connection's `Disconnect`.
     fn check(&mut self, conn: &Connection<'_>) {
         assert!(!self.seen(conn).disconnected, "an event after Disconnect");
     }
@@ -301,7 +302,7 @@ impl Log {
         seen.delivered.push((opcode, payload.to_vec()));
     }
 
-    /// Pieces are put together as one message.
+    /// Joins pieces into one message.
     fn piece(&mut self, conn: &Connection<'_>, piece: Piece<'_>) {
         let seen = self.seen(conn);
         assert_eq!(piece.first, !seen.piecewise);
@@ -346,7 +347,7 @@ fn handshake(conn: &mut Connection<'_>, upgrade: &mut Upgrade, log: &RefCell<Log
     true
 }
 
-/// Sends the payload back, and does what the next order says.
+/// Sends the payload back, and executes the next order.
 fn act(conn: &mut Connection<'_>, log: &RefCell<Log>, payload: &[u8]) -> Result<(), &'static str> {
     let order = log.borrow_mut().orders.pop().unwrap_or(0);
     if order & 0x40 == 0 {
@@ -357,7 +358,7 @@ fn act(conn: &mut Connection<'_>, log: &RefCell<Log>, payload: &[u8]) -> Result<
         2 => conn
             .disconnect(1000 + u16::from(order >> 5), "")
             .unwrap_or_default(),
-        3 => conn.shutdown(),
+        3 => conn.abort(),
         4 => conn.pause(),
         5 => conn.resume(),
         6 => {
@@ -365,15 +366,15 @@ fn act(conn: &mut Connection<'_>, log: &RefCell<Log>, payload: &[u8]) -> Result<
             send(conn, log, OpCode::Binary, &[7; 40_000]);
         }
         7 => broadcast(&mut conn.server(), log, b"to all"),
-        // If none is under way; else nothing can be begun.
-        8 if conn.start_message(OpCode::Text).is_ok() => {
+        // Does nothing if a message in parts is already in progress.
+        8 if conn.start_message(OpCode::Text, Compress::Auto).is_ok() => {
             let parts: [&[u8]; 3] = [b"in ", b"", b"parts"];
             let good = parts.map(|part| conn.send_part(part));
             let ended = conn.end_message("!").is_ok();
             if ended && good.iter().all(Result::is_ok) {
                 log.borrow_mut().sent(conn.id(), OpCode::Text, b"in parts!");
             } else {
-                conn.shutdown();
+                conn.abort();
             }
         }
         9 => conn.set_max_recv_size(100),
@@ -397,7 +398,7 @@ fn act(conn: &mut Connection<'_>, log: &RefCell<Log>, payload: &[u8]) -> Result<
             let _ = conn.http_error(404);
         }
         15 => conn.server().shutdown(),
-        16 if conn.start_message_with(OpCode::Text, Compress::Yes).is_ok() => {
+        16 if conn.start_message(OpCode::Text, Compress::Yes).is_ok() => {
             log.borrow_mut().seen(conn).parts = Some(Vec::new());
         }
         17 if conn.send_part([b'p'; 100]).is_ok() => log.borrow_mut().part(conn, &[b'p'; 100]),
@@ -413,8 +414,8 @@ fn act(conn: &mut Connection<'_>, log: &RefCell<Log>, payload: &[u8]) -> Result<
                 [Compress::Auto, Compress::Yes, Compress::No][usize::from(order >> 5 & 3) % 3];
             let parts = [payload, b"", &[b'm'; 3000], payload];
             let sent = match order & 1 {
-                0 => conn.send_parts_with(OpCode::Binary, &parts, choice),
-                _ => conn.send_multiframe_with(OpCode::Binary, &parts, choice),
+                0 => conn.send_message(Outgoing::parts(OpCode::Binary, &parts).compress(choice)),
+                _ => conn.send_message(Outgoing::parts(OpCode::Binary, &parts).in_frames().compress(choice)),
             };
             if sent.is_ok_and(|size| size > 0) {
                 log.borrow_mut()
@@ -427,7 +428,7 @@ fn act(conn: &mut Connection<'_>, log: &RefCell<Log>, payload: &[u8]) -> Result<
             } else {
                 Compress::No
             };
-            let sent = conn.send_with(OpCode::Text, &[b'w'; 600], choice);
+            let sent = conn.send_message(Outgoing::parts(OpCode::Text, &[&[b'w'; 600]]).compress(choice));
             if sent.is_ok_and(|size| size > 0) {
                 log.borrow_mut().sent(conn.id(), OpCode::Text, &[b'w'; 600]);
             }
@@ -441,7 +442,8 @@ fn send(conn: &mut Connection<'_>, log: &RefCell<Log>, opcode: OpCode, payload: 
     if conn.send(opcode, payload).is_ok_and(|size| size > 0) {
         let mut log = log.borrow_mut();
         log.sent(conn.id(), opcode, payload);
-        // A message is taken while no more than half is queued; control frames have 4 KiB.
+        // A message is accepted while at most half of the backlog is in use; control frames may add
+        // 4 KiB.
         let most = log
             .max_backlog
             .max(log.max_backlog / 2 + payload.len() + 10)
@@ -472,12 +474,12 @@ fn take_turn(server: &mut Server, log: &RefCell<Log>) {
     assert!(log.seen.len() >= before);
 }
 
-/// One client, from its own side.
+/// A client.
 struct Client {
     socket: UnixStream,
-    /// Unless it was turned away.
+    /// The connection's id, unless the server refused the client.
     id: Option<ConnectionId>,
-    /// What it has sent so far, and what came back.
+    /// The bytes that the client has sent and received.
     sent: Vec<u8>,
     got: Vec<u8>,
     gone: bool,
@@ -491,7 +493,7 @@ impl Client {
                     self.sent.extend_from_slice(&bytes[..size]);
                     bytes = &bytes[size..];
                 }
-                // What does not fit is never sent, and nothing after it.
+                // If the socket is full, the rest is never sent, nor anything after it.
                 Err(_) => self.gone = true,
             }
         }
@@ -512,7 +514,7 @@ impl Client {
         }
     }
 
-    /// Compares what went to and fro with what the handlers saw.
+    /// Compares the bytes of the client with the record of the handlers.
     fn check(&self, settings: &Settings, seen: &Seen) {
         let mut got = self.got.clone();
         let mut switched = false;
@@ -535,12 +537,13 @@ impl Client {
                 assert!(got.is_empty(), "something behind the last answer");
             }
         }
-        // The 101 may lie unread behind answers to plain requests.
+        // The 101 may be unread, after the responses to plain requests.
         assert!(seen.ready <= 1 && (switched || seen.ready == 0 || got.is_empty()));
         if !settings.plain()
             && let Some(mut expected) = self.expected(settings)
         {
-            // The server may have stopped to deliver at any time, but what it did is right.
+            // The server may have stopped delivering at any time, but the messages that it
+            // delivered must be correct.
             let data = |message: &(OpCode, Vec<u8>)| !message.0.is_control();
             if seen.piecewise
                 && let Some(at) = seen.delivered.iter().rposition(data)
@@ -557,7 +560,7 @@ impl Client {
         self.check_replies(settings, seen, got);
     }
 
-    /// Finds the messages in what was sent; `None` if that cannot be told.
+    /// Finds the messages in the bytes of the client; returns `None` if they are not determined.
     fn expected(&self, settings: &Settings) -> Option<Vec<(OpCode, Vec<u8>)>> {
         let limits = Limits::default();
         let (request, taken) = Parser::new(&limits).parse(&self.sent).ok()??;
@@ -573,7 +576,7 @@ impl Client {
         let mut bytes = self.sent[taken..].to_vec();
         let mut rest = &mut bytes[..];
         let mut expected: Vec<(OpCode, Vec<u8>)> = Vec::new();
-        // The message in pieces that begins with the next one that is not empty.
+        // The opcode of a message in pieces that has no content yet.
         let mut begin = None;
         let extend =
             |expected: &mut Vec<(OpCode, Vec<u8>)>, begin: &mut Option<OpCode>, bytes: &[u8]| {
@@ -594,7 +597,7 @@ impl Client {
                     (OpCode::Close, [&code[..], close.reason.as_bytes()].concat())
                 }
                 Message::Compressed(opcode, bytes) => {
-                    let message = inflater.message(bytes, true, 1 << 20, usize::MAX, &mut room);
+                    let message = inflater.message(bytes, Context::Keep, InflateLimits::new(1 << 20, usize::MAX), &mut room);
                     let Ok(message) = message else {
                         break;
                     };
@@ -619,7 +622,8 @@ impl Client {
                         match inflater.piece(&mut rest, piece.last, &mut room) {
                             Ok((size, _)) if size == room.len() => made.extend_from_slice(&room),
                             Ok((size, _)) => break made.extend_from_slice(&room[..size]),
-                            // What came out before it was delivered, or was not.
+                            // It is not determined whether the output before the error was
+                            // delivered.
                             Err(_) => return None,
                         }
                     }
@@ -634,7 +638,7 @@ impl Client {
         Some(expected)
     }
 
-    /// Frames come whole, in order, as they were sent, and a Close frame is the last.
+    /// Checks that frames are complete and arrive in order, and that a Close frame is the last.
     fn check_replies(&self, settings: &Settings, seen: &Seen, mut got: Vec<u8>) {
         let mut sent = seen.sent.iter();
         let mut pings = seen
@@ -674,7 +678,7 @@ impl Client {
             let (first, mut payload) = under_way.take().expect("it was begun");
             if first & 0x40 != 0 {
                 assert!(settings.deflates());
-                let plain = inflater.message(&payload, true, usize::MAX, usize::MAX, &mut room);
+                let plain = inflater.message(&payload, Context::Keep, InflateLimits::new(usize::MAX, usize::MAX), &mut room);
                 payload = plain.expect("it can be expanded").to_vec();
             }
             let opcode = if first & 0xf == 1 {
@@ -684,7 +688,7 @@ impl Client {
             };
             let found = (opcode, payload);
             match settings.policy() {
-                // Some of them were dropped.
+                // Some of the messages were dropped.
                 SlowConsumer::DropOldest => {
                     assert!(sent.any(|message| *message == found), "not sent: {found:?}");
                 }
@@ -708,7 +712,7 @@ fn step(
             let (ours, theirs) = UnixStream::pair().expect("descriptors are left");
             ours.set_nonblocking(true).expect("a socket");
             if does & 0x10 != 0 {
-                // Little fits into it.
+                // The socket buffer is small.
                 let socket = socket2::SockRef::from(&theirs);
                 socket.set_send_buffer_size(1).expect("a socket");
             }
@@ -718,7 +722,7 @@ fn step(
                 Vec::new()
             };
             server.hub().adopt(theirs, read.clone());
-            // One at a time, so that its `Connect` tells who it is.
+            // The server takes a turn for each client, so that its `Connect` identifies it.
             let before = log.borrow().order.len();
             take_turn(server, log);
             clients.push(Client {
@@ -741,7 +745,7 @@ fn step(
             with(clients, does, |client| client.send(bytes));
         }
         5..=7 => {
-            // A good frame, of one piece or cut by a turn of the server.
+            // A valid frame, sent at once or in two halves with a turn of the server in between.
             let (mut bytes, mut out) = (Vec::new(), input.bytes(usize::from(how & 0x7f)).to_vec());
             let first = match does & 15 {
                 5 => 0x81,
@@ -797,7 +801,7 @@ fn step(
             if let Some(id) = id
                 && let Some(mut conn) = server.hub().get(id)
             {
-                let _ = conn.answer(|upgrade| {
+                let _ = conn.answer(|_, upgrade| {
                     if how & 1 != 0 {
                         upgrade.refuse(403).unwrap_or_default()
                     }
@@ -809,7 +813,7 @@ fn step(
     }
 }
 
-/// Does something with a connection between two turns.
+/// Performs an action on a connection between two turns.
 fn act_between(conn: &mut Connection<'_>, log: &RefCell<Log>, how: u8) -> Result<(), &'static str> {
     log.borrow_mut().orders.push(how);
     act(conn, log, &[how; 30])
@@ -822,7 +826,7 @@ fn with(clients: &mut [Client], does: u8, action: impl FnOnce(&mut Client)) {
     }
 }
 
-/// One of several requests, most of them for an upgrade.
+/// Returns one of several requests, most of them for an upgrade.
 fn request(how: u8) -> Vec<u8> {
     let more = match how & 7 {
         1 => "Sec-WebSocket-Extensions: permessage-deflate\r\n",

@@ -1,5 +1,5 @@
-//! Streams of frames: the receiver and tungstenite's server find the same messages in the same
-//! bytes and refuse the same, but for what is listed at [`differs`].
+//! Streams of frames: the receiver and tungstenite's server must find the same messages in the same
+//! bytes, and reject the same streams, except for the differences in [`differs`].
 
 use std::io::{self, Read, Write};
 
@@ -11,7 +11,7 @@ use wsloop::{Limits, ProtocolError};
 use crate::client::chosen_frame;
 use crate::input::{Input, cuts};
 
-/// Settings (1), cuts (2), then the client's bytes, or choices for its frames.
+/// Settings (1 byte), cuts (2 bytes), then the client's bytes, or choices for its frames.
 pub fn run(data: &[u8]) {
     let mut input = Input(data);
     let settings = input.byte();
@@ -25,7 +25,7 @@ pub fn run(data: &[u8]) {
     } else {
         input.0
     };
-    // Not less than 125: to tungstenite, control frames are messages of the same limit.
+    // At least 125, because tungstenite applies the limit to control frames as well.
     let limit = [64 << 10, 200, 125, 128 << 10][usize::from(settings & 3)];
 
     let (ours, refused) = receive(bytes, limit);
@@ -45,8 +45,8 @@ pub fn run(data: &[u8]) {
     if !more.is_empty() {
         differs(error, more);
     } else if ending == Ending::Pending {
-        // The receiver fails at the first byte that is wrong, tungstenite at the end of its frame:
-        // it must not find a message in it when that comes.
+        // The receiver fails at the first wrong byte, tungstenite at the end of the frame.
+        // tungstenite must not find a message when the rest of the frame arrives.
         socket.0.get_mut().bytes.extend(vec![b'x'; limit + 14]);
         let (late, _) = socket.receive();
         if !late.is_empty() {
@@ -55,14 +55,13 @@ pub fn run(data: &[u8]) {
     }
 }
 
-/// What tungstenite takes and wsloop refuses, by design.
+/// Checks an error for streams that tungstenite accepts and wsloop rejects by design.
 fn differs(error: ProtocolError, theirs: &[Found]) {
     match error {
         // RFC 6455, 5.2: "the minimal number of bytes MUST be used to encode the length".
-        // tungstenite does not look; what follows is beyond comparison.
+        // tungstenite does not check this, and the rest of the stream cannot be compared.
         ProtocolError::LengthNotMinimal => {}
-        // A control frame can only have a longer length that is not minimal, and then wsloop calls
-        // it too long.
+        // A longer length of a control frame is never minimal; wsloop reports it as too long.
         ProtocolError::ControlTooLong => assert!(
             matches!(
                 &theirs[0],
@@ -70,8 +69,8 @@ fn differs(error: ProtocolError, theirs: &[Found]) {
             ),
             "{theirs:?}"
         ),
-        // RFC 6455, 7.4.2: these codes are nobody's to send. tungstenite reports a violation of
-        // the protocol as if the client had said so.
+        // RFC 6455, 7.4.2: endpoints must not send these codes. tungstenite reports a protocol
+        // violation as if the client had sent that code.
         ProtocolError::BadCloseCode(_) => {
             let made_up = Found::Close(Some((1002, "Protocol violation".to_owned())));
             assert_eq!(theirs, [made_up]);
@@ -108,7 +107,7 @@ fn receive(bytes: &[u8], limit: usize) -> (Vec<Found>, Option<ProtocolError>) {
             Ok(Some(Message::Pong(bytes))) => Found::Pong(bytes.to_vec()),
             Ok(Some(Message::Close(frame))) => {
                 let code = frame.code.as_u16();
-                // 1014 was registered later (bad gateway); tungstenite takes it for a bad code.
+                // 1014 (bad gateway) was registered later; tungstenite considers it invalid.
                 Found::Close(match code {
                     1005 => None,
                     1014 => Some((1002, "Protocol violation".to_owned())),
@@ -128,7 +127,7 @@ enum Ending {
     Refused(String),
 }
 
-/// tungstenite's server, and what its client sent.
+/// tungstenite's server, and the bytes of its client.
 struct Peer(WebSocket<Pipe>);
 
 impl Peer {
@@ -168,11 +167,11 @@ impl Peer {
     }
 }
 
-/// A stream that has more at once, or nothing; what is written to it is gone.
+/// A stream that always has more bytes available, or none; discards what is written to it.
 struct Pipe {
     bytes: Vec<u8>,
     at: usize,
-    /// How much each read gives at most, the next one last.
+    /// The sizes of the reads; the last one is used next.
     cuts: Vec<usize>,
 }
 

@@ -3,16 +3,16 @@
 use crate::handshake::Request;
 use crate::transport::StreamSocket;
 
-/// A connection to be taken in.
+/// A connection to be adopted.
 pub(crate) struct Adoption {
     pub(crate) stream: StreamSocket,
-    /// What was read of it and not used.
+    /// Bytes that were read from it and not used.
     pub(crate) bytes: Vec<u8>,
-    /// Its opening handshake, if that is done.
+    /// The opening handshake, if another server has completed it.
     pub(crate) upgraded: Option<Box<Upgraded>>,
 }
 
-/// An opening handshake that was answered with 101 by someone else.
+/// An opening handshake that another server answered with 101.
 pub(crate) struct Upgraded {
     pub(crate) request: Request,
     pub(crate) subprotocol: Option<Box<str>>,

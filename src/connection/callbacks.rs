@@ -1,12 +1,11 @@
-//! Closures of the application that are called later: the one place where stored state names what
-//! handlers hold.
+//! The types of closures that the application leaves to be called later: callbacks and timers.
 
 use super::api::connection::Connection;
 use super::api::hub::Hub;
 use super::event::Ticks;
 use crate::error::{HandlerError, SendError};
 
-/// A callback that waits until a message was sent, or was dropped.
+/// A callback that is called when a message was sent or dropped.
 pub(crate) type Done =
     Box<dyn FnOnce(&mut Connection<'_>, Result<(), SendError>) -> Result<(), HandlerError>>;
 

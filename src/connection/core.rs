@@ -1,4 +1,4 @@
-//! All connections of a server, and what they share.
+//! All connections of a server, and the state that they share.
 
 use slab::Slab;
 
@@ -8,8 +8,8 @@ use super::peer::Peer;
 use super::shared::Shared;
 use crate::config::Config;
 
-/// Everything that a handler can reach. Only the reactor adds and removes peers, the latter at the
-/// end of a turn.
+/// Everything that a handler can reach. Only the reactor adds and removes peers, and it removes
+/// none while a handler runs.
 pub(crate) struct Core {
     pub(crate) peers: Slab<Peer>,
     pub(crate) shared: Shared,
@@ -23,7 +23,7 @@ impl Core {
         }
     }
 
-    /// Returns a connection together with what all share: the one way to change both.
+    /// Returns a connection together with the shared state: the only way to change both.
     #[inline(always)]
     pub(crate) fn peer(&mut self, slot: usize) -> Option<PeerMut<'_>> {
         let Self { peers, shared } = self;
@@ -31,7 +31,7 @@ impl Core {
         Some(PeerMut { peer, shared, slot })
     }
 
-    /// Returns a connection that is known to be there: its handler runs, or the reactor has just
+    /// Returns a connection that is known to exist: its handler runs, or the reactor has just
     /// looked it up.
     #[inline(always)]
     pub(crate) fn occupied(&mut self, slot: usize) -> PeerMut<'_> {
@@ -39,8 +39,8 @@ impl Core {
     }
 }
 
-/// Why a slot is known to be occupied.
+/// The reason why a slot is known to be occupied.
 pub(super) const OCCUPIED: &str = "the reactor removes a connection at the end of a turn only";
 
-/// No connection's slot.
+/// A slot that no connection has.
 pub(crate) const NOBODY: usize = usize::MAX;

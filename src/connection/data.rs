@@ -2,12 +2,12 @@
 
 use std::any::Any;
 
-/// A few values of different types, found by their type.
+/// A few values of different types, looked up by their type.
 #[derive(Default)]
 pub(crate) struct Data(Vec<Box<dyn Any>>);
 
 impl Data {
-    /// Returns the value of type `T`, made by `T::default()` on first use.
+    /// Returns the value of type `T`, created by `T::default()` on first use.
     pub(super) fn get<T: Default + 'static>(&mut self) -> &mut T {
         let at = self
             .0

@@ -1,10 +1,9 @@
-//! Log lines: one place that writes them, bounds how many there are, and keeps the text of peers in
-//! quotes.
+//! Log lines: the one place that writes them, limits their number, and quotes the text of peers.
 //!
-//! A line that peers can cause has a [`Topic`]. So many lines of a topic are written in a second; the
-//! others are counted, and the next line of the topic says how many there were, or a line of its own
-//! does within about a second. A line that is left out costs a comparison and a count: nothing is
-//! formatted for it.
+//! A line that peers can cause has a [`Topic`]. A few lines per second are written of each topic;
+//! the others are counted. The next line of the topic reports how many were left out, or else a
+//! separate line does within about a second. A line that is left out costs a comparison and a
+//! count: it is not formatted.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -16,7 +15,7 @@ use super::api::connection::ConnectionId;
 use crate::panics::guard;
 use crate::reasons::{ProtocolReason, RefusalReason, TlsFailure};
 
-/// What a log line is about: its target, its level, and what it is limited together with.
+/// What a log line is about, which determines its target, its level and its limit.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Topic {
     /// A client was refused before its connection was open.
@@ -28,10 +27,10 @@ pub(crate) enum Topic {
     Other(Matter),
 }
 
-/// What else is told.
+/// Other things that a log line may be about.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Matter {
-    /// A connection that another server of the process gave away cannot be taken in.
+    /// A connection that another server of the process gave away cannot be adopted.
     Adoption,
     /// A connection was closed because `memory_budget` is used up.
     BudgetClose,
@@ -41,21 +40,21 @@ pub(crate) enum Matter {
     End,
     /// A handler of the application failed.
     Handler,
-    /// A connection was faster than a rate allows, and is not read for a while.
+    /// A connection exceeded a rate, and is not read for a while.
     HeldOff,
-    /// What was sent to a connection is lost with it.
+    /// Data that was sent to a connection is lost with it.
     Lost,
-    /// A socket cannot be set up as asked for.
+    /// A socket cannot be configured as requested.
     Socket,
     /// A connection was closed because `max_backlog` was exceeded.
     SlowConsumer,
-    /// What another thread asked for could not be done.
+    /// A request of another thread could not be carried out.
     Thread,
-    /// A connection or a watched source cannot be watched by the event queue.
+    /// The event queue cannot watch a connection or a source.
     Watch,
 }
 
-/// The last of them in the order of the enum.
+/// The last [`Matter`] in the order of the enum.
 const LAST_MATTER: Matter = Matter::Watch;
 
 impl Matter {
@@ -159,22 +158,24 @@ impl Topic {
     }
 }
 
-/// What is said once for each server, because it ends a search.
+/// A hint at a likely mistake, which is logged once for each server.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Hint {
-    /// A client offered subprotocols and none is configured.
+    /// A client offered subprotocols, and none is configured.
     Subprotocols = 1,
-    /// An origin was refused for a port alone.
+    /// An origin was refused that differs from `Host` by the port alone.
     OriginPort = 2,
     /// An origin was refused, and `Host` looks like a name that a proxy made up.
     OriginProxy = 4,
+    /// A page of another host connected, and nothing checks origins.
+    OriginUnchecked = 8,
 }
 
-/// How many lines there were lately, by topic.
+/// How many lines were written and left out lately, by topic.
 pub(crate) struct LogLimits {
     entries: Box<[Entry]>,
     hints: u8,
-    /// Lines were left out, and a timer runs after which that is said.
+    /// Lines were left out, and a timer is set that reports them.
     owes: bool,
 }
 
@@ -182,9 +183,9 @@ pub(crate) struct LogLimits {
 struct Entry {
     /// When the second began in which lines are counted.
     since: Duration,
-    /// Lines written in it.
+    /// Lines that were written in that second.
     lines: u8,
-    /// Lines that were left out since the last one.
+    /// Lines that were left out since the last one that was written.
     left_out: u64,
 }
 
@@ -197,14 +198,14 @@ impl LogLimits {
         }
     }
 
-    /// Returns the permission to write a line, unless the second has had its share of them.
+    /// Returns permission to write a line, unless the topic has reached its limit for this second.
     pub(crate) fn admit(&mut self, topic: Topic, level: Level, now: Duration) -> Option<Line> {
         let mut line = Line {
             target: topic.target(),
             level,
             left_out: 0,
         };
-        // Whoever turns on `debug` wants all of it.
+        // Lines at `debug` are not limited.
         if level >= Level::Debug {
             return Some(line);
         }
@@ -222,19 +223,19 @@ impl LogLimits {
         Some(line)
     }
 
-    /// Notes that lines were left out; returns whether a timer has to be set to report that.
+    /// Records that lines were left out; returns whether a timer has to be set that reports them.
     pub(crate) fn owe(&mut self) -> bool {
         !std::mem::replace(&mut self.owes, true)
     }
 
-    /// Returns whether this hint was not given yet.
+    /// Returns whether this hint is new, and records that it was given.
     pub(crate) fn hint(&mut self, hint: Hint) -> bool {
         let new = self.hints & hint as u8 == 0;
         self.hints |= hint as u8;
         new
     }
 
-    /// Says how many lines were left out that no later line told of.
+    /// Reports how many lines were left out, unless a later line has reported them.
     pub(crate) fn settle(&mut self) {
         self.owes = false;
         let topics = RefusalReason::ALL
@@ -264,7 +265,7 @@ impl LogLimits {
     }
 }
 
-/// Those whose lines are limited.
+/// The matters whose lines are limited.
 const LIMITED: &[Matter] = &[
     Matter::Adoption,
     Matter::BudgetClose,
@@ -275,23 +276,23 @@ const LIMITED: &[Matter] = &[
     Matter::Watch,
 ];
 
-/// Whom a line is about.
+/// The connection or the client that a line is about.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Who {
-    /// `None` for a client that was turned away before it became a connection.
+    /// `None` for a client that was refused before it became a connection.
     pub(crate) serial: Option<u64>,
     /// `None` for a Unix socket.
     pub(crate) peer: Option<SocketAddr>,
 }
 
 impl Who {
-    /// A client that was refused before it became a connection.
+    /// Returns the identity of a client that was refused before it became a connection.
     pub(crate) fn refused(peer: Option<SocketAddr>) -> Self {
         Self { serial: None, peer }
     }
 }
 
-/// The permission to write one line.
+/// Permission to write one line.
 #[derive(Debug)]
 pub(crate) struct Line {
     target: &'static str,
@@ -300,7 +301,7 @@ pub(crate) struct Line {
 }
 
 impl Line {
-    /// Returns the permission for a line that no peer can cause often.
+    /// Returns permission to write a line that no peer can cause often.
     pub(crate) fn free(target: &'static str, level: Level) -> Self {
         Self {
             target,
@@ -309,7 +310,8 @@ impl Line {
         }
     }
 
-    /// Returns the permission for a line at the level of its matter, which no peer can cause often.
+    /// Returns permission to write a line at the level of its matter, which no peer can cause
+    /// often.
     pub(crate) fn of(matter: Matter) -> Self {
         Self::free(matter.target(), matter.level())
     }
@@ -346,7 +348,7 @@ impl Line {
     }
 }
 
-/// Writes that what another thread asked for could not be done.
+/// Logs that a request of another thread could not be carried out.
 pub(crate) fn log_of_thread(id: Option<ConnectionId>, what: &str, error: &dyn fmt::Display) {
     let line = Line::of(Matter::Thread);
     match id {
@@ -357,7 +359,7 @@ pub(crate) fn log_of_thread(id: Option<ConnectionId>, what: &str, error: &dyn fm
     }
 }
 
-/// Drops values of the application, whose own `drop` may panic. That is logged.
+/// Drops values of the application; a panic in their `drop` is logged.
 pub(crate) fn drop_guarded<T>(values: T) {
     if let Err(error) = guard(|| drop(values)) {
         let line = Line::of(Matter::Handler);
@@ -368,13 +370,13 @@ pub(crate) fn drop_guarded<T>(values: T) {
     }
 }
 
-/// Calls the logger, which is the application's: its panic must not unwind through the event loop.
+/// Calls the application's logger, whose panic must not unwind through the event loop.
 fn write_guarded(write: impl FnOnce()) {
-    // There is no one left to tell.
+    // The error cannot be logged.
     let _ = guard(write);
 }
 
-/// How many lines were left out before this one, where that is any.
+/// The number of lines that were left out before this one, if there are any.
 struct LeftOut(u64);
 
 impl fmt::Display for LeftOut {
@@ -399,7 +401,7 @@ impl fmt::Display for Address {
     }
 }
 
-/// Bytes that a peer chose: in quotes, escaped, and cut to 120.
+/// Bytes that a peer chose: quoted, escaped, and cut to 120.
 pub(crate) struct Shown<'a>(pub(crate) &'a [u8]);
 
 impl fmt::Display for Shown<'_> {
@@ -413,7 +415,7 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
-/// Text that the application made, perhaps of what a peer sent: control characters are escaped, and
+/// Text of the application, which may contain data from a peer. Control characters are escaped, and
 /// it is cut to 1,000 bytes.
 pub(crate) struct Clean<T>(pub(crate) T);
 
@@ -494,7 +496,7 @@ mod tests {
         places.dedup();
         assert_eq!(places.len(), topics.len());
         assert!(places.iter().all(|place| *place < Topic::COUNT));
-        // Whatever has another level than `debug` is limited, and so told of when it is left out.
+        // All these topics have levels at which lines are limited: lines at `debug` are not.
         for topic in topics {
             assert!(topic.level() < Level::Debug, "{topic:?}");
         }
@@ -505,7 +507,7 @@ mod tests {
         let mut journal = LogLimits::new();
         let flood = Topic::Protocol(ProtocolReason::Unmasked);
         let (mut lines, mut told) = (0, 0);
-        // 3,000 in three seconds.
+        // 3,000 lines in three seconds.
         for at in 0..3000 {
             let now = Duration::from_millis(at);
             if let Some(line) = journal.admit(flood, Level::Info, now) {
@@ -514,10 +516,10 @@ mod tests {
             }
         }
         assert_eq!(lines, 3 * u64::from(LINES));
-        // The last second's are told by the next line, or by the timer.
+        // Lines left out in the last second are reported by the next line, or by the timer.
         let open = journal.entries[flood.index()].left_out;
         assert_eq!(lines + told + open, 3000);
-        // Another topic is not hushed by it, and `debug` is never.
+        // Other topics are not affected, and lines at `debug` are never limited.
         let now = Duration::from_millis(2999);
         let other = Topic::Refusal(RefusalReason::BadKey);
         assert!(journal.admit(other, Level::Info, now).is_some());

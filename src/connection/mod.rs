@@ -1,11 +1,12 @@
-//! What handlers reach: [`Connection`], [`Hub`] and [`Handle`], the events that they are called for,
-//! and the state behind them.
+//! What handlers act on: [`Connection`], [`Hub`] and [`Handle`], their events, and the state behind
+//! them.
 //!
-//! Handlers write to memory: the reactor sends it after the handler returned. The one exception is
-//! a payload so large that a copy would cost more than a system call (decision 4).
+//! Handlers write to memory, and the reactor sends the data after the handler has returned. The one
+//! exception is a payload so large that a copy would cost more than a system call (decision 4).
 //!
-//! A connection's state is a [`Peer`], made of features that know nothing but themselves. [`Core`]
-//! has the peers and what all [share](shared); a step that changes both takes a `PeerMut`.
+//! The state of a connection is a [`Peer`], composed of features that do not know each other.
+//! [`Core`] holds the peers and the state that they [share](shared); a step that changes both goes
+//! through a `PeerMut`.
 
 mod adoption;
 mod api;
@@ -28,6 +29,9 @@ pub use self::api::connection::{Connection, ConnectionId};
 pub(crate) use self::api::handle::Command;
 pub use self::api::handle::Handle;
 pub use self::api::hub::Hub;
+pub use self::api::outgoing::Outgoing;
+pub use self::api::sent::Sent;
+pub use self::api::wind_down::WindDown;
 pub(crate) use self::callbacks::Done;
 pub(crate) use self::core::{Core, NOBODY};
 #[cfg(feature = "deflate")]
@@ -37,7 +41,8 @@ pub(crate) use self::limits::{Held, Metered, Turn};
 pub(crate) use self::log_lines::{
     Clean, Hint, Line, Matter, Shown, Topic, Who, drop_guarded, log_of_thread, target,
 };
-pub(crate) use self::peer::{Ending, Peer, Phase};
+pub use self::peer::Phase;
+pub(crate) use self::peer::{Ending, Peer};
 #[cfg(test)]
 pub(crate) use self::send::Outbox;
 pub(crate) use self::shared::{LameDuck, Leaving, Order, Plan};

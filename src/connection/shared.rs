@@ -1,4 +1,4 @@
-//! What all connections of a server share.
+//! State that all connections of a server share.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -22,12 +22,12 @@ use crate::error::HandshakeError;
 use crate::reasons::RefusalReason;
 use crate::stats::Stats;
 
-/// What all connections of a server share.
+/// State that all connections of a server share.
 pub(crate) struct Shared {
     pub(crate) config: Config,
     /// The connection whose events are being delivered, or [`NOBODY`].
     pub(crate) current: usize,
-    /// What `current` was sent and the kernel was not offered yet.
+    /// Data that `current` was sent and that the kernel was not offered yet.
     pub(crate) out: ReplyBuffer,
     pub(crate) compressors: Compressors,
     /// Where compressed messages are inflated.
@@ -40,7 +40,7 @@ pub(crate) struct Shared {
     pub(crate) half_open: usize,
     pub(crate) addresses: Addresses,
     pub(crate) budget: Budget,
-    /// What the server is to do at the end of the turn.
+    /// Orders for the server to carry out at the end of the turn.
     pub(crate) orders: Vec<Order>,
     /// The TCP addresses that the server listens on; the server keeps them up to date.
     pub(crate) local_addrs: Vec<SocketAddr>,
@@ -55,7 +55,7 @@ pub(crate) struct Shared {
     pub(crate) log_limits: LogLimits,
     /// The counts when `fetch_stats` was called last.
     pub(super) fetched: Stats,
-    /// Connections of other servers in the process that are to be taken over.
+    /// Connections of other servers in the process, to be taken over.
     pub(crate) adoptions: Vec<Adoption>,
     /// Returns the time of day, for the `Date` header.
     pub(crate) wall_clock: fn() -> SystemTime,
@@ -73,17 +73,18 @@ pub(crate) struct LameDuck {
     pub(crate) timer: TimerId,
 }
 
-/// What connections have to know of a server that shuts down.
+/// The part of a shutdown's state that connections need.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Leaving {
     /// The code that clients are closed with.
     pub(crate) code: CloseCode,
-    /// Connections up to this number have had their turn to be closed. One of them that becomes
-    /// ready only now is closed at once.
+    /// The number up to which connections had their turn to be closed. One of them that becomes
+    /// ready later is closed at once.
     pub(crate) called: u64,
 }
 
-/// What only the server itself can do: handlers ask for it, and it is done when they have returned.
+/// An operation that only the server can carry out. Handlers request it, and it follows when they
+/// have returned.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Order {
     /// Leave the listeners to another process that has their sockets.
@@ -113,7 +114,7 @@ pub(crate) struct Plan {
 impl Shared {
     pub(super) fn new(config: Config, handle: Handle) -> Self {
         Self {
-            // What the kernel does not take then counts as backlog.
+            // Half of `max_backlog`, since what the kernel does not take becomes backlog.
             out: ReplyBuffer::new(config.limits.max_backlog / 2),
             compressors: Compressors::new(&config),
             inflated: Vec::new(),
@@ -142,7 +143,7 @@ impl Shared {
     }
 
     /// Returns whether the server shuts down, or health checks fail because it is about to.
-    pub(crate) fn is_going_down(&self) -> bool {
+    pub(crate) fn is_shutting_down(&self) -> bool {
         self.leaving.is_some() || self.lame_duck.is_some()
     }
 
@@ -154,19 +155,19 @@ impl Shared {
         }
     }
 
-    /// Returns whether the requests of a peer with this address name its clients.
+    /// Returns whether a peer at this address is trusted to name its clients.
     pub(crate) fn trusts(&self, ip: Option<IpAddr>) -> bool {
         let forwarding = self.config.forwarding.as_deref();
         forwarding.is_some_and(|forwarding| forwarding.trusts(ip))
     }
 
-    /// Returns the permission to write a line about a topic. If the topic had too many lines lately,
-    /// the line is counted instead.
+    /// Returns permission to write a log line about a topic. If the topic had too many lines
+    /// lately, the line is only counted.
     pub(crate) fn admits(&mut self, topic: Topic) -> Option<Line> {
         self.admits_at(topic, topic.level())
     }
 
-    /// Does the same for a line of another level than the topic's own.
+    /// Does the same for a line at another level than the topic's own.
     #[cold]
     pub(crate) fn admits_at(&mut self, topic: Topic, level: Level) -> Option<Line> {
         if level > log::max_level() {
@@ -180,7 +181,7 @@ impl Shared {
         line
     }
 
-    /// Returns whether this hint was not given yet.
+    /// Returns whether this hint is new, and records that it was given.
     pub(crate) fn hint(&mut self, hint: Hint) -> bool {
         self.log_limits.hint(hint)
     }
@@ -192,7 +193,8 @@ impl Shared {
         }
     }
 
-    /// Counts and logs a connection that was refused because only proxies may connect there.
+    /// Counts and logs a connection that was refused because its address is not that of a listed
+    /// proxy.
     pub(crate) fn log_no_proxy(&mut self, addr: Option<SocketAddr>) {
         let reason = RefusalReason::ProxyNotTrusted;
         self.stats.count_refusal(reason);
@@ -202,7 +204,7 @@ impl Shared {
         }
     }
 
-    /// Logs that a connection of `addr` was refused, and why.
+    /// Logs that a connection of `addr` was refused because of a limit of its address.
     pub(crate) fn log_over_address(&mut self, error: HandshakeError, addr: Option<SocketAddr>) {
         if let Some(line) = self.admits(Topic::Refusal(error.reason())) {
             let limits = &self.config.addresses;

@@ -1,7 +1,8 @@
 //! Timers and intervals of the application, and the lifetimes of connections.
 //!
-//! Only what was set is here: a server without timers has an empty tree and one comparison for it in
-//! a turn of the loop. Unlike the deadlines in the reactor's wheel they are exact to a millisecond.
+//! Only timers that were set take memory: a server without timers has an empty tree and makes one
+//! comparison per turn of the loop. Unlike the deadlines in the reactor's wheel, timers are exact
+//! to a millisecond.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -9,8 +10,8 @@ use std::time::Duration;
 
 use super::callbacks::{ConnectionAction, HubAction};
 
-/// The number of a timer or an interval, never used again by its server: one that is kept beyond
-/// its timer's life is harmless.
+/// The number of a timer or an interval. Its server never reuses it, so one that outlives its timer
+/// is harmless.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct TimerId(u64);
 
@@ -20,26 +21,26 @@ impl fmt::Display for TimerId {
     }
 }
 
-/// What is done when a timer is due.
+/// The action of a timer.
 pub(crate) enum Action {
     Connection(usize, ConnectionAction),
-    /// A drain has come to its end.
+    /// A graceful shutdown has reached its deadline.
     WindDownEnd,
-    /// Somebody's turn in a drain has come.
+    /// A client is due to be closed in a graceful shutdown.
     WindDownStep,
     Hub(HubAction),
-    /// Health checks have failed for long enough: the drain begins.
+    /// Health checks have failed for long enough: the graceful shutdown begins.
     LameDuckEnd,
-    /// Memory is short, and has been for a time.
+    /// Memory has been short for some time.
     Relieve,
-    /// It is to be said how many log lines were left out.
+    /// The number of log lines that were left out has to be reported.
     ReportSuppressed,
-    /// The connection in this slot is older than it may become.
+    /// The connection in this slot has reached its maximum lifetime.
     Lifetime(usize),
 }
 
 impl Action {
-    /// The slot of the connection that the timer dies with.
+    /// Returns the slot of the connection whose end removes the timer.
     fn owner(&self) -> Option<usize> {
         match self {
             Self::Connection(slot, _) | Self::Lifetime(slot) => Some(*slot),
@@ -55,23 +56,23 @@ impl Action {
 
 struct Timer {
     due: Duration,
-    /// Between two firings; `None` if there is one only.
+    /// The time between two firings; `None` if the timer fires once.
     every: Option<Duration>,
     owner: Option<usize>,
     is_lifetime: bool,
-    /// `None` while it runs.
+    /// `None` while the action runs.
     action: Option<Action>,
 }
 
-/// The timers of a server. Times are from the reactor's epoch.
+/// The timers of a server; times are from the reactor's epoch.
 pub(crate) struct Timers {
     timers: BTreeMap<TimerId, Timer>,
     /// In the order of firing: by time, then by creation.
     queue: BTreeSet<(Duration, TimerId)>,
-    /// Those of connections, by slot.
+    /// The timers of connections, by slot.
     owned: BTreeSet<(usize, TimerId)>,
     last: u64,
-    /// Nothing is due before, in milliseconds; `u64::MAX` if there is nothing.
+    /// When the first timer is due, in milliseconds, rounded up; `u64::MAX` if there is none.
     next: u64,
 }
 
@@ -88,7 +89,7 @@ impl Default for Timers {
 }
 
 impl Timers {
-    /// When to look again, in milliseconds; `u64::MAX` is never.
+    /// Returns when the first timer is due, in milliseconds; `u64::MAX` means never.
     pub(crate) fn next(&self) -> u64 {
         self.next
     }
@@ -98,12 +99,12 @@ impl Timers {
         TimerId(self.last)
     }
 
-    /// Has the server itself do something at `due`.
+    /// Sets a timer of the server itself.
     pub(crate) fn set(&mut self, due: Duration, action: Action) -> TimerId {
         self.add(due, None, action)
     }
 
-    /// Takes a timer of the server's own back.
+    /// Clears a timer of the server itself.
     pub(crate) fn clear(&mut self, id: TimerId) {
         self.remove(id);
     }
@@ -132,7 +133,7 @@ impl Timers {
         id
     }
 
-    /// Has the connection in `slot` end at `due`, or live for ever.
+    /// Sets when the connection in `slot` has to end; `None` means never.
     pub(crate) fn set_lifetime(&mut self, slot: usize, due: Option<Duration>) {
         let old = self
             .of(slot)
@@ -146,7 +147,7 @@ impl Timers {
         }
     }
 
-    /// Removes a timer; returns whether there was one, and its action unless it is running.
+    /// Removes a timer; returns `None` if there is none, and `Some(None)` while its action runs.
     pub(super) fn remove(&mut self, id: TimerId) -> Option<Option<Action>> {
         let timer = self.timers.remove(&id)?;
         self.queue.remove(&(timer.due, id));
@@ -157,7 +158,7 @@ impl Timers {
         Some(timer.action)
     }
 
-    /// Removes the timers of a connection that is over.
+    /// Removes the timers of a connection that has ended.
     pub(crate) fn remove_of(&mut self, slot: usize) -> Vec<Action> {
         if self.owned.is_empty() {
             return Vec::new();
@@ -183,15 +184,15 @@ impl Timers {
             .collect()
     }
 
-    /// Begins the firing of a timer that is due; `None` if it was cleared meanwhile. Returns what
-    /// is to be done, and how many firings were missed.
+    /// Begins the firing of a timer that is due; returns its action and how many firings were
+    /// missed. Returns `None` if the timer was cleared meanwhile.
     pub(crate) fn begin(&mut self, id: TimerId, now: Duration) -> Option<(Action, u64)> {
         let timer = self.timers.get_mut(&id)?;
         let Some(every) = timer.every else {
             return Some((self.remove(id)??, 0));
         };
         let action = timer.action.take()?;
-        // As with ticks, what was missed is counted, not made up for (decision 8).
+        // As with ticks, missed firings are counted, not repeated (decision 8).
         let missed = now.saturating_sub(timer.due).as_nanos() / every.as_nanos();
         let missed = u64::try_from(missed).unwrap_or(u64::MAX);
         let passed = every.saturating_mul(u32::try_from(missed).unwrap_or(u32::MAX));
@@ -202,8 +203,9 @@ impl Timers {
         Some((action, missed))
     }
 
-    /// Ends a firing: an interval waits for its next one. Returns the action if it is of no use any
-    /// more: it was the last one, it was cleared meanwhile, or it failed.
+    /// Ends a firing; an interval then waits for the next one. Returns the action if it is not
+    /// needed any more: it failed, or its timer has fired for the last time or was cleared
+    /// meanwhile.
     pub(crate) fn finish(&mut self, id: TimerId, action: Action, failed: bool) -> Option<Action> {
         if failed {
             self.remove(id);

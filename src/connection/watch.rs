@@ -1,4 +1,5 @@
-//! Foreign sources in the server's loop: other sockets, pipes, whatever has readiness.
+//! Event sources of the application in the server's loop: other sockets, pipes, anything that has
+//! readiness.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,8 +16,8 @@ use super::log_lines::{Line, Matter};
 use crate::connection::event::Outcome;
 use crate::error::HandlerError;
 
-/// The number of a watched source of type `S`, never used again by its server: one that is kept
-/// beyond its watch's life is harmless.
+/// The number of a watched source of type `S`. Its server never reuses it, so one that outlives its
+/// watch is harmless.
 pub struct WatchId<S> {
     pub(super) key: usize,
     source: PhantomData<fn() -> S>,
@@ -31,7 +32,7 @@ impl<S> WatchId<S> {
     }
 }
 
-// By hand, because the derived ones would ask the same of `S`.
+// Implemented by hand, because derives would require the same traits of `S`.
 impl<S> Clone for WatchId<S> {
     fn clone(&self) -> Self {
         *self
@@ -56,24 +57,24 @@ impl<S> fmt::Debug for WatchId<S> {
 
 /// A watched source that is ready.
 ///
-/// A source that failed or that the other side has closed counts as ready for everything, so that
-/// whoever reads or writes finds out.
+/// A source that failed, or that the other side has closed, counts as ready for everything: the
+/// next read or write reports the error or the end.
 #[non_exhaustive]
 #[derive(Debug)]
 pub struct Watched<'p, S> {
-    /// The source. It must stay the one that was given: nobody watches one that is put in its place.
+    /// The source. It must not be replaced by another one, which the event queue would not watch.
     pub source: &'p mut S,
     /// The number of the watch, to end it.
     pub id: WatchId<S>,
-    /// It can be read.
+    /// Whether the source can be read.
     pub readable: bool,
-    /// It can be written to.
+    /// Whether the source can be written to.
     pub writable: bool,
-    /// The other side has closed one direction or both, or there is an error to be asked for.
+    /// Whether the other side has closed one direction or both, or an error is pending.
     pub hangup: bool,
 }
 
-/// What an event said of a source.
+/// The readiness of a source that an event reported.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Readiness {
     pub(crate) readable: bool,
@@ -83,8 +84,8 @@ pub(crate) struct Readiness {
 
 /// Anything with a file descriptor as a source: sockets of `std`, pipes, a child's output.
 ///
-/// Regular files have no readiness; watching one is an error. What a reader has buffered already
-/// does not show: read from the descriptor itself.
+/// Regular files have no readiness; watching one is an error. Bytes that a reader has buffered do
+/// not count as readiness: read from the descriptor itself.
 ///
 /// ```no_run
 /// use std::io::{self, Read};
@@ -132,18 +133,18 @@ impl<T: AsRawFd> Source for Descriptor<T> {
     }
 }
 
-/// The event queue, as far as it is needed here: the server has it.
+/// The part of the server's event queue that is needed here.
 pub(crate) trait Registrar {
     fn register(&self, source: &mut dyn Source, key: usize, interest: Interest) -> io::Result<()>;
 
-    /// Registers a source anew; if it is ready, an event comes again.
+    /// Registers a source again; if it is ready, another event follows.
     fn reregister(&self, source: &mut dyn Source, key: usize, interest: Interest)
     -> io::Result<()>;
 
     fn deregister(&self, source: &mut dyn Source) -> io::Result<()>;
 }
 
-/// A source of any type, and its handler.
+/// A source of any type, with its handler.
 pub(crate) trait Watcher {
     fn source(&mut self) -> &mut dyn Source;
 
@@ -154,12 +155,12 @@ pub(crate) trait Watcher {
         readiness: Readiness,
     ) -> Result<(), HandlerError>;
 
-    /// Returns the source: an `Option<S>`, whose value may be taken.
+    /// Returns the source as an `Option<S>`, from which it may be taken.
     fn source_slot(&mut self) -> &mut dyn std::any::Any;
 }
 
 struct Pair<S, F> {
-    /// There until it is given back at the end.
+    /// `Some` until the source is given back at the end of the watch.
     source: Option<S>,
     handler: F,
 }
@@ -252,7 +253,8 @@ impl Watches {
             }
         }
         self.registrar()?
-            .register(watcher.source(), key, interest)?;
+            .register(watcher.source(), key, interest)
+            .map_err(explained)?;
         self.last = key;
         let watch = Watch {
             interest,
@@ -262,7 +264,7 @@ impl Watches {
         Ok(key)
     }
 
-    /// Changes what a source is watched for; at once, or when its handler that runs has returned.
+    /// Changes the interest of a watch: at once, or when its running handler has returned.
     pub(super) fn change(&mut self, key: usize, interest: Interest) -> io::Result<()> {
         let watch = self.watches.get_mut(&key).ok_or(io::ErrorKind::NotFound)?;
         if let Some(watcher) = watch.watcher.as_deref_mut() {
@@ -277,7 +279,7 @@ impl Watches {
         Ok(())
     }
 
-    /// Ends a watch; returns its source and handler, unless that runs.
+    /// Ends a watch; returns its source and handler, unless the handler is running.
     pub(crate) fn remove(&mut self, key: usize) -> Option<Box<dyn Watcher>> {
         let mut watcher = self.watches.remove(&key)?.watcher?;
         self.deregister(watcher.source());
@@ -294,16 +296,16 @@ impl Watches {
         }
     }
 
-    /// Takes a source and its handler, for a call; `None` if it is not watched any more.
+    /// Takes a source and its handler for a call; `None` if the source is not watched any more.
     pub(crate) fn begin(&mut self, key: usize) -> Option<Box<dyn Watcher>> {
         self.watches.get_mut(&key)?.watcher.take()
     }
 
-    /// Puts them back after the call, and waits for the source again; returns them if the watch has
-    /// ended meanwhile, or if it cannot go on.
+    /// Puts a source and its handler back after the call, and watches the source again. Returns
+    /// them if the watch was ended meanwhile, or if it cannot continue.
     ///
-    /// The kernel tells edges. By registering the source anew it tells again that the source is
-    /// ready for as long as it is: the handler need not use up everything in one call.
+    /// The kernel reports edges. Because the source is registered again, an event comes as long as
+    /// it is ready: the handler need not read everything in one call.
     pub(crate) fn finish(
         &mut self,
         key: usize,
@@ -332,5 +334,20 @@ impl Watches {
     }
 }
 
-/// The bits of a key, few enough for the server to tell it from what else it is told of.
+/// Says what helps where the kernel cannot watch a source.
+fn explained(error: io::Error) -> io::Error {
+    // epoll_ctl(2), EPERM: "The target file fd does not support epoll. This error can occur if fd
+    // refers to, for example, a regular file or a directory." /dev/null is one as well.
+    if error.kind() != io::ErrorKind::PermissionDenied {
+        return error;
+    }
+    io::Error::new(
+        error.kind(),
+        "the kernel cannot watch this descriptor: it is neither a socket nor a pipe nor a terminal, \
+         but a regular file, for instance, or /dev/null; read it on a thread of its own, and hand \
+         the result to the server by a Handle",
+    )
+}
+
+/// The bits of a key; the server uses the others to tell its tokens apart.
 const KEYS: usize = usize::MAX >> 3;

@@ -1,4 +1,4 @@
-//! Whether a request is an opening handshake (RFC 6455, 4.2.1).
+//! Validation of opening handshakes (RFC 6455, 4.2.1).
 
 use http::uri::Authority;
 use http::{HeaderName, HeaderValue, Method, Version, header};
@@ -12,24 +12,25 @@ use crate::tokens::has_token;
 impl Request {
     /// Checks that the request is an opening handshake, and returns its `Sec-WebSocket-Accept`.
     ///
-    /// The checks come in this order, and the first that fails names the error:
+    /// The checks run in this order, and the first that fails determines the error:
     ///
     /// 1. the method is GET;
     /// 2. the target is a path, or an absolute `http`, `https`, `ws` or `wss` URI;
-    /// 3. there is one well-formed `Host`, the same as in an absolute target;
-    /// 4. no body is announced: there is no `Transfer-Encoding`, and no `Content-Length` but one 0;
+    /// 3. there is one well-formed `Host`, equal to the authority of an absolute target;
+    /// 4. no body is announced: there is no `Transfer-Encoding`, and no `Content-Length` except a
+    ///    single 0;
     /// 5. `Upgrade` lists `websocket`, and `Connection` lists `upgrade`;
     /// 6. `Sec-WebSocket-Version` is 13;
     /// 7. `Sec-WebSocket-Key` is the base64 of 16 bytes;
-    /// 8. there is one `Origin` at most, of ASCII.
+    /// 8. there is at most one `Origin`, and it is ASCII.
     ///
-    /// Lists are read leniently: what is malformed in `Upgrade`, `Connection`,
-    /// `Sec-WebSocket-Protocol` or `Sec-WebSocket-Extensions` is as if it was not there. Which rule
-    /// has which reason is in `docs/handshake.md`.
+    /// Lists are parsed leniently: malformed elements of `Upgrade`, `Connection`,
+    /// `Sec-WebSocket-Protocol` and `Sec-WebSocket-Extensions` are ignored. `docs/handshake.md`
+    /// gives the reason for each rule.
     ///
     /// # Errors
     ///
-    /// Returns the first rule that the request breaks.
+    /// Returns the error of the first rule that the request breaks.
     pub fn accept_key(&self) -> Result<AcceptKey, HandshakeError> {
         if self.method() != Method::GET {
             return Err(HandshakeError::MethodNotGet);
@@ -38,8 +39,8 @@ impl Request {
             return Err(HandshakeError::BadTarget);
         }
         self.check_host()?;
-        // A body would be read as frames by us and as a request by the next hop. An empty one is
-        // none (RFC 9112, 6.3), and java.net.http, Dart, Mojolicious and others announce just that.
+        // This server would read a body as frames, and the next hop as a request. An empty body is
+        // no body (RFC 9112, 6.3); java.net.http, Dart, Mojolicious and others announce one.
         if self.has(header::TRANSFER_ENCODING) || !self.is_length_zero() {
             return Err(HandshakeError::BodyProhibited);
         }
@@ -57,14 +58,14 @@ impl Request {
         if version.is_none_or(|version| version != "13") {
             return Err(HandshakeError::UnsupportedVersion);
         }
-        // RFC 6455, 11.3.1 says the same of the key.
+        // RFC 6455, 11.3.1 says the same about the key.
         let key = self
             .single(header::SEC_WEBSOCKET_KEY, "sec-websocket-key")?
             .ok_or(HandshakeError::MissingHeader("sec-websocket-key"))?;
         let accept = AcceptKey::derive(key.as_bytes())?;
         // RFC 6454, 7.3: "the user agent MUST NOT include more than one Origin header field". With
-        // two, a check could look at the one and trust the other. It is ASCII, too (6.2); what is
-        // not must never pass for a request that has none.
+        // two, a check could look at one and trust the other. An origin is also ASCII (6.2); any
+        // other value must never pass for a request without one.
         let origin = self.single(header::ORIGIN, "origin")?;
         if origin.is_some_and(|origin| origin.to_str().is_err()) {
             return Err(HandshakeError::BadHeader);
@@ -72,14 +73,14 @@ impl Request {
         Ok(accept)
     }
 
-    /// Returns whether the request asks for an upgrade to `websocket`, rightly or not.
+    /// Returns whether the request asks for an upgrade to `websocket`, valid or not.
     pub(crate) fn asks_for_websocket(&self) -> bool {
         // RFC 9110, 7.8: "A server MUST ignore an Upgrade header field that is received in an
         // HTTP/1.0 request."
         self.version() != Version::HTTP_10 && self.lists(header::UPGRADE, "websocket")
     }
 
-    /// Returns whether the client would send another request behind this one (RFC 9112, 9.3).
+    /// Returns whether the client may send another request after this one (RFC 9112, 9.3).
     pub(crate) fn keeps_alive(&self) -> bool {
         match self.version() {
             Version::HTTP_10 => self.lists(header::CONNECTION, "keep-alive"),
@@ -87,7 +88,7 @@ impl Request {
         }
     }
 
-    /// Checks the target and the host of a request that is no opening handshake.
+    /// Checks the target and the host of a request that is not an opening handshake.
     pub(crate) fn check_plain(&self) -> Result<(), HandshakeError> {
         // RFC 9112, 3.2.4: "The asterisk-form of request-target is only used for a server-wide
         // OPTIONS request".
@@ -95,7 +96,7 @@ impl Request {
         if !everything && !self.has_resource_name() {
             return Err(HandshakeError::BadTarget);
         }
-        // HTTP/1.0 knew no `Host`.
+        // HTTP/1.0 has no `Host`.
         if self.version() == Version::HTTP_10 && !self.has(header::HOST) {
             return Ok(());
         }
@@ -105,7 +106,7 @@ impl Request {
     /// Returns whether the target names a resource (RFC 6455, 4.2.1, item 1).
     fn has_resource_name(&self) -> bool {
         let Some(scheme) = self.uri().scheme_str() else {
-            // Neither `*` nor an authority, which other methods have for a target.
+            // Excludes `*` and an authority, which are targets of other methods.
             return self.path().starts_with('/');
         };
         ["http", "https", "ws", "wss"]
@@ -124,10 +125,10 @@ impl Request {
         if !is_host(host.as_bytes()) {
             return Err(HandshakeError::BadHeader);
         }
-        // "If the target URI includes an authority component, then a client MUST send a
-        // field-value for Host that is identical to that authority component". With two names for
-        // one server, a check could look at the one and a proxy at the other.
-        // RFC 9110, 4.2.3: a port that is the scheme's own is the same as none.
+        // "If the target URI includes an authority component, then a client MUST send a field-value
+        // for Host that is identical to that authority component". With two names for one server, a
+        // check could look at one and a proxy at the other. RFC 9110, 4.2.3: the scheme's default
+        // port is equivalent to no port.
         let scheme = self.uri().scheme_str().unwrap_or_default();
         match self.uri().authority() {
             Some(named) if !is_same(host.as_bytes(), named, scheme) => {
@@ -137,11 +138,11 @@ impl Request {
         }
     }
 
-    /// Returns whether the request has no `Content-Length`, or one that says 0.
+    /// Returns whether the request has no `Content-Length`, or a single one of 0.
     fn is_length_zero(&self) -> bool {
         let mut lengths = self.headers().get_all(header::CONTENT_LENGTH).into_iter();
-        // RFC 9110, 8.6: Content-Length = 1*DIGIT. Several lines, or a list, may be read differently
-        // by somebody else even if all say 0.
+        // RFC 9110, 8.6: Content-Length = 1*DIGIT. Another recipient may interpret several lines or
+        // a list differently, even if all values are 0.
         let is_zero = |length: &HeaderValue| {
             let length = length.as_bytes();
             !length.is_empty() && length.iter().all(|digit| *digit == b'0')
@@ -153,7 +154,7 @@ impl Request {
         self.headers().contains_key(name)
     }
 
-    /// Returns whether a header's list, over all of its lines, has this token.
+    /// Returns whether the header, over all of its lines, lists this token.
     pub(crate) fn lists(&self, name: HeaderName, token: &str) -> bool {
         self.headers()
             .get_all(name)
@@ -161,7 +162,7 @@ impl Request {
             .any(|line| has_token(line.as_bytes(), token))
     }
 
-    /// Returns the value of a header that may come once.
+    /// Returns the value of a header that may occur only once.
     fn single(
         &self,
         name: HeaderName,
@@ -176,7 +177,7 @@ impl Request {
     }
 }
 
-/// Returns whether a well-formed `Host` is this authority of a URI with this scheme.
+/// Returns whether a well-formed `Host` equals the authority of a URI with this scheme.
 fn is_same(host: &[u8], named: &Authority, scheme: &str) -> bool {
     if host.eq_ignore_ascii_case(named.as_str().as_bytes()) {
         return true;
@@ -189,7 +190,7 @@ fn is_same(host: &[u8], named: &Authority, scheme: &str) -> bool {
         _ => 443,
     };
     let port = |authority: &Authority| authority.port_u16().unwrap_or(own);
-    // An authority may have a user's name before the host, which `Host` never has.
+    // An authority may have user information before the host; `Host` never has.
     !named.as_str().contains('@')
         && host.host().eq_ignore_ascii_case(named.host())
         && port(&host) == port(named)
@@ -404,7 +405,7 @@ mod tests {
             ("dGhlIHNhbXBsZSBub25jZf==", "X6f47m0G5NixFYe1pmdqfXnTIjI="),
         ] {
             let accepted = check("dGhlIHNhbXBsZSBub25jZQ==", key).unwrap();
-            // What is digested is the value as it came (4.2.2).
+            // The digest is that of the value as received (4.2.2).
             assert_eq!(accepted.as_str(), accept, "{key}");
         }
     }

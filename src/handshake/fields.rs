@@ -1,18 +1,18 @@
-//! Header lines that a handler adds to an answer.
+//! Header lines that a handler adds to a response.
 
-use crate::SendError;
+use crate::AnswerError;
 use crate::tokens::{is_field_text, is_token};
 
-/// Header lines in the form in which they are sent, each checked before it was added.
+/// Header lines as they are sent, each checked before it was added.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Fields(Vec<u8>);
 
 impl Fields {
     /// Appends a line, unless it would break the answer apart or belongs to the handshake.
-    pub(crate) fn append(&mut self, name: &str, value: &str) -> Result<(), SendError> {
+    pub(crate) fn append(&mut self, name: &str, value: &str) -> Result<(), AnswerError> {
         let well_formed = is_token(name.as_bytes()) && is_field_text(value.as_bytes());
         if !well_formed || is_owned(name) {
-            return Err(SendError::BadResponse);
+            return Err(AnswerError::Malformed);
         }
         for part in [name, ": ", value, "\r\n"] {
             self.0.extend_from_slice(part.as_bytes());
@@ -20,13 +20,13 @@ impl Fields {
         Ok(())
     }
 
-    /// Appends a `Set-Cookie`, of a name, a value and attributes such as `Path=/; HttpOnly`.
+    /// Appends a `Set-Cookie` of a name, a value and attributes such as `Path=/; HttpOnly`.
     pub(crate) fn append_cookie(
         &mut self,
         name: &str,
         value: &str,
         attributes: &str,
-    ) -> Result<(), SendError> {
+    ) -> Result<(), AnswerError> {
         // RFC 6265, 4.1.1: cookie-pair = cookie-name "=" cookie-value, the name a token, the value
         // "US-ASCII characters excluding CTLs, whitespace DQUOTE, comma, semicolon, and backslash",
         // possibly in quotes.
@@ -36,7 +36,7 @@ impl Fields {
             .unwrap_or(value);
         let octet = |byte: u8| byte.is_ascii_graphic() && !b"\",;\\".contains(&byte);
         if !is_token(name.as_bytes()) || !bare.bytes().all(octet) {
-            return Err(SendError::BadResponse);
+            return Err(AnswerError::Malformed);
         }
         let line = match attributes.is_empty() {
             true => format!("{name}={value}"),
@@ -45,9 +45,9 @@ impl Fields {
         self.append("Set-Cookie", &line)
     }
 
-    /// Returns whether there is a line of this name.
+    /// Returns whether there is a line with this name.
     pub(crate) fn contains(&self, name: &str) -> bool {
-        // No value has an LF, so every line begins with a name.
+        // No value contains an LF, so every line begins with a name.
         self.0.split(|byte| *byte == b'\n').any(|line| {
             line.split_at_checked(name.len())
                 .is_some_and(|(start, rest)| {
@@ -62,7 +62,7 @@ impl Fields {
     }
 }
 
-/// Returns whether only the handshake itself may write a header of this name.
+/// Returns whether only the handshake itself may write a header with this name.
 fn is_owned(name: &str) -> bool {
     let name = name.as_bytes();
     OWNED
@@ -127,7 +127,7 @@ mod tests {
             let result = fields.append_cookie(name, value, attributes);
             assert_eq!(
                 result,
-                Err(SendError::BadResponse),
+                Err(AnswerError::Malformed),
                 "{name}={value}; {attributes}"
             );
         }
@@ -169,7 +169,7 @@ mod tests {
         ] {
             assert_eq!(
                 fields.append(name, value),
-                Err(SendError::BadResponse),
+                Err(AnswerError::Malformed),
                 "{name:?}"
             );
         }

@@ -1,18 +1,19 @@
-//! The bytes of a head that could not be read, for whoever looks for the reason.
+//! The bytes of a rejected request head, to report the reason.
 
 use crate::tokens::is_tchar;
 
-/// What there was of a request head when it was refused.
+/// The bytes of a request head that had arrived when it was refused.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Head<'a> {
     /// The head from its beginning.
     pub(crate) bytes: &'a [u8],
-    /// How many bytes of it were looked at: the last one spoils it, if a byte does.
+    /// How many bytes were scanned: the last one is the offending byte, if a single byte is at
+    /// fault.
     pub(crate) at: usize,
 }
 
 impl<'a> Head<'a> {
-    /// Returns the request line, as far as it is there.
+    /// Returns the request line, as far as it has arrived.
     pub(crate) fn request_line(self) -> &'a [u8] {
         let start = self.bytes.iter().position(|byte| !b"\r\n".contains(byte));
         let line = self.bytes.get(start.unwrap_or(0)..).unwrap_or_default();
@@ -29,7 +30,7 @@ impl<'a> Head<'a> {
         (size > 0).then(|| (name(line), size))
     }
 
-    /// Returns the name and the whole of the header line that is malformed.
+    /// Returns the name of the malformed header line, and the whole line.
     pub(crate) fn malformed(self) -> (&'a [u8], &'a [u8]) {
         let is_bad = |line: &&[u8]| {
             !line.is_empty()
@@ -39,7 +40,7 @@ impl<'a> Head<'a> {
         let line = if self.at < self.bytes.len() || !self.bytes.ends_with(b"\r\n\r\n") {
             self.line_at()
         } else {
-            // The parser of the whole head found it.
+            // The parser of the complete head found the fault, not the scanner.
             let mut lines = self.bytes.split(|byte| *byte == b'\n').skip(1);
             lines
                 .by_ref()
@@ -50,7 +51,7 @@ impl<'a> Head<'a> {
         (name(line), line)
     }
 
-    /// Returns the line with the byte that was looked at last.
+    /// Returns the line of the byte that was scanned last.
     fn line_at(self) -> &'a [u8] {
         let spoiled = self.at.saturating_sub(1);
         let before = self.bytes.get(..spoiled).unwrap_or_default();
@@ -63,7 +64,7 @@ impl<'a> Head<'a> {
     }
 }
 
-/// Returns what stands before the colon.
+/// Returns the bytes before the colon.
 fn name(line: &[u8]) -> &[u8] {
     line.split(|byte| *byte == b':').next().unwrap_or_default()
 }
@@ -91,7 +92,7 @@ mod tests {
         assert_eq!(line, b"A: b\nB: c");
         let (_, line) = head("GET / HTTP/1.1\r\nA: b\r\n c\r\n", 23).malformed();
         assert_eq!(line, b" c");
-        // What only the parser of the whole head finds.
+        // Only the parser of the complete head finds this fault.
         let bytes = "GET / HTTP/1.1\r\nA: b\r\nHost : c\r\n\r\n";
         let (name, line) = head(bytes, bytes.len()).malformed();
         assert_eq!((name, line), (&b"Host "[..], &b"Host : c"[..]));

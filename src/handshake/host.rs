@@ -13,16 +13,16 @@ pub(crate) fn is_host(value: &[u8]) -> bool {
     name.is_some_and(is_name) && port.is_none_or(is_port)
 }
 
-/// Returns whether a byte may stand in a name: `unreserved` or `sub-delims` of RFC 3986, 2. What it
-/// allows to be percent-encoded is in no host's name.
+/// Returns whether a byte may occur in a name: `unreserved` or `sub-delims` of RFC 3986, 2.
+/// Percent-encoding, which the RFC also allows, is refused: no host name needs it.
 fn is_of_name(byte: &u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(byte)
 }
 
-/// Returns whether `value` is an address in brackets, with a port or without.
+/// Returns whether `value` is an address in brackets, with or without a port.
 fn is_literal(value: &[u8]) -> bool {
-    // `Authority` knows the brackets, but allows anything in them and any port; a check of names
-    // could be led astray by each.
+    // `Authority` accepts brackets, but with any content and any port; either could mislead a check
+    // of names.
     let Ok(authority) = Authority::try_from(value) else {
         return false;
     };
@@ -35,7 +35,7 @@ fn is_literal(value: &[u8]) -> bool {
     })
 }
 
-/// Returns whether `text` is of the characters that IPv6 addresses are written in.
+/// Returns whether `text` consists of characters that occur in IPv6 addresses.
 fn is_address(text: &str) -> bool {
     let known = |byte: u8| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.');
     text.contains(':') && text.bytes().all(known)
@@ -65,7 +65,7 @@ mod tests {
             "[::1]",
             "[::1]:",
             "[::ffff:1.2.3.4]:65535",
-            // A sub-delimiter is legal in a registered name (RFC 3986, 3.2.2).
+            // A sub-delimiter is valid in a registered name (RFC 3986, 3.2.2).
             "a,b",
         ] {
             assert!(is_host(host.as_bytes()), "{host}");

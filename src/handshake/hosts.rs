@@ -1,35 +1,35 @@
-//! Which names the server answers to (RFC 9110, 7.4).
+//! The host names that the server answers to (RFC 9110, 7.4).
 
 use http::uri::Authority;
 
 use super::host::is_host;
 
-/// A list of the hosts that requests may name: each with a port, or without for any.
+/// The hosts that requests may name, each with a port, or without one to allow any port.
 #[derive(Clone, Debug)]
 pub(crate) struct Hosts(Vec<(Box<str>, Option<u16>)>);
 
 impl Hosts {
-    /// Makes a list of its entries, written as in `Host`.
+    /// Makes a list of entries, which have the syntax of `Host`.
     ///
     /// # Errors
     ///
-    /// Returns the first entry that is none.
+    /// Returns the first entry that is not a host name.
     pub(crate) fn new(entries: impl IntoIterator<Item = String>) -> Result<Self, String> {
         let parsed = entries.into_iter().map(|entry| {
-            // `*` is a letter of host names to RFC 3986, but meant as a pattern.
+            // RFC 3986 allows `*` in a host name, but here it is meant as a pattern.
             let host = split(&entry).filter(|_| !entry.contains('*'));
             host.ok_or(entry)
         });
         Ok(Self(parsed.collect::<Result<_, _>>()?))
     }
 
-    /// Returns whether a request with this `Host` is meant for this server. One without is not.
+    /// Returns whether this `Host` names the server; `false` if there is none.
     pub(crate) fn serve(&self, host: Option<&str>) -> bool {
         let Some((name, port)) = host.and_then(split) else {
             return false;
         };
-        // RFC 9110, 4.2: clients leave the port out where it is the scheme's, and which scheme that was
-        // is not known behind a proxy.
+        // RFC 9110, 4.2: clients omit the scheme's default port, and the scheme is not known behind
+        // a proxy.
         let matches = |known: &(Box<str>, Option<u16>)| {
             let same = match (known.1, port) {
                 (None, _) | (Some(80 | 443), None) => true,
@@ -41,7 +41,7 @@ impl Hosts {
     }
 }
 
-/// Takes `uri-host [ ":" port ]` apart; the name is in lower case.
+/// Splits `uri-host [ ":" port ]`, and converts the name to lower case.
 fn split(text: &str) -> Option<(Box<str>, Option<u16>)> {
     let authority: Authority = text.parse().ok().filter(|_| is_host(text.as_bytes()))?;
     let name = authority.host().to_ascii_lowercase();

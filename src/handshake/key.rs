@@ -1,4 +1,4 @@
-//! `Sec-WebSocket-Key` and the value that proves to the client that it was read.
+//! `Sec-WebSocket-Key`, and the value that proves to the client that the server read it.
 
 use std::fmt;
 
@@ -11,22 +11,22 @@ use crate::error::HandshakeError;
 
 /// The value of `Sec-WebSocket-Accept` for one request (RFC 6455, 4.2.2).
 ///
-/// Only [`Request::accept_key`](super::Request::accept_key) makes one, so that having it proves
+/// Only [`Request::accept_key`](super::Request::accept_key) makes one, so an `AcceptKey` proves
 /// that the request passed every check.
 #[derive(Clone, Copy, Eq, PartialEq)]
 pub struct AcceptKey([u8; 28]);
 
 impl AcceptKey {
-    /// Returns the value, 28 characters of base64.
+    /// Returns the value: 28 characters of base64.
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
 
-    /// Derives the value from that of `Sec-WebSocket-Key`.
+    /// Derives the value from the value of `Sec-WebSocket-Key`.
     pub(super) fn derive(key: &[u8]) -> Result<Self, HandshakeError> {
         // RFC 6455, 4.2.1: "a base64-encoded value that, when decoded, is 16 bytes in length". The
-        // last character has four bits to spare. RFC 4648, 3.5 leaves it to decoders whether these
-        // have to be zero, and the example of RFC 6455, 4.1 has others: AQIDBAUGBwgJCgsMDQ4PEC==.
+        // last character has four spare bits. RFC 4648, 3.5 lets decoders decide whether these must
+        // be zero, and they are not in the example of RFC 6455, 4.1: AQIDBAUGBwgJCgsMDQ4PEC==.
         let mut nonce = [0; 18];
         if key.len() != 24 || LENIENT.decode_slice(key, &mut nonce) != Ok(16) {
             return Err(HandshakeError::BadKey);
@@ -35,7 +35,7 @@ impl AcceptKey {
         let mut accept = [0; 28];
         match STANDARD.encode_slice(digest, &mut accept) {
             Ok(28) => Ok(Self(accept)),
-            // Unreachable: the 20 bytes of SHA-1 are 28 in base64.
+            // Unreachable: the 20 bytes of SHA-1 give 28 characters of base64.
             _ => Err(HandshakeError::BadKey),
         }
     }
@@ -53,14 +53,14 @@ impl fmt::Display for AcceptKey {
     }
 }
 
-/// Base64 with padding, whatever the spare bits of the last character are.
+/// Base64 with padding, which ignores the spare bits of the last character.
 const LENIENT: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
 );
 
-/// What a client's key is joined with, so that no server gives this answer by accident
-/// (RFC 6455, 1.3).
+/// The GUID that is appended to a client's key, so that no other server gives this answer by
+/// accident (RFC 6455, 1.3).
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
 #[cfg(test)]
@@ -88,7 +88,7 @@ mod tests {
             "AAAAAAAAAAAAAAAAAAAA",
             "AAAAAAAAAAAAAAAAAAAAAAA=",
             "AAAAAAAAAAAAAAAAAAAAAAAA",
-            // The alphabet for URLs, white space, padding inside, a byte that is not ASCII.
+            // The URL-safe alphabet, white space, padding in the middle, a byte that is not ASCII.
             "-_-_-_-_-_-_-_-_-_-_-w==",
             "AAAAAAAAAA AAAAAAAAAAA==",
             "AAAA==AAAAAAAAAAAAAAAA==",

@@ -1,21 +1,20 @@
 //! The opening handshake: a request head in, response bytes out (RFC 6455, 4.2).
 //!
-//! Sans-IO: nothing here knows a socket or a clock. A [`Parser`] takes bytes however they arrive
-//! and yields a [`Request`]; [`Request::accept_key`] checks it against RFC 6455; an [`Upgrade`]
-//! holds what a server decides about it; and the answer is either the 101 of
-//! [`Upgrade::encode`] or the [`Refusal`] that any [`HandshakeError`](crate::HandshakeError)
-//! turns into.
+//! Nothing here knows a socket or a clock. A [`Parser`] takes bytes as they arrive and returns a
+//! [`Request`]; [`Request::accept_key`] checks it against RFC 6455; an [`Upgrade`] holds what the
+//! server decides about it. The answer is the 101 of [`Upgrade::encode`], or the [`Refusal`] that
+//! any [`HandshakeError`](crate::HandshakeError) converts into.
 //!
-//! Two duties stay with the caller. The head must arrive within a deadline. And whatever follows
-//! a request that was not answered with 101 is never looked at: the connection closes, so that
-//! no tunnel opens on the quiet.
+//! Two duties remain with the caller. It enforces a deadline for the head. And unless it answers a
+//! request with 101, it ignores all bytes after it and closes the connection, so that they cannot
+//! form an unchecked tunnel.
 //!
 //! ```
 //! use std::time::SystemTime;
 //! use wsloop::handshake::{Parser, Refusal, Upgrade};
 //! use wsloop::{HandshakeError, Limits};
 //!
-//! /// Returns the answer to `input`, if it is whole, and how much of it the request took.
+//! /// Returns the answer once the head is complete, and how many bytes of `input` belong to it.
 //! fn answer(
 //!     parser: &mut Parser,
 //!     input: &[u8],
@@ -53,7 +52,7 @@
 //!      Sec-WebSocket-Protocol: chat.v2\r\n\r\n"
 //! );
 //!
-//! // A browser that opens the port as a web page is told what it should have asked for.
+//! // A browser that opens the port as a web page gets a 426.
 //! let error = answer(&mut parser, b"GET / HTTP/1.1\r\nHost: example.com\r\n\r\n").unwrap_err();
 //! let mut out = Vec::new();
 //! Refusal::from(error).encode(SystemTime::now(), &mut out);
@@ -102,7 +101,7 @@ mod samples {
         Sec-WebSocket-Protocol: chat, superchat\r\n\
         Sec-WebSocket-Version: 13\r\n\r\n";
 
-    /// Parses a whole head.
+    /// Parses a complete head.
     pub(super) fn request(head: impl AsRef<[u8]>) -> Request {
         let head = head.as_ref();
         let (request, taken) = Parser::new(&Limits::default())

@@ -1,4 +1,4 @@
-//! Which origins may connect (RFC 6454; RFC 6455, 10.2).
+//! The origins that may connect (RFC 6454; RFC 6455, 10.2).
 
 use http::uri::Authority;
 
@@ -6,18 +6,19 @@ use http::uri::Authority;
 ///
 /// Each entry is one of
 ///
-/// * an origin, as browsers write it: scheme, host and, unless it is the scheme's own, the port:
-///   `https://example.com`, `http://localhost:3000`; `file://` is what some programs send that are
-///   no browsers, such as libraries for ESP8266 and ESP32;
-/// * `self`: the host and port that the request itself was sent to (its `Host`); over TLS only by
-///   `https`;
-/// * `null`: what browsers send for pages without an origin of their own: files, sandboxed frames;
-/// * `none`: a request without an `Origin`. Browsers always send one (RFC 6455, 10.2), so these are
-///   other programs;
-/// * `*`: anything.
+/// * an origin as browsers write it: scheme, host and, unless it is the scheme's default, port, for
+///   example `https://example.com` or `http://localhost:3000`; some clients that are not browsers,
+///   such as libraries for ESP8266 and ESP32, send `file://`;
+/// * `self`: the host and port that the request was sent to (its `Host`); over TLS, only with the
+///   scheme `https`;
+/// * `null`: the origin that browsers send for pages without an origin of their own, such as files
+///   and sandboxed frames;
+/// * `none`: a request without an `Origin`. Browsers always send one (RFC 6455, 10.2), so such a
+///   request comes from another program;
+/// * `*`: any request.
 ///
-/// An origin is compared as a whole, never by its beginning or end. Scheme and host match in any
-/// case, and a port that is the scheme's own is the same as none.
+/// Origins are compared as a whole, never by prefix or suffix. Scheme and host are compared without
+/// regard to case, and the scheme's default port is equivalent to no port.
 ///
 /// ```
 /// use wsloop::handshake::Origins;
@@ -38,11 +39,11 @@ pub struct Origins {
 }
 
 impl Origins {
-    /// Makes a list of its entries.
+    /// Makes a list of entries.
     ///
     /// # Errors
     ///
-    /// Returns the first entry that is none.
+    /// Returns the first entry that has none of these forms.
     pub fn new<S: AsRef<str>>(entries: impl IntoIterator<Item = S>) -> Result<Self, String> {
         let mut origins = Self::default();
         for entry in entries {
@@ -52,7 +53,7 @@ impl Origins {
                 "null" => origins.null = true,
                 "self" => origins.same = true,
                 text => {
-                    // `*` is a letter of host names to RFC 3986, but meant as a pattern.
+                    // RFC 3986 allows `*` in a host name, but here it is meant as a pattern.
                     let origin = Origin::parse(text).filter(|_| !text.contains('*'));
                     let origin = origin.ok_or_else(|| text.to_owned())?;
                     origins.exact.push(origin);
@@ -62,8 +63,8 @@ impl Origins {
         Ok(origins)
     }
 
-    /// Returns whether a request may connect that has this `Origin` and this `Host`, over TLS or
-    /// not.
+    /// Returns whether a request with this `Origin` and `Host` may connect; `secure` means over
+    /// TLS.
     pub fn allow(&self, origin: Option<&str>, host: Option<&str>, secure: bool) -> bool {
         if self.any {
             return true;
@@ -74,7 +75,7 @@ impl Origins {
         if origin == "null" {
             return self.null;
         }
-        // RFC 6454, 7.1 allows a list. No browser sends one, and it is no origin here.
+        // RFC 6454, 7.1 allows a list. No browser sends one, and it is refused here.
         let Some(origin) = Origin::parse(origin) else {
             return false;
         };
@@ -82,7 +83,7 @@ impl Origins {
             || self.same && host.is_some_and(|host| origin.is_of(host, secure))
     }
 
-    /// Returns whether `self` is listed, and this origin differs from `host` by the port alone.
+    /// Returns whether `self` is listed, and this origin differs from `host` in the port only.
     pub(crate) fn is_other_port(&self, origin: &str, host: &str, secure: bool) -> bool {
         let (Some(origin), Some((host, _))) = (Origin::parse(origin), host_and_port(host)) else {
             return false;
@@ -91,13 +92,13 @@ impl Origins {
         self.same && scheme && host == origin.host
     }
 
-    /// Returns whether `self` is listed, and `host` is what proxies call an upstream server, or the
-    /// address that it has for them.
+    /// Returns whether `self` is listed, and `host` looks like an internal name or address of this
+    /// server, such as a proxy sends if it does not pass on the client's `Host`.
     pub(crate) fn is_proxied(&self, origin: &str, host: &str) -> bool {
         let (Some(origin), Some((host, _))) = (Origin::parse(origin), host_and_port(host)) else {
             return false;
         };
-        // An address of IPv4 or IPv6, or a name without a domain.
+        // An IPv4 or IPv6 address, or a name without a domain.
         let is_address = host
             .bytes()
             .all(|byte| byte.is_ascii_digit() || byte == b'.');
@@ -113,12 +114,12 @@ struct Origin {
     scheme: Box<str>,
     /// In lower case.
     host: Box<str>,
-    /// `None` if the scheme has no port of its own, and none was given.
+    /// `None` if the scheme has no default port, and none was given.
     port: Option<u16>,
 }
 
 impl Origin {
-    /// Takes an origin apart: scheme "://" host [ ":" port ], and nothing more (RFC 6454, 7).
+    /// Parses an origin: scheme "://" host [ ":" port ], and nothing else (RFC 6454, 7).
     fn parse(text: &str) -> Option<Self> {
         let (scheme, authority) = text.split_once("://")?;
         let mut letters = scheme.bytes();
@@ -130,7 +131,7 @@ impl Origin {
         }
         let scheme = scheme.to_ascii_lowercase();
         let (host, port) = match authority {
-            // RFC 8089, 2: a file may be without a host; what has a port of its own is not.
+            // RFC 8089, 2: a file URI may have no host. Schemes with a default port require one.
             "" if own_port(&scheme).is_none() => (Box::default(), None),
             authority if super::host::is_host(authority.as_bytes()) => host_and_port(authority)?,
             _ => return None,
@@ -142,8 +143,8 @@ impl Origin {
         })
     }
 
-    /// Returns whether a page of this origin asks the host that it came from. Whether it came by
-    /// TLS is not known here if a proxy ends that, so a plain connection takes either.
+    /// Returns whether this is the origin of `host`. On a plain connection both schemes match,
+    /// because a proxy may have terminated TLS.
     fn is_of(&self, host: &str, secure: bool) -> bool {
         let own = own_port(&self.scheme);
         let scheme = match &*self.scheme {
@@ -157,14 +158,14 @@ impl Origin {
     }
 }
 
-/// Splits what `is_host` has found good; an empty port is none.
+/// Splits a text that `is_host` accepts; an empty port gives `None`.
 fn host_and_port(text: &str) -> Option<(Box<str>, Option<u16>)> {
     let authority: Authority = text.parse().ok()?;
     let host = authority.host().to_ascii_lowercase();
     Some((host.into(), authority.port_u16()))
 }
 
-/// Returns the port that a scheme has unless another is given.
+/// Returns the default port of a scheme.
 fn own_port(scheme: &str) -> Option<u16> {
     match scheme {
         "http" | "ws" => Some(80),
@@ -265,7 +266,7 @@ mod tests {
         assert!(plain("http://example.com", "EXAMPLE.com:80"));
         assert!(plain("http://example.com:8080", "example.com:8080"));
         assert!(plain("http://[::1]:8080", "[::1]:8080"));
-        // A proxy ended TLS.
+        // With a proxy that terminates TLS.
         assert!(plain("https://example.com", "example.com"));
         assert!(plain("https://example.com", "example.com:443"));
         for (origin, host) in [

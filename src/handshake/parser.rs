@@ -1,4 +1,4 @@
-//! Bytes to a [`Request`], within the limits, wherever reads cut them.
+//! Incremental parsing of a [`Request`] within the limits, independent of how reads are cut.
 
 use std::mem::{self, MaybeUninit};
 
@@ -9,20 +9,21 @@ use super::request::Request;
 use super::scan::Scanner;
 use crate::{HandshakeError, Limits};
 
-/// An incremental reader of one request head.
+/// An incremental parser of one request head.
 ///
-/// Bytes are looked at as they arrive and never again, so a head that comes one byte at a time
-/// costs no more than one that comes whole. A head that comes whole is parsed where it lies;
-/// otherwise what arrived so far is kept, never more than `max_handshake_size`.
+/// Each byte is scanned once, when it arrives, so a head that arrives one byte at a time costs no
+/// more than one that arrives whole. A head that arrives whole is parsed in place; otherwise its
+/// bytes are kept, never more than `max_handshake_size`.
 ///
-/// An error is final: every later call returns it again. After a request the parser is as new.
+/// An error is final: every later call returns it again. After a request, the parser is ready for
+/// the next one.
 #[derive(Debug)]
 pub struct Parser {
     scanner: Scanner,
-    /// What the scanner took of a head that is not complete. Never longer than `max_size`.
+    /// The scanned bytes of an incomplete head, never more than `max_size`.
     partial: Vec<u8>,
     failed: Option<HandshakeError>,
-    /// What there was of the head that was refused, and how much of it was looked at.
+    /// The bytes of a refused head, and how many of them were scanned.
     refused: (Vec<u8>, usize),
     max_size: usize,
     max_headers: usize,
@@ -41,7 +42,7 @@ impl Parser {
         }
     }
 
-    /// Creates a parser that also takes what only a plain request may be: HTTP/1.0.
+    /// Creates a parser that also accepts HTTP/1.0, which is valid for plain requests only.
     pub(crate) fn plain(limits: &Limits) -> Self {
         Self {
             scanner: Scanner::plain(limits.max_headers),
@@ -49,11 +50,10 @@ impl Parser {
         }
     }
 
-    /// Takes the next bytes, and returns the request when its head is complete.
+    /// Consumes the next bytes, and returns the request when its head is complete.
     ///
-    /// With the request comes the number of bytes of this `input` that belong to the head; what
-    /// follows them was not looked at. `Ok(None)` means that all of `input` was taken and more is
-    /// needed.
+    /// The number is how many bytes of this `input` belong to the head; the bytes after it were not
+    /// scanned. `Ok(None)` means that all of `input` was consumed and more is needed.
     ///
     /// # Errors
     ///
@@ -70,24 +70,23 @@ impl Parser {
         parsed
     }
 
-    /// Returns how many bytes of memory a head that is not complete takes.
+    /// Returns how many bytes of memory an incomplete head takes.
     pub(crate) fn held(&self) -> usize {
         self.partial.capacity()
     }
 
-    /// Returns whether no byte of a head was taken yet.
+    /// Returns whether no byte of a head has been consumed.
     pub fn is_empty(&self) -> bool {
         self.partial.is_empty() && self.failed.is_none()
     }
 
-    /// Returns what there was of the head that was refused. A head is within `max_handshake_size`,
-    /// and so is this.
+    /// Returns the bytes of the refused head, at most `max_handshake_size`.
     pub(crate) fn refused(&self) -> Option<Head<'_>> {
         let (bytes, at) = &self.refused;
         self.failed.map(|_| Head { bytes, at: *at })
     }
 
-    /// Keeps the head that is refused after so many bytes of `input`.
+    /// Keeps the head that is refused after `at` bytes of `input`.
     fn note_refused(&mut self, input: &[u8], at: usize) {
         let mut head = mem::take(&mut self.partial);
         let at = head.len() + at;
@@ -103,7 +102,7 @@ impl Parser {
             self.note_refused(allowed, self.scanner.refused_at());
         }
         let Some(taken) = scanned? else {
-            // The head doesn't end within the limit, so it exceeds it.
+            // The head does not end within the limit, so it exceeds it.
             if allowed.len() == room && !input.is_empty() {
                 self.note_refused(allowed, allowed.len());
                 return Err(HandshakeError::HeadTooBig {
@@ -117,7 +116,7 @@ impl Parser {
         let lines = self.scanner.lines();
         let higher_minor = self.scanner.has_higher_minor();
         self.scanner = self.scanner.renew();
-        // Common case: the head came whole, and is parsed where it lies.
+        // Common case: the head arrived whole, and is parsed in place.
         let request = if self.partial.is_empty() {
             let request = self.request(ending, lines, higher_minor);
             if request.is_err() {
@@ -136,11 +135,11 @@ impl Parser {
         Ok(Some((request, taken)))
     }
 
-    /// Appends to the partial head, whose length the caller keeps within `max_size`.
+    /// Appends to the partial head; the caller keeps its length within `max_size`.
     fn keep(&mut self, input: &[u8]) {
         let needed = self.partial.len() + input.len();
         if needed > self.partial.capacity() {
-            // Doubling, as `Vec` does it, but not beyond the limit.
+            // Doubles like `Vec`, but not beyond the limit.
             let doubled = self.partial.capacity().saturating_mul(2).min(self.max_size);
             self.partial
                 .reserve_exact(needed.max(doubled) - self.partial.len());
@@ -148,7 +147,7 @@ impl Parser {
         self.partial.extend_from_slice(input);
     }
 
-    /// Parses a complete head with this many header lines. A minor version above 1 is read as 1.
+    /// Parses a complete head with this many header lines. A minor version above 1 is treated as 1.
     fn request(
         &self,
         head: &[u8],
@@ -160,7 +159,8 @@ impl Parser {
         let fields = if lines <= INLINE_LINES {
             &mut inline[..]
         } else {
-            // The scanner counted them: no more than the head holds, nor than `max_headers`.
+            // The scanner counted them: at most as many as the head holds, and at most
+            // `max_headers`.
             spilled.resize(lines, MaybeUninit::uninit());
             &mut spilled[..]
         };
@@ -175,14 +175,14 @@ impl Parser {
         let mut parsed = httparse::Request::new(&mut []);
         let status = parsed.parse_with_uninit_headers(head, fields);
         if status.map_err(|error| self.fault(error))? != httparse::Status::Complete(head.len()) {
-            // The scanner saw an end that this parser doesn't see.
+            // The scanner found an end that this parser does not.
             return Err(HandshakeError::BadHeader);
         }
         let method = Method::from_bytes(parsed.method.unwrap_or_default().as_bytes())
             .map_err(|_| HandshakeError::BadRequestLine)?;
         let target = parsed.path.unwrap_or_default();
         // RFC 6455, 3: "Fragment identifiers are meaningless in the context of WebSocket URIs and
-        // MUST NOT be used on these URIs." `Uri` would drop it without a word.
+        // MUST NOT be used on these URIs." `Uri` would silently drop it.
         if target.contains('#') {
             return Err(HandshakeError::BadTarget);
         }
@@ -219,8 +219,8 @@ impl Parser {
     }
 }
 
-/// Returns the head with the minor version 1: the byte before the end of the request line, in front
-/// of which there may be an empty line.
+/// Returns the head with the minor version 1. That is the byte before the end of the request line,
+/// which an empty line may precede.
 fn with_known_minor(head: &[u8]) -> Vec<u8> {
     let mut known = head.to_vec();
     let line = known
@@ -234,10 +234,10 @@ fn with_known_minor(head: &[u8]) -> Vec<u8> {
     known
 }
 
-/// The bytes of an empty line.
+/// Size of an empty line, in bytes.
 const EMPTY_LINE: usize = 2;
 
-/// Header lines that are parsed without an allocation for their places.
+/// Most header lines that are parsed without an allocation for their positions.
 const INLINE_LINES: usize = 64;
 
 #[cfg(test)]
@@ -257,7 +257,7 @@ mod tests {
         }
     }
 
-    /// Feeds `pieces` and returns what comes out, with the count over all of them.
+    /// Feeds `pieces`; returns the request, and the number of bytes consumed from all of them.
     fn feed<'a>(limits: &Limits, pieces: impl IntoIterator<Item = &'a [u8]>) -> Parsed {
         let mut parser = Parser::new(limits);
         let mut before = 0;
@@ -305,7 +305,7 @@ mod tests {
             assert_eq!(feed(1), big(1));
             assert_eq!(feed(0), big(0));
         }
-        // A head that is at the limit and not at its end is refused without waiting for more.
+        // A head that reaches the limit without its end is refused without waiting for more.
         assert_eq!(whole(&limits(20, 100), &SAMPLE[..20]), big(20));
         assert_eq!(
             whole(&limits(usize::MAX, usize::MAX), &SAMPLE[..20]),
@@ -325,7 +325,7 @@ mod tests {
                 assert_eq!(whole(&limits(1 << 20, count - 1), &head), many(count - 1));
             }
         }
-        // `HeaderMap` has a limit of its own, where it must not panic.
+        // `HeaderMap` has a limit of its own, at which it must not panic.
         let lines: String = (0..40_000).map(|line| format!("h{line}: \r\n")).collect();
         let head = format!("GET / HTTP/1.1\r\n{lines}\r\n");
         assert_eq!(
@@ -396,7 +396,7 @@ mod tests {
             for (before, after) in SPOTS {
                 let head = [before.as_bytes(), &[byte], after.as_bytes()].concat();
                 if let Ok(Some((request, _))) = Parser::new(&Limits::default()).parse(&head) {
-                    // Whatever was let in, no accessor minds it.
+                    // No accessor panics on an accepted request.
                     let _ = request.accept_key();
                     let _ = (
                         request.host(),
@@ -410,7 +410,7 @@ mod tests {
         }
     }
 
-    /// Where a byte is put into a head, as what stands before and after it.
+    /// Positions at which a byte is inserted into a head: the text before it and after it.
     const SPOTS: [(&str, &str); 6] = [
         ("", "GET / HTTP/1.1\r\nHost: a\r\n\r\n"),
         ("GET /a", "?b HTTP/1.1\r\nHost: a\r\n\r\n"),
@@ -426,7 +426,7 @@ mod tests {
         ),
     ];
 
-    /// Heads that are whole, and heads with one byte changed.
+    /// Complete heads, some with one byte changed.
     fn heads() -> impl Strategy<Value = Vec<u8>> {
         (any::<prop::sample::Index>(), any::<Option<u8>>()).prop_map(|(at, change)| {
             let mut head = SAMPLE.as_bytes().to_vec();

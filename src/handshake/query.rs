@@ -1,11 +1,11 @@
-//! A query as the pairs that a form or `URLSearchParams` makes of it.
+//! Queries as pairs, decoded like a form or `URLSearchParams`.
 
 use std::borrow::Cow;
 
-/// Yields the names and values of a query, decoded. What is no UTF-8 is left out.
+/// Yields the decoded names and values of a query. Skips pairs that are not UTF-8.
 pub(super) fn pairs(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
-    // WHATWG URL, 5.1: the sequences between "&"; empty ones are skipped, and what follows the
-    // first "=" is the value.
+    // WHATWG URL, 5.1: the sequences between "&"; empty ones are skipped, and the value follows the
+    // first "=".
     query
         .split('&')
         .filter(|pair| !pair.is_empty())
@@ -30,7 +30,7 @@ fn decoded(text: &str) -> Option<Cow<'_, str>> {
                     rest = behind;
                     high << 4 | low
                 }
-                // WHATWG URL, 1.3: a "%" that no two digits follow stands for itself.
+                // WHATWG URL, 1.3: a "%" that two hexadecimal digits do not follow is kept.
                 _ => b'%',
             },
             _ => *first,
@@ -63,12 +63,12 @@ mod tests {
             ("a=b=c?/", &[("a", "b=c?/")]),
             ("na%6De=z%C3%BCrich+west%2B", &[("name", "zürich west+")]),
             ("%3d%26=%3D%26", &[("=&", "=&")]),
-            // No escapes.
+            // Not percent-encoded bytes.
             (
                 "a=%&b=%4&c=%4g&d=%%41",
                 &[("a", "%"), ("b", "%4"), ("c", "%4g"), ("d", "%A")],
             ),
-            // What is no UTF-8.
+            // Not UTF-8.
             ("a=%ff&%C3=1&b=2", &[("b", "2")]),
         ] {
             let pairs: Vec<_> = pairs(query).collect();

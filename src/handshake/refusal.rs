@@ -7,7 +7,7 @@ use http::{Method, StatusCode};
 use super::fields::Fields;
 use crate::date::Date;
 use crate::tokens::is_field_text;
-use crate::{HandshakeError, SendError};
+use crate::{AnswerError, HandshakeError};
 
 /// An HTTP answer that refuses an upgrade: a status with its reason phrase, headers and a body.
 ///
@@ -105,11 +105,11 @@ impl Refusal {
     ///
     /// # Errors
     ///
-    /// Returns [`SendError::BadResponse`] if the status can't refuse, if the reason phrase or a
+    /// Returns [`AnswerError::Malformed`] if the status can't refuse, if the reason phrase or a
     /// header has control characters, or if a header is one that only this crate writes.
-    pub fn check(&self) -> Result<(), SendError> {
+    pub fn check(&self) -> Result<(), AnswerError> {
         if self.malformed {
-            Err(SendError::BadResponse)
+            Err(AnswerError::Malformed)
         } else {
             Ok(())
         }
@@ -292,11 +292,11 @@ mod tests {
     fn malformed_parts_are_told_and_never_sent() {
         for status in [0, 99, 100, 101, 200, 204, 299, 304, 600, 999, u16::MAX] {
             let refusal = Refusal::new(status);
-            assert_eq!(refusal.check(), Err(SendError::BadResponse), "{status}");
+            assert_eq!(refusal.check(), Err(AnswerError::Malformed), "{status}");
             assert_eq!(refusal.status(), 500);
         }
         let refused = HandshakeError::Refused(StatusCode::OK);
-        assert_eq!(Refusal::from(refused).check(), Err(SendError::BadResponse));
+        assert_eq!(Refusal::from(refused).check(), Err(AnswerError::Malformed));
         let clean = encoded(&Refusal::new(400));
         for refusal in [
             Refusal::new(400).reason("a\r\nSet-Cookie: b=c"),
@@ -309,7 +309,7 @@ mod tests {
             Refusal::new(400).header("Upgrade", "h2c"),
             Refusal::new(400).header("Sec-WebSocket-Accept", "x"),
         ] {
-            assert_eq!(refusal.check(), Err(SendError::BadResponse));
+            assert_eq!(refusal.check(), Err(AnswerError::Malformed));
             assert_eq!(encoded(&refusal), clean);
         }
         assert_eq!(Refusal::new(300).check(), Ok(()));

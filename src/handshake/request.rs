@@ -1,4 +1,4 @@
-//! A request head in the vocabulary of the `http` crate.
+//! A request head in the types of the `http` crate.
 
 use std::borrow::Cow;
 use std::str;
@@ -8,10 +8,10 @@ use http::{HeaderMap, HeaderValue, Method, Uri, Version, header};
 use super::query;
 use crate::tokens::{elements, is_token, trim};
 
-/// A request: what a client says before a WebSocket opens, or instead of it.
+/// The request that a client sends to open a WebSocket, or a plain HTTP request.
 ///
-/// It holds what the client sent, in whatever form; [`accept_key`](Self::accept_key) tells whether
-/// that is an opening handshake, which has no body.
+/// It holds what the client sent, valid or not; [`accept_key`](Self::accept_key) checks that it is
+/// an opening handshake, which has no body.
 #[derive(Clone, Debug)]
 pub struct Request(http::Request<Vec<u8>>);
 
@@ -25,7 +25,7 @@ impl Request {
         Self(request)
     }
 
-    /// Returns about how many bytes of memory it takes, without its body.
+    /// Returns the approximate memory in use, without the body, in bytes.
     pub(crate) fn held(&self) -> usize {
         let line = |(name, value): (&http::HeaderName, &HeaderValue)| {
             LINE + name.as_str().len() + value.len()
@@ -38,12 +38,12 @@ impl Request {
         size_of::<Self>() + target + lines
     }
 
-    /// Gives the request its body.
+    /// Sets the body.
     pub(crate) fn set_body(&mut self, body: Vec<u8>) {
         *self.0.body_mut() = body;
     }
 
-    /// Returns the body, decoded if it came in chunks; empty if there is none.
+    /// Returns the body, decoded if it was chunked; empty if there is none.
     pub fn body(&self) -> &[u8] {
         self.0.body()
     }
@@ -59,7 +59,7 @@ impl Request {
         self.0.uri()
     }
 
-    /// Returns the version: HTTP/1.1, and in a plain request also HTTP/1.0.
+    /// Returns the version: HTTP/1.1, or for a plain request also HTTP/1.0.
     pub fn version(&self) -> Version {
         self.0.version()
     }
@@ -70,16 +70,17 @@ impl Request {
         self.0.headers()
     }
 
-    /// Returns the first value of a header, if it is visible ASCII. A value with other bytes, a
-    /// user's name in UTF-8 for instance that a proxy has added, is `None` here: see
+    /// Returns the first value of a header, if it is visible ASCII.
+    ///
+    /// For other values, such as a user name in UTF-8 that a proxy added, it returns `None`: see
     /// [`header_bytes`](Self::header_bytes).
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers().get(name)?.to_str().ok()
     }
 
-    /// Returns the first value of a header as the bytes that came, without white space at its ends.
+    /// Returns the first value of a header as the received bytes, without surrounding white space.
     ///
-    /// RFC 9110, 5.5 leaves the meaning of bytes above 127 open; most who send them mean UTF-8.
+    /// RFC 9110, 5.5 leaves the meaning of bytes above 127 open; most senders mean UTF-8.
     ///
     /// ```
     /// # fn user(request: &wsloop::handshake::Request) -> Option<&str> {
@@ -95,7 +96,7 @@ impl Request {
         self.headers().get(header::HOST)?.to_str().ok()
     }
 
-    /// Returns the value of `Origin`: what page of a browser asks (RFC 6454).
+    /// Returns the value of `Origin`: the origin of the page that opens the connection (RFC 6454).
     pub fn origin(&self) -> Option<&str> {
         self.headers().get(header::ORIGIN)?.to_str().ok()
     }
@@ -105,19 +106,19 @@ impl Request {
         self.uri().path()
     }
 
-    /// Returns what follows the `?`, percent-encoded as the client sent it.
+    /// Returns the query, which follows the `?`, percent-encoded as the client sent it.
     pub fn query(&self) -> Option<&str> {
         self.uri().query()
     }
 
-    /// Yields the names and values of the query in the client's order, decoded as those of a form:
-    /// `%41` is an `A`, and `+` a blank. What is no UTF-8 is left out.
+    /// Yields the names and values of the query in the client's order, decoded like those of a
+    /// form: `%41` is an `A`, and `+` a space. Pairs that are not UTF-8 are skipped.
     #[doc(alias = "query_form")]
     pub fn query_pairs(&self) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
         self.query().into_iter().flat_map(query::pairs)
     }
 
-    /// Returns the value of the first pair of this name in the query, decoded.
+    /// Returns the decoded value of the first pair with this name in the query.
     ///
     /// ```
     /// use wsloop::{Server, event::Handshake};
@@ -134,11 +135,11 @@ impl Request {
 
     /// Yields the cookies as names and values, in the client's order.
     ///
-    /// A value in quotes keeps them: they belong to it (RFC 6265, 4.1.1). What is no pair, or no
-    /// UTF-8, is left out.
+    /// A quoted value keeps its quotes, which are part of it (RFC 6265, 4.1.1). Elements that are
+    /// not a pair or not UTF-8 are skipped.
     pub fn cookies(&self) -> impl Iterator<Item = (&str, &str)> {
-        // RFC 6265, 4.2.1: cookie-string = cookie-pair *( ";" SP cookie-pair ). One header line
-        // is the rule (5.4); several are read like one.
+        // RFC 6265, 4.2.1: cookie-string = cookie-pair *( ";" SP cookie-pair ). A client sends one
+        // header line (5.4); several are treated like one.
         let lines = self.headers().get_all(header::COOKIE).into_iter();
         lines
             .flat_map(|line| line.as_bytes().split(|byte| *byte == b';'))
@@ -148,15 +149,15 @@ impl Request {
             })
     }
 
-    /// Returns the value of the first cookie of this name.
+    /// Returns the value of the first cookie with this name.
     pub fn cookie(&self, name: &str) -> Option<&str> {
         self.cookies()
             .find(|cookie| cookie.0 == name)
             .map(|cookie| cookie.1)
     }
 
-    /// Yields the subprotocols that the client offers, the one it likes best first
-    /// (RFC 6455, 4.1). What is not a token is left out.
+    /// Yields the subprotocols that the client offers, in order of its preference (RFC 6455, 4.1).
+    /// Elements that are not tokens are skipped.
     pub fn subprotocols(&self) -> impl Iterator<Item = &str> {
         // RFC 6455, 11.3.4: the header "MAY appear multiple times in an HTTP request (which is
         // logically the same as a single header field that contains all values)"
@@ -183,14 +184,14 @@ impl From<Request> for http::Request<Vec<u8>> {
     }
 }
 
-/// For a request that another HTTP server has read.
+/// Converts a request that another HTTP server has parsed.
 impl From<http::Request<()>> for Request {
     fn from(request: http::Request<()>) -> Self {
         Self(request.map(|()| Vec::new()))
     }
 }
 
-/// What the table of headers has for each line besides the name and the value, about.
+/// Approximate memory per header besides name and value, in bytes.
 const LINE: usize = 128;
 
 #[cfg(test)]

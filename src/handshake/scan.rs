@@ -1,23 +1,23 @@
-//! Finds the end of a request head, and refuses what cannot be one at its first wrong byte.
+//! Finds the end of a request head, and refuses an invalid head at its first wrong byte.
 
 use crate::error::HandshakeError;
 use crate::tokens::is_tchar;
 
-/// A scanner that looks at each byte of a head once, wherever reads cut it.
+/// A scanner that processes each byte of a head once, independent of how reads are cut.
 ///
-/// It holds the line on what makes parsers of HTTP disagree with each other: line ends, folded
-/// lines, control characters and spaces in the request line. The rest of the grammar is left to
-/// the parser of the whole head.
+/// It is strict where HTTP parsers disagree with each other: line ends, folded lines, control
+/// characters, and spaces in the request line. The parser of the complete head checks the rest of
+/// the grammar.
 #[derive(Debug)]
 pub(super) struct Scanner {
     place: Place,
     lines: usize,
     max_lines: usize,
-    /// How many bytes of the last input were looked at when it was refused.
+    /// How many bytes of the last input were scanned when it was refused.
     refused_at: usize,
-    /// Whether requests that are no opening handshakes are meant, too.
+    /// Whether plain requests are accepted besides opening handshakes.
     plain: bool,
-    /// The minor version is above 1.
+    /// Whether the minor version is above 1.
     higher_minor: bool,
 }
 
@@ -33,7 +33,7 @@ impl Scanner {
         }
     }
 
-    /// Makes a scanner that takes HTTP/1.0 as well.
+    /// Makes a scanner that also accepts HTTP/1.0.
     pub(super) fn plain(max_lines: usize) -> Self {
         Self {
             plain: true,
@@ -49,7 +49,7 @@ impl Scanner {
         }
     }
 
-    /// Returns the number of header lines that began so far.
+    /// Returns the number of header lines that have begun.
     pub(super) fn lines(&self) -> usize {
         self.lines
     }
@@ -59,17 +59,18 @@ impl Scanner {
         self.higher_minor
     }
 
-    /// Returns how many bytes of the last input were looked at when it was refused.
+    /// Returns how many bytes of the last input were scanned when it was refused.
     pub(super) fn refused_at(&self) -> usize {
         self.refused_at
     }
 
-    /// Takes the next bytes and returns how many of them belong to the head, if it ends in them.
+    /// Scans the next bytes; returns how many of them belong to the head, if it ends in them.
     pub(super) fn scan(&mut self, input: &[u8]) -> Result<Option<usize>, HandshakeError> {
         let mut rest = input;
         loop {
-            // Common case: the middle of a header line. A stop costs a look at one block beyond
-            // it at most, and then a byte is taken: linear work, whatever the peer sends.
+            // Common case: the middle of a header line. `skip_text` reads at most one block beyond
+            // its result, and each pass consumes a byte: the work is linear, whatever the peer
+            // sends.
             if matches!(self.place, Place::Line) {
                 rest = skip_text(rest);
             }
@@ -90,13 +91,14 @@ impl Scanner {
         }
     }
 
-    /// Returns the place after `byte`.
+    /// Returns the place that follows `byte`.
     fn step(&mut self, byte: u8) -> Result<Place, HandshakeError> {
         match (self.place, byte) {
             (Place::Line, b'\r') => Ok(Place::LineCr),
             (Place::Line, byte) if is_text(byte) => Ok(Place::Line),
-            // RFC 7230, 3.5 allows to take a bare LF for a line end; 3 has a bare CR refused or
-            // replaced. We refuse both: proxies read them differently, and so smuggle requests.
+            // RFC 7230, 3.5 allows a recipient to accept a bare LF as a line end; 3 requires it to
+            // refuse or replace a bare CR. Both are refused here: proxies disagree on them, which
+            // enables request smuggling.
             (Place::Line, _) => Err(HandshakeError::BadHeader),
 
             (Place::LineCr, b'\n') => Ok(Place::LineStart),
@@ -111,9 +113,9 @@ impl Scanner {
                 Ok(Place::Line)
             }
             (Place::LastCr, b'\n') => Ok(Place::End),
-            // RFC 7230, 3.2.4: "A server that receives an obs-fold in a request message [...]
-            // MUST either reject the message by sending a 400 (Bad Request) [...] or replace
-            // each received obs-fold". We reject: a LineStart is no white space.
+            // RFC 7230, 3.2.4: "A server that receives an obs-fold in a request message [...] MUST
+            // either reject the message by sending a 400 (Bad Request) [...] or replace each
+            // received obs-fold". This scanner rejects it: no header line starts with white space.
             (Place::LineCr | Place::LineStart | Place::LastCr | Place::End, _) => {
                 Err(HandshakeError::BadHeader)
             }
@@ -127,7 +129,7 @@ impl Scanner {
             (Place::Start | Place::Method, byte) if is_tchar(byte) => Ok(Place::Method),
             (Place::Start | Place::Method, _) => Err(HandshakeError::BadRequestLine),
 
-            // RFC 3986, 2: a URI is made of a subset of the graphic ASCII characters.
+            // RFC 3986, 2: a URI consists of a subset of the graphic ASCII characters.
             (Place::TargetStart | Place::Target, b'!'..=b'~') => Ok(Place::Target),
             (Place::Target, b' ') => Ok(Place::Version(0)),
             (Place::TargetStart | Place::Target, b' ' | b'\r' | b'\n') => {
@@ -155,7 +157,7 @@ impl Scanner {
     }
 }
 
-/// Where the next byte of a head stands.
+/// The part of the head that the next byte belongs to.
 #[derive(Clone, Copy, Debug)]
 enum Place {
     Start,
@@ -174,10 +176,9 @@ enum Place {
     End,
 }
 
-/// Returns what follows the bytes at the front that neither end nor spoil a header line.
+/// Returns the rest of `bytes`, from the first byte on that ends a header line or is invalid in it.
 fn skip_text(mut bytes: &[u8]) -> &[u8] {
-    // Without a branch in the inner loop, and of a fixed size, it becomes a few vector
-    // instructions.
+    // An inner loop of fixed size without a branch compiles to a few vector instructions.
     while let Some((block, rest)) = bytes.split_first_chunk::<BLOCK>() {
         if !block.iter().fold(true, |all, byte| all & is_text(*byte)) {
             break;
@@ -191,18 +192,18 @@ fn skip_text(mut bytes: &[u8]) -> &[u8] {
     bytes.get(end..).unwrap_or_default()
 }
 
-/// Returns whether `byte` may stand inside a header line.
+/// Returns whether `byte` may occur inside a header line.
 const fn is_text(byte: u8) -> bool {
     (byte >= b' ' && byte != 0x7f) || byte == b'\t'
 }
 
-/// How the request line ends.
+/// The end of the request line.
 const VERSION: &[u8] = b"HTTP/1.1\r\n";
 
-/// Where the minor version stands in it.
+/// Offset of the minor version in [`VERSION`].
 const MINOR: u8 = 7;
 
-/// Bytes skipped at a time inside a header line.
+/// Size of the blocks that are skipped inside a header line, in bytes.
 const BLOCK: usize = 16;
 
 #[cfg(test)]

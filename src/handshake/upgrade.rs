@@ -1,4 +1,4 @@
-//! The answer to an opening handshake, while handlers decide on it (RFC 6455, 4.2.2).
+//! The answer to an opening handshake that handlers decide on (RFC 6455, 4.2.2).
 
 use std::rc::Rc;
 use std::time::SystemTime;
@@ -9,18 +9,18 @@ use super::refusal::Refusal;
 use super::request::Request;
 #[cfg(feature = "deflate")]
 use crate::protocol::deflate::Agreement;
-use crate::{HandshakeError, SendError};
+use crate::{AnswerError, HandshakeError};
 
-/// An upgrade in the making: the request, and what the server will answer.
+/// A request to upgrade, and the answer that the server will give.
 ///
-/// As it is made, it accepts the request without a subprotocol.
+/// Initially, it accepts the request without a subprotocol.
 #[derive(Clone, Debug)]
 pub struct Upgrade {
-    /// Shared with the connection, so that every handler can look at it.
+    /// Shared with the connection, so that every handler can read it.
     request: Rc<Request>,
-    /// The key to accept with, or why there is none.
+    /// The key of the acceptance, or the error of the request.
     accept: Result<AcceptKey, HandshakeError>,
-    /// Always one that the client offers.
+    /// Always one that the client offered.
     subprotocol: Option<Box<str>>,
     #[cfg(feature = "deflate")]
     deflate: Option<Agreement>,
@@ -31,12 +31,12 @@ pub struct Upgrade {
 }
 
 impl Upgrade {
-    /// Creates the acceptance of a request with the key that its check returned.
+    /// Creates an acceptance of the request with the key that its check returned.
     pub fn new(request: impl Into<Rc<Request>>, accept: AcceptKey) -> Self {
         Self::with(request.into(), Ok(accept))
     }
 
-    /// Creates what a handler is shown of a request that is no opening handshake.
+    /// Creates the value that handlers receive for a request that is not a valid opening handshake.
     pub(crate) fn of_bad(request: impl Into<Rc<Request>>, error: HandshakeError) -> Self {
         Self::with(request.into(), Err(error))
     }
@@ -54,9 +54,10 @@ impl Upgrade {
         }
     }
 
-    /// Returns what is wrong with the request, if it is no opening handshake: then it is refused
-    /// with the status of the error, whatever is set here. Handlers are only shown such a request
-    /// with [`Builder::bad_handshakes`](crate::Builder::bad_handshakes).
+    /// Returns the error of a request that is not a valid opening handshake.
+    ///
+    /// The server refuses such a request with the error's status, whatever is set here. Handlers
+    /// receive it only with [`Builder::bad_handshakes`](crate::Builder::bad_handshakes).
     pub fn error(&self) -> Option<HandshakeError> {
         self.accept.err()
     }
@@ -71,7 +72,7 @@ impl Upgrade {
         Rc::unwrap_or_clone(self.request)
     }
 
-    /// Returns the subprotocol that the 101 will name.
+    /// Returns the subprotocol that the 101 names.
     pub fn subprotocol(&self) -> Option<&str> {
         self.subprotocol.as_deref()
     }
@@ -80,8 +81,8 @@ impl Upgrade {
     pub fn choose_subprotocol<S: AsRef<str>>(&mut self, supported: &[S]) {
         // RFC 6455, 4.2.2: the value chosen "MUST be derived from the client's handshake,
         // specifically by selecting one of the values from the |Sec-WebSocket-Protocol| field that
-        // the server is willing to use for this connection". Whose order counts is left open:
-        // ours does, because a server lists its newest version first.
+        // the server is willing to use for this connection". The RFC leaves open whose order
+        // decides: here it is the server's, which lists its newest version first.
         let chosen = supported
             .iter()
             .map(AsRef::as_ref)
@@ -93,100 +94,116 @@ impl Upgrade {
     ///
     /// # Errors
     ///
-    /// Returns [`SendError::SubprotocolNotOffered`], and changes nothing, if the client doesn't
+    /// Returns [`AnswerError::SubprotocolNotOffered`], and changes nothing, if the client doesn't
     /// offer it.
-    pub fn set_subprotocol(&mut self, name: &str) -> Result<(), SendError> {
-        // RFC 6455, 4.1: a client that didn't ask for it "MUST _Fail the WebSocket Connection_".
+    pub fn set_subprotocol(&mut self, name: &str) -> Result<(), AnswerError> {
+        // RFC 6455, 4.1: a client that did not ask for it "MUST _Fail the WebSocket Connection_".
         if !self.is_offered(name) {
-            return Err(SendError::SubprotocolNotOffered);
+            return Err(AnswerError::SubprotocolNotOffered);
         }
         self.subprotocol = Some(name.into());
         Ok(())
     }
 
-    /// Returns what is agreed on about compression (RFC 7692, 7.1); `None` for none.
+    /// Returns the negotiated compression (RFC 7692, 7.1), if any.
     #[cfg(feature = "deflate")]
     pub fn deflate(&self) -> Option<&Agreement> {
         self.deflate.as_ref()
     }
 
-    /// Sets what is agreed on about compression: what
-    /// [`DeflateConfig::negotiate`](crate::DeflateConfig::negotiate) returned for this request, or
-    /// `None` for a connection without it.
+    /// Sets the negotiated compression: the result of
+    /// [`DeflateConfig::negotiate`](crate::DeflateConfig::negotiate) for this request, or `None`
+    /// for a connection without compression.
     #[cfg(feature = "deflate")]
     #[doc(alias = "no_deflate")]
     pub fn set_deflate(&mut self, agreed: Option<Agreement>) {
         self.deflate = agreed;
     }
 
-    /// Appends a header to the 101; the same name may come several times.
+    /// Appends a header to the 101; the same name may occur several times.
     ///
     /// # Errors
     ///
-    /// Returns [`SendError::BadResponse`], and appends nothing, if the name is no token, if the
+    /// Returns [`AnswerError::Malformed`], and appends nothing, if the name is no token, if the
     /// value has control characters, or if the header belongs to the handshake: `Upgrade`,
     /// `Connection`, `Content-Length`, `Transfer-Encoding` and `Sec-WebSocket-*`.
     #[doc(alias = "send_accept_response")]
-    pub fn header(&mut self, name: &str, value: &str) -> Result<(), SendError> {
+    pub fn header(&mut self, name: &str, value: &str) -> Result<(), AnswerError> {
         self.fields.append(name, value)
     }
 
-    /// Appends a cookie to the 101, by its name, its value and its attributes:
+    /// Appends a cookie with this name, value and attributes to the 101:
     /// `cookie("id", "31d4d96e", "Path=/; HttpOnly; Secure; SameSite=Strict")`.
     ///
     /// # Errors
     ///
-    /// Returns [`SendError::BadResponse`], and appends nothing, if a part has a byte that RFC 6265,
+    /// Returns [`AnswerError::Malformed`], and appends nothing, if a part has a byte that RFC 6265,
     /// 4.1.1 does not allow there.
-    pub fn cookie(&mut self, name: &str, value: &str, attributes: &str) -> Result<(), SendError> {
+    pub fn cookie(&mut self, name: &str, value: &str, attributes: &str) -> Result<(), AnswerError> {
         self.fields.append_cookie(name, value, attributes)
     }
 
-    /// Refuses the upgrade with an HTTP answer; the last refusal counts.
+    /// Accepts the upgrade, and takes back a refusal. An upgrade is accepted without this, too: it is
+    /// for handlers whose other branches [refuse](Self::refuse).
     ///
     /// # Errors
     ///
-    /// Returns [`SendError::BadResponse`], and changes nothing, if the refusal is malformed.
+    /// None: the type is that of the other answers.
+    pub fn accept(&mut self) -> Result<(), AnswerError> {
+        self.refusal = None;
+        Ok(())
+    }
+
+    /// Refuses the upgrade with an HTTP response; the last refusal counts.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`AnswerError::Malformed`], and changes nothing, if the refusal is malformed.
     #[doc(alias = "send_accept_error")]
-    pub fn refuse(&mut self, refusal: impl Into<Refusal>) -> Result<(), SendError> {
+    pub fn refuse(&mut self, refusal: impl Into<Refusal>) -> Result<(), AnswerError> {
         let refusal = refusal.into();
         refusal.check()?;
         self.refusal = Some(refusal);
         Ok(())
     }
 
-    /// Postpones the answer: it is given later by [`Handle::answer`](crate::Handle::answer) or
-    /// [`Connection::answer`](crate::Connection::answer), with the connection's
-    /// [`id`](crate::Connection::id). A refusal counts all the same, and at once.
+    /// Defers the answer to a later call of [`Handle::answer`](crate::Handle::answer) or
+    /// [`Connection::answer`](crate::Connection::answer) with the connection's
+    /// [`id`](crate::Connection::id). A refusal still takes effect at once.
     ///
     /// Until then nothing more is read from the client. If no answer comes within
     /// `handshake_timeout`, it is a 503.
-    pub fn defer(&mut self) {
+    ///
+    /// # Errors
+    ///
+    /// None: the type is that of the other answers.
+    pub fn defer(&mut self) -> Result<(), AnswerError> {
         self.deferred = true;
+        Ok(())
     }
 
-    /// Returns whether the answer was postponed.
+    /// Returns whether the answer is deferred.
     pub fn is_deferred(&self) -> bool {
         self.deferred
     }
 
-    /// Takes a postponement back.
+    /// Revokes the deferral.
     pub(crate) fn resume(&mut self) {
         self.deferred = false;
     }
 
-    /// Returns the refusal, if a handler gave one; then it is the answer, and not the 101.
+    /// Returns the refusal, if a handler gave one; it is then the answer instead of the 101.
     pub fn refusal(&self) -> Option<&Refusal> {
         self.refusal.as_ref()
     }
 
-    /// Takes the refusal out, which leaves an acceptance.
+    /// Removes the refusal, so that the request is accepted.
     pub fn take_refusal(&mut self) -> Option<Refusal> {
         self.refusal.take()
     }
 
-    /// Appends the bytes of the 101 to `out`; those of the refusal if there is an
-    /// [`error`](Self::error), for whose `Date` there is `now`.
+    /// Appends the bytes of the 101 to `out`, or those of the refusal if there is an
+    /// [`error`](Self::error); `now` is for the refusal's `Date`.
     pub fn encode(&self, now: SystemTime, out: &mut Vec<u8>) {
         let accept = match &self.accept {
             Ok(accept) => accept,
@@ -215,7 +232,7 @@ impl Upgrade {
     }
 }
 
-/// The 101 up to the value that answers the client's key.
+/// The 101 up to the value of `Sec-WebSocket-Accept`.
 const SWITCHING: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\n\
     Upgrade: websocket\r\n\
     Connection: Upgrade\r\n\
@@ -261,7 +278,7 @@ mod tests {
         assert_eq!(upgrade.subprotocol(), Some("superchat"));
         for name in ["mqtt", "chat, superchat"] {
             let set = upgrade.set_subprotocol(name);
-            assert_eq!(set, Err(SendError::SubprotocolNotOffered));
+            assert_eq!(set, Err(AnswerError::SubprotocolNotOffered));
         }
         assert_eq!(upgrade.subprotocol(), Some("superchat"));
         assert_eq!(upgrade.set_subprotocol("chat"), Ok(()));
@@ -279,7 +296,7 @@ mod tests {
         assert_eq!(upgrade.subprotocol(), None);
         assert_eq!(
             upgrade.set_subprotocol("chat"),
-            Err(SendError::SubprotocolNotOffered)
+            Err(AnswerError::SubprotocolNotOffered)
         );
     }
 
@@ -290,11 +307,11 @@ mod tests {
         upgrade.header("Set-Cookie", "b=2").unwrap();
         assert_eq!(
             upgrade.header("X", "a\r\nY: b"),
-            Err(SendError::BadResponse)
+            Err(AnswerError::Malformed)
         );
         assert_eq!(
             upgrade.header("Sec-WebSocket-Accept", "x"),
-            Err(SendError::BadResponse)
+            Err(AnswerError::Malformed)
         );
         let expected = format!("{PLAIN}Set-Cookie: a=1\r\nSet-Cookie: b=2\r\n\r\n");
         assert_eq!(encoded(&upgrade), expected);
@@ -303,12 +320,12 @@ mod tests {
     #[test]
     fn refusals_are_well_formed() {
         let mut upgrade = upgrade(request(SAMPLE));
-        assert_eq!(upgrade.refuse(200), Err(SendError::BadResponse));
+        assert_eq!(upgrade.refuse(200), Err(AnswerError::Malformed));
         assert!(upgrade.refusal().is_none());
         upgrade.refuse(403).unwrap();
         assert_eq!(
             upgrade.refuse(Refusal::new(404).reason("a\nb")),
-            Err(SendError::BadResponse)
+            Err(AnswerError::Malformed)
         );
         assert_eq!(
             upgrade.refusal().map(Refusal::status),

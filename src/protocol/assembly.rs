@@ -1,9 +1,9 @@
-//! The bytes of a message that is not whole yet.
+//! The payload of a message that has not arrived completely.
 
-/// A message's payload as far as it has come.
+/// The payload of a message, as far as it has arrived.
 ///
-/// Memory follows what the peer really sent, not what it announced: never more than four times
-/// the bytes that arrived, plus [`Assembly::LANDING_MIN`].
+/// Memory follows the bytes that the peer sent, not the length that it announced: never more than
+/// four times the bytes that arrived, plus [`Assembly::LANDING_MIN`].
 #[derive(Debug, Default)]
 pub(super) struct Assembly {
     /// Initialised up to its length; the payload is the first `filled` bytes.
@@ -12,16 +12,16 @@ pub(super) struct Assembly {
 }
 
 impl Assembly {
-    /// Smallest rest of a frame that is worth reading straight into the message, in bytes.
+    /// Smallest remainder of a frame that is worth reading straight into the message, in bytes.
     pub(super) const LANDING_MIN: usize = 64 << 10;
 
-    /// Makes one of a buffer that the message's first bytes are being read into.
+    /// Wraps a buffer that already holds the first bytes of the message, none of them counted yet.
     pub(super) fn over(bytes: Vec<u8>) -> Self {
         Self { bytes, filled: 0 }
     }
 
-    /// Returns whether a buffer of `size` bytes is not too large for a message of which `came` are
-    /// there.
+    /// Returns whether a buffer of `size` bytes is small enough for a message of which `came` bytes
+    /// have arrived.
     pub(super) fn is_in_proportion(size: usize, came: usize) -> bool {
         size <= came.saturating_mul(4).saturating_add(Self::LANDING_MIN)
     }
@@ -58,7 +58,7 @@ impl Assembly {
         self.filled = needed;
     }
 
-    /// Returns the place where the next of `remaining` bytes of the frame can be read to.
+    /// Returns the buffer into which the next of `remaining` bytes of the frame can be read.
     pub(super) fn landing(&mut self, remaining: u64) -> &mut [u8] {
         let remaining = usize::try_from(remaining).unwrap_or(usize::MAX);
         let most = self.filled.saturating_mul(3).max(Self::LANDING_MIN);
@@ -76,14 +76,14 @@ impl Assembly {
         &mut self.bytes[self.filled..end]
     }
 
-    /// Counts `size` bytes of the landing as payload, and returns them.
+    /// Counts `size` bytes of the landing buffer as payload, and returns them.
     pub(super) fn landed(&mut self, size: usize) -> &mut [u8] {
         let start = self.filled;
         self.filled = self.bytes.len().min(start.saturating_add(size));
         &mut self.bytes[start..self.filled]
     }
 
-    /// Forgets the message; returns its memory.
+    /// Forgets the message and returns its memory.
     pub(super) fn clear(&mut self) -> Vec<u8> {
         std::mem::take(self).bytes
     }
@@ -116,7 +116,7 @@ mod tests {
         let mut moves = (0, 0);
         for left in (1..=fragments).rev() {
             let before = (pushed.bytes.capacity(), landed.bytes.capacity());
-            // Each a frame of its own, and each a part of one frame.
+            // Each push is a frame of its own; each landing is a part of one large frame.
             pushed.push(&[7; 128], 128);
             landed.landing(left * 512);
             landed.landed(512);

@@ -7,18 +7,19 @@ use crate::error::{ProtocolError, SendError};
 #[expect(clippy::exhaustive_structs, reason = "the fields are RFC 6455's")]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct CloseFrame<'p> {
-    /// Why; [`CloseCode::NO_STATUS`] if the frame has no body.
+    /// The status code; [`CloseCode::NO_STATUS`] if the frame has no body.
     pub code: CloseCode,
-    /// A text for people who debug, possibly empty.
+    /// A text for debugging, possibly empty.
     pub reason: &'p str,
 }
 
 impl<'p> CloseFrame<'p> {
-    /// Parses the body of a Close frame, unmasked.
+    /// Parses the unmasked body of a Close frame.
     ///
     /// # Errors
     ///
-    /// A body of one byte, a code that must not be sent, a reason that is not UTF-8.
+    /// Returns an error for a body of one byte, a code that must not be sent, and a reason that is
+    /// not UTF-8.
     pub fn parse(body: &'p [u8]) -> Result<Self, ProtocolError> {
         match body {
             [] => Ok(Self {
@@ -42,11 +43,11 @@ impl<'p> CloseFrame<'p> {
 
     /// Checks that the frame can be sent, and appends its body to `out`.
     ///
-    /// [`CloseCode::NO_STATUS`] with no reason gives an empty body.
+    /// [`CloseCode::NO_STATUS`] without a reason gives an empty body.
     ///
     /// # Errors
     ///
-    /// [`SendError::BadCloseCode`] for a code that must not be sent,
+    /// Returns [`SendError::BadCloseCode`] for a code that must not be sent, and
     /// [`SendError::ControlTooLong`] for a reason of more than 123 bytes.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) -> Result<(), SendError> {
         if self.code == CloseCode::NO_STATUS && self.reason.is_empty() {

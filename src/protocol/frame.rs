@@ -1,15 +1,15 @@
-//! Frame headers (RFC 6455, 5.2): decoding a client's, encoding either side's.
+//! Frame headers (RFC 6455, 5.2): decoding those of clients, encoding those of either side.
 
 use crate::error::ProtocolError;
 
-/// What a frame carries (RFC 6455, 11.8).
+/// The opcode of a frame (RFC 6455, 11.8).
 #[expect(
     clippy::exhaustive_enums,
     reason = "RFC 6455 defines these six; others are refused"
 )]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum OpCode {
-    /// A further fragment of a message.
+    /// A fragment of a message, after the first.
     Continuation,
     /// A text message, or its first fragment.
     Text,
@@ -19,17 +19,17 @@ pub enum OpCode {
     Close,
     /// A request for a Pong.
     Ping,
-    /// The answer to a Ping, or a sign of life.
+    /// The answer to a Ping, or an unsolicited heartbeat.
     Pong,
 }
 
 impl OpCode {
-    /// Returns whether frames of this kind are control frames (RFC 6455, 5.5).
+    /// Returns whether the opcode is that of a control frame (RFC 6455, 5.5).
     pub const fn is_control(self) -> bool {
         matches!(self, Self::Close | Self::Ping | Self::Pong)
     }
 
-    /// Returns the four bits on the wire.
+    /// Returns the opcode's four bits on the wire.
     pub const fn bits(self) -> u8 {
         match self {
             Self::Continuation => 0x0,
@@ -58,13 +58,13 @@ impl OpCode {
 #[expect(clippy::exhaustive_structs, reason = "the fields are RFC 6455's")]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Header {
-    /// The last frame of its message.
+    /// Whether this is the last frame of its message.
     pub fin: bool,
-    /// RSV1, RSV2 and RSV3, from the high bit to the low one of three.
+    /// RSV1, RSV2 and RSV3, from the highest of the three bits to the lowest.
     pub rsv: u8,
-    /// What the payload is.
+    /// What the payload contains.
     pub opcode: OpCode,
-    /// The key that a client's payload is masked with.
+    /// The masking key of a client's frame.
     pub mask: Option<[u8; 4]>,
     /// The payload's length, in bytes.
     pub len: u64,
@@ -77,14 +77,14 @@ impl Header {
     /// Parses a client's frame header; returns it and its size.
     ///
     /// `Ok(None)` means that `input` ends inside the header. The bytes are checked in the order of
-    /// the wire, so a header that is wrong is refused at its first wrong byte. `extension_rsv`
-    /// holds the reserved bits that a negotiated extension allows.
+    /// the wire, so a bad header is refused at its first wrong byte. `extension_rsv` holds the
+    /// reserved bits that a negotiated extension allows.
     ///
     /// # Errors
     ///
-    /// Whatever RFC 6455, 5.2 and 5.5 forbid in a single header: reserved bits and opcodes,
-    /// fragmented or long control frames, an unmasked payload, a length that is not minimal or
-    /// has its top bit set.
+    /// Returns an error for everything that RFC 6455, 5.2 and 5.5 forbid in a single header:
+    /// reserved bits and opcodes, fragmented or long control frames, an unmasked payload, and a
+    /// length that is not minimal or has its top bit set.
     pub fn parse(input: &[u8], extension_rsv: u8) -> Result<Option<(Self, usize)>, ProtocolError> {
         let Some(&first) = input.first() else {
             return Ok(None);
@@ -165,7 +165,7 @@ impl Header {
 
     /// Appends the header's bytes to `out`.
     ///
-    /// A server's frames have no mask; with one, this writes the frames of a client in a test.
+    /// A server's frames have no mask; with a mask, this encodes a client's frame for a test.
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.push(u8::from(self.fin) << 7 | (self.rsv & 0b111) << 4 | self.opcode.bits());
         let masked = u8::from(self.mask.is_some()) << 7;

@@ -4,10 +4,10 @@ use std::sync::LazyLock;
 
 use fearless_simd::{Level, Simd, dispatch};
 
-/// Masks or unmasks `payload` in place; the two are the same.
+/// Masks or unmasks `payload` in place; the two operations are the same.
 ///
-/// `offset` is the place of `payload`'s first byte in its frame, so that a frame can be unmasked
-/// piece by piece. Only its remainder by four counts.
+/// `offset` is the position of the first byte of `payload` in its frame, so that a frame can be
+/// unmasked piece by piece. Only its remainder modulo four matters.
 #[inline]
 pub fn apply(payload: &mut [u8], key: [u8; 4], offset: usize) {
     // RFC 6455, 5.3: "transformed-octet-i = original-octet-i XOR masking-key-octet-(i MOD 4)"
@@ -25,16 +25,16 @@ fn apply_wide(payload: &mut [u8], key: [u8; 8]) {
     dispatch!(*LEVEL, simd => wide(simd, payload, key));
 }
 
-/// The widest instructions that the processor has, found out once.
+/// The widest vector instructions of the processor, detected once.
 static LEVEL: LazyLock<Level> = LazyLock::new(Level::new);
 
-/// Payloads from this size on are worth choosing the instructions for, in bytes.
+/// Smallest payload for which the dispatch on [`LEVEL`] pays off, in bytes.
 const WIDE: usize = 128;
 
-/// `xor` compiled for wider registers than the target's own: plain Rust, vectorised.
+/// [`xor`] compiled for wider registers than the target's own: plain Rust, vectorised.
 #[inline(always)]
 fn wide<S: Simd>(_: S, payload: &mut [u8], key: [u8; 8]) {
-    // So much at a time that the loop's own instructions hardly count.
+    // Blocks of this size make the loop's own overhead negligible.
     let (blocks, rest) = payload.as_chunks_mut::<512>();
     for block in blocks {
         xor(block, key);

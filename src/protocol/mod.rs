@@ -1,9 +1,9 @@
 //! RFC 6455 without I/O: bytes in, events out; messages in, bytes out.
 //!
 //! Nothing here knows a socket, a clock or a handler. A [`Receiver`] turns a client's bytes into
-//! [`Message`]s, a [`Sender`] turns messages into frames and owns the closing state. The two halves
-//! share nothing: who drives them answers a [`Message::Ping`] with a Pong, and a
-//! [`Message::Close`] with a Close.
+//! [`Message`]s; a [`Sender`] turns messages into frames and owns the closing state. The two halves
+//! share nothing: their caller answers a [`Message::Ping`] with a Pong, and a [`Message::Close`]
+//! with a Close.
 //!
 //! ```
 //! use wsloop::protocol::{Message, OpCode, Receiver, Sender, mask};

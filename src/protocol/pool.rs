@@ -1,9 +1,9 @@
-//! Buffers of large messages, kept for the next ones.
+//! Buffers of large messages, kept for reuse.
 
-/// Buffers that held large messages: initialised, and known to the processor's cache.
+/// Buffers that held large messages: initialised, and probably still in the processor's cache.
 ///
-/// What is left in one from an earlier message is never handed out, for a message ends where the
-/// bytes end that were read into it.
+/// Bytes of an earlier message are never handed out, because a message ends with the last byte that
+/// was read into its buffer.
 #[derive(Debug, Default)]
 pub(crate) struct Pool {
     spare: Vec<Vec<u8>>,
@@ -11,10 +11,10 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    /// Most bytes that are kept.
+    /// Most bytes that are kept for reuse.
     const MAX: usize = 8 << 20;
 
-    /// Returns a buffer of at least `size` bytes, and not many more, all of them initialised.
+    /// Returns an initialised buffer of at least `size` bytes, and not many more.
     pub(crate) fn take(&mut self, size: usize) -> Vec<u8> {
         let fits = |buffer: &Vec<u8>| buffer.len() >= size && buffer.len() / 2 <= size;
         match self.spare.iter().rposition(fits) {
@@ -27,7 +27,7 @@ impl Pool {
         }
     }
 
-    /// Keeps a buffer, if there is room for it.
+    /// Keeps a large buffer, if there is room for it.
     pub(crate) fn put(&mut self, buffer: Vec<u8>) {
         let large = buffer.len() >= super::assembly::Assembly::LANDING_MIN;
         if large && self.bytes + buffer.capacity() <= Self::MAX {

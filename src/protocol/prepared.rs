@@ -1,4 +1,4 @@
-//! Messages that are framed once for many receivers.
+//! Messages that are framed once for many recipients.
 
 use std::fmt;
 use std::iter::repeat_n;
@@ -8,31 +8,32 @@ use std::sync::OnceLock;
 
 use super::{FrameHead, OpCode};
 
-/// Whether a message is compressed, where permessage-deflate was agreed on; elsewhere it never is.
+/// Whether a message is compressed, on connections that negotiated permessage-deflate; on others, a
+/// message never is.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Compress {
-    /// As the server's `DeflateConfig` says, by the message's kind and size.
+    /// The server's `DeflateConfig` decides, by the message's kind and size.
     #[default]
     Auto,
-    /// In any case.
+    /// The message is compressed.
     Yes,
-    /// In no case.
+    /// The message is not compressed.
     No,
 }
 
-/// A message framed once, to be sent to many; clones share its bytes.
+/// A message that is framed once and sent to many; clones share its bytes.
 ///
-/// It is compressed once as well, for each size of window among those whom it is sent to; clones
-/// that are made after it was sent for the first time share that, too.
+/// It is also compressed only once for each window size among its recipients. Clones made after the
+/// first send share the compressed frames.
 #[derive(Clone)]
 pub struct Prepared {
     frame: Arc<[u8]>,
     size: usize,
     opcode: OpCode,
     compress: Compress,
-    /// The frame with the message compressed, by bits of window from 9 on; the plain frame where
-    /// that is not larger.
+    /// The frame with a compressed payload, indexed by window bits from 9 on; the plain frame where
+    /// compression does not make it smaller.
     #[cfg(feature = "deflate")]
     deflated: OnceLock<Arc<ByWindow>>,
 }
@@ -51,7 +52,7 @@ impl Prepared {
         Self::new(OpCode::Binary, bytes)
     }
 
-    /// Sets whether it is compressed. Default [`Compress::Auto`].
+    /// Sets whether the message is compressed. Default [`Compress::Auto`].
     #[must_use]
     pub fn compress(mut self, compress: Compress) -> Self {
         self.compress = compress;
@@ -63,7 +64,7 @@ impl Prepared {
         self.size
     }
 
-    /// Returns the frame as it goes over the wire, not compressed.
+    /// Returns the frame as it is sent, not compressed.
     pub fn frame(&self) -> &Arc<[u8]> {
         &self.frame
     }
@@ -81,7 +82,7 @@ impl Prepared {
     }
 }
 
-/// Puts a frame together, in the one allocation that it stays in.
+/// Builds a frame in the one allocation in which it stays.
 fn framed(head: &[u8], payload: &[u8]) -> Arc<[u8]> {
     let mut frame: Arc<[u8]> = repeat_n(0, head.len() + payload.len()).collect();
     let (front, rest) = Arc::make_mut(&mut frame).split_at_mut(head.len());
@@ -100,8 +101,8 @@ impl Prepared {
         self.compress
     }
 
-    /// Returns the frame compressed for a window of `bits`; `deflate` compresses a payload if no one
-    /// asked before. The plain frame where that is not larger.
+    /// Returns the frame compressed for a window of `bits`, or the plain frame where that is not
+    /// larger. `deflate` compresses the payload on the first call for a window.
     pub(crate) fn deflated(
         &self,
         bits: u8,

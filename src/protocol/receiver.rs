@@ -1,4 +1,4 @@
-//! Frames to messages (RFC 6455, 5.4 to 5.6): fragments, limits, control frames in between.
+//! Frames to messages (RFC 6455, 5.4 to 5.6): fragments, limits, interleaved control frames.
 
 mod partial;
 
@@ -9,23 +9,23 @@ use super::{CloseFrame, Header, OpCode, Pool, mask};
 use crate::error::ProtocolError;
 use crate::limits::Limits;
 
-/// What a client sent, borrowed from the bytes it came in or from the receiver.
+/// What a client sent, borrowed from the input or from the receiver.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Message<'p> {
     /// A binary message.
     Binary(&'p [u8]),
-    /// A Close frame: the last message, whatever follows.
+    /// A Close frame. It is the last message, whatever the client sends after it.
     Close(CloseFrame<'p>),
-    /// A text or binary message as it was compressed (RFC 7692, 6.2), to be expanded and, if it is
-    /// text, to be validated. Only where [`Receiver::allow_compressed`] allows it.
+    /// A text or binary message in compressed form (RFC 7692, 6.2). The caller inflates it and
+    /// validates it if it is text. Requires [`Receiver::allow_compressed`].
     Compressed(OpCode, &'p [u8]),
-    /// A part of a message as it was compressed: put together, they are what
-    /// [`Compressed`](Self::Compressed) holds of a whole one. Text is not validated. Only where both
-    /// [`Receiver::allow_compressed`] and [`Receiver::allow_pieces`] ask for it.
+    /// A piece of a message in compressed form. Joined, the pieces are the data that
+    /// [`Compressed`](Self::Compressed) holds for a whole message. Text is not validated. Requires
+    /// [`Receiver::allow_compressed`] and [`Receiver::allow_pieces`].
     CompressedPiece(Piece<'p>),
-    /// A part of a message that is too large to be handed out whole, or that comes in several
-    /// frames. Only where [`Receiver::allow_pieces`] asks for it.
+    /// A piece of a message that is too large to be handed out whole, or that arrives in several
+    /// frames. Requires [`Receiver::allow_pieces`].
     Piece(Piece<'p>),
     /// A Ping, to be answered with a Pong of the same payload (RFC 6455, 5.5.3).
     Ping(&'p [u8]),
@@ -35,16 +35,16 @@ pub enum Message<'p> {
     Text(&'p str),
 }
 
-/// The next bytes of a message that is handed out as it comes.
+/// The next bytes of a message that is handed out as it arrives.
 ///
-/// How a message is cut depends on its frames and on the network; put together, it is the same.
+/// The cuts between pieces depend on frames and on the network; the joined pieces do not.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Piece<'p> {
-    /// What the message is: [`OpCode::Text`] or [`OpCode::Binary`].
+    /// The kind of the message: [`OpCode::Text`] or [`OpCode::Binary`].
     pub opcode: OpCode,
-    /// The bytes. Those of a text are valid UTF-8 when put together, unless they are compressed; a
-    /// character may be cut.
+    /// The bytes. Joined pieces of a text are valid UTF-8 unless they are compressed; a single
+    /// piece may end inside a character.
     pub payload: &'p [u8],
     /// Whether the message begins here.
     pub first: bool,
@@ -54,9 +54,9 @@ pub struct Piece<'p> {
 
 /// Turns the bytes of a client into messages.
 ///
-/// A message that lies whole in one frame in the input is unmasked in place and handed out from
-/// there, without a copy. Only what is cut by the end of the input is kept. However the same bytes
-/// are cut, the messages are the same, and each byte is looked at once.
+/// A message whose single frame lies whole in the input is unmasked in place and handed out without
+/// a copy. Only frames and messages that the end of the input cuts are kept. The messages do not
+/// depend on where the input is cut, and each byte is processed once.
 ///
 /// Limits are checked at a frame's header, before anything is allocated for its payload.
 #[derive(Debug)]
@@ -66,7 +66,7 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    /// Makes a receiver that keeps to `max_recv_size` and `max_fragments` of `limits`.
+    /// Makes a receiver that applies `max_recv_size` and `max_fragments` of `limits`.
     pub fn new(limits: &Limits) -> Self {
         Self {
             bounds: Bounds::new(limits.max_recv_size, limits.max_fragments),
@@ -79,28 +79,30 @@ impl Receiver {
         self.bounds.max_recv_size = size;
     }
 
-    /// Allows compressed messages, or forbids them, which is the default: whether
-    /// permessage-deflate was agreed on (RFC 7692, 6).
+    /// Allows or forbids compressed messages: whether permessage-deflate was negotiated
+    /// (RFC 7692, 6). Default `false`.
     pub fn allow_compressed(&mut self, allow: bool) {
         self.bounds.compressed = allow;
     }
 
-    /// Asks for messages in pieces where they come in several frames or are larger than
-    /// `max_recv_size`, which does not bound these; nor does `max_fragments`. A compressed message
-    /// in one frame comes whole up to what a message of `max_recv_size` may have when it is
-    /// compressed: it may expand to more. Default `false`.
+    /// Hands out a message in pieces if it arrives in several frames or is larger than
+    /// `max_recv_size`. Neither that limit nor `max_fragments` applies to such messages. Default
+    /// `false`.
+    ///
+    /// A compressed message in one frame is handed out whole up to the largest compressed size of a
+    /// message of `max_recv_size` bytes; it may inflate to more.
     pub fn allow_pieces(&mut self, allow: bool) {
         self.bounds.pieces = allow;
     }
 
-    /// Returns the next message, and shortens `input` by the bytes that went into it.
+    /// Returns the next message, and removes the bytes that it consumed from the front of `input`.
     ///
-    /// `Ok(None)` means that all of `input` was taken and more is needed.
+    /// `Ok(None)` means that all of `input` was consumed and more is needed.
     ///
     /// # Errors
     ///
-    /// The peer's first breach of the protocol or of a limit. From then on the receiver takes all
-    /// bytes and yields nothing.
+    /// Returns the peer's first violation of the protocol or of a limit. From then on, the receiver
+    /// consumes all bytes and returns no messages.
     pub fn next<'a, 'b: 'a>(
         &'a mut self,
         input: &mut &'b mut [u8],
@@ -108,16 +110,16 @@ impl Receiver {
         self.decoder.next(input, self.bounds)
     }
 
-    /// Returns the buffer of a large message under way, to read its next bytes straight into.
+    /// Returns a buffer into which the next bytes of a large message can be read directly.
     ///
-    /// `None` if there is none, or if its rest is too small to be worth it. The bytes that were
-    /// read are reported with [`landed`](Self::landed).
+    /// Returns `None` if no message is under way, or if the remainder of its frame is too small to
+    /// be worth it. Report the bytes read with [`landed`](Self::landed).
     pub fn landing(&mut self) -> Option<&mut [u8]> {
         self.decoder.landing()
     }
 
-    /// Takes `size` bytes that were read into [`landing`](Self::landing). Text is checked when its
-    /// frame is whole; [`next`](Self::next) returns the message then, or what is wrong with it.
+    /// Counts `size` bytes that were read into [`landing`](Self::landing). Text is validated when
+    /// its frame is complete; [`next`](Self::next) then returns the message or the error.
     pub fn landed(&mut self, size: usize) {
         self.decoder.landed(size);
     }
@@ -128,12 +130,12 @@ impl Receiver {
     }
 }
 
-/// The limits that messages are held to.
+/// The limits that apply to messages.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
     /// Largest message, in bytes.
     pub(crate) max_recv_size: usize,
-    /// Most frames of one message; `u32::MAX` for none.
+    /// Most frames of one message; `u32::MAX` for no limit.
     max_fragments: u32,
     /// Whether messages may be compressed.
     pub(crate) compressed: bool,
@@ -141,7 +143,7 @@ pub(crate) struct Bounds {
     pub(crate) pieces: bool,
 }
 
-/// It goes along with each message, in registers.
+/// Passed along with each message, in registers.
 const _: () = assert!(size_of::<Bounds>() <= 2 * size_of::<u64>());
 
 impl Bounds {
@@ -154,12 +156,12 @@ impl Bounds {
         }
     }
 
-    /// The reserved bits that may be set in a frame.
+    /// Returns the reserved bits that may be set in a frame.
     fn reserved_bits(&self) -> u8 {
         if self.compressed { RSV1 } else { 0 }
     }
 
-    /// Whether the message that begins with this header is handed out in pieces.
+    /// Returns whether the message that begins with this header is handed out in pieces.
     #[inline(always)]
     fn cuts(&self, header: &Header) -> bool {
         self.pieces && self.cuts_out(header)
@@ -171,11 +173,11 @@ impl Bounds {
         !header.opcode.is_control() && (!header.fin || header.len > max_size)
     }
 
-    /// The size of the largest message as it comes over the wire.
+    /// Returns the size of the largest message on the wire.
     #[inline(always)]
     fn max_size(&self, compressed: bool) -> usize {
         if compressed {
-            // RFC 1951, 3.2.6: the fixed codes have nine bits for some bytes.
+            // RFC 1951, 3.2.6: some bytes have codes of nine bits in the fixed code.
             let more = self.max_recv_size / 8 + 64;
             self.max_recv_size.saturating_add(more)
         } else {
@@ -187,28 +189,31 @@ impl Bounds {
 /// The reserved bit that marks a compressed message (RFC 7692, 6), as in [`Header::rsv`].
 const RSV1: u8 = 0b100;
 
-/// What a [`Receiver`] remembers from one input to the next: it is small, for its owner may have
-/// very many and keep the limits elsewhere. Its methods are the receiver's.
+/// The state of a [`Receiver`] between inputs. It is small, because a server has one for each
+/// connection and keeps the limits elsewhere. Its methods are the receiver's.
 #[derive(Debug, Default)]
 pub(crate) struct Decoder {
-    /// After a Close, or a fault: what follows is thrown away.
+    /// Set after a Close or an error: all further bytes are discarded.
     done: bool,
-    /// The size of the last message, if it was large and came in more than one read.
+    /// The size of the last message, if it was large and arrived in more than one read; otherwise
+    /// 0.
     large: u32,
     /// `None` between messages, so that an idle connection holds no buffers.
     partial: Option<Box<Partial>>,
 }
 
 impl Decoder {
-    /// Returns the size of the message that is likely to come next, if it is large and the next
-    /// byte begins a frame of it.
+    /// Returns the expected size of the next message, if it is likely to be large and the next byte
+    /// begins its first frame.
     pub(crate) fn expects(&self) -> Option<usize> {
         (self.large > 0 && self.partial.is_none() && !self.done).then_some(self.large as usize)
     }
 
-    /// Takes what was read where a large message was expected: its header, as long as a large
-    /// message's is, and behind it `size` bytes in `body`. Returns whether it was one; if not,
-    /// nothing was taken. Either way none is expected until the next one was.
+    /// Begins a message with bytes that were read where a large one was expected: a header of the
+    /// maximum size in `head`, and the first `size` bytes of payload in `body`.
+    ///
+    /// Returns whether a large message begins there; if not, nothing is taken. In both cases, none
+    /// is expected until another large message has arrived.
     pub(crate) fn begin_with_buffer(
         &mut self,
         head: &[u8; Header::MAX_SIZE],
@@ -236,12 +241,13 @@ impl Decoder {
         true
     }
 
-    /// Expects a message of any size next.
+    /// Stops expecting a large message.
     pub(crate) fn expect_none(&mut self) {
         self.large = 0;
     }
 
-    /// Frees what the last call of [`next`](Self::next) handed out, and keeps a large buffer.
+    /// Frees what the last call of [`next`](Self::next) handed out, and keeps a large buffer for
+    /// reuse.
     pub(crate) fn recycle(&mut self, pool: &mut Pool) {
         if let Some(buffer) = self.forget_delivered() {
             pool.put(buffer);
@@ -264,7 +270,7 @@ impl Decoder {
             if input.is_empty() {
                 return Ok(None);
             }
-            // A message without fragments is refused only where none is allowed at all.
+            // A limit of 0 refuses even messages in one frame.
             if bounds.max_fragments > 0
                 && let Some((opcode, payload)) = take_whole(input, bounds.max_recv_size)
             {
@@ -280,7 +286,7 @@ impl Decoder {
         self.next_any(input, bounds)
     }
 
-    /// Returns the next message, whatever is under way and whatever comes.
+    /// Returns the next message, for all cases that the fast path does not handle.
     #[inline(never)]
     fn next_any<'a, 'b: 'a>(
         &'a mut self,
@@ -291,7 +297,7 @@ impl Decoder {
             Ok(Step::Starved) => return Ok(None),
             Ok(Step::Whole(message)) => Ok(message),
             Ok(Step::Kept) => {
-                // `step` answers `Kept` only after filling `partial`.
+                // `step` returns `Kept` only after filling `partial`.
                 let Some(partial) = self.partial.as_deref() else {
                     return Ok(None);
                 };
@@ -338,20 +344,22 @@ impl Decoder {
         }
     }
 
-    /// Returns whether the next byte begins a frame of a new message, which is not expected to be
-    /// large, unless a Close frame or a fault ended the stream.
+    /// Returns whether no bytes are kept and no large message is expected: the next byte begins a
+    /// new message, unless a Close frame or an error ended the stream.
     pub(crate) fn is_idle(&self) -> bool {
         self.partial.is_none() && self.large == 0
     }
 
-    /// Returns whether bytes are kept: of a message under way, or of the one handed out last.
+    /// Returns whether bytes are kept: those of a message under way, or of the last one handed out.
     pub(crate) fn is_kept(&self) -> bool {
         self.partial.is_some()
     }
 
-    /// Notes that the message under way is looked at by `now`, if its bytes are kept until it ends.
-    /// The first time that is when it began; later `move_on` tells when it has to have begun, as it
-    /// was noted, since so many bytes of it have come.
+    /// Notes how many bytes of the message under way have arrived by `now`, in milliseconds, if its
+    /// bytes are kept until it ends.
+    ///
+    /// The first call records `now` as the message's start. A later call passes `move_on` the start
+    /// and the bytes that arrived since the call before, and records the start that it returns.
     pub(crate) fn look(&mut self, now: u64, move_on: impl FnOnce(u64, u64) -> u64) {
         let Some(partial) = self
             .partial
@@ -370,7 +378,7 @@ impl Decoder {
         }
     }
 
-    /// Has the time of the message under way stand still from `now` on: it is not read.
+    /// Stops the clock of the message under way at `now`: the connection is not read.
     pub(crate) fn stall(&mut self, now: u64) {
         if let Some(partial) = self.partial.as_deref_mut()
             && !std::mem::replace(&mut partial.stalled, true)
@@ -380,7 +388,7 @@ impl Decoder {
         }
     }
 
-    /// Has the time of the message under way go on.
+    /// Restarts the clock of the message under way.
     pub(crate) fn unstall(&mut self, now: u64) {
         if let Some(partial) = self.partial.as_deref_mut()
             && std::mem::take(&mut partial.stalled)
@@ -390,15 +398,15 @@ impl Decoder {
         }
     }
 
-    /// Returns when the message under way began, as it was [noted](Self::look), less than 2^31 before
-    /// `now`; later by as long as it was not read. `None` while it is not.
+    /// Returns when the message under way began, as [noted](Self::look), less than 2^31 ms before
+    /// `now`. The time in which it was not read does not count. `None` while its clock is stopped.
     pub(crate) fn since(&self, now: u64) -> Option<u64> {
         let partial = self.partial.as_deref()?;
         let goes_on = partial.since > 0 && !partial.stalled && !partial.in_pieces;
         goes_on.then(|| time_of(partial.since, now))
     }
 
-    /// Returns about how many bytes of memory the message under way takes.
+    /// Returns the approximate memory of the message under way, in bytes.
     pub(crate) fn held(&self) -> usize {
         self.partial.as_deref().map_or(0, Partial::held)
     }
@@ -409,7 +417,7 @@ impl Decoder {
             .is_some_and(|partial| partial.delivered.is_none())
     }
 
-    /// Goes on until there is a message or `input` is used up.
+    /// Decodes until there is a message or `input` is used up.
     fn step<'b>(
         &mut self,
         input: &mut &'b mut [u8],
@@ -458,7 +466,7 @@ impl Decoder {
         }
     }
 
-    /// Parses the next header; what is cut by the end of `input` is kept.
+    /// Parses the next header; keeps the bytes of an incomplete one.
     fn header(
         &mut self,
         input: &mut &mut [u8],
@@ -481,7 +489,7 @@ impl Decoder {
             partial.head_len += 1;
             if let Some((header, _)) = Header::parse(&partial.head[..=len], reserved_bits)? {
                 partial.head_len = 0;
-                // The payload may lie whole in the input; then nothing is left to keep.
+                // The payload may lie whole in the input; then nothing needs to be kept.
                 if partial.kind.is_none() {
                     self.partial = None;
                 }
@@ -533,7 +541,7 @@ impl Decoder {
         Ok(())
     }
 
-    /// Forgets what the previous call handed out; returns the buffer of a message.
+    /// Forgets what the previous call handed out; returns the buffer of a data message.
     fn forget_delivered(&mut self) -> Option<Vec<u8>> {
         let partial = self.partial.as_deref_mut()?;
         let opcode = partial.delivered.take()?;
@@ -542,7 +550,7 @@ impl Decoder {
             partial.kind = None;
             partial.assembly.clear()
         });
-        // A control frame between fragments leaves the message under way.
+        // A control frame between fragments leaves its message under way.
         if partial.kind.is_none() {
             self.partial = None;
         }
@@ -550,27 +558,27 @@ impl Decoder {
     }
 }
 
-/// Returns what is noted of a time: its low bits, never zero.
+/// Returns the low bits of a time, never zero.
 fn mark(time: u64) -> u32 {
     (time as u32).max(1)
 }
 
-/// Returns the time of a mark that was made not long before `now`.
+/// Returns the time of a mark that was made shortly before `now`.
 fn time_of(mark: u32, now: u64) -> u64 {
-    // One that is no zero any more may be ahead by one.
+    // A mark that was raised from zero may be ahead of `now` by one.
     let ago = (now as u32).wrapping_sub(mark).cast_signed();
     now.saturating_sub(ago.max(0) as u64)
 }
 
-/// The largest buffer that is made ready for a message that is expected, in bytes. A larger message
-/// grows out of it.
+/// The largest buffer that is prepared for an expected message, in bytes. A larger message grows
+/// beyond it.
 const EXPECTED_MAX: usize = 2 << 20;
 
-/// What one call of `step` came to.
+/// The result of one call of `step`.
 enum Step<'b> {
-    /// A message that lies in the input.
+    /// A message that borrows from the input.
     Whole(Message<'b>),
-    /// A message that lies in `Partial`.
+    /// A message that is kept in `Partial`.
     Kept,
     /// The input is used up.
     Starved,

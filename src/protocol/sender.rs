@@ -7,7 +7,7 @@ use crate::error::SendError;
 
 /// The header of a server's frame: unmasked, at most ten bytes.
 ///
-/// It dereferences to the bytes for the wire.
+/// It dereferences to its bytes on the wire.
 #[derive(Clone, Copy, Debug)]
 pub struct FrameHead {
     bytes: [u8; 10],
@@ -15,7 +15,7 @@ pub struct FrameHead {
 }
 
 impl FrameHead {
-    /// Makes the header of a whole message, or of a control frame, of `len` bytes of payload.
+    /// Makes the header of a whole message or a control frame with a payload of `len` bytes.
     pub fn new(opcode: OpCode, len: usize) -> Self {
         let mut bytes = [0; 10];
         bytes[0] = Self::first(opcode);
@@ -41,8 +41,8 @@ impl FrameHead {
 }
 
 impl FrameHead {
-    /// Returns the header of the same frame with more of its message to follow (RFC 6455, 5.4):
-    /// frames of [`OpCode::Continuation`], the last of them whole.
+    /// Clears FIN: more frames of the message follow (RFC 6455, 5.4), all of
+    /// [`OpCode::Continuation`], the last of them with FIN set.
     ///
     /// ```
     /// use wsloop::protocol::{FrameHead, OpCode};
@@ -78,7 +78,7 @@ impl Deref for FrameHead {
     }
 }
 
-/// The sending half of a connection: frames messages until a Close frame was sent.
+/// The sending half of a connection: it frames messages until a Close frame is sent.
 #[derive(Debug, Default)]
 pub struct Sender {
     close_sent: bool,
@@ -89,8 +89,9 @@ impl Sender {
     ///
     /// # Errors
     ///
-    /// [`SendError::Closing`] after a Close frame, [`SendError::TooBig`] for a message above
-    /// `max_send_size`, [`SendError::ControlTooLong`] for a control frame above 125 bytes.
+    /// Returns [`SendError::Closing`] after a Close frame, [`SendError::TooBig`] for a message
+    /// above `max_send_size`, and [`SendError::ControlTooLong`] for a control frame above 125
+    /// bytes.
     pub fn head(
         &self,
         opcode: OpCode,
@@ -119,7 +120,7 @@ impl Sender {
     ///
     /// # Errors
     ///
-    /// As [`head`](Self::head).
+    /// Returns the errors of [`head`](Self::head).
     pub fn message(
         &self,
         opcode: OpCode,
@@ -133,14 +134,16 @@ impl Sender {
         Ok(head.len() + payload.len())
     }
 
-    /// Appends a Close frame to `out`: nothing can be sent after it. Returns its size on the wire.
+    /// Appends a Close frame to `out`, and returns its size on the wire. Nothing can be sent after
+    /// it.
     ///
-    /// [`CloseCode::NO_STATUS`] with no reason gives an empty body.
+    /// [`CloseCode::NO_STATUS`] without a reason gives an empty body.
     ///
     /// # Errors
     ///
-    /// [`SendError::Closing`] after another Close frame, [`SendError::BadCloseCode`] for a code
-    /// that must not be sent, [`SendError::ControlTooLong`] for a reason of more than 123 bytes.
+    /// Returns [`SendError::Closing`] after another Close frame, [`SendError::BadCloseCode`] for a
+    /// code that must not be sent, and [`SendError::ControlTooLong`] for a reason of more than 123
+    /// bytes.
     pub fn close(
         &mut self,
         code: CloseCode,

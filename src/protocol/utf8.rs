@@ -1,13 +1,13 @@
-//! UTF-8 checked as bytes arrive (RFC 6455, 8.1; RFC 3629).
+//! UTF-8 validation of bytes as they arrive (RFC 6455, 8.1; RFC 3629).
 
 use crate::error::ProtocolError;
 
-/// Validates text that comes in pieces, and fails at the first byte that no text could have.
+/// Validates text that arrives in pieces, and fails at the first byte that makes it invalid UTF-8.
 ///
-/// Only an unfinished character is kept, at most three bytes.
+/// It keeps only the bytes of an unfinished character, at most three.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Utf8Validator {
-    /// The bytes of a character whose end has not come yet; a valid beginning of one.
+    /// The first bytes of a character that is not complete.
     pending: [u8; 4],
     len: u8,
 }
@@ -17,13 +17,14 @@ impl Utf8Validator {
     ///
     /// # Errors
     ///
-    /// [`ProtocolError::BadUtf8`] as soon as the text cannot be UTF-8 whatever follows.
+    /// Returns [`ProtocolError::BadUtf8`] as soon as no further bytes can make the text valid
+    /// UTF-8.
     pub fn feed(&mut self, mut bytes: &[u8]) -> Result<(), ProtocolError> {
         while self.len > 0 {
             let Some((&byte, rest)) = bytes.split_first() else {
                 return Ok(());
             };
-            // At most three bytes are pending, or they would have been a character.
+            // At most three bytes are pending; four would be a whole character.
             self.pending[usize::from(self.len)] = byte;
             self.len += 1;
             bytes = rest;
@@ -44,11 +45,11 @@ impl Utf8Validator {
         Ok(())
     }
 
-    /// Ends the text, and makes the validator ready for another.
+    /// Ends the text, and resets the validator for the next one.
     ///
     /// # Errors
     ///
-    /// [`ProtocolError::BadUtf8`] if the text ends inside a character.
+    /// Returns [`ProtocolError::BadUtf8`] if the text ends inside a character.
     pub fn finish(&mut self) -> Result<(), ProtocolError> {
         match std::mem::take(&mut self.len) {
             0 => Ok(()),
@@ -57,7 +58,7 @@ impl Utf8Validator {
     }
 }
 
-/// Returns how many bytes at the end begin a character that does not end there, by its first byte.
+/// Returns how many bytes at the end belong to an unfinished character, judged by its first byte.
 fn unfinished(bytes: &[u8]) -> usize {
     for (back, &byte) in bytes.iter().rev().take(3).enumerate() {
         let size = match byte {
@@ -72,7 +73,7 @@ fn unfinished(bytes: &[u8]) -> usize {
     0
 }
 
-/// Returns whether `bytes` are a whole character, or only its beginning.
+/// Returns whether `bytes` are a whole character; `false` means that they are the start of one.
 fn is_complete(bytes: &[u8]) -> Result<bool, ProtocolError> {
     match std::str::from_utf8(bytes) {
         Ok(_) => Ok(true),
@@ -86,7 +87,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// The number of bytes after which `text`, fed one by one, is refused.
+    /// Returns the index of the byte at which `text`, fed one by one, is refused.
     fn refused_at(text: &[u8]) -> Option<usize> {
         let mut validator = Utf8Validator::default();
         text.iter()
@@ -125,8 +126,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the bytes and wherever they are cut, the verdict falls where the standard
-        /// library puts it: at the piece that holds the first wrong byte.
+        /// The verdict falls where the standard library puts it, whatever the bytes and the cuts:
+        /// at the piece that holds the first wrong byte.
         #[test]
         fn any_cut_gives_the_verdict_of_std(
             mut bytes in prop_oneof![
@@ -156,8 +157,8 @@ mod tests {
                 fed = next;
             }
             match (refused, wrong) {
-                // `error_len` counts the good bytes of a bad sequence: the bad byte is at its
-                // end, or right behind it.
+                // `wrong` is the end of the bad sequence by `error_len`: the bad byte is the last
+                // one in it or the one after it.
                 (Some(piece), Some(wrong)) => {
                     prop_assert!(piece.start <= wrong && wrong <= piece.end, "{piece:?} {wrong}");
                 }

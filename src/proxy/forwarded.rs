@@ -1,4 +1,4 @@
-//! The headers in which proxies tell the client that a request comes from.
+//! Request headers in which proxies report the client of a request.
 
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
@@ -9,35 +9,37 @@ use super::Networks;
 use super::node;
 use crate::handshake::is_host;
 
-/// The header in which proxies give the client's address. It has to be one that each of them sets
-/// or adds to: what a proxy passes on as it came is the client's own word.
+/// The header in which proxies report the client's address. Every trusted proxy must set the header
+/// or append to it: a value that a proxy only passes on comes from the client.
 #[non_exhaustive]
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum ClientAddress {
-    /// `X-Forwarded-For`: a list of addresses, the nearest last.
+    /// `X-Forwarded-For`: a list of addresses, that of the nearest hop last.
     XForwardedFor,
-    /// `Forwarded` (RFC 7239): a list of elements with `for`, `proto` and `host`, the nearest last.
+    /// `Forwarded` (RFC 7239): a list of elements with `for`, `proto` and `host`, the nearest hop
+    /// last.
     Forwarded,
-    /// A header of this name with an address, or a list like that of `X-Forwarded-For`:
-    /// `X-Real-IP`, `CF-Connecting-IP`. A name that is no header's is an error of
-    /// [`Builder::build`](crate::Builder::build).
+    /// A header with this name that has an address, or a list like `X-Forwarded-For`: `X-Real-IP`,
+    /// `CF-Connecting-IP`. [`Builder::build`](crate::Builder::build) returns an error for a name
+    /// that is not a header name.
     Header(String),
 }
 
-/// The client of a request, as far as trusted proxies tell it.
+/// The client of a request, as trusted proxies report it.
 #[non_exhaustive]
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Client<'r> {
-    /// The address; the port is 0 if no proxy gave it. `None` for a peer over a Unix socket of
-    /// which nothing else is known.
+    /// The address; the port is 0 if no proxy gave one. `None` for a peer over a Unix socket for
+    /// which no proxy gave an address.
     pub addr: Option<SocketAddr>,
-    /// Whether the client speaks TLS, if a proxy told and that is wanted.
+    /// Whether the client uses TLS, if a proxy reported it and [`Forwarding::with_scheme`] is on.
     pub secure: Option<bool>,
-    /// The host that the client asked for, if a proxy told and that is wanted.
+    /// The host that the client requested, if a proxy reported it and [`Forwarding::with_host`] is
+    /// on.
     pub host: Option<Cow<'r, str>>,
 }
 
-/// How the client is found behind proxies.
+/// Finds the client of a request that arrives through proxies.
 ///
 /// ```
 /// use http::{HeaderMap, HeaderValue};
@@ -46,7 +48,7 @@ pub struct Client<'r> {
 /// let proxies = Networks::new(["10.0.0.0/8"])?;
 /// let forwarding = Forwarding::new(proxies, ClientAddress::XForwardedFor)?;
 /// let mut headers = HeaderMap::new();
-/// // The first address is what the client wrote itself.
+/// // The client itself wrote the first address.
 /// let value = HeaderValue::from_static("6.6.6.6, 192.0.2.7, 10.0.0.2");
 /// headers.insert("x-forwarded-for", value);
 /// let client = forwarding.client(&headers, Some("10.0.0.1:4000".parse().unwrap()));
@@ -57,18 +59,18 @@ pub struct Client<'r> {
 pub struct Forwarding {
     trusted: Networks,
     name: HeaderName,
-    /// The header is `Forwarded`, which has the scheme and the host beside the address.
+    /// Whether the header is `Forwarded`, which has the scheme and the host beside the address.
     elements: bool,
     scheme: bool,
     host: bool,
 }
 
 impl Forwarding {
-    /// Finds clients behind these proxies by this header.
+    /// Makes a configuration that trusts these proxies and reads this header.
     ///
     /// # Errors
     ///
-    /// Returns a name that is no header's.
+    /// Returns the name if it is not a header name.
     pub fn new(trusted: Networks, address: ClientAddress) -> Result<Self, String> {
         let elements = address == ClientAddress::Forwarded;
         let name = match address {
@@ -85,32 +87,32 @@ impl Forwarding {
         })
     }
 
-    /// Takes the scheme as well: `proto` of `Forwarded`, otherwise the last value of
-    /// `X-Forwarded-Proto`, which the nearest proxy has to set.
+    /// Enables the scheme: `proto` of `Forwarded`, otherwise the last value of `X-Forwarded-Proto`,
+    /// which the nearest proxy must set.
     #[must_use]
     pub fn with_scheme(self, on: bool) -> Self {
         Self { scheme: on, ..self }
     }
 
-    /// Takes the host as well: `host` of `Forwarded`, otherwise the last value of
-    /// `X-Forwarded-Host`, which the nearest proxy has to set.
+    /// Enables the host: `host` of `Forwarded`, otherwise the last value of `X-Forwarded-Host`,
+    /// which the nearest proxy must set.
     #[must_use]
     pub fn with_host(self, on: bool) -> Self {
         Self { host: on, ..self }
     }
 
-    /// Returns whether a peer with this address is a trusted proxy; `None` is one over a Unix
+    /// Returns whether a peer with this address is a trusted proxy; `None` is a peer over a Unix
     /// socket.
     pub fn trusts(&self, ip: Option<IpAddr>) -> bool {
         self.trusted.contains(ip)
     }
 
-    /// Finds the client of a request that came from `peer`; `None` is one over a Unix socket.
+    /// Finds the client of a request from `peer`; `None` is a peer over a Unix socket.
     ///
-    /// The list is read from its end, where the nearest proxy has written: each address is believed
-    /// because a trusted one gave it, and the first that is not trusted is the client. What cannot
-    /// be read ends the search at the address before it. All lines of the header are one list (RFC
-    /// 9110, 5.2). Nothing that stands before the client's own address is looked at.
+    /// The list is read from its end, which the nearest proxy wrote. Each address counts because a
+    /// trusted proxy reported it, and the first untrusted address is the client's. An invalid
+    /// element ends the search at the address before it. All lines of the header form one list
+    /// (RFC 9110, 5.2). Elements before the client's own address are not read.
     pub fn client<'r>(&self, headers: &'r HeaderMap, peer: Option<SocketAddr>) -> Client<'r> {
         let mut client = Client {
             addr: peer,
@@ -122,7 +124,7 @@ impl Forwarding {
             quoted: self.elements,
         });
         while self.trusts(client.addr.map(|addr| addr.ip())) {
-            // An element that cannot be read is `None` inside.
+            // `Some(None)` is an element that cannot be delimited.
             let Some(Some(text)) = list.next() else { break };
             let addr = if self.elements {
                 let Some(element) = Element::read(text) else {
@@ -156,7 +158,7 @@ impl Forwarding {
     }
 }
 
-/// Returns whether a scheme is one with TLS; `None` if it is another than those that upgrade.
+/// Returns whether a scheme uses TLS; `None` for schemes other than HTTP and WebSocket.
 fn is_secure(scheme: &str) -> Option<bool> {
     let is = |name: &str| scheme.eq_ignore_ascii_case(name);
     if is("https") || is("wss") {
@@ -166,7 +168,7 @@ fn is_secure(scheme: &str) -> Option<bool> {
     }
 }
 
-/// Returns the last element of a list: what the nearest proxy has written.
+/// Returns the last element of a list, which the nearest proxy wrote.
 fn last<'r>(headers: &'r HeaderMap, name: &str) -> Option<&'r str> {
     let lines = headers.get_all(name).iter().rev();
     let mut list = lines.flat_map(|line| Backwards {
@@ -176,18 +178,18 @@ fn last<'r>(headers: &'r HeaderMap, name: &str) -> Option<&'r str> {
     str::from_utf8(list.next()??).ok()
 }
 
-/// The elements of a list from its last on. Empty ones are left out (RFC 9110, 5.6.1.2).
+/// The elements of a list from last to first, without empty ones (RFC 9110, 5.6.1.2).
 ///
-/// Reading from the end is what makes it safe: a client writes before the proxies, and whatever it
-/// leaves open there, a quote for instance, cannot hide what they added behind it.
+/// The direction matters for security: a client writes its part before the proxies, so nothing that
+/// it leaves open there, such as a quote, can hide what they append.
 struct Backwards<'r> {
     rest: Option<&'r [u8]>,
-    /// A comma in quotes does not divide.
+    /// Whether a comma in quotes does not separate elements.
     quoted: bool,
 }
 
 impl<'r> Iterator for Backwards<'r> {
-    /// `None` if it cannot be told where the element begins.
+    /// `None` if the start of the element cannot be determined.
     type Item = Option<&'r [u8]>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -210,7 +212,7 @@ impl<'r> Iterator for Backwards<'r> {
 }
 
 impl Backwards<'_> {
-    /// Returns where the last comma is that divides; `None` outside if quotes do not match.
+    /// Returns the position of the last separating comma; the outer `None` means unbalanced quotes.
     fn comma(&self, list: &[u8]) -> Option<Option<usize>> {
         if !self.quoted {
             return Some(list.iter().rposition(|byte| *byte == b','));
@@ -227,7 +229,7 @@ impl Backwards<'_> {
                     if escapes % 2 == 0 {
                         inside = !inside;
                     } else if !inside {
-                        // An escaped quote cannot be the last one.
+                        // An escaped quote cannot end a quoted string.
                         return None;
                     }
                 }
@@ -249,9 +251,9 @@ struct Element<'r> {
 }
 
 impl<'r> Element<'r> {
-    /// Reads `[ forwarded-pair ] *( ";" [ forwarded-pair ] )` (RFC 7239, 4), with white space
-    /// around pairs, and values without quotes that need them, as some proxies write. `None` if it
-    /// is malformed, or says the same thing twice.
+    /// Parses `[ forwarded-pair ] *( ";" [ forwarded-pair ] )` (RFC 7239, 4). Accepts white space
+    /// around pairs, and values without the quotes that they need, as some proxies write them.
+    /// Returns `None` if the element is malformed or repeats a parameter.
     fn read(text: &'r [u8]) -> Option<Self> {
         let mut rest = str::from_utf8(text).ok()?;
         let mut element = Self::default();
@@ -286,7 +288,7 @@ impl<'r> Element<'r> {
     }
 }
 
-/// Reads a value, in quotes or not; returns it and what is behind it.
+/// Parses a value, quoted or not; returns it and the rest of the text.
 fn read_value(text: &str) -> Option<(Cow<'_, str>, &str)> {
     let Some(quoted) = text.strip_prefix('"') else {
         let end = text.find([';', ' ', '\t', '"', ',']).unwrap_or(text.len());
@@ -332,7 +334,7 @@ mod tests {
             .with_host(true)
     }
 
-    /// Finds the address of a request with these lines of `X-Forwarded-For`, from a proxy.
+    /// Finds the address for a request with these lines of `X-Forwarded-For` from a proxy.
     fn by_list(lines: &[&str]) -> String {
         let lines: Vec<_> = lines
             .iter()
@@ -344,7 +346,7 @@ mod tests {
         client.addr.unwrap().to_string()
     }
 
-    /// Finds the client of a request with these lines of `Forwarded`, from a proxy.
+    /// Finds the client of a request with these lines of `Forwarded` from a proxy.
     fn by_elements(lines: &[&str]) -> (String, Option<bool>, Option<String>) {
         let lines: Vec<_> = lines.iter().map(|line| ("Forwarded", *line)).collect();
         let forwarding = forwarding(ClientAddress::Forwarded);
@@ -368,12 +370,12 @@ mod tests {
                 "192.0.2.7:0",
             ),
             (&["6.6.6.6", "192.0.2.7", "10.0.0.2"], "192.0.2.7:0"),
-            // Empty elements are left out.
+            // Empty elements are skipped.
             (&["192.0.2.7,, ,"], "192.0.2.7:0"),
             (&["192.0.2.7", "", ","], "192.0.2.7:0"),
-            // A chain of proxies alone: the farthest.
+            // With trusted proxies only, the farthest one.
             (&["10.0.0.3, 10.0.0.2"], "10.0.0.3:0"),
-            // What cannot be read ends it at the last good hop.
+            // An invalid element ends the search at the last valid hop.
             (&[""], PROXY),
             (&["unknown"], PROXY),
             (&["192.0.2.7, unknown"], PROXY),
@@ -450,14 +452,14 @@ mod tests {
                 "a.test:81",
                 (Some(false), Some("a.test:81")),
             ),
-            // What the client wrote before the proxy did.
+            // The client wrote values before the proxy did.
             (
                 "192.0.2.7",
                 "https, http",
                 "evil.test, a.test",
                 (Some(false), Some("a.test")),
             ),
-            // Behind two proxies, too, it is the nearest that tells.
+            // Behind two proxies as well, the nearest one counts.
             (
                 "192.0.2.7, 10.0.0.2",
                 "https, http",
@@ -473,7 +475,7 @@ mod tests {
             ("192.0.2.7", "ftp", "a test", (None, None)),
             ("192.0.2.7", "", "", (None, None)),
             ("192.0.2.7", "https", "u@a.test", (Some(true), None)),
-            // Also where the address is not known.
+            // The scheme and the host do not depend on the address.
             ("unknown", "https", "a.test", (Some(true), Some("a.test"))),
         ] {
             let lines = [
@@ -514,7 +516,7 @@ mod tests {
                 ],
                 ("192.0.2.7:0".into(), Some(false), Some("a.test:81".into())),
             ),
-            // Without an address, what else the proxy says is still its word.
+            // Without an address, the proxy's other parameters still count.
             (
                 &["for=unknown;proto=https"],
                 (PROXY.into(), Some(true), None),
@@ -543,13 +545,13 @@ mod tests {
     fn quotes_hide_nothing_that_a_proxy_wrote_and_show_nothing_that_a_client_did() {
         let real = "192.0.2.7:0";
         for line in [
-            // The client leaves a quote open before what the proxy adds.
+            // The client leaves a quote open before the part that the proxy appends.
             "for=\", for=192.0.2.7",
             "for=6.6.6.6;x=\", for=192.0.2.7",
             "for=6.6.6.6;x=\", for=\"192.0.2.7\"",
             "x=\"\\, for=\"192.0.2.7\";by=\"_a\"",
             "\\\", for=192.0.2.7",
-            // The proxy quotes a host with a comma and a quote in it that the client chose.
+            // The proxy quotes a host that the client chose, with a comma and a quote in it.
             "for=192.0.2.7;host=\"a,for=6.6.6.6\"",
             "for=192.0.2.7;host=\"a\\\",for=6.6.6.6\"",
             "for=192.0.2.7;host=\"a\\\\\"",
@@ -561,7 +563,7 @@ mod tests {
 
     #[test]
     fn a_list_of_any_length_is_read_once() {
-        // Each would take hours if a byte was looked at more often than a few times.
+        // Each would take hours if bytes were read more than a few times.
         for unit in [
             "10.0.0.1,",
             "\"",

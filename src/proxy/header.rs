@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use proxy_header::{Error, ParseConfig, Protocol, ProxyHeader};
 
-/// The header of the PROXY protocol, version 1 or 2, that a proxy sends before anything else on a
+/// The header of the PROXY protocol, version 1 or 2, that a proxy sends at the start of a
 /// connection (HAProxy's
 /// [specification](https://www.haproxy.org/download/2.8/doc/proxy-protocol.txt)).
 ///
@@ -23,10 +23,10 @@ use proxy_header::{Error, ParseConfig, Protocol, ProxyHeader};
 pub struct Header {
     /// The client that the header names.
     pub source: Source,
-    /// Whether the client speaks TLS with the proxy, if the header says it: version 2 with
+    /// Whether the client uses TLS to the proxy, if the header says so: version 2 with
     /// `PP2_TYPE_SSL`.
     pub secure: Option<bool>,
-    /// Whether the client showed the proxy a certificate, and that was found good.
+    /// Whether the client presented a certificate to the proxy that passed verification.
     pub verified: bool,
 }
 
@@ -34,17 +34,17 @@ pub struct Header {
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Source {
-    /// A client's with this address.
+    /// A client with this address.
     Client(SocketAddr),
-    /// The proxy's own, for a health check (`LOCAL` of version 2). HAProxy sends it for clients,
-    /// too, that it has no address of.
+    /// The proxy itself, for example for a health check (`LOCAL` of version 2). HAProxy also sends
+    /// it for clients whose address it does not have.
     Local,
-    /// The proxy does not know the client: `UNKNOWN` of version 1, and whatever is no TCP of
+    /// A client that the proxy does not know: `UNKNOWN` of version 1, and anything but TCP of
     /// version 2.
     Unknown,
 }
 
-/// The bytes are no header of the PROXY protocol, or a longer one than is taken.
+/// The error for bytes that are not a header of the PROXY protocol, or one that is too long.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct HeaderError;
 
@@ -57,16 +57,17 @@ impl fmt::Display for HeaderError {
 impl std::error::Error for HeaderError {}
 
 impl Header {
-    /// No header is longer, in bytes. Version 1 has 107 at most; of version 2 the specification
-    /// expects 536 to be enough, and tags of a cloud's network, a certificate's name or a request's
-    /// number come on top.
+    /// Largest header that is accepted, in bytes.
+    ///
+    /// Version 1 takes at most 107. For version 2, the specification expects 536 to be enough; a
+    /// cloud's network ID, the name of a certificate or a request ID may add to that.
     pub const MAX_SIZE: usize = 4096;
 
-    /// Reads a header; returns it with the number of its bytes, or `None` if more have to come.
+    /// Parses a header; returns it and its size in bytes, or `None` if more bytes are needed.
     ///
     /// # Errors
     ///
-    /// If `input` does not begin with a header: as soon as that is certain.
+    /// Returns an error as soon as `input` cannot be a header any more.
     pub fn read(input: &[u8]) -> Result<Option<(Self, usize)>, HeaderError> {
         let v2 = input.starts_with(&SIGNATURE[..1]);
         let signature: &[u8] = if v2 { &SIGNATURE } else { b"PROXY " };
@@ -77,10 +78,10 @@ impl Header {
         if v2 && let Some(&[_, family, high, low]) = input.get(SIGNATURE.len()..FIXED) {
             let len = usize::from(u16::from_be_bytes([high, low]));
             if input.get(SIGNATURE.len()) == Some(&LOCAL) && FIXED + len <= Self::MAX_SIZE {
-                // Its family and addresses are to be ignored, whatever they are.
+                // The receiver ignores its family and addresses, as the specification requires.
                 return Ok((input.len() >= FIXED + len).then_some((Self::LOCAL, FIXED + len)));
             }
-            // The crate waits for addresses that the length has no room for.
+            // The crate would wait for addresses that do not fit into the announced length.
             let addresses = match family {
                 0x11 | 0x12 => 12,
                 0x21 | 0x22 => 36,
@@ -118,29 +119,29 @@ impl Header {
         Ok(Some((header, used)))
     }
 
-    /// The proxy's own connection.
+    /// The header of the proxy's own connection.
     const LOCAL: Self = Self {
         source: Source::Local,
         secure: None,
         verified: false,
     };
 
-    /// Returns whether `input` begins as a header does, which is no beginning of a request.
+    /// Returns whether `input` begins with the signature of a header, which no request begins with.
     pub(crate) fn is_begun(input: &[u8]) -> bool {
         input.starts_with(b"PROXY ") || input.starts_with(&SIGNATURE)
     }
 }
 
-/// What version 2 begins with.
+/// The signature of version 2.
 const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
 
-/// The bytes of version 2 before the addresses.
+/// Size of the fixed part of version 2, before the addresses, in bytes.
 const FIXED: usize = 16;
 
-/// Version 2 and the command `LOCAL`.
+/// The byte for version 2 with the command `LOCAL`.
 const LOCAL: u8 = 0x20;
 
-/// The longest header of version 1, with CR LF.
+/// Size of the longest header of version 1, with CR LF, in bytes.
 const V1_MAX_SIZE: usize = 107;
 
 #[cfg(test)]
@@ -167,7 +168,7 @@ mod tests {
         tlv
     }
 
-    /// Reads a header that comes byte by byte, with something behind it.
+    /// Parses a header that arrives byte by byte, with a request after it.
     fn read(bytes: &[u8]) -> Result<Header, HeaderError> {
         for end in 0..bytes.len() {
             match Header::read(&bytes[..end]) {
@@ -219,7 +220,7 @@ mod tests {
         ] {
             read(line.as_bytes()).expect_err(line);
         }
-        // The longest, and one byte more.
+        // The longest header, and one byte more.
         let unknown = |len: usize| format!("PROXY UNKNOWN {}\r\n", "x".repeat(len - 16));
         assert!(read(unknown(107).as_bytes()).is_ok());
         assert!(Header::read(unknown(108).as_bytes()).is_err());
@@ -237,7 +238,7 @@ mod tests {
         tcp6[33] = 9;
         let header = read(&v2(0x21, 0x21, &tcp6)).unwrap();
         assert_eq!(header.source, client("[2001::7]:9"));
-        // LOCAL is the proxy's own, whatever addresses it has.
+        // LOCAL is the proxy itself, whatever the addresses are.
         for (family, rest) in [
             (0, &[][..]),
             (0x11, &TCP4),
@@ -248,7 +249,7 @@ mod tests {
             let header = read(&v2(0x20, family, rest)).unwrap();
             assert_eq!(header.source, Source::Local);
         }
-        // No TCP: unspecified, UDP, a Unix socket.
+        // Not TCP: unspecified, UDP, a Unix socket.
         for (family, rest) in [(0, &[][..]), (0x12, &TCP4), (0x31, &[b'/'; 216])] {
             let header = read(&v2(0x21, family, rest)).unwrap();
             assert_eq!(header.source, Source::Unknown, "{family:#x}");
@@ -268,7 +269,7 @@ mod tests {
     fn lengths_of_version_2_are_bounded() {
         let with = |len: usize| {
             let mut rest = TCP4.to_vec();
-            // One TLV that is for nobody.
+            // A TLV that the parser ignores (NOOP).
             let value = len - FIXED - TCP4.len() - 3;
             rest.push(4);
             rest.extend((value as u16).to_be_bytes());
@@ -276,7 +277,7 @@ mod tests {
             v2(0x21, 0x11, &rest)
         };
         assert!(read(&with(Header::MAX_SIZE)).is_ok());
-        // It is refused before what it announces has come.
+        // The header is refused before the announced bytes arrive.
         assert_eq!(
             Header::read(&with(Header::MAX_SIZE + 1)[..FIXED]),
             Err(HeaderError)
@@ -292,7 +293,7 @@ mod tests {
             (ssl(3, 0), Some(true), true),
             (ssl(5, 0), Some(true), true),
             (ssl(7, 20), Some(true), false),
-            // Without TLS there is no certificate.
+            // Without TLS, a certificate does not count.
             (ssl(6, 0), Some(false), false),
             (
                 [vec![1, 0, 2, b'h', b'2'], ssl(3, 0)].concat(),

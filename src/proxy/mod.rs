@@ -1,12 +1,12 @@
-//! What proxies say of the clients behind them: the PROXY protocol, and the headers for forwarding.
+//! Information from proxies about their clients: the PROXY protocol, and forwarding headers.
 //!
-//! Behind a proxy every connection comes from the proxy's address. Two things tell where the client
-//! is: the header of the PROXY protocol, which comes before anything else on a connection
+//! Behind a proxy, every connection comes from the proxy's address. Two sources give the client's:
+//! the header of the PROXY protocol, which precedes everything else on a connection
 //! ([`Place::proxy_protocol`](crate::Place::proxy_protocol)), and a header of the request
-//! ([`Builder::client_address`](crate::Builder::client_address)). A client can write both, so each
-//! is believed only if it comes from a network that was named ([`Networks`]).
+//! ([`Builder::client_address`](crate::Builder::client_address)). A client can forge both, so each
+//! is accepted only from configured networks ([`Networks`]).
 //!
-//! Without I/O, for fuzzing and other servers.
+//! This module does no I/O, so it also serves fuzzing and other servers.
 
 mod forwarded;
 mod header;

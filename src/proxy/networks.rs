@@ -1,19 +1,19 @@
-//! Which peers are proxies that are believed.
+//! The peers that are trusted as proxies.
 
 use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net};
 
-/// A list of addresses and networks, and whether Unix sockets belong to it.
+/// A list of addresses and networks, optionally with all Unix sockets.
 ///
 /// Each entry is one of
 ///
 /// * an address, IPv4 or IPv6: `10.0.0.7`, `2001:db8::7`;
 /// * a network in CIDR notation (RFC 4632): `10.0.0.0/8`, `2001:db8::/32`;
-/// * `unix:` for all peers over Unix sockets, which have no address. nginx's `set_real_ip_from` has
-///   the same word.
+/// * `unix:` for all peers over Unix sockets, which have no address, as in nginx's
+///   `set_real_ip_from`.
 ///
-/// An IPv4 address in the form of IPv6 (`::ffff:10.0.0.7`) is the IPv4 address.
+/// An IPv4-mapped IPv6 address (`::ffff:10.0.0.7`) is the same as the IPv4 address.
 ///
 /// ```
 /// use wsloop::proxy::Networks;
@@ -31,11 +31,11 @@ pub struct Networks {
 }
 
 impl Networks {
-    /// Makes a list of its entries.
+    /// Makes a list of entries.
     ///
     /// # Errors
     ///
-    /// Returns the first entry that is none.
+    /// Returns the first entry that has none of these forms.
     pub fn new<S: AsRef<str>>(entries: impl IntoIterator<Item = S>) -> Result<Self, String> {
         let mut all = Self::default();
         for entry in entries {
@@ -52,7 +52,7 @@ impl Networks {
         Ok(all)
     }
 
-    /// Returns whether a peer with this address belongs to the list; `None` is one over a Unix
+    /// Returns whether the list contains a peer with this address; `None` is a peer over a Unix
     /// socket.
     pub fn contains(&self, ip: Option<IpAddr>) -> bool {
         match ip {
@@ -65,7 +65,7 @@ impl Networks {
     }
 }
 
-/// Returns the network as one of IPv4, if it is one in the form of IPv6 (RFC 4291, 2.5.5.2).
+/// Converts an IPv4-mapped IPv6 network to IPv4 (RFC 4291, 2.5.5.2).
 fn canonical(net: IpNet) -> IpNet {
     let IpNet::V6(v6) = net else { return net };
     let inner = v6.prefix_len().checked_sub(96);
@@ -89,7 +89,7 @@ mod tests {
             "::1",
             "::ffff:172.16.0.0/108",
             "::ffff:203.0.113.9",
-            // The bits behind the prefix do not matter.
+            // Bits after the prefix are ignored.
             "198.51.100.77/24",
         ])
         .unwrap();
@@ -124,7 +124,7 @@ mod tests {
         assert!(Networks::new(["unix:"]).unwrap().contains(None));
         let nobody = Networks::new::<&str>([]).unwrap();
         assert!(!nobody.contains(None) && !nobody.contains(Some([127, 0, 0, 1].into())));
-        // A network of all addresses is said so; that of IPv6 has none of IPv4.
+        // The network of all IPv6 addresses contains no IPv4 address.
         let v6 = Networks::new(["::/0"]).unwrap();
         assert!(v6.contains(Some("2001:db8::1".parse().unwrap())));
         assert!(!v6.contains(Some("::ffff:1.2.3.4".parse().unwrap())));

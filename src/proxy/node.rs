@@ -1,11 +1,11 @@
-//! An address as proxies write it.
+//! Addresses as proxies write them.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-/// Reads an address with or without a port: `192.0.2.7`, `192.0.2.7:80`, `2001:db8::7`,
-/// `[2001:db8::7]`, `[2001:db8::7]:80` (RFC 7239, 6, and what is deployed beside it). The port is 0
-/// if there is none, or a name that stands for it (`_p1`). `None` for `unknown`, for names that
-/// stand for an address, and for what is malformed.
+/// Parses an address with or without a port: `192.0.2.7`, `192.0.2.7:80`, `2001:db8::7`,
+/// `[2001:db8::7]`, `[2001:db8::7]:80` (RFC 7239, 6, and other forms in use). The port is 0 if
+/// there is none, or an obfuscated one (`_p1`). Returns `None` for `unknown`, for obfuscated
+/// addresses, and for malformed ones.
 pub(super) fn read(text: &[u8]) -> Option<SocketAddr> {
     let text = str::from_utf8(text).ok()?;
     if let Some(inside) = text.strip_prefix('[') {
@@ -25,12 +25,12 @@ pub(super) fn read(text: &[u8]) -> Option<SocketAddr> {
     Some(SocketAddr::new(ip.into(), read_port(port)?))
 }
 
-/// An IPv4 address in the form of IPv6 is the IPv4 address.
+/// Converts an IPv4-mapped IPv6 address to IPv4.
 fn canonical(ip: IpAddr, port: u16) -> SocketAddr {
     SocketAddr::new(ip.to_canonical(), port)
 }
 
-/// `parse` takes a sign as well.
+/// Parses a port: digits only, because `parse` would also accept a sign, or an obfuscated port.
 fn read_port(text: &str) -> Option<u16> {
     if let Some(name) = text.strip_prefix('_') {
         let known = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);

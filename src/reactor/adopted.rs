@@ -1,11 +1,11 @@
-//! Connections that came by no listener.
+//! Connections that another HTTP server of the process has accepted.
 
 use super::Reactor;
 use crate::connection::{NOBODY, Phase, Upgraded};
 
 impl Reactor {
-    /// Delivers the first event of a connection that was read before, `bytes` of it, and upgraded
-    /// or not. What it brought is delivered in the next turn.
+    /// Begins an adopted connection, which may be upgraded already. `bytes` were read from it
+    /// before; they are processed in the next turn.
     pub(crate) fn welcome_adopted(
         &mut self,
         slot: usize,

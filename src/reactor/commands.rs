@@ -1,4 +1,4 @@
-//! What is asked for from outside the handlers: by other threads, and when the server goes down.
+//! Requests from outside the handlers: commands of other threads, and the shutdown of the server.
 
 use super::Reactor;
 use crate::close_code::CloseCode;
@@ -8,7 +8,7 @@ use crate::error::SendError;
 use crate::panics::guard;
 
 impl Reactor {
-    /// Carries out what another thread asked for, and leaves for the server what only that can do.
+    /// Carries out a command of another thread. What only the server can do is queued for it.
     pub(crate) fn command(&mut self, command: Command) {
         let core = &mut self.core;
         match command {
@@ -47,7 +47,8 @@ impl Reactor {
         }
     }
 
-    /// Tells every client that the server goes down.
+    /// Closes every connection because the server shuts down: with a Close frame, or with 503
+    /// during the opening handshake.
     pub(crate) fn close_all(&mut self, code: CloseCode) {
         let called = u64::MAX;
         self.core.shared.leaving = Some(Leaving { code, called });

@@ -1,4 +1,4 @@
-//! Calling back when messages have been sent.
+//! Completion callbacks, which are called when messages have been sent or dropped.
 
 use super::dispatch::Dispatch;
 use crate::connection::event::Drain;
@@ -7,7 +7,7 @@ use crate::error::{HandlerError, SendError};
 use crate::panics::guarded;
 
 impl Dispatch<'_> {
-    /// Calls the next `count` callbacks whose messages have been sent, or dropped.
+    /// Calls the next `count` callbacks, whose messages have been sent or dropped.
     pub(super) fn complete(&mut self, count: usize) {
         for _ in 0..count {
             let Some((done, result)) = self.conn().peer.take_completion(false) else {
@@ -19,7 +19,7 @@ impl Dispatch<'_> {
         }
     }
 
-    /// Calls all callbacks that still wait, before the `Disconnect`.
+    /// Calls all callbacks that are left, before the `Disconnect`.
     pub(super) fn complete_all(&mut self) {
         while let Some((done, result)) = self.conn().peer.take_completion(true) {
             if let Err(error) = self.call_done(done, result) {
@@ -36,7 +36,7 @@ impl Dispatch<'_> {
     /// Delivers a `Drain`.
     pub(super) fn tell_drained(&mut self) {
         let peer = self.conn().peer;
-        // A callback may have sent more, or closed.
+        // A callback may have sent more, or closed the connection.
         peer.set_drained();
         if peer.phase() == Phase::Open && !peer.is_cut() {
             self.emit::<Drain>(());

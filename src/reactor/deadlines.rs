@@ -1,4 +1,4 @@
-//! The deadlines of connections: the handshake, silence, the close.
+//! The deadlines of connections: opening handshake, silence, close.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::protocol::{Compress, OpCode};
 use crate::transport::Delivery;
 
 impl Reactor {
-    /// Looks at the connections whose deadline has come up, and calls the timers that are due.
+    /// Checks the connections whose wheel entries have expired, and calls the timers that are due.
     pub(crate) fn expire(&mut self) {
         let mut expired = std::mem::take(&mut self.expired);
         self.wheel.expire(self.now, &mut expired);
@@ -39,12 +39,12 @@ impl Reactor {
         };
         let due = std::mem::take(&mut half.due);
         if conn.peer.has_entered() {
-            // Its phase has changed in this turn: that sets the deadline of the new one.
+            // The phase changed in this turn, and settling sets the deadline of the new one.
             return self.settle(slot);
         }
         let released = conn.peer.go_on(conn.shared.now);
         if conn.peer.is_paused() || conn.peer.is_held_off() || released {
-            // A peer that is not read cannot be heard of.
+            // A peer that is not read cannot show a sign of life.
             if conn.peer.phase() == Phase::Open {
                 half.hear(now, Phase::Open);
             }
@@ -54,7 +54,8 @@ impl Reactor {
         }
         let mut deadline = self.deadline(slot);
         if released {
-            // It may be held off again soon: the wheel is not to fill with entries that are far ahead.
+            // It may be held off again soon: a near deadline keeps the wheel from filling with
+            // entries that are far ahead.
             let soon = now.saturating_add(SOON);
             deadline = deadline.map(|deadline| deadline.min(soon));
         }
@@ -69,7 +70,7 @@ impl Reactor {
         self.settle(slot);
     }
 
-    /// Does what the deadline of a connection is for; its entry in the wheel was for `due`.
+    /// Acts on the deadline of a connection; its entry in the wheel was for `due`.
     fn meet_deadline(&mut self, slot: usize, due: u64) {
         let now = self.now;
         let overdue = self.message_end(slot).is_some_and(|end| end <= now);
@@ -83,7 +84,8 @@ impl Reactor {
         let peer = dispatch.peer();
         let timed_out = Cause::Handshake(HandshakeError::TimedOut);
         match peer.phase() {
-            // RFC 9110, 15.5.9: 408 for a request that was begun; else there is none to answer.
+            // RFC 9110, 15.5.9: 408 for a request that has begun; otherwise there is nothing to
+            // answer.
             Phase::Opening if peer.is_unannounced() => dispatch.cut(timed_out),
             Phase::Opening if peer.is_deferred() => {
                 dispatch.refuse(HandshakeError::Undecided, None)
@@ -106,7 +108,7 @@ impl Reactor {
         }
     }
 
-    /// Pings a peer that is silent, or closes one that was silent for too long.
+    /// Pings a silent peer, or closes one that has been silent for too long.
     fn check_silence(&mut self, slot: usize, due: u64) {
         let now = self.now;
         let Some((half, mut conn)) = self.both(slot) else {
@@ -116,8 +118,8 @@ impl Reactor {
         let (silence, again) = (config.silence_max, config.ping_again());
         let end = config.idle_after();
         let end = end.map_or(u64::MAX, |idle| heard.saturating_add(millis(idle)));
-        // If this comes up so late that the ping was due, the loop stalled: that is not the
-        // peer's silence, which is asked first.
+        // If the check comes so late that the ping was due as well, the event loop stalled: the
+        // peer is pinged first (decision 20).
         let was_asked = silence.is_zero() || due >= end;
         if now >= end && was_asked {
             if self.takes_steadily(slot, heard) {
@@ -129,9 +131,9 @@ impl Reactor {
                 self.core.close(slot, CloseCode::GOING_AWAY, Cause::Silent);
             }
         } else if !silence.is_zero() {
-            // A peer whose backlog is full is not pinged, but given up in time.
+            // A peer whose backlog is full is not pinged, but it is closed in time.
             let _ = conn.send_any(OpCode::Ping, b"", Compress::No);
-            // At the second ping at the latest: most peers answer the first.
+            // No later than with the second ping, since most peers answer the first.
             if now.saturating_sub(heard) >= millis(silence + again / 2) {
                 self.begin_to_measure(slot, heard);
             }
@@ -142,14 +144,14 @@ impl Reactor {
         }
     }
 
-    /// Returns what became of the bytes that the kernel has taken for a connection.
+    /// Returns how much of the sent data the peer has acknowledged, as the kernel reports it.
     fn delivery(&mut self, slot: usize) -> Option<Delivery> {
         let peer = self.core.peers.get(slot)?;
         self.deliveries.of(peer.transport.socket())
     }
 
-    /// Notes how much of what was sent a peer has acknowledged that was heard of last at `heard`,
-    /// unless that was noted since.
+    /// Records how much data the peer has acknowledged, unless that was recorded since `heard`,
+    /// when the peer last showed a sign of life.
     fn begin_to_measure(&mut self, slot: usize, heard: u64) {
         let noted = |peer: &Peer| peer.acknowledged().is_some_and(|(_, at)| at >= heard);
         if !self.core.peers.get(slot).is_some_and(noted)
@@ -160,9 +162,11 @@ impl Reactor {
         }
     }
 
-    /// Returns whether a peer that is silent since `heard` takes what it is sent, as fast as
-    /// `min_rate`: its answer to a ping is behind that. The kernel may hold megabytes of it. If it
-    /// was not measured before and the kernel holds something, the peer has its time once more.
+    /// Returns whether a peer that has been silent since `heard` acknowledges data at `min_rate` or
+    /// faster.
+    ///
+    /// Its answer to a ping waits behind that data, of which the kernel may hold megabytes. If
+    /// nothing was recorded before and the kernel holds data, the silence counts anew.
     fn takes_steadily(&mut self, slot: usize, heard: u64) -> bool {
         let now = self.now;
         let Some(delivery) = self.delivery(slot) else {
@@ -181,8 +185,8 @@ impl Reactor {
         }
     }
 
-    /// Returns whether a peer that is being closed has more time, because it takes what the kernel
-    /// holds for it: the Close frame is behind that.
+    /// Returns whether a peer that is being closed gets more time, because it acknowledges the data
+    /// that the kernel holds before the Close frame.
     fn still_takes(&mut self, slot: usize) -> bool {
         let now = self.now;
         let Some(delivery) = self.delivery(slot) else {
@@ -194,7 +198,7 @@ impl Reactor {
         };
         let noted = peer.acknowledged();
         if delivery.waiting == 0 {
-            // It has all. If that is new, its answer has its time from now on.
+            // The peer has all data. If that is new, the time for its answer begins now.
             peer.forget_acknowledged();
             half.stamp = noted.map_or(half.stamp, |_| now);
         } else {
@@ -207,14 +211,14 @@ impl Reactor {
         self.deadline(slot).is_none_or(|deadline| deadline > now)
     }
 
-    /// Returns when a connection has to be looked at, by its phase.
+    /// Returns when a connection has to be checked, by its phase.
     fn deadline(&self, slot: usize) -> Option<u64> {
         let (half, peer) = (self.halves.get(slot)?, self.core.peers.get(slot)?);
         let config = &self.core.shared.config;
         let after = |since: u64, wait: Duration| since.saturating_add(millis(wait));
         match peer.phase() {
             Phase::Opening => match half.http() {
-                // What is queued for a peer that reads is sent first, as long as that goes on.
+                // A peer that reads the last answer postpones the deadline.
                 Some(http) if http.last => Some(after(half.stamp, config.close_timeout)),
                 Some(_) if half.is_idle_http() => {
                     Some(after(half.stamp, config.keep_alive_timeout))
@@ -235,27 +239,27 @@ impl Reactor {
         }
     }
 
-    /// Sees to it that no connection is looked at too late after a deadline was brought forward.
+    /// Schedules the checks of all connections again, after a deadline was brought forward.
     pub(crate) fn rearm(&mut self) {
         for slot in 0..self.halves.capacity() {
             self.arm(slot);
         }
     }
 
-    /// Sees to it that the connection is looked at when its phase's deadline comes.
+    /// Schedules a check of the connection at the deadline of its phase.
     pub(super) fn arm(&mut self, slot: usize) {
         let deadline = self.deadline(slot);
         self.schedule(slot, deadline);
     }
 
-    /// Sees to it that the connection is looked at by `deadline`.
+    /// Schedules a check of the connection by `deadline`.
     pub(super) fn schedule(&mut self, slot: usize, deadline: Option<u64>) {
         let (Some(half), Some(deadline)) = (self.halves.get_mut(slot), deadline) else {
             return;
         };
-        // A deadline at the end of time is none.
+        // A deadline of `u64::MAX` never comes.
         if deadline < u64::MAX && (half.due == 0 || deadline < half.due) {
-            // One that is further ahead is put off again when it comes up.
+            // A deadline that is further ahead is scheduled again when this entry expires.
             half.due = deadline.clamp(1, self.now + MAX_AHEAD);
             self.wheel.insert(half.due, slot);
         }
@@ -266,5 +270,5 @@ pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// How soon a connection that was held off is looked at again, in milliseconds.
+/// How soon a connection that was held off is checked again, in milliseconds.
 const SOON: u64 = 1000;

@@ -1,4 +1,4 @@
-//! What is counted and logged of clients that do not get in, and of those that are failed.
+//! Counters and log lines: clients that are refused, connections that are failed.
 
 use std::fmt;
 use std::io;
@@ -7,26 +7,27 @@ use http::{HeaderName, Version, header};
 use log::Level;
 
 use super::dispatch::Dispatch;
+use crate::connection::event;
 use crate::connection::{Clean, Hint, Line, Matter, Shown, Topic, Who};
 use crate::error::{HandlerError, HandshakeError, ProtocolError};
-use crate::handshake::{Head, Refusal, Request};
+use crate::handshake::{Head, Origins, Refusal, Request};
 use crate::proxy::Header;
 use crate::reasons::{RefusalReason, TlsFailure};
 
 impl Dispatch<'_> {
-    /// Returns who a line about this connection is about.
+    /// Returns the identity that a log line about this connection shows.
     pub(super) fn who(&self) -> Who {
         self.peer().who()
     }
 
-    /// Writes that a handler of this connection failed.
+    /// Logs that a handler of this connection failed.
     pub(super) fn log_failed(&mut self, what: &str, error: &HandlerError) {
         if let Some(line) = self.core.shared.admits(Topic::Other(Matter::Handler)) {
             line.about(self.who(), format_args!("{what} failed: {}", Clean(error)));
         }
     }
 
-    /// Counts and writes that the peer broke the protocol or a limit.
+    /// Counts and logs that the peer broke the protocol or a limit.
     pub(super) fn log_breach(&mut self, error: ProtocolError) {
         let reason = error.reason();
         self.core.shared.stats.count_failure(reason);
@@ -36,7 +37,7 @@ impl Dispatch<'_> {
         }
     }
 
-    /// Counts and writes that the opening handshake is refused; the request is the connection's.
+    /// Counts and logs that the opening handshake is refused; the request is the connection's own.
     pub(super) fn log_refused(&mut self, error: HandshakeError) {
         let level = self.count_refused(error.reason(), Level::Info);
         let Some(line) = level else { return };
@@ -50,9 +51,9 @@ impl Dispatch<'_> {
         self.give(hint);
     }
 
-    /// Does the same for a request that is not the connection's, because it is a bad one.
+    /// Does the same for an invalid request, which the connection does not keep.
     pub(super) fn log_refused_of(&mut self, error: HandshakeError, request: &Request) {
-        // A request that has nothing of a WebSocket in it is a matter of HTTP.
+        // A request that does not mention WebSocket at all is only a matter of HTTP.
         let level = match means_websocket(request) {
             true => Level::Info,
             false => Level::Debug,
@@ -68,7 +69,7 @@ impl Dispatch<'_> {
         line.about(self.who(), format_args!("{told}"));
     }
 
-    /// Does the same for what could not be read as a request.
+    /// Does the same for data that could not be parsed as a request.
     pub(super) fn log_unreadable(&mut self, error: HandshakeError, head: Option<Head<'_>>) {
         let is_tls = head.is_some_and(|head| head.bytes.first() == Some(&TLS_HANDSHAKE));
         let reason = match is_tls {
@@ -96,7 +97,7 @@ impl Dispatch<'_> {
         line.about(self.who(), format_args!("{told}"));
     }
 
-    /// Counts and writes that a connection does not begin with the header of the PROXY protocol.
+    /// Counts and logs that a connection does not begin with a PROXY protocol header.
     pub(super) fn log_bad_header(&mut self, bytes: &[u8]) {
         let error = HandshakeError::BadProxyHeader;
         if let Some(line) = self.count_refused(error.reason(), Level::Info) {
@@ -111,7 +112,7 @@ impl Dispatch<'_> {
         }
     }
 
-    /// Counts and writes that a connection ended in the middle of the header of the PROXY protocol.
+    /// Counts and logs that a connection ended within its PROXY protocol header.
     pub(super) fn log_header_cut(&mut self) {
         let reason = RefusalReason::BadProxyHeader;
         if let Some(line) = self.count_refused(reason, Level::Info) {
@@ -120,8 +121,8 @@ impl Dispatch<'_> {
         }
     }
 
-    /// Writes that a plain request was meant to open a WebSocket, if it was: a proxy took its
-    /// `Upgrade` away.
+    /// Logs that a plain request was meant to open a WebSocket, if it was: a proxy removed its
+    /// `Upgrade`.
     pub(super) fn log_stripped(&mut self, request: &Request) {
         if log::max_level() >= Level::Info
             && means_websocket(request)
@@ -141,21 +142,20 @@ impl Dispatch<'_> {
         self.core.shared.admits_at(Topic::Refusal(reason), level)
     }
 
-    /// Counts a connection that ended without a request, as probes do. They are no errors.
+    /// Counts a connection that ended without a request, as TCP probes do. It is not an error.
     pub(super) fn log_probe(&mut self) {
         self.core.shared.stats.probes += 1;
         self.log_end(format_args!("ended before a request, as a TCP probe does"));
     }
 
-    /// Writes a line for developers about the end of the connection.
+    /// Logs the end of the connection at debug level.
     pub(super) fn log_end(&self, text: fmt::Arguments<'_>) {
         if log::max_level() >= Level::Debug {
             Line::of(Matter::End).about(self.who(), text);
         }
     }
 
-    /// Counts and writes that the opening handshake did not end in time, where nobody is there to
-    /// be answered.
+    /// Counts and logs that the opening handshake timed out before there was a request to answer.
     pub(super) fn log_overdue(&mut self, error: HandshakeError) {
         if self.peer().transport.is_shaking_hands() {
             return self.log_tls(TlsFailure::TimedOut, None);
@@ -167,14 +167,14 @@ impl Dispatch<'_> {
             }
             return;
         }
-        // Browsers connect ahead and then send nothing.
+        // Browsers open connections in advance, and then may send nothing on them.
         if let Some(line) = self.count_refused(error.reason(), Level::Debug) {
             let text = format_args!("no request came within handshake_timeout");
             line.about(self.who(), text);
         }
     }
 
-    /// Counts and writes that TLS failed.
+    /// Counts and logs that TLS failed.
     pub(super) fn log_tls(&mut self, failure: TlsFailure, error: Option<&io::Error>) {
         self.core.shared.stats.count_tls_failure(failure);
         let Some(line) = self.core.shared.admits(Topic::Tls(failure)) else {
@@ -188,8 +188,8 @@ impl Dispatch<'_> {
         line.about(self.who(), format_args!("{told}"));
     }
 
-    /// Answers a client that speaks plain HTTP on a TLS port, as far as its socket takes that at
-    /// once; returns whether it is one.
+    /// Answers a client that speaks plain HTTP on a TLS port, as far as the kernel takes the answer
+    /// at once. Returns whether the client does.
     pub(super) fn answer_plain_http(&mut self) -> bool {
         let conn = self.conn();
         let now = (conn.shared.wall_clock)();
@@ -204,7 +204,7 @@ impl Dispatch<'_> {
         true
     }
 
-    /// Writes, once, that clients offer subprotocols and the server has none.
+    /// Logs, once, that clients offer subprotocols while the server has none.
     pub(super) fn hint_subprotocols(&mut self, request: &Request) {
         if log::max_level() >= Level::Info
             && let Some(offered) = request.headers().get(header::SEC_WEBSOCKET_PROTOCOL)
@@ -222,7 +222,44 @@ impl Dispatch<'_> {
         }
     }
 
-    /// Returns what there is to say about a refusal that was not said before.
+    /// Warns, once, that a page of another host connects and nothing checks its origin.
+    pub(super) fn warn_unchecked_origin(&mut self, request: &Request) {
+        if log::max_level() < Level::Warn
+            || self.core.shared.config.origins.is_some()
+            || self.has::<event::Origin>()
+            || self.has::<event::Handshake>()
+        {
+            return;
+        }
+        let Some(origin) = request.origin() else {
+            return;
+        };
+        let peer = self.peer();
+        let is_self = Origins::new(["self"]).is_ok_and(|own| {
+            own.allow(
+                Some(origin),
+                peer.asked_host(request),
+                peer.is_client_secure(),
+            )
+        });
+        if !is_self && self.core.shared.hint(Hint::OriginUnchecked) {
+            Line::free(
+                Topic::Refusal(RefusalReason::OriginRefused).target(),
+                Level::Warn,
+            )
+            .about(
+                self.who(),
+                format_args!(
+                    "a page of {} connects, and nothing checks origins: any web page may connect. \
+                     Name the allowed ones with Builder::origins (\"*\" for all), or check them in \
+                     an Origin or Handshake handler",
+                    Shown(origin.as_bytes())
+                ),
+            );
+        }
+    }
+
+    /// Returns the hint that explains a refusal, if it was not given before.
     fn hint_of(&mut self, error: HandshakeError) -> Option<Hint> {
         if error != HandshakeError::OriginRefused {
             return None;
@@ -252,7 +289,7 @@ impl Dispatch<'_> {
                  Behind a proxy, pass Host on as it came (nginx: proxy_set_header Host $host), or \
                  list the origin itself"
             ),
-            Some(Hint::Subprotocols) | None => return,
+            Some(Hint::OriginUnchecked | Hint::Subprotocols) | None => return,
         };
         Line::free(
             Topic::Refusal(RefusalReason::OriginRefused).target(),
@@ -262,7 +299,7 @@ impl Dispatch<'_> {
     }
 }
 
-/// So many bytes are shown of what came instead of a header of the PROXY protocol.
+/// How many bytes are shown of data that is not a PROXY protocol header.
 const HEADER_SHOWN: usize = 40;
 
 /// Returns whether a request was meant to open a WebSocket.
@@ -272,12 +309,12 @@ fn means_websocket(request: &Request) -> bool {
         || request.lists(header::UPGRADE, "websocket")
 }
 
-/// A refusal with the values that mattered.
+/// A refusal, with the values that explain it.
 struct Refused<'a> {
     error: HandshakeError,
-    /// The request, if one could be read.
+    /// The request, if it could be parsed.
     request: Option<&'a Request>,
-    /// What could not be read as a request.
+    /// The data that could not be parsed as a request.
     head: Option<Head<'a>>,
 }
 
@@ -301,7 +338,7 @@ impl fmt::Display for Refused<'_> {
 }
 
 impl Refused<'_> {
-    /// Writes the values of a request that could be read.
+    /// Writes the values of a parsed request that explain the refusal.
     fn values(&self, f: &mut fmt::Formatter<'_>, request: &Request) -> fmt::Result {
         let show =
             |f: &mut fmt::Formatter<'_>, name: HeaderName| write!(f, "{}", Values(request, name));
@@ -309,7 +346,7 @@ impl Refused<'_> {
             HandshakeError::BadHeader => {
                 show(f, header::HOST)?;
                 show(f, header::ORIGIN)?;
-                // Some applications put a secret there.
+                // Some applications put a secret into this header.
                 write!(f, "{}", Names(request, header::SEC_WEBSOCKET_PROTOCOL))
             }
             HandshakeError::BadKey => show(f, header::SEC_WEBSOCKET_KEY),
@@ -360,7 +397,7 @@ impl Refused<'_> {
         }
     }
 
-    /// Writes what is wrong with the bytes of a head.
+    /// Writes what is wrong with a head that could not be parsed.
     fn bytes(&self, f: &mut fmt::Formatter<'_>, head: Head<'_>) -> fmt::Result {
         match self.error {
             HandshakeError::HeadTooBig { .. } | HandshakeError::TooManyHeaders { .. } => {
@@ -395,7 +432,7 @@ impl Refused<'_> {
     }
 }
 
-/// Why a request lost what makes it an opening handshake.
+/// The likely reason why a request lacks the headers of an opening handshake.
 struct Stripped<'a>(&'a Request);
 
 impl fmt::Display for Stripped<'_> {
@@ -411,7 +448,7 @@ impl fmt::Display for Stripped<'_> {
     }
 }
 
-/// All values of a header, if there is one.
+/// All values of a header, if it is present.
 struct Values<'a>(&'a Request, HeaderName);
 
 impl fmt::Display for Values<'_> {
@@ -427,7 +464,7 @@ impl fmt::Display for Values<'_> {
     }
 }
 
-/// That a header is there, and how long it is.
+/// A header's length without its value, if it is present.
 struct Names<'a>(&'a Request, HeaderName);
 
 impl fmt::Display for Names<'_> {
@@ -439,7 +476,7 @@ impl fmt::Display for Names<'_> {
     }
 }
 
-/// A target without its query, which may hold secrets.
+/// A request target without its query, which may hold secrets.
 struct Target<'a>(&'a [u8]);
 
 impl fmt::Display for Target<'_> {
@@ -457,7 +494,7 @@ impl fmt::Display for Target<'_> {
     }
 }
 
-/// A failure of TLS.
+/// A failure of TLS, with its details.
 struct Tls<'a> {
     failure: TlsFailure,
     name: Option<&'a str>,
@@ -471,7 +508,7 @@ impl fmt::Display for Tls<'_> {
             write!(f, ", server name {}", Shown(name.as_bytes()))?;
         }
         match self.error {
-            // What the session says, which may have bytes of the peer in it.
+            // The TLS session's error may contain bytes from the peer.
             Some(error) if self.failure != TlsFailure::PlainHttp => {
                 write!(f, " ({})", Clean(error))
             }
@@ -480,7 +517,7 @@ impl fmt::Display for Tls<'_> {
     }
 }
 
-/// Returns whether the value of a header may be a secret.
+/// Returns whether a header's value may be a secret, judged by its name.
 fn is_secret(name: &[u8]) -> bool {
     let name = name.to_ascii_lowercase();
     [&b"auth"[..], b"cookie", b"key", b"protocol", b"token"]
@@ -488,10 +525,10 @@ fn is_secret(name: &[u8]) -> bool {
         .any(|part| name.windows(part.len()).any(|window| window == *part))
 }
 
-/// What a TLS handshake begins with (RFC 8446, 5.1).
+/// The first byte of a TLS handshake record (RFC 8446, 5.1).
 const TLS_HANDSHAKE: u8 = 0x16;
 
-/// So many values of one header are shown.
+/// How many values of one header are shown.
 const VALUES: usize = 3;
 
 #[cfg(test)]

@@ -6,8 +6,8 @@ use crate::connection::{Connection, Core, Ending, Hub, Peer, PeerMut, Phase};
 use crate::error::{Fault, HandlerError};
 use crate::panics::guarded;
 
-/// One connection, its handlers and the server's: three disjoint borrows, so that a payload may
-/// lie in the connection's decoder while a handler runs.
+/// One connection, its own handlers and the server's: three disjoint borrows, so that a payload may
+/// borrow from the connection's decoder while a handler runs.
 pub(super) struct Dispatch<'a> {
     pub(super) core: &'a mut Core,
     pub(super) own: &'a mut Option<Box<Handlers>>,
@@ -16,7 +16,8 @@ pub(super) struct Dispatch<'a> {
 }
 
 impl<'a> Dispatch<'a> {
-    /// Only for a slot that is occupied; the reactor removes nothing while this lives.
+    /// Borrows the connection in `slot`, which must be occupied. The reactor, which alone removes
+    /// connections, removes none while this exists.
     #[inline(always)]
     pub(super) fn new(
         core: &'a mut Core,
@@ -38,19 +39,19 @@ impl<'a> Dispatch<'a> {
 }
 
 impl Dispatch<'_> {
-    /// Returns the connection together with what all share.
+    /// Returns the connection together with the shared state.
     #[inline(always)]
     pub(super) fn conn(&mut self) -> PeerMut<'_> {
         self.core.occupied(self.slot)
     }
 
-    /// Returns the connection, to look at.
+    /// Returns the connection for reading.
     pub(super) fn peer(&self) -> &Peer {
         &self.core.peers[self.slot]
     }
 
-    /// Calls the handler for `E`, the connection's own or else the server's. `None` if there is
-    /// none, or if it failed, which closes the connection.
+    /// Calls the handler for `E`: the connection's own, or else the server's. Returns `None` if
+    /// there is none, or if it failed, which closes the connection.
     pub(super) fn emit<E: ConnectionEvent>(
         &mut self,
         payload: E::Payload<'_>,
@@ -76,7 +77,7 @@ impl Dispatch<'_> {
         own || E::slot(self.handlers).is_some()
     }
 
-    /// Calls the handler for `E`; returns its answer or its failure, `None` if there is no handler.
+    /// Calls the handler for `E`; returns its answer or its error, `None` if there is no handler.
     pub(super) fn call<E: ConnectionEvent>(
         &mut self,
         payload: E::Payload<'_>,
@@ -96,7 +97,7 @@ impl Dispatch<'_> {
         Some(guarded(|| handler(&mut conn, payload)))
     }
 
-    /// Moves the handlers that were set since the last event into place.
+    /// Merges the handlers that were set since the last event.
     #[inline]
     fn merge_registered(&mut self) -> Result<(), HandlerError> {
         if !self.peer().has_registered() {
@@ -117,7 +118,8 @@ impl Dispatch<'_> {
         })
     }
 
-    /// A handler's error is the Perl ancestors' `die`: it ends its connection, never the server.
+    /// Ends the connection of a handler that failed, never the server, like `die` in the Perl
+    /// ancestors.
     pub(super) fn handler_failed(&mut self, error: HandlerError) {
         self.log_failed("handler", &error);
         let mut conn = self.conn();
@@ -131,7 +133,7 @@ impl Dispatch<'_> {
         self.fault(&Fault::Handler(error));
     }
 
-    /// Calls the `Error` handler. If that fails itself, it is only logged.
+    /// Calls the `Error` handler; a failure of that handler is only logged.
     pub(super) fn fault(&mut self, fault: &Fault) {
         if self.peer().is_unannounced() {
             return;
@@ -146,14 +148,14 @@ impl Dispatch<'_> {
         self.has::<Fragment>()
     }
 
-    /// Returns whether a handler refused the handshake, closed or cut the connection.
+    /// Returns whether a handler refused the handshake, or closed or cut the connection.
     pub(super) fn is_ending(&self) -> bool {
         let peer = self.peer();
         peer.is_cut() || peer.is_refused() || peer.phase() >= Phase::Closing
     }
 }
 
-/// Calls a handler of the server. Its failure is logged; there is no connection to close.
+/// Calls a handler of the server; its failure is logged, since there is no connection to close.
 pub(crate) fn emit_hub<E>(core: &mut Core, handlers: &mut Handlers, payload: E::Payload<'_>)
 where
     E: for<'t> Event<Target<'t> = Hub<'t>, Output = ()>,

@@ -1,4 +1,4 @@
-//! How connections end: by a fault, by the peer, by a cut.
+//! How connections end: by a fault, by the peer, or by a cut.
 
 use std::io;
 
@@ -14,26 +14,27 @@ impl Dispatch<'_> {
     /// Fails the connection (RFC 6455, 7.1.7).
     pub(super) fn fail(&mut self, error: ProtocolError) {
         self.log_breach(error);
-        // Once a close began, only its end is told.
+        // After a close has begun, only the end is reported.
         if self.peer().phase() < Phase::Closing {
             self.fault(&Fault::Protocol(error));
         }
         let (code, reason) = (error.close_code(), error.to_string());
         let ending = Ending::new(code, &reason, Cause::Protocol(error));
         // RFC 6455, 7.1.7: "an endpoint SHOULD send a Close frame with an appropriate status code
-        // before proceeding to _Close the WebSocket Connection_". A handler may have sent one.
+        // before proceeding to _Close the WebSocket Connection_". A handler may have sent one
+        // already.
         self.send_close(code, &reason);
         self.conn().send_awaited();
         self.leave(Some(ending));
     }
 
-    /// Closes the connection for the memory it holds, and frees that. A peer that reads is sent an
-    /// answer if it `asks` for something during the opening handshake; one whose TLS handshake is not
-    /// done cannot be sent anything.
+    /// Closes the connection to free the memory that it holds. A peer that reads is sent a Close
+    /// frame, or an answer if it `asks` for something during the opening handshake. Nothing can be
+    /// sent before the TLS handshake is done.
     pub(super) fn give_up(&mut self, asks: bool) {
         let mut conn = self.conn();
         if conn.peer.phase() >= Phase::Lingering {
-            // It is over already, but for what is left to send and to be discarded.
+            // The connection has ended already: only unsent data and input to discard are left.
             conn.note_cut();
             return conn.enter(Phase::Gone, None);
         }
@@ -44,7 +45,7 @@ impl Dispatch<'_> {
         }
     }
 
-    /// Ends the connection because the server's memory is used up.
+    /// Ends the connection because the server's memory budget is used up.
     fn run_out(&mut self, told: bool, asks: bool) {
         let phase = self.peer().phase();
         let conn = self.conn();
@@ -68,20 +69,20 @@ impl Dispatch<'_> {
         self.leave_cut(Ending::abnormal(cause));
     }
 
-    /// Tells, once, of a close that the slow-consumer policy began.
+    /// Calls the `Error` handler, once, if the slow-consumer policy closed the connection.
     pub(super) fn tell_slow_consumer(&mut self) {
         if self.conn().peer.take_too_slow() {
             self.fault(&Fault::SlowConsumer);
         }
     }
 
-    /// The network failed: nothing can be sent any more.
+    /// Ends the connection after a network error; nothing more can be sent.
     pub(super) fn lost(&mut self, error: io::Error) {
         let mut conn = self.conn();
         if conn.peer.phase() == Phase::Open || conn.peer.backlog() > 0 {
             conn.note_cut();
         }
-        // Once the closing handshake is under way, a reset is how some peers say goodbye.
+        // During the closing handshake, a reset is the way in which some peers end a connection.
         if conn.peer.phase() < Phase::Closing {
             match conn.peer.transport.tls_failure(&error) {
                 Some(failure) => self.log_tls(failure, Some(&error)),
@@ -97,7 +98,8 @@ impl Dispatch<'_> {
         }
     }
 
-    /// The connection ended before a request, as those of probes do; `error` if it was reset.
+    /// Ends a connection that closed before a request, as TCP probes do; `error` is set if it was
+    /// reset.
     pub(super) fn probed(&mut self, error: Option<io::Error>) {
         self.log_probe();
         let cause = match error {
@@ -110,7 +112,7 @@ impl Dispatch<'_> {
         }
     }
 
-    /// The peer sends nothing more.
+    /// Handles the peer's FIN.
     pub(super) fn eof(&mut self) {
         let peer = self.peer();
         match peer.phase() {
@@ -125,7 +127,7 @@ impl Dispatch<'_> {
         self.leave(Some(Ending::abnormal(Cause::Eof)));
     }
 
-    /// The peer's Close frame came.
+    /// Handles the peer's Close frame.
     pub(super) fn peer_close(&mut self, frame: CloseFrame<'_>) {
         if self.peer().phase() == Phase::Open {
             self.emit::<PeerClose>(Some(frame));
@@ -133,7 +135,7 @@ impl Dispatch<'_> {
             // echos the status code it received." The reason goes with it (decision 6).
             self.send_close(frame.code, frame.reason);
             let peer = self.conn().peer;
-            // The peer closed first, whatever its handler answered.
+            // The peer closed first: its frame is reported, whatever the handler answered.
             peer.take_ending();
             peer.end(Ending::new(frame.code, frame.reason, Cause::Peer));
         }
@@ -141,7 +143,7 @@ impl Dispatch<'_> {
         self.leave(None);
     }
 
-    /// Ends the connection at once: nothing more is sent.
+    /// Ends the connection at once; nothing more is sent.
     pub(super) fn cut(&mut self, cause: Cause) {
         if let Cause::Handshake(error) = cause {
             self.log_overdue(error);
@@ -150,7 +152,7 @@ impl Dispatch<'_> {
         self.leave_cut(Ending::abnormal(cause));
     }
 
-    /// Refuses a connection that no event has told of; without an answer where TLS was to come.
+    /// Refuses a connection that no event has announced. With TLS it is cut without an answer.
     pub(super) fn turn_away(&mut self, error: HandshakeError) {
         match self.peer().transport.is_secure() {
             true => self.leave_cut(Ending::abnormal(Cause::Handshake(error))),
@@ -169,13 +171,14 @@ impl Dispatch<'_> {
         self.conn().enter(Phase::Gone, None);
     }
 
-    /// Delivers the `Disconnect`, once; what is queued is still sent. `ending` tells why, unless that
-    /// is known from before.
+    /// Delivers the `Disconnect`, once; queued data is still sent. `ending` gives the reason,
+    /// unless one was recorded before.
     pub(super) fn leave(&mut self, ending: Option<Ending>) {
         self.leave_with(ending, 0);
     }
 
-    /// Delivers the `Disconnect` as [`leave`](Self::leave) does; `unsent` bytes are lost.
+    /// Delivers the `Disconnect` as [`leave`](Self::leave) does, and reports `unsent` bytes as
+    /// lost.
     fn leave_with(&mut self, ending: Option<Ending>, unsent: usize) {
         if self.peer().phase() >= Phase::Lingering {
             return;
@@ -204,17 +207,17 @@ impl Dispatch<'_> {
         {
             self.log_failed("Disconnect handler", &error);
         }
-        // Its closures may hold what the application wants freed.
+        // The closures may hold values that the application wants freed.
         drop_guarded(self.own.take());
         let slot = self.slot;
         drop_guarded(self.core.shared.timers.remove_of(slot));
     }
 
-    /// Sends a Close frame, unless one was sent.
+    /// Sends a Close frame if the connection is open.
     fn send_close(&mut self, code: CloseCode, reason: &str) {
         let mut conn = self.conn();
         if conn.peer.phase() == Phase::Open {
-            // Both are the peer's own or short: this cannot fail.
+            // Code and reason are the peer's own or short, so this cannot fail.
             let _ = conn.send_close(code, reason);
         }
     }

@@ -1,9 +1,9 @@
-//! The fast path of a message: whole, in a read of an open connection with nothing half-done, to a
+//! The fast path of a message: whole in one read, on an open connection with no pending state, to a
 //! handler that at most replies.
 //!
-//! Nearly all messages take it, so it is one straight line, in few instructions. It knows nothing
-//! else: at the first thing that it does not know it stops, and the code that goes on from there
-//! finds everything as it would be without it.
+//! Nearly all messages take it, so it is straight-line code of few instructions. It handles nothing
+//! else: at anything unexpected it stops, and the general code continues as if the fast path did
+//! not exist.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -14,7 +14,7 @@ use crate::connection::{Connection, Core, NOBODY, Peer};
 use crate::error::{HandlerError, ProtocolError};
 use crate::protocol::{MEDIUM_HEAD, SHORT_HEAD, Short, Shorts, take_medium, take_short};
 
-/// SocketEvent of a socket: an edge of readiness.
+/// An event of a socket: an edge of readiness.
 #[derive(Clone, Copy)]
 pub(crate) struct SocketEvent {
     /// See [`connection_tag`].
@@ -24,10 +24,10 @@ pub(crate) struct SocketEvent {
     pub(crate) hangup: bool,
 }
 
-/// How far the fast path has come in the current connection, for when a handler panics.
+/// How far the fast path has come on the current connection, for the case that a handler panics.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Progress {
-    /// How many bytes of the buffer were delivered, with the message whose handler runs.
+    /// How many bytes of the buffer were delivered, including the message whose handler runs.
     pub(super) at: usize,
     /// How many bytes were read.
     pub(super) end: usize,
@@ -57,7 +57,7 @@ fn handlers_of<'h>(
     (text, binary)
 }
 
-/// Counts a message and calls its handler. Without a handler it is looked at all the same.
+/// Counts a message, and calls its handler if there is one.
 #[inline(always)]
 fn deliver(
     core: &mut Core,
@@ -77,12 +77,13 @@ fn deliver(
     }
 }
 
-/// The handler of `Utf8` or of `Binary`.
+/// The boxed handler of `Utf8` or `Binary`.
 type MessageHandler<P> =
     Box<dyn for<'t, 'p> FnMut(&mut Connection<'t>, &'p P) -> Result<(), HandlerError>>;
 
-/// Delivers the messages of a batch; returns whether that were all. What is not as it was when the
-/// batch was made, or is not text by itself, is left for the decoder.
+/// Delivers the messages of a batch; returns whether all were delivered. It stops when a handler
+/// changed the state that the batch relies on, or before text that is not valid by itself; the
+/// decoder takes the rest.
 #[inline(always)]
 fn deliver_batch<P: ?Sized>(
     core: &mut Core,
@@ -105,7 +106,7 @@ fn deliver_batch<P: ?Sized>(
         rest = next;
         progress.at += SHORT_HEAD + len;
         core.shared.stats.messages_in += 1;
-        // Without a handler it is looked at all the same.
+        // Without a handler, the message is validated and counted all the same.
         if let Some(handler) = handler {
             handler(&mut Connection::new(core, slot), payload)?;
         }
@@ -113,7 +114,7 @@ fn deliver_batch<P: ?Sized>(
     Ok(true)
 }
 
-/// What ends the fast path early.
+/// Why the fast path ended early.
 enum Broken {
     Handler(HandlerError),
     Protocol(ProtocolError),
@@ -122,10 +123,10 @@ enum Broken {
 const BAD_UTF8: Broken = Broken::Protocol(ProtocolError::BadUtf8);
 
 impl Reactor {
-    /// Takes news of sockets: edges of readiness.
+    /// Handles readiness events of sockets.
     pub(crate) fn take_events(&mut self, mut news: impl Iterator<Item = SocketEvent>) {
-        // One net for the handlers of all of them, so that it costs the fast path nothing. Nothing
-        // that a handler can break is left half-changed: see `guard`.
+        // One `catch_unwind` for the handlers of all events, so that it costs the fast path nothing
+        // (decision 15). A panicking handler leaves no state half-changed: see `guard`.
         while let Err(panic) = catch_unwind(AssertUnwindSafe(|| {
             for news in news.by_ref() {
                 self.ready(news);
@@ -136,11 +137,11 @@ impl Reactor {
         }
     }
 
-    /// Takes news of a socket.
+    /// Handles a readiness event of a socket.
     ///
-    /// The fast path is all here: an open connection with nothing half-done, one read that brings
+    /// The whole fast path is here: an open connection with no pending state, one read that returns
     /// whole messages, one write that takes the replies. Everything else is left to `serve`. The
-    /// panic of a handler leaves through here.
+    /// panic of a handler unwinds through this function.
     #[inline(never)]
     fn ready(
         &mut self,
@@ -163,7 +164,7 @@ impl Reactor {
         half.flags.set_if(Flags::READABLE, readable);
         half.flags.set_if(Flags::HANGUP, hangup);
         if !half.is_fast() || !peer.is_quiet() {
-            // What waits for its turn anyway is served then.
+            // A connection that is in the ready queue is served from there.
             if !half.flags.has(Flags::ENQUEUED) {
                 self.serve(slot);
             }
@@ -196,7 +197,7 @@ impl Reactor {
         };
         self.progress.at = at;
         self.progress.end = end;
-        // A turn's share is one at least: see `Builder::build`.
+        // The share of a turn is at least one message: see `Builder::build`.
         self.progress.left = left.saturating_sub(1);
         if let Err(broken) = deliver(&mut self.core, slot, (text, binary), message) {
             return self.broken(broken, self.progress);
@@ -215,7 +216,7 @@ impl Reactor {
         }
     }
 
-    /// The fast path when more than one short message came.
+    /// Continues the fast path when a read returned more than one message.
     #[inline(never)]
     fn serve_run(&mut self, slot: usize, progress: Progress) {
         match self.run(slot, progress) {
@@ -236,7 +237,7 @@ impl Reactor {
         }
     }
 
-    /// Delivers whole messages until one does not take the fast path; returns how far it came.
+    /// Delivers whole messages until one does not qualify for the fast path; returns the progress.
     fn run(&mut self, slot: usize, progress: Progress) -> Result<Progress, (Broken, Progress)> {
         let Progress {
             mut at,
@@ -295,7 +296,7 @@ impl Reactor {
         Ok(Progress { at, end, left })
     }
 
-    /// Ends the fast path of the current connection, whose handler failed or whose text was wrong.
+    /// Ends the fast path of the current connection: its handler failed, or its text is invalid.
     #[cold]
     fn broken(&mut self, broken: Broken, progress: Progress) {
         let slot = self.core.shared.current;

@@ -1,4 +1,4 @@
-//! Requests: the one that upgrades a connection, and plain ones before it.
+//! HTTP requests: the one that upgrades a connection, and plain ones before it.
 
 use http::Method;
 
@@ -9,16 +9,16 @@ use crate::connection::event::{Cause, Request};
 use crate::connection::{Ending, Phase};
 use crate::error::{HandlerError, HandshakeError};
 use crate::handshake::{self, Refusal};
-use crate::http::{CONTINUE, Item, Reader, Response, Then};
+use crate::plain_http::{CONTINUE, Item, Reader, Response, Then};
 
 impl Reactor {
-    /// Takes the next request from `input`, or a part of it.
+    /// Takes the next request, or a part of it, from `input`.
     pub(super) fn read_request(&mut self, slot: usize, input: &mut &mut [u8], share: &mut Share) {
         let Some(mut http) = self.take_http(slot) else {
             return;
         };
         if http.last {
-            // Nothing behind the last request is looked at.
+            // Data behind the last request is ignored.
             *input = &mut [];
             return self.keep_http(slot, http);
         }
@@ -53,7 +53,7 @@ impl Reactor {
                     return;
                 };
                 let is_health_check = dispatch.is_health_check(&request);
-                // Health checks count against no address.
+                // A health check counts against the limits of no address.
                 let identified = match is_health_check {
                     true => Ok(()),
                     false => dispatch.conn().identify(&request),
@@ -64,12 +64,13 @@ impl Reactor {
                     return self.settle(slot);
                 }
                 if !is_health_check && !dispatch.has::<Request>() {
-                    // There are no plain requests but that one: it should have been an upgrade.
+                    // Without a `Request` handler only health checks are plain: this request should
+                    // be an upgrade.
                     let error = request.accept_key().err();
                     dispatch.refuse_bad(request, error.unwrap_or(HandshakeError::NotUpgrade));
                     return self.settle(slot);
                 }
-                // A balancer may know the server by its address alone.
+                // A load balancer may know the server by its IP address alone.
                 if !is_health_check && !dispatch.serves(&request) {
                     let error = HandshakeError::HostNotServed;
                     let refusal = Refusal::from(error).answering(request.method());
@@ -106,7 +107,7 @@ impl Reactor {
                 }
             }
         }
-        // A handler's refusal goes out before anything behind the request is looked at.
+        // A handler's refusal is sent before anything behind the request is processed.
         if self
             .dispatch(slot)
             .is_some_and(|dispatch| dispatch.is_ending())
@@ -115,7 +116,7 @@ impl Reactor {
         }
     }
 
-    /// Takes the requests of a connection, as they stand.
+    /// Takes the connection's HTTP requests, created on first use.
     fn take_http(&mut self, slot: usize) -> Option<Http> {
         if let Some(http) = self.halves.get_mut(slot)?.take_http() {
             return Some(http);
@@ -130,7 +131,7 @@ impl Reactor {
         ))
     }
 
-    /// Puts the requests of a connection back, unless it has ended.
+    /// Puts the connection's HTTP requests back, if it is still in the opening phase.
     fn keep_http(&mut self, slot: usize, http: Http) {
         if let Some((half, conn)) = self.both(slot)
             && conn.peer.phase() == Phase::Opening
@@ -139,8 +140,8 @@ impl Reactor {
         }
     }
 
-    /// Takes note that the peer sends no more requests; returns whether the connection lives on to
-    /// send the answers to those that came.
+    /// Records that the peer sends no more requests; returns whether the connection stays open to
+    /// send the answers.
     pub(super) fn ends_http(&mut self, slot: usize) -> bool {
         let Some((half, conn)) = self.both(slot) else {
             return false;
@@ -170,7 +171,8 @@ impl Reactor {
 }
 
 impl Dispatch<'_> {
-    /// Answers a plain request. `then` is what may become of the connection, the answer what does.
+    /// Answers a plain request, and returns what follows: `then`, or `Close` if the answer asks for
+    /// it.
     fn answer(&mut self, request: &handshake::Request, then: Then) -> Then {
         let answer = match self.is_health_check(request) {
             true => Some(self.health()),
@@ -199,17 +201,17 @@ impl Dispatch<'_> {
         then
     }
 
-    /// Returns whether a plain request is the health check of a balancer.
+    /// Returns whether a plain request is a load balancer's health check.
     fn is_health_check(&self, request: &handshake::Request) -> bool {
         let path = self.core.shared.config.health_check.as_deref();
-        // HAProxy asks by OPTIONS unless it is told otherwise.
+        // HAProxy sends OPTIONS by default.
         let methods = [Method::GET, Method::HEAD, Method::OPTIONS];
         path == Some(request.path()) && methods.contains(request.method())
     }
 
-    /// Answers a health check: whether new clients are to be sent here.
+    /// Answers a health check: with 200, or with 503 once a shutdown is announced or has begun.
     fn health(&self) -> Response {
-        match self.core.shared.is_going_down() {
+        match self.core.shared.is_shutting_down() {
             true => Response::new(503).header("Retry-After", "5").close(),
             false => Response::new(200).body("ok\n"),
         }

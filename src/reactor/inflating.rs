@@ -1,4 +1,4 @@
-//! Delivering compressed messages: whole, or in pieces as they come out.
+//! Delivering compressed messages: whole, or in pieces as they are inflated.
 
 use super::Reactor;
 use super::dispatch::Dispatch;
@@ -9,9 +9,11 @@ use crate::error::ProtocolError;
 use crate::protocol::{Message, OpCode};
 
 impl Dispatch<'_> {
-    /// Expands what came of a compressed message and delivers it; a whole one that is larger than
-    /// `max_recv_size` comes in pieces if they are wanted. Returns whether all of it was delivered
-    /// that can be by now: if not, the share is used up, or the connection is not to be read.
+    /// Inflates a compressed message, or the next bytes of one, and delivers it. A message that is
+    /// larger than `max_recv_size` is delivered in pieces if `in_pieces` is set.
+    ///
+    /// Returns whether everything was delivered that can be by now. If not, the share is used up,
+    /// or the connection is stalled.
     pub(super) fn inflate_message(
         &mut self,
         message: Message<'_>,
@@ -29,7 +31,8 @@ impl Dispatch<'_> {
         let mut room = std::mem::take(&mut self.core.shared.inflated);
         match self.inflate_whole(opcode, payload, &mut room) {
             Err(ProtocolError::MessageTooBig { size, .. }) if in_pieces => {
-                // What came out by now is in memory anyway; the rest will not be.
+                // The bytes inflated so far are in memory anyway; the others are inflated piece by
+                // piece.
                 room.truncate(size as usize);
                 self.conn().arrive_large(opcode, payload, room);
                 self.hand_out(share)
@@ -41,7 +44,7 @@ impl Dispatch<'_> {
         }
     }
 
-    /// Expands a whole message in `room` and delivers it.
+    /// Inflates a whole message into `room` and delivers it.
     fn inflate_whole(
         &mut self,
         opcode: OpCode,
@@ -60,11 +63,11 @@ impl Dispatch<'_> {
         Ok(())
     }
 
-    /// Delivers the message that comes in pieces, one after the other, as far as it came; returns
-    /// whether that was all.
+    /// Delivers the pieces of a compressed message, as far as it was received; returns whether none
+    /// is left for later.
     ///
-    /// What a client sends may come to a thousand times of it, so pieces count against the share of
-    /// the turn as if they had been read.
+    /// Data may inflate to a thousand times its size, so pieces count against the share of the turn
+    /// as if they had been read.
     fn hand_out(&mut self, share: &mut Share) -> Result<bool, ProtocolError> {
         let mut room = std::mem::take(&mut self.core.shared.inflated);
         let result = loop {
@@ -95,7 +98,7 @@ impl Dispatch<'_> {
         result
     }
 
-    /// Keeps the memory for what expands next, unless that is much.
+    /// Keeps the memory for the next compressed message, unless it is large.
     fn keep_room(&mut self, room: Vec<u8>) {
         if room.len() <= INFLATED_MAX {
             self.core.shared.inflated = room;
@@ -104,8 +107,8 @@ impl Dispatch<'_> {
 }
 
 impl Reactor {
-    /// Goes on with the compressed message of which not all was delivered that came, if there is
-    /// one; returns whether all was now.
+    /// Continues with a compressed message that is partly delivered, if there is one; returns
+    /// whether all that was received is delivered now.
     pub(super) fn inflate_on(&mut self, slot: usize, share: &mut Share) -> bool {
         let now = self.now;
         let Some((half, conn)) = self.both(slot) else {
@@ -114,7 +117,7 @@ impl Reactor {
         if !conn.has_more_pieces() {
             return true;
         }
-        // It was heard, however long it takes to deliver.
+        // Its data counts as a sign of life, however long the delivery takes.
         half.hear(now, conn.peer.phase());
         let Some(mut dispatch) = self.dispatch(slot) else {
             return true;
@@ -126,5 +129,5 @@ impl Reactor {
     }
 }
 
-/// How much memory for what expands is kept from one message to the next, in bytes.
+/// Most memory for inflated data that is kept from one message to the next, in bytes.
 const INFLATED_MAX: usize = 1 << 20;

@@ -1,4 +1,4 @@
-//! From readiness to handlers: reading a connection, and delivering what came.
+//! From readiness to handlers: reads connections and delivers their messages.
 
 use std::io;
 use std::ops::Range;
@@ -14,7 +14,7 @@ use crate::protocol::{Bounds, Header, Message, OpCode};
 use crate::transport::Received;
 
 impl Reactor {
-    /// Goes on where the fast path ended, with the rest of the buffer.
+    /// Continues where the fast path stopped, with the rest of the buffer.
     #[inline(never)]
     pub(super) fn serve_rest(&mut self, slot: usize, Progress { at, end, left }: Progress) {
         let mut share = self.begin(slot);
@@ -26,7 +26,8 @@ impl Reactor {
         self.go_on(slot, share);
     }
 
-    /// Serves a connection that was read already, and the kernel did not answer as the fast path needs it.
+    /// Serves a connection whose read on the fast path filled the buffer, returned no bytes, or
+    /// failed.
     #[cold]
     pub(super) fn serve_read(&mut self, slot: usize, result: io::Result<usize>) {
         let mut share = self.begin(slot);
@@ -38,7 +39,7 @@ impl Reactor {
         self.go_on(slot, share);
     }
 
-    /// Reads a connection, delivers its messages, sends its replies.
+    /// Reads a connection, delivers its messages and sends its replies.
     pub(super) fn serve(&mut self, slot: usize) {
         debug_assert!(
             self.core.shared.out.is_empty(),
@@ -49,7 +50,7 @@ impl Reactor {
         self.go_on(slot, share);
     }
 
-    /// Reads as long as there is something to read and a share left, and settles.
+    /// Reads while there is input and the share is not used up, then settles the connection.
     fn go_on(&mut self, slot: usize, mut share: Share) {
         while self.wants_input(slot, &share) && self.read(slot, &mut share) {}
         self.settle(slot);
@@ -58,7 +59,7 @@ impl Reactor {
         self.after_read(slot);
     }
 
-    /// Leaves the fast path; returns the connection's share of this turn.
+    /// Begins to serve a connection outside the fast path; returns its share of this turn.
     fn begin(&mut self, slot: usize) -> Share {
         self.core.shared.current = slot;
         self.progress = Progress::default();
@@ -69,7 +70,7 @@ impl Reactor {
         }
     }
 
-    /// Delivers the bytes that were left over from the turn before.
+    /// Processes the bytes that an earlier turn left over.
     fn consume_unread(&mut self, slot: usize, share: &mut Share) {
         if self.core.is_stalled(slot) {
             return;
@@ -82,7 +83,8 @@ impl Reactor {
             return;
         };
         let input = bytes.get_mut(used..).unwrap_or_default();
-        // What came before goes first; an empty rest may wait for that.
+        // A compressed message that is partly delivered goes first; the rest waits for it, even if
+        // it is empty.
         let expanded = self.inflate_on(slot, share);
         let left = match expanded {
             true => self.consume(slot, input, share),
@@ -108,7 +110,7 @@ impl Reactor {
             && !self.core.is_stalled(slot)
     }
 
-    /// Reads once, and delivers what came. Returns whether there may be more to read.
+    /// Reads once and delivers the data; returns whether there may be more to read.
     fn read(&mut self, slot: usize, share: &mut Share) -> bool {
         let (Some(half), Some(peer)) = (self.halves.get_mut(slot), self.core.peers.get_mut(slot))
         else {
@@ -122,13 +124,14 @@ impl Reactor {
             return self.read_large(slot, size, share);
         }
         let most = self.buffer.len();
-        // TLS decrypts to the buffer.
+        // With TLS, all plaintext goes to the buffer.
         let landing = match peer.transport.is_secure() {
             true => None,
             false => half.decoder.landing(),
         };
         let landing = landing.unwrap_or_default();
-        // A part at a time, so that it is unmasked while it is in the processor's cache.
+        // One buffer's size at a time, so that the data is unmasked while it is in the processor's
+        // cache.
         let (landing, buffer) = if landing.len() > most {
             (&mut landing[..most], &mut [][..])
         } else {
@@ -148,8 +151,8 @@ impl Reactor {
         }
     }
 
-    /// Reads once where a message of `size` bytes is expected: its header apart, so that its payload
-    /// comes to lie at the beginning of the message's own buffer.
+    /// Reads once where a message of `size` bytes is expected. The header is read apart, so that
+    /// the payload begins at the start of the message's own buffer.
     fn read_large(&mut self, slot: usize, size: usize, share: &mut Share) -> bool {
         let in_pieces = self
             .dispatch(slot)
@@ -185,7 +188,7 @@ impl Reactor {
                 .decoder
                 .begin_with_buffer(&head, &mut body, landed, bounds);
         if !adopted && received.bytes > 0 {
-            // Something else came: it is taken the long way.
+            // Other data came: it is processed the slower way.
             let mut bytes = Vec::with_capacity(received.bytes);
             bytes.extend_from_slice(&head[..received.bytes.min(head.len())]);
             bytes.extend_from_slice(&body[..landed]);
@@ -199,7 +202,7 @@ impl Reactor {
         self.received(slot, apart, received, share)
     }
 
-    /// Delivers what a read brought to somewhere else than the buffer.
+    /// Delivers data that was read into `bytes` instead of the buffer.
     fn received_apart(
         &mut self,
         slot: usize,
@@ -224,7 +227,7 @@ impl Reactor {
                 false => dispatch.lost(error),
             }
         }
-        // A client that was answered all the same is read to its end.
+        // A client that got an answer despite the error is read until its end.
         let is_left = |peer: &Peer| peer.phase() == Phase::Lingering && !peer.is_cut();
         if self.core.peers.get(slot).is_some_and(is_left)
             && let Some(half) = self.halves.get_mut(slot)
@@ -233,8 +236,8 @@ impl Reactor {
         }
     }
 
-    /// Delivers what a read brought: `landed` bytes are in the message under way, the others in the
-    /// buffer. Returns whether there may be more to read.
+    /// Delivers the data of one read; returns whether there may be more to read. The first `landed`
+    /// bytes are in the buffer of the message under way, the others in the read buffer.
     fn received(
         &mut self,
         slot: usize,
@@ -246,7 +249,8 @@ impl Reactor {
         let Some((half, mut conn)) = self.both(slot) else {
             return false;
         };
-        // A hang-up was reported before or with these bytes: its edge will not come again.
+        // After a hang-up, reading continues up to FIN or `WouldBlock`, although a read comes back
+        // short: the edge of the hang-up does not come again.
         if received.blocked {
             half.flags.clear(Flags::HANGUP);
         }
@@ -258,7 +262,7 @@ impl Reactor {
         half.flags.clear(Flags::FULL);
         half.flags.set_if(Flags::FULL, !received.drained);
         if received.bytes > 0 {
-            // The deadline of a last answer waits for the peer to read, not to write.
+            // After the last answer the peer has to read: sending does not postpone the deadline.
             if !half.is_last_answer() {
                 half.hear(now, conn.peer.phase());
             }
@@ -284,8 +288,8 @@ impl Reactor {
             let is_paused = |peer: &Peer| peer.phase() == Phase::Open && peer.is_paused();
             let is_paused = self.core.peers.get(slot).is_some_and(is_paused);
             if is_paused || self.halves.get(slot).is_some_and(InputHalf::has_unread) {
-                // By the last message, or it was not all delivered: the end is read once more when
-                // its turn comes.
+                // The last message paused the connection, or not all of the data was delivered: FIN
+                // is read once more when the rest has been delivered.
                 self.read_end_again(slot);
                 return false;
             }
@@ -302,8 +306,8 @@ impl Reactor {
         more
     }
 
-    /// Returns whether nothing of a request came on a connection, nor an unfinished TLS handshake: if
-    /// that ends, somebody looked whether the port is open.
+    /// Returns whether a connection counts as a TCP probe if it ends now: nothing of a request
+    /// came, and no TLS handshake is under way.
     fn is_probe(&self, slot: usize) -> bool {
         let (Some(half), Some(peer)) = (self.halves.get(slot), self.core.peers.get(slot)) else {
             return false;
@@ -315,9 +319,9 @@ impl Reactor {
             && !peer.is_refused()
     }
 
-    /// Delivers a part of the buffer, and keeps what is over the share of this turn. Returns
-    /// whether that is nothing. If the peer's FIN was read behind it, it is read once more when
-    /// its turn comes.
+    /// Delivers a part of the buffer, and keeps the data beyond this turn's share; returns whether
+    /// none was kept. If the peer's FIN was read behind kept data (`eof`), FIN is read once more
+    /// later.
     fn deliver_rest(
         &mut self,
         slot: usize,
@@ -325,11 +329,11 @@ impl Reactor {
         eof: bool,
         share: &mut Share,
     ) -> bool {
-        // The buffer comes along, because handlers can reach everything else.
+        // Taken out for the call of `consume`, which borrows the whole reactor.
         let mut buffer = std::mem::take(&mut self.buffer);
         let input = buffer.get_mut(range).unwrap_or_default();
         let (came, left) = (input.len(), self.consume(slot, input, share));
-        // A message may have come whole into its own buffer, and wait there.
+        // A message that was read completely into its own buffer may be waiting there.
         let waits = left > 0 || (came == 0 && self.core.is_stalled(slot));
         if waits && let Some(half) = self.halves.get_mut(slot) {
             half.keep_unread(input[input.len() - left..].to_vec(), 0);
@@ -341,7 +345,7 @@ impl Reactor {
         !waits
     }
 
-    /// Sees to it that the peer's FIN, which was read, is read once more.
+    /// Has the peer's FIN, which was read already, read once more.
     fn read_end_again(&mut self, slot: usize) {
         if let Some(half) = self.halves.get_mut(slot) {
             half.flags.clear(Flags::EOF);
@@ -349,7 +353,7 @@ impl Reactor {
         }
     }
 
-    /// Delivers what `input` holds; returns how many bytes at its end are over the share.
+    /// Processes `input`; returns how many bytes at its end are left for a later turn.
     fn consume(&mut self, slot: usize, mut input: &mut [u8], share: &mut Share) -> usize {
         loop {
             let Some(conn) = self.core.peer(slot) else {
@@ -388,7 +392,7 @@ impl Reactor {
         let mut dispatch = Dispatch::new(core, &mut half.own, handlers, slot);
         while share.messages > 0 {
             let conn = dispatch.conn();
-            // RFC 6455, 1.4 and 7.1.3: after our Close frame only the peer's is waited for.
+            // RFC 6455, 1.4 and 7.1.3: after the server's Close frame only the peer's is awaited.
             let open = conn.peer.phase() == Phase::Open;
             if conn.peer.is_cut() || conn.is_stalled() {
                 return;
@@ -419,7 +423,7 @@ impl Reactor {
                     match dispatch.inflate_message(message, bounds.pieces, share) {
                         Ok(true) => {}
                         Ok(false) => {
-                            // So that it is gone on with: see `consume_unread`.
+                            // Makes a later turn continue the message: see `consume_unread`.
                             decoder.recycle(&mut self.pool);
                             return half.keep_unread(Vec::new(), 0);
                         }
@@ -460,7 +464,7 @@ impl Reactor {
     }
 }
 
-/// Returns what a message counts as where it is measured how fast they come.
+/// Returns how a message counts against the rates of a connection, if it does.
 #[inline(always)]
 fn metered(message: &Message<'_>) -> Option<Metered> {
     match message {

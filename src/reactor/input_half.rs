@@ -1,43 +1,44 @@
-//! The half of a connection that no handler can reach.
+//! The half of a connection that handlers cannot reach.
 
 use crate::connection::Phase;
 use crate::connection::event::Handlers;
-use crate::http;
+use crate::plain_http::Reader;
 use crate::protocol::Decoder;
 
-/// The half of a connection that no handler can reach.
+/// The half of a connection that handlers cannot reach: its input and its deadline.
 pub(super) struct InputHalf {
     pub(super) decoder: Decoder,
-    /// The handlers that the connection has of its own.
+    /// The handlers that were set on this connection alone.
     pub(super) own: Option<Box<Handlers>>,
     pub(super) pending: Option<Box<Pending>>,
-    /// When the phase began; while it is `Open`, when the peer was heard of last.
+    /// The time that deadlines count from: the beginning of the phase, or a later sign of life or
+    /// progress of the peer.
     pub(super) stamp: u64,
-    /// When the entry in the wheel is due; another one that comes up is an old one.
+    /// When the connection's current entry in the wheel is due, or 0. Other entries are ignored.
     pub(super) due: u64,
     pub(super) flags: Flags,
 }
 
-/// Where the input of a connection stands.
+/// The state of a connection's input, as flags.
 #[derive(Clone, Copy)]
 pub(super) struct Flags(u8);
 
 impl Flags {
     /// The socket may have more to read.
     pub(super) const READABLE: u8 = 1;
-    /// The peer's FIN is in the kernel, behind what it sent.
+    /// The kernel has received the peer's FIN, behind the peer's data.
     pub(super) const HANGUP: u8 = 2;
     /// The peer's FIN was read.
     pub(super) const EOF: u8 = 4;
-    /// Our FIN was sent.
+    /// The server's FIN was sent.
     pub(super) const FIN: u8 = 8;
-    /// There is something to read, and it is not read: see `is_stalled`.
+    /// Input is left unread because the connection is stalled: see `PeerMut::is_stalled`.
     pub(super) const PAUSED: u8 = 16;
-    /// In the ready queue of the reactor.
+    /// The connection is in the ready queue of the reactor.
     pub(super) const ENQUEUED: u8 = 32;
-    /// The peer's Close frame came: it sends nothing more.
+    /// The peer's Close frame was received; nothing may follow it.
     pub(super) const CLOSED: u8 = 64;
-    /// The last read filled all the room there was.
+    /// The last read filled all the space that was available.
     pub(super) const FULL: u8 = 128;
 
     pub(super) fn has(self, flag: u8) -> bool {
@@ -65,28 +66,28 @@ impl Flags {
     }
 }
 
-/// What an idle connection does not have.
+/// Input state that an idle connection does not have.
 #[derive(Default)]
 pub(super) struct Pending {
-    /// The requests of a connection that was not upgraded yet, from its first byte on.
+    /// The HTTP requests of a connection that is not upgraded yet, from its first byte on.
     http: Option<Http>,
-    /// What came of the header of the PROXY protocol.
+    /// The received part of a PROXY protocol header.
     header: Vec<u8>,
-    /// Bytes that were read and whose turn has not come, and how many of them were used.
+    /// Bytes that were read and not processed yet, and how many of them are used up.
     unread: Option<(Vec<u8>, usize)>,
 }
 
-/// The requests of a connection that was not upgraded yet.
+/// The HTTP requests of a connection that is not upgraded yet.
 pub(super) struct Http {
-    pub(super) reader: http::Reader,
-    /// How many were answered.
+    pub(super) reader: Reader,
+    /// How many requests were answered.
     pub(super) answered: usize,
-    /// No further request is read: the connection ends when the last answer has been sent.
+    /// No further request is read; the connection ends when the last answer has been sent.
     pub(super) last: bool,
 }
 
 impl Http {
-    pub(super) fn new(reader: http::Reader) -> Self {
+    pub(super) fn new(reader: Reader) -> Self {
         Self {
             reader,
             answered: 0,
@@ -94,7 +95,8 @@ impl Http {
         }
     }
 
-    /// Returns whether the next request is waited for.
+    /// Returns whether no request is under way: the last one was answered, or the next one has not
+    /// begun.
     fn is_idle(&self) -> bool {
         self.last || (self.answered > 0 && self.reader.is_empty())
     }
@@ -112,20 +114,20 @@ impl InputHalf {
         }
     }
 
-    /// Returns whether all there is to do is to read and to deliver what comes.
+    /// Returns whether the connection is readable and nothing keeps its input off the fast path.
     #[inline(always)]
     pub(super) fn is_fast(&self) -> bool {
         self.flags.0 == Flags::READABLE && self.pending.is_none() && self.decoder.is_idle()
     }
 
-    /// Returns whether bytes wait for their turn.
+    /// Returns whether bytes that were read wait to be processed.
     pub(super) fn has_unread(&self) -> bool {
         self.pending
             .as_deref()
             .is_some_and(|pending| pending.unread.is_some())
     }
 
-    /// Takes the bytes that wait for their turn, and how many of them were used.
+    /// Takes the bytes that wait to be processed, and how many of them are used up.
     pub(super) fn take_unread(&mut self) -> Option<(Vec<u8>, usize)> {
         let unread = self.pending.as_deref_mut()?.unread.take();
         self.tidy();
@@ -136,7 +138,7 @@ impl InputHalf {
         self.pending.get_or_insert_default().unread = Some((bytes, used));
     }
 
-    /// Takes what came of the header of the PROXY protocol.
+    /// Takes the received part of a PROXY protocol header.
     pub(super) fn take_header(&mut self) -> Vec<u8> {
         let pending = self.pending.as_deref_mut();
         let header = pending.map(|pending| std::mem::take(&mut pending.header));
@@ -148,7 +150,7 @@ impl InputHalf {
         self.pending.get_or_insert_default().header = bytes;
     }
 
-    /// Takes the requests of the connection, if they were begun.
+    /// Takes the connection's HTTP requests, if the first one has begun.
     pub(super) fn take_http(&mut self) -> Option<Http> {
         let http = self.pending.as_deref_mut()?.http.take();
         self.tidy();
@@ -167,48 +169,48 @@ impl InputHalf {
         self.pending.as_deref_mut()?.http.as_mut()
     }
 
-    /// Frees what is empty.
+    /// Frees `pending` if it is empty.
     fn tidy(&mut self) {
         self.pending.take_if(|pending| {
             pending.http.is_none() && pending.unread.is_none() && pending.header.is_empty()
         });
     }
 
-    /// Returns whether a request, or the header of the PROXY protocol, was begun and is not whole.
+    /// Returns whether a request or a PROXY protocol header has begun and is incomplete.
     pub(super) fn has_begun(&self) -> bool {
         let pending = self.pending.as_deref();
         pending.is_some_and(|pending| !pending.header.is_empty())
             || self.http().is_some_and(|http| !http.reader.is_empty())
     }
 
-    /// Returns whether plain requests were answered, and the next one or the end is waited for.
+    /// Returns whether plain requests were answered, and the next one or the end is awaited.
     pub(super) fn is_idle_http(&self) -> bool {
         self.http().is_some_and(Http::is_idle)
     }
 
-    /// Returns whether the peer waits for an answer, as far as the opening handshake is concerned.
+    /// Returns whether the peer is owed an answer during the opening handshake.
     pub(super) fn owes_answer(&self) -> bool {
         !self.is_idle_http()
     }
 
-    /// Returns whether the closing handshake is over and nothing of the peer's is left to read.
+    /// Returns whether the peer's Close frame was received and none of its data is left to read.
     pub(super) fn is_done(&self) -> bool {
         self.flags.has(Flags::CLOSED) && !self.flags.has(Flags::FULL) && !self.has_unread()
     }
 
-    /// Stamps the time of a sign of life, in a phase where that puts a deadline off.
+    /// Records a sign of life, in a phase where it postpones the deadline.
     pub(super) fn hear(&mut self, now: u64, phase: Phase) {
         if phase == Phase::Open || self.is_idle_http() {
             self.stamp = now;
         }
     }
 
-    /// Returns whether the last answer has been given, and nothing that still comes matters.
+    /// Returns whether the last plain request was answered; further input is ignored.
     pub(super) fn is_last_answer(&self) -> bool {
         self.http().is_some_and(|http| http.last)
     }
 
-    /// Returns about how many bytes of memory what was received takes.
+    /// Returns about how many bytes of memory the received data takes.
     pub(super) fn held(&self) -> usize {
         let pending = self.pending.as_deref().map_or(0, |pending| {
             let unread = pending.unread.as_ref();
@@ -221,14 +223,14 @@ impl InputHalf {
         self.decoder.held() + pending
     }
 
-    /// Frees what was kept of the peer's bytes: they are of no use any more.
+    /// Frees the received data, which is not needed any more.
     pub(super) fn forget_input(&mut self) {
         self.decoder = Decoder::default();
         self.pending = None;
     }
 }
 
-/// What is left of a connection's share of a turn.
+/// The rest of a connection's share of a turn.
 pub(super) struct Share {
     pub(super) bytes: usize,
     pub(super) messages: usize,

@@ -1,4 +1,7 @@
-//! What connections hold and how fast they are: who is put off, held off or closed for it.
+//! Memory of connections: charging it to the budget, and closing connections when it is used up.
+//!
+//! It also computes two deadlines: of a message under way, and of a connection that exceeded a
+//! rate.
 
 use std::time::Duration;
 
@@ -8,8 +11,8 @@ use super::input_half::InputHalf;
 use crate::connection::{Action, Core, Held, Matter, Peer, Topic};
 
 impl Reactor {
-    /// Looks at a connection after it was read and settled: at the deadlines that this brings, and at
-    /// what all connections hold by now.
+    /// Updates a connection after it was read and settled: sets the deadlines of its message and
+    /// its rate, and closes connections if the budget is exceeded.
     pub(super) fn after_read(&mut self, slot: usize) {
         if let Some(half) = self.halves.get_mut(slot) {
             let (config, now) = (&self.core.shared.config, self.now);
@@ -23,7 +26,7 @@ impl Reactor {
         }
     }
 
-    /// Notes what a connection holds.
+    /// Charges the memory of a connection to the budget.
     pub(super) fn charge(&mut self, slot: usize) {
         let held = self.held(slot);
         let Core { peers, shared } = &mut self.core;
@@ -36,8 +39,8 @@ impl Reactor {
         }
     }
 
-    /// Returns about how many bytes of memory a connection holds, without the messages in its queue
-    /// that others have as well.
+    /// Returns about how many bytes of memory a connection holds, without the queued messages that
+    /// it shares with others.
     pub(crate) fn held(&self, slot: usize) -> Held {
         let (half, peer) = (self.halves.get(slot), self.core.peers.get(slot));
         Held {
@@ -46,21 +49,21 @@ impl Reactor {
         }
     }
 
-    /// Returns when the message under way has to be whole, if one is and somebody reads it.
+    /// Returns when the message under way has to be complete, if there is one and it is being read.
     pub(crate) fn message_end(&self, slot: usize) -> Option<u64> {
         let timeout = self.core.shared.config.message_timeout;
         let since = self.halves.get(slot)?.decoder.since(self.now)?;
         (!timeout.is_zero()).then(|| since.saturating_add(millis(timeout)))
     }
 
-    /// Returns when a connection that is held off is to be read again: not early.
+    /// Returns when a connection that exceeded a rate is read again, rounded up.
     pub(super) fn hold_end(&self, slot: usize) -> Option<u64> {
         let until = self.core.peers.get(slot)?.held_off_until()?;
         Some(millis(until).saturating_add(1))
     }
 
-    /// Closes those who hold most, if `memory_budget` is exceeded, until an eighth of it is free: as
-    /// many bytes have to come before it is exceeded again.
+    /// Closes the connections that hold most, if `memory_budget` is exceeded, until an eighth of it
+    /// is free. That many bytes have to arrive before it is exceeded again.
     pub(super) fn shed(&mut self) {
         if !self.core.shared.budget.is_exceeded() {
             return;
@@ -83,8 +86,9 @@ impl Reactor {
         }
     }
 
-    /// Has connections give memory back that has been short for a time: those that have not moved
-    /// first, and in the end whoever holds most. Stops when it will not be short again at once.
+    /// Closes connections because memory has been short for some time: first those that neither
+    /// read nor send, in the end those that hold most. It stops when enough is free that memory
+    /// does not become short again at once.
     pub(super) fn relieve(&mut self) {
         let now = self.core.shared.now;
         let mut closed = 0;
@@ -111,7 +115,8 @@ impl Reactor {
         self.watch_memory(again);
     }
 
-    /// Looks at the connections again after a time, if memory is short then.
+    /// Sets the timer of the next [`relieve`](Self::relieve); `end_budget` clears it when memory is
+    /// no longer short.
     pub(super) fn watch_memory(&mut self, after: Duration) {
         let due = self.core.shared.now.saturating_add(after);
         self.relief = Some(self.core.shared.timers.set(due, Action::Relieve));

@@ -1,7 +1,8 @@
-//! The connections, whatever tells when they are ready and what time it is.
+//! The reactor: all connections of a server, driven by readiness and time that come in as
+//! arguments.
 //!
-//! This half of the server knows neither the event queue nor the clock: readiness and time come in
-//! as arguments, bytes through `transport`. A simulated network drives the same code as the real one.
+//! It uses neither the event queue nor the clock, and bytes go through `transport`. A simulated
+//! network drives the same code as the real one.
 
 mod adopted;
 mod commands;
@@ -42,54 +43,54 @@ use crate::connection::{Core, NOBODY, Peer, PeerMut, Phase, TimerId, Turn};
 use crate::protocol::{Batch, Pad, Pool};
 use crate::transport::{Deliveries, Transport};
 
-/// How a connection came.
+/// How a connection reached the server.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Via {
-    /// From the client itself, as far as the server knows.
+    /// Directly from the client, as far as the server knows.
     Direct,
-    /// From a proxy that tells its clients with their requests.
+    /// From a trusted proxy, whose requests name the client.
     Proxy,
-    /// From a proxy that tells the client by the header of the PROXY protocol.
+    /// From a proxy that names the client in a PROXY protocol header.
     Header,
 }
 
 pub(crate) struct Reactor {
     pub(crate) core: Core,
-    /// The halves that no handler can reach; the same keys as `core.peers`. Only `take_in` and
-    /// `dismiss` change the two slabs, together.
+    /// The halves of connections that handlers cannot reach, with the same keys as `core.peers`.
+    /// Only `take_in` and `dismiss` change the two slabs, together.
     halves: Slab<InputHalf>,
     pub(crate) handlers: Handlers,
-    /// What every connection is read into; never cleared.
+    /// The buffer that all connections are read into; never cleared.
     buffer: Vec<u8>,
-    /// What short messages are unmasked to.
+    /// The memory that a single short message is unmasked into.
     pad: Pad,
-    /// Buffers of large messages.
+    /// Buffers of large messages, for reuse.
     pool: Pool,
-    /// Where short messages that came together are unmasked to.
+    /// The memory that a run of short messages is unmasked into.
     batch: Batch,
     progress: Progress,
-    /// TLS records on their way to the buffer; empty without TLS.
+    /// The buffer that TLS records are read into; empty without TLS.
     scratch: Vec<u8>,
     wheel: Wheel,
     expired: Vec<Entry>,
-    /// Connections that used up their share of a turn, or were unblocked.
+    /// Connections that have input to process or callbacks to call in the next turn.
     ready_queue: Vec<usize>,
-    /// Those of them that are served in this turn.
+    /// Connections that were taken from the ready queue for this turn.
     serving: Vec<usize>,
-    /// Connections that were marked, while they are looked at.
+    /// Dirty connections, while they are settled.
     settling: Vec<usize>,
-    /// Connections to be removed at the end of the turn.
+    /// Connections to remove at the end of the turn.
     gone: Vec<usize>,
-    /// Who is closed when, while the server drains.
+    /// When each client is closed, during a graceful shutdown.
     schedule: Option<Box<Schedule>>,
-    /// Set while memory is short.
+    /// The timer of the next check for connections to close, while memory is short.
     relief: Option<TimerId>,
     deliveries: Deliveries,
     epoch: Instant,
     now: u64,
 }
 
-/// Numbers the connections of all servers in the process.
+/// The next connection number, for all servers in the process.
 static SERIAL: AtomicU64 = AtomicU64::new(1);
 
 impl Reactor {
@@ -131,7 +132,8 @@ impl Reactor {
         self.now
     }
 
-    /// Returns when something is due, in milliseconds since the epoch; 0 if connections wait.
+    /// Returns the next deadline, in milliseconds since the epoch; 0 if the ready queue is not
+    /// empty.
     pub(crate) fn next_deadline(&self) -> Option<u64> {
         if !self.ready_queue.is_empty() {
             return Some(0);
@@ -141,7 +143,8 @@ impl Reactor {
         (next < u64::MAX).then_some(next)
     }
 
-    /// Takes in a connection; returns its key and its number. Its events begin with `welcome`.
+    /// Adds a connection; returns its key and its number. [`welcome`](Self::welcome) begins its
+    /// events.
     pub(crate) fn take_in(
         &mut self,
         mut transport: Transport,
@@ -177,7 +180,7 @@ impl Reactor {
         (slot, serial)
     }
 
-    /// Removes a connection that is gone, or that `take_in` took and that cannot be served.
+    /// Removes a connection that has ended, or a new one that the event queue cannot watch.
     pub(crate) fn dismiss(&mut self, slot: usize) {
         if let Some(mut conn) = self.core.peer(slot) {
             conn.forget();
@@ -188,24 +191,23 @@ impl Reactor {
         ));
         let (left, room) = (self.halves.len(), self.halves.capacity());
         if left == 0 {
-            // No connection is there whose next message they would be for.
+            // No connection is left that could use the buffers.
             self.pool = Pool::default();
         }
-        // At the powers of two, so that it costs next to nothing for each.
+        // Only at powers of two, so that the cost of each removal is negligible.
         if room > SHRINK_MIN && left <= room / 4 && (left.is_power_of_two() || left == 0) {
             self.shrink();
         }
     }
 
-    /// Gives back the room of connections that are gone, as far as it lies behind those that are
-    /// there: broadcasts look at all places.
+    /// Frees the vacant slots behind the last connection, since a broadcast visits every slot.
     #[cold]
     fn shrink(&mut self) {
         self.halves.shrink_to_fit();
         self.core.peers.shrink_to_fit();
     }
 
-    /// Begins a connection; delivers its first event, unless a proxy has to name its client first.
+    /// Begins a connection; delivers `Connect`, unless a PROXY protocol header has to come first.
     pub(crate) fn welcome(&mut self, slot: usize) {
         self.begin_life(slot);
         self.core.shared.current = slot;
@@ -217,7 +219,7 @@ impl Reactor {
         self.core.shared.current = NOBODY;
     }
 
-    /// Delivers the first event of a connection.
+    /// Delivers `Connect`, the first event of a connection.
     fn connect(&mut self, slot: usize) {
         if let Some(mut dispatch) = self.dispatch(slot)
             && dispatch.emit::<Connect>(()) == Some(Verdict::Refuse)
@@ -226,7 +228,7 @@ impl Reactor {
         }
     }
 
-    /// Sets the deadlines that a connection has from its beginning.
+    /// Sets the deadlines that count from the beginning of a connection.
     fn begin_life(&mut self, slot: usize) {
         self.arm(slot);
         let shared = &mut self.core.shared;
@@ -236,13 +238,13 @@ impl Reactor {
         }
     }
 
-    /// Begins a turn: connections that are in the ready queue now are served in it, those that are
-    /// put there later in the next.
+    /// Begins a turn, which serves the connections that are in the ready queue now. Connections
+    /// that are put there later wait for the next turn.
     pub(crate) fn begin_turn(&mut self) {
         self.serving.append(&mut self.ready_queue);
     }
 
-    /// Serves the connections that were left over from the turn before.
+    /// Serves the connections that `begin_turn` took from the ready queue.
     pub(crate) fn serve_ready_queue(&mut self) {
         let mut serving = std::mem::take(&mut self.serving);
         for slot in serving.drain(..) {
@@ -256,8 +258,8 @@ impl Reactor {
         self.serving = serving;
     }
 
-    /// Brings a connection from what handlers asked for to what the socket and the deadlines
-    /// have: sends, refuses, closes, ends.
+    /// Carries out what handlers requested for a connection: sends, refuses, closes or ends. Then
+    /// charges its memory to the budget.
     pub(crate) fn settle(&mut self, slot: usize) {
         if !self.send_only(slot) {
             self.settle_all(slot);
@@ -278,7 +280,7 @@ impl Reactor {
         };
         dispatch.tell_slow_consumer();
         dispatch.answer_opening(owes_answer);
-        // A connection whose callbacks ran in this turn, and caused more, waits for the next.
+        // Callbacks of a connection that is already in the ready queue wait for the next turn.
         let mut told_sent = is_enqueued;
         let mut told_drained = is_enqueued;
         loop {
@@ -303,7 +305,7 @@ impl Reactor {
             };
             let sent = conn.peer.ready_completions();
             let drained = conn.peer.is_drained(flushed, drain_at);
-            // A handler that streams to a fast reader is called once in a turn.
+            // A handler that streams to a fast reader is called once per turn.
             if sent > 0 && !std::mem::replace(&mut told_sent, true) {
                 dispatch.complete(sent);
             } else if drained && !std::mem::replace(&mut told_drained, true) {
@@ -319,8 +321,8 @@ impl Reactor {
         self.finish(slot);
     }
 
-    /// Sends the replies, or what a broadcast queued; returns whether that was all there is to do. It
-    /// is nearly always.
+    /// Sends the replies to a connection, or what a broadcast queued for it. Returns whether
+    /// nothing else is left to do, as is nearly always the case.
     fn send_only(&mut self, slot: usize) -> bool {
         let is_plain = |half: &InputHalf| !half.flags.has(Flags::PAUSED);
         if !self.halves.get(slot).is_some_and(is_plain) {
@@ -346,7 +348,8 @@ impl Reactor {
         self.core.peers.get(slot).is_some_and(Peer::is_quiet)
     }
 
-    /// Ends what is to end, and sets the deadline of a new phase.
+    /// Advances a connection that is ending, resumes one that is no longer stalled, and sets the
+    /// deadline of a new phase.
     fn finish(&mut self, slot: usize) {
         let drains = self.schedule.is_some();
         let now = self.now;
@@ -361,8 +364,8 @@ impl Reactor {
             }
             half.hear(now, phase);
             if phase >= Phase::Closing {
-                // It has its time to answer when it has taken what is before the Close, and until
-                // then if it goes on taking that.
+                // The time for the answer begins when the peer has taken all data before the Close
+                // frame. Until then, the data that it takes postpones the deadline.
                 let sent = conn.peer.take_sent();
                 half.stamp = match conn.peer.reads() {
                     true => now,
@@ -373,11 +376,11 @@ impl Reactor {
         }
         if phase == Phase::Lingering && conn.peer.backlog() == 0 && !half.flags.has(Flags::FIN) {
             if half.is_done() && !conn.peer.transport.is_secure() {
-                // RFC 6455, 7.1.1: the server closes first. Nothing is left on either side, so no
-                // RST can come of it, and one call does for both directions (decision 14).
+                // RFC 6455, 7.1.1: the server closes first. No data is left on either side, so
+                // closing cannot cause an RST, and one call closes both directions (decision 14).
                 conn.enter(Phase::Gone, None);
             } else {
-                // The peer may be gone already; nothing more is wanted of it.
+                // An error means that the peer is gone already, and nothing more is expected of it.
                 let sent = conn.peer.transport.shutdown_write().unwrap_or(true);
                 half.flags.set_if(Flags::FIN, sent);
             }
@@ -400,7 +403,7 @@ impl Reactor {
             half.decoder.unstall(now);
         }
         if entered && phase >= Phase::Lingering {
-            // What is under way is of no use any more.
+            // The state of incoming messages and of compression is not needed any more.
             half.forget_input();
             conn.peer.drop_deflate();
         }
@@ -414,7 +417,7 @@ impl Reactor {
         }
     }
 
-    /// Puts a connection with something left to read into the ready queue.
+    /// Puts a connection with unread input into the ready queue, or pauses it if it is stalled.
     fn requeue(&mut self, slot: usize) {
         let now = self.now;
         let Some((half, conn)) = self.both(slot) else {
@@ -432,7 +435,7 @@ impl Reactor {
         }
     }
 
-    /// Puts a connection into the ready queue, which is served in the next turn.
+    /// Puts a connection into the ready queue, which the next turn serves.
     fn enqueue_ready(&mut self, slot: usize) {
         if let Some(half) = self.halves.get_mut(slot)
             && !half.flags.set(Flags::ENQUEUED)
@@ -441,8 +444,8 @@ impl Reactor {
         }
     }
 
-    /// Settles the connections that are marked dirty, and removes those that are gone. What comes of
-    /// more and more of it waits for the next turn.
+    /// Settles the dirty connections and removes those that have ended. Connections that are marked
+    /// dirty again and again wait for the next turn.
     #[inline(always)]
     pub(crate) fn end_turn(&mut self) {
         if !self.core.shared.dirty.is_empty() || !self.gone.is_empty() {
@@ -453,7 +456,7 @@ impl Reactor {
         }
     }
 
-    /// Sees to it that no more memory is held than may be when the turn ends.
+    /// Closes connections if `memory_budget` is exceeded, and records whether memory is short.
     #[cold]
     fn end_budget(&mut self) {
         if self.core.shared.budget.is_exceeded() {
@@ -505,21 +508,24 @@ impl Reactor {
     }
 }
 
-/// What an event of a connection's socket carries: its slot in the low 32 bits and, where there are
-/// more, bits of its number above them, so that news of a socket that is gone are told from those
-/// of the next one in its slot. The top bit is clear.
+/// Returns the tag that a connection's socket events carry.
+///
+/// The slot is in the low 32 bits. On 64-bit systems, bits of the connection's number are above
+/// them, so that a late event of an earlier connection in the slot is recognised. The top bit is
+/// clear.
 pub(crate) fn connection_tag(slot: usize, serial: u64) -> usize {
     ((serial << 32) as usize & (usize::MAX >> 1)) | slot
 }
 
-/// How often the end of a turn looks at the connections that handlers marked, which may have caused
-/// more of that: two whose completions send to each other would never let it end.
+/// How many times the end of a turn settles dirty connections. Settling may mark others: without
+/// this limit, two connections whose completion callbacks send to each other would never let the
+/// turn end.
 const PASSES: usize = 8;
 
-/// So much room is always kept, in connections.
+/// The slabs are shrunk only above this capacity, in connections.
 const SHRINK_MIN: usize = 1024;
 
-/// The slot's bits of a tag.
+/// The bits of a tag that hold the slot.
 const SLOTS: usize = if usize::BITS > 32 {
     u32::MAX as usize
 } else {

@@ -1,4 +1,4 @@
-//! The opening handshake: the checks, the two handlers, the 101 or the refusal.
+//! The opening handshake: the checks, the handlers, the 101 or the refusal.
 
 use std::rc::Rc;
 
@@ -12,7 +12,7 @@ use crate::error::{Fault, HandshakeError};
 use crate::handshake::{Refusal, Request, Upgrade};
 
 impl Dispatch<'_> {
-    /// Answers a request: the checks, the two handlers, the 101 and `Ready`.
+    /// Answers an upgrade request: the checks, `Origin` and `Handshake`, the 101 and `Ready`.
     pub(super) fn open(&mut self, request: Request) {
         if let Err(error) = self.conn().identify(&request) {
             return self.send_refusal(error, None);
@@ -28,12 +28,12 @@ impl Dispatch<'_> {
             return self.refuse(HandshakeError::HostNotServed, None);
         }
         if !self.allows_origin(&request) {
-            // As with the list of hosts, the application has not refused it itself.
+            // The server itself refuses, as for a host that is not served: `Error` is called.
             self.fault(&Fault::Handshake(HandshakeError::OriginRefused));
             return self.refuse(HandshakeError::OriginRefused, None);
         }
         let verdict = self.emit::<Origin>(request.origin());
-        // An answer that the handler gave comes before its verdict.
+        // An HTTP answer that the handler gave takes precedence over its verdict.
         if self.is_ending() {
             return;
         }
@@ -48,17 +48,18 @@ impl Dispatch<'_> {
         if upgrade.subprotocol().is_none() && self.core.shared.config.subprotocols.is_empty() {
             self.hint_subprotocols(&request);
         }
+        self.warn_unchecked_origin(&request);
         drop(request);
         self.decide(upgrade, verdict);
     }
 
-    /// Returns whether a request names a host of this server.
+    /// Returns whether the request names a host that this server serves.
     pub(super) fn serves(&self, request: &Request) -> bool {
         let hosts = self.core.shared.config.hosts.as_ref();
         hosts.is_none_or(|hosts| hosts.serve(self.peer().asked_host(request)))
     }
 
-    /// Returns whether the list of origins has the request's.
+    /// Returns whether the list of origins allows the request's origin.
     fn allows_origin(&self, request: &Request) -> bool {
         let peer = self.peer();
         let origins = self.core.shared.config.origins.as_ref();
@@ -68,7 +69,7 @@ impl Dispatch<'_> {
         })
     }
 
-    /// Begins a connection whose opening handshake was done by another server.
+    /// Opens a connection whose opening handshake was completed by another server.
     pub(super) fn open_adopted(&mut self, upgraded: Upgraded) {
         let Upgraded {
             request,
@@ -76,7 +77,7 @@ impl Dispatch<'_> {
         } = upgraded;
         let mut conn = self.conn();
         if conn.identify(&request).is_err() {
-            // No event has told of it, and none is to tell of its end.
+            // No event announced the connection, so none reports its end.
             conn.peer.set_unannounced(true);
             conn.enter(Phase::Open, None);
             return conn.close(CloseCode::TRY_AGAIN_LATER, Cause::Local);
@@ -85,7 +86,7 @@ impl Dispatch<'_> {
         if let Some(name) = subprotocol {
             conn.peer.set_subprotocol(&name);
         }
-        // Before `Connect`, so that whatever ends it there ends it as a WebSocket.
+        // Before `Connect`, so that an end during its handler is that of an open WebSocket.
         conn.enter(Phase::Open, None);
         if self.emit::<Connect>(()) == Some(Verdict::Refuse) {
             let code = CloseCode::POLICY_VIOLATION;
@@ -96,15 +97,15 @@ impl Dispatch<'_> {
         }
     }
 
-    /// Sends the answer to the opening handshake that a handler gave after it was called for it, if
-    /// there is one. A peer that is not owed an answer is sent none.
+    /// Sends the refusal or the postponed answer that an opening handshake was given, if there is
+    /// one. A peer that is not owed an answer gets none.
     pub(super) fn answer_opening(&mut self, owes_answer: bool) {
         let peer = self.conn().peer;
         if peer.phase() != Phase::Opening || peer.is_cut() {
             return;
         }
         if let Some(refusal) = peer.take_refusal() {
-            // Before the end of the TLS handshake nothing can be sent.
+            // Nothing can be sent before the TLS handshake is done.
             if peer.transport.needs_ssl() {
                 peer.cut();
             }
@@ -121,7 +122,7 @@ impl Dispatch<'_> {
         }
     }
 
-    /// Carries out what was decided on an opening handshake; `None` accepts, as its absence does.
+    /// Carries out the verdict on an opening handshake; `None`, for lack of a handler, accepts.
     fn decide(&mut self, mut upgrade: Upgrade, verdict: Option<Verdict>) {
         if self.is_ending() {
             return;
@@ -157,7 +158,7 @@ impl Dispatch<'_> {
         self.ready();
     }
 
-    /// Tells that the opening handshake is done, and frees what was for it.
+    /// Delivers `Ready`, and frees the state of the opening handshake.
     fn ready(&mut self) {
         self.emit::<Ready>(());
         let mut conn = self.conn();
@@ -165,13 +166,13 @@ impl Dispatch<'_> {
         if let Some(Leaving { code, called }) = conn.shared.leaving
             && conn.peer.serial <= called
         {
-            // Its turn to be closed came during the opening handshake.
+            // The shutdown reached this connection during its opening handshake.
             conn.close(code, Cause::Shutdown);
         }
     }
 
-    /// Refuses a request that is not a valid opening handshake. The handler may look at it, but the
-    /// answer stands.
+    /// Refuses a request that is not a valid opening handshake. The `Handshake` handler may see it
+    /// but cannot change the answer.
     pub(super) fn refuse_bad(&mut self, request: Request, error: HandshakeError) {
         self.log_refused_of(error, &request);
         let refusal = Refusal::from(error).answering(request.method());
@@ -187,15 +188,15 @@ impl Dispatch<'_> {
         self.send_refusal(error, Some(refusal));
     }
 
-    /// Refuses the opening handshake, by `refusal` or else as the error asks for.
+    /// Refuses the opening handshake with `refusal`, or else with the response for `error`.
     pub(super) fn refuse(&mut self, error: HandshakeError, refusal: Option<Refusal>) {
         self.log_refused(error);
         self.send_refusal(error, refusal);
     }
 
-    /// Refuses the opening handshake, which was counted and logged.
+    /// Sends the refusal of an opening handshake that was counted and logged already.
     pub(super) fn send_refusal(&mut self, error: HandshakeError, refusal: Option<Refusal>) {
-        // A refusal of the application's own is no error.
+        // A refusal by the application is not an error; `open` reports one by the list of origins.
         if !matches!(
             error,
             HandshakeError::Refused(_) | HandshakeError::OriginRefused

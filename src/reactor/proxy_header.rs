@@ -1,4 +1,4 @@
-//! The header of the PROXY protocol, before anything else on a connection.
+//! The header of the PROXY protocol, which precedes everything else on a connection.
 
 use super::Reactor;
 use super::input_half::Flags;
@@ -6,7 +6,7 @@ use crate::error::HandshakeError;
 use crate::proxy::Header;
 
 impl Reactor {
-    /// Takes the header from `input`, or a part of it.
+    /// Takes the header, or a part of it, from `input`.
     pub(super) fn read_header(&mut self, slot: usize, input: &mut &mut [u8]) {
         let Some(half) = self.halves.get_mut(slot) else {
             return;
@@ -36,7 +36,8 @@ impl Reactor {
         *input = std::mem::take(input).get_mut(used..).unwrap_or_default();
     }
 
-    /// Goes on with a connection whose client is known now: TLS, if there is to be, and `Connect`.
+    /// Continues with a connection whose client is known now: begins TLS, if any, and delivers
+    /// `Connect`.
     fn name(&mut self, slot: usize, header: &Header, input: &mut &mut [u8]) {
         let Some((half, mut conn)) = self.both(slot) else {
             return;
@@ -49,7 +50,7 @@ impl Reactor {
             return;
         }
         if conn.peer.transport.begin(input) {
-            // The session has them, and no event will tell.
+            // The TLS session has the bytes now, and no event will report them.
             *input = &mut [];
             half.flags.set(Flags::READABLE);
         }

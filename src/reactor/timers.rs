@@ -1,4 +1,4 @@
-//! Timers of the application: what is due is called.
+//! Timers of the application and of the server: calls those that are due.
 
 use super::Reactor;
 use crate::close_code::CloseCode;
@@ -8,7 +8,7 @@ use crate::error::HandlerError;
 use crate::panics::guarded;
 
 impl Reactor {
-    /// Calls the timers that are due. What they set themselves comes in the next turn.
+    /// Calls the timers that are due. Timers that these set fire in the next turn at the earliest.
     #[cold]
     pub(super) fn fire_timers(&mut self) {
         let now = self.core.shared.now;
@@ -67,7 +67,7 @@ impl Reactor {
         }
     }
 
-    /// Calls the timer of a connection, as a handler of it; returns whether it failed.
+    /// Calls a timer of a connection, as one of its handlers; returns whether it failed.
     fn fire_one(
         &mut self,
         slot: usize,
@@ -91,7 +91,7 @@ impl Reactor {
         failed
     }
 
-    /// Ends a connection that is older than it may become.
+    /// Ends a connection that has reached its maximum lifetime.
     fn outlived(&mut self, slot: usize) {
         let Some(mut conn) = self.core.peer(slot) else {
             return;

@@ -5,7 +5,7 @@ use crate::connection::{Hub, Readiness, drop_guarded};
 use crate::panics::guarded;
 
 impl Reactor {
-    /// Calls the handler of a watched source, unless it is not watched any more.
+    /// Calls the handler of a watched source, if the source is still watched.
     pub(crate) fn serve_watch(&mut self, key: usize, readiness: Readiness) {
         let core = &mut self.core;
         let Some(mut watcher) = core.shared.watches.begin(key) else {

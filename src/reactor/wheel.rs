@@ -1,25 +1,25 @@
-//! A lazy timer wheel: one entry per connection, looked at when it is due, never moved by traffic.
+//! A lazy timer wheel: one entry per connection, checked when it is due, never moved by traffic.
 //!
-//! Traffic only stamps a time in its connection. When an entry comes up, its owner finds out
-//! whether the deadline was put off since, and inserts a new one. An entry whose owner has another
-//! one by then is ignored by the owner.
+//! Traffic only stores a time in its connection. When an entry expires, its owner checks whether
+//! the deadline was postponed, and inserts a new entry if it was. The owner ignores an entry that
+//! was replaced by a newer one.
 
-/// Times are in milliseconds since the reactor's epoch.
+/// The timer wheel; times are in milliseconds since the reactor's epoch.
 pub(super) struct Wheel {
     slots: Vec<Vec<Entry>>,
-    /// One bit per slot of `slots` that is not empty.
+    /// One bit for each of `slots` that is not empty.
     occupied: [u64; SLOTS / 64],
-    /// The last tick that was expired.
+    /// The last tick that has expired.
     last: u64,
-    /// No entry is due before this tick; `u64::MAX` if there is none.
+    /// The tick before which no entry is due; `u64::MAX` if there is no entry.
     next: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Entry {
-    /// When the entry is due: the low bits of the milliseconds, so that an entry is small.
+    /// When the entry is due: the low 32 bits of the milliseconds, so that entries are small.
     pub(super) due: u32,
-    /// The connection that it belongs to.
+    /// The slot of the connection.
     pub(super) slot: u32,
 }
 
@@ -33,8 +33,8 @@ impl Wheel {
         }
     }
 
-    /// Adds an entry, due in [`MAX_AHEAD`] at most. One that is due already comes up with the next
-    /// tick.
+    /// Adds an entry, due at most [`MAX_AHEAD`] from now. An entry that is already due expires with
+    /// the next tick.
     pub(super) fn insert(&mut self, due: u64, slot: usize) {
         let tick = tick_of(due).max(self.last + 1);
         let at = (tick % SLOTS as u64) as usize;
@@ -46,7 +46,7 @@ impl Wheel {
         self.next = self.next.min(tick);
     }
 
-    /// Returns when to look again, in milliseconds: never later than the first entry is due.
+    /// Returns when to check again, in milliseconds: no later than in the tick of the first entry.
     pub(super) fn next(&self) -> Option<u64> {
         (self.next != u64::MAX).then_some(self.next << SHIFT)
     }
@@ -58,7 +58,7 @@ impl Wheel {
             return;
         }
         if tick >= self.next {
-            // One round of the wheel sees every slot.
+            // One round of the wheel visits every slot.
             let from = self.last.max(tick.saturating_sub(SLOTS as u64));
             for tick in from + 1..=tick {
                 let at = (tick % SLOTS as u64) as usize;
@@ -110,15 +110,15 @@ impl Entry {
 /// How far ahead an entry may be due, in milliseconds: twelve days.
 pub(super) const MAX_AHEAD: u64 = 1 << 30;
 
-/// Returns the tick at whose beginning `due` has passed.
+/// Returns the first tick that begins at or after `due`.
 fn tick_of(due: u64) -> u64 {
     due.saturating_add((1 << SHIFT) - 1) >> SHIFT
 }
 
-/// A tick is 16 ms: a deadline is met that much late at most.
+/// The length of a tick as a shift: 16 ms. A deadline is met at most that late.
 const SHIFT: u32 = 4;
 
-/// The wheel goes round in 32.8 s; entries beyond wait for their round.
+/// A round of the wheel takes 32.8 s; entries further ahead wait for their round.
 const SLOTS: usize = 2048;
 
 #[cfg(test)]
@@ -185,7 +185,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the steps: no entry early, none later than a tick, `next` never too late.
+        /// For any steps, no entry expires early or more than a tick late, and `next` is never too
+        /// late.
         #[test]
         fn every_entry_comes_up_once(
             dues in prop::collection::vec(1u64..200_000, 1..60),
@@ -204,7 +205,7 @@ mod tests {
                 prop_assert!(next < first + 16 || next <= now + 16);
                 now += step;
                 let expired = expire(&mut wheel, now);
-                // What is due by the beginning of this tick has come up.
+                // All entries that are due by the beginning of this tick have expired.
                 let due = waiting.partition_point(|due| tick_of(*due) <= now >> SHIFT);
                 prop_assert!(expired.len() >= due);
                 prop_assert!(expired.iter().all(|due| *due <= now));

@@ -1,6 +1,7 @@
-//! Going down without loss: clients are closed one after the other, and who is left is cut in time.
+//! Graceful shutdown: clients are closed one after the other, and those left at the deadline are
+//! cut.
 //!
-//! Both are timers, so that a server that does not drain pays nothing for it.
+//! Both steps are timers, so a server that does not shut down pays nothing for them.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -11,25 +12,25 @@ use crate::connection::event::Cause;
 use crate::connection::{Action, Leaving, Phase, Plan, TimerId};
 use crate::protocol::CloseCode;
 
-/// Who is closed when.
+/// The schedule of a graceful shutdown.
 pub(super) struct Schedule {
-    /// Whose turn is to come, the oldest first.
+    /// Connections that are still to be closed, the oldest first.
     queue: VecDeque<Turn>,
-    /// Whose turn came when something of theirs had been received and not delivered, and when they
-    /// are closed all the same.
+    /// Connections that were due while received data waited for delivery, and when each is closed
+    /// regardless of it.
     late: Vec<(Turn, Duration)>,
-    /// When the first turn of the queue was, and over how long and over how many they were spread
-    /// then. Times are from the reactor's epoch.
+    /// When the spread of the queue began, how long it takes, and how many connections were in the
+    /// queue then. Times are from the reactor's epoch.
     begun: Duration,
     spread: Duration,
     count: usize,
-    /// Who is left by then is cut.
+    /// When the connections that are left are cut.
     end: Duration,
     step: Option<TimerId>,
     end_timer: TimerId,
 }
 
-/// A connection whose turn comes once.
+/// A connection that is to be closed.
 #[derive(Clone, Copy)]
 struct Turn {
     serial: u64,
@@ -37,7 +38,7 @@ struct Turn {
 }
 
 impl Schedule {
-    /// Returns when the first of the queue is closed.
+    /// Returns when the first connection in the queue is closed.
     fn due(&self) -> Option<Duration> {
         let left = self.queue.len();
         let (called, count) = ((self.count - left) as u128, self.count as u128);
@@ -46,7 +47,7 @@ impl Schedule {
         (left > 0).then(|| self.begun.saturating_add(after))
     }
 
-    /// Spreads those who are left over a time from `now` on.
+    /// Spreads the closing of the connections in the queue over a time from `now` on.
     fn spread(&mut self, now: Duration, spread: Duration) {
         self.begun = now;
         self.spread = spread.min(SPREAD_MAX);
@@ -55,7 +56,7 @@ impl Schedule {
 }
 
 impl Reactor {
-    /// Begins to close all clients, one after the other; the listeners are closed already.
+    /// Begins to close all clients, one after the other. The server has closed the listeners.
     pub(crate) fn wind_down(&mut self, plan: Plan) {
         let now = self.core.shared.now;
         let peers = self.core.peers.iter();
@@ -85,7 +86,8 @@ impl Reactor {
         self.close_next();
     }
 
-    /// Brings the deadline and the spread of a drain forward, as far as the plan is earlier.
+    /// Brings the deadline and the spread of a graceful shutdown forward, if those of `plan` are
+    /// earlier.
     pub(crate) fn hasten(&mut self, plan: Plan) {
         let now = self.core.shared.now;
         let Some(schedule) = &mut self.schedule else {
@@ -105,8 +107,8 @@ impl Reactor {
         self.close_next();
     }
 
-    /// Ends the spread of a drain: who is left is to be closed at once. Returns the code for it;
-    /// `None` if the server does not drain. The deadline stays.
+    /// Ends the spread of a graceful shutdown, so that all clients left are closed at once. Returns
+    /// the code for it, or `None` if no graceful shutdown is under way. The deadline stays.
     pub(crate) fn end_spread(&mut self) -> Option<CloseCode> {
         let schedule = self.schedule.take()?;
         if let Some(step) = schedule.step {
@@ -115,8 +117,8 @@ impl Reactor {
         self.core.shared.leaving.map(|leaving| leaving.code)
     }
 
-    /// Ends a drain whose deadline has come: whoever has not been told yet is told, as far as the
-    /// kernel takes it, and everybody is cut.
+    /// Ends a graceful shutdown at its deadline. Clients that were not closed yet are sent a Close
+    /// frame, as far as the kernel takes it, and all connections are cut.
     pub(super) fn end_wind_down(&mut self) {
         if let Some(code) = self.end_spread() {
             self.close_all(code);
@@ -125,12 +127,12 @@ impl Reactor {
         self.cut_all();
     }
 
-    /// Returns whether the server drains, and clients are still served.
+    /// Returns whether a graceful shutdown is under way, in which clients are still served.
     pub(crate) fn is_winding_down(&self) -> bool {
         self.schedule.is_some()
     }
 
-    /// Closes those whose turn has come.
+    /// Closes the connections that are due.
     pub(super) fn close_next(&mut self) {
         let now = self.core.shared.now;
         let (Some(schedule), Some(leaving)) = (&mut self.schedule, &mut self.core.shared.leaving)
@@ -160,8 +162,8 @@ impl Reactor {
         schedule.step = next.map(|due| self.core.shared.timers.set(due, Action::WindDownStep));
     }
 
-    /// Closes a connection, unless something of it waits to be delivered; returns whether it is
-    /// done with.
+    /// Closes a connection, unless received data waits for delivery; returns whether nothing is
+    /// left to do for it.
     fn close_one(&mut self, turn: &Turn, code: CloseCode, is_last: bool) -> bool {
         let Turn { serial, slot } = *turn;
         let now = self.now;
@@ -173,7 +175,7 @@ impl Reactor {
         }
         match conn.peer.phase() {
             Phase::Opening => {
-                // One that awaits nothing ends now, the others when they are answered.
+                // An idle connection ends now, the others when they have been answered.
                 if half.is_idle_http()
                     && !half.has_unread()
                     && let Some(http) = half.http_mut()
@@ -196,15 +198,16 @@ impl Reactor {
         true
     }
 
-    /// Returns whether a drain waits for the connection to read what was sent before its Close.
+    /// Returns whether a graceful shutdown waits for the peer to read what precedes its Close
+    /// frame.
     pub(super) fn is_owed(&self, slot: usize) -> bool {
         let peer = self.core.peers.get(slot);
         self.schedule.is_some() && peer.is_some_and(|peer| !peer.reads())
     }
 }
 
-/// How soon a connection is looked at again of which something waits to be delivered.
+/// How soon a connection is checked again while its data waits for delivery.
 const AGAIN: Duration = Duration::from_millis(1);
 
-/// The longest spread, some 580 years: so that it can be counted in nanoseconds.
+/// The longest spread, some 580 years, so that it can be counted in nanoseconds.
 const SPREAD_MAX: Duration = Duration::from_nanos(u64::MAX);

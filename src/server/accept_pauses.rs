@@ -1,4 +1,4 @@
-//! Log lines about pauses of accepting.
+//! Log lines for pauses in accepting.
 
 use std::fmt;
 
@@ -6,36 +6,36 @@ use log::Level;
 
 use crate::connection::{Line, target};
 
-/// The reasons to pause accepting, as they are told.
+/// The reasons to pause accepting.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Why {
     Connections,
     HalfOpen,
     Memory,
-    /// Descriptors or the kernel's memory ran out.
+    /// Descriptors or kernel memory ran out.
     Resources,
 }
 
-/// What the log was told of pauses, for each reason. A pause is written when it begins and when it
-/// ends, and once a minute in between. Clients that come and go can begin and end one over and over:
-/// within a minute of a line those are silent, and the next line has their number.
+/// The state of the log for each reason to pause. A pause is logged when it begins and when it
+/// ends, and once a minute in between. Since clients can cause pauses over and over, those that
+/// begin within a minute of a line are not logged, but counted in the next line.
 #[derive(Default)]
 pub(super) struct Pauses([Told; 4]);
 
 #[derive(Clone, Copy, Default)]
 struct Told {
-    /// When the pause began that goes on. Times are in milliseconds of the reactor.
+    /// When the current pause began. Times are in milliseconds of the reactor.
     since: Option<u64>,
-    /// When it was last written that accepting pauses.
+    /// When a line last said that accepting pauses.
     at: Option<u64>,
-    /// The last line was that, and not the end of the pause.
+    /// Whether that was the last line: the end of its pause has not been logged.
     is_open: bool,
-    /// Pauses that began since then and were not written.
+    /// Pauses that have begun since then without a line.
     silent: u64,
 }
 
 impl Pauses {
-    /// Notes that accepting pauses, or still does. Returns whether that was written.
+    /// Notes that accepting pauses, or still does. Returns whether it was logged.
     pub(super) fn pause(&mut self, why: Why, now: u64, reason: fmt::Arguments<'_>) -> bool {
         let Some(told) = self.0.get_mut(why as usize) else {
             return false;
@@ -76,7 +76,7 @@ impl Pauses {
         true
     }
 
-    /// Notes that accepting goes on, if it paused for this reason. Returns whether that was written.
+    /// Notes that accepting continues, if it paused for this reason. Returns whether it was logged.
     pub(super) fn resume(&mut self, why: Why, now: u64) -> bool {
         let told = self.0.get_mut(why as usize);
         let Some((told, since)) =
@@ -99,14 +99,14 @@ impl Pauses {
         is_open
     }
 
-    /// Returns when it is to be written that accepting still pauses for this reason.
+    /// Returns when the next line about a pause for this reason is due.
     pub(super) fn next(&self, why: Why) -> Option<u64> {
         let told = self.0.get(why as usize)?;
         told.at.map(|at| at.saturating_add(TOLD_EVERY))
     }
 }
 
-/// Milliseconds, written as seconds.
+/// Milliseconds, displayed as seconds.
 struct Seconds(u64);
 
 impl fmt::Display for Seconds {
@@ -115,7 +115,7 @@ impl fmt::Display for Seconds {
     }
 }
 
-/// How often it is written that accepting pauses, in milliseconds.
+/// Time between two lines about pauses, in milliseconds.
 const TOLD_EVERY: u64 = 60_000;
 
 #[cfg(test)]
@@ -156,13 +156,13 @@ mod tests {
         let mut pauses = Pauses::default();
         let why = Why::HalfOpen;
         assert!(pauses.pause(why, 0, format_args!("full")) && pauses.resume(why, 1000));
-        // This one is silent at first, and goes on.
+        // This pause has no line at first, but continues.
         assert!(!pauses.pause(why, 2000, format_args!("full")));
         assert_eq!(pauses.next(why), Some(60_000));
         assert!(!pauses.pause(why, 59_999, format_args!("full")));
         assert!(pauses.pause(why, 60_000, format_args!("full")));
         assert!(pauses.resume(why, 60_001));
-        // A silent one that ends has no line at all.
+        // A pause that begins and ends without a line.
         assert!(!pauses.pause(why, 61_000, format_args!("full")));
         assert!(!pauses.resume(why, 62_000));
     }

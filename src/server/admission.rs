@@ -1,4 +1,4 @@
-//! Which clients become connections: by the limits of the server, of proxies, and of addresses.
+//! Admission of clients, within the limits of the server, of proxies, and of addresses.
 
 use std::fmt;
 use std::io::Write;
@@ -20,7 +20,7 @@ use crate::reactor::{Reactor, Via, connection_tag};
 use crate::reasons::TlsFailure;
 use crate::transport::Transport;
 
-/// A limit of the server at which no more clients are accepted.
+/// A limit of the server at which accepting pauses.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum AcceptLimit {
     Connections,
@@ -29,7 +29,7 @@ pub(crate) enum AcceptLimit {
 }
 
 impl AcceptLimit {
-    /// Returns which limit is reached, if one is.
+    /// Returns the limit that is reached, if any.
     pub(crate) fn reached(core: &Core) -> Option<Self> {
         let shared = &core.shared;
         if core.peers.len() >= shared.config.max_connections {
@@ -43,7 +43,7 @@ impl AcceptLimit {
         }
     }
 
-    /// Counts that accepting pauses, unless it did before, and logs it.
+    /// Counts that accepting pauses, unless it already did, and logs it.
     fn pause(self, before: &mut Option<Self>, pauses: &mut Pauses, core: &mut Core) {
         let shared = &mut core.shared;
         let now = shared.now.as_millis() as u64;
@@ -91,15 +91,16 @@ impl From<AcceptLimit> for Why {
 struct Candidate<'a> {
     transport: Transport,
     addr: Option<SocketAddr>,
-    /// The proxies that may connect, where the header of the PROXY protocol comes first.
+    /// The proxies that may connect, if connections must begin with the header of the PROXY
+    /// protocol.
     proxies: Option<&'a Networks>,
-    /// Its opening handshake was done by another server.
+    /// Whether another server completed its opening handshake.
     is_upgraded: bool,
 }
 
 impl Candidate<'_> {
-    /// Takes the client in, if its address may have a connection, and has the event queue watch it;
-    /// returns its slot. A client that is not taken in is sent an answer.
+    /// Makes the client a connection, if the limits of its address allow one, and registers it with
+    /// the event queue; returns its slot. A client that is refused gets an answer.
     fn admit(self, reactor: &mut Reactor, registry: &Registry) -> Option<usize> {
         let Self {
             transport,
@@ -119,7 +120,7 @@ impl Candidate<'_> {
             None if shared.trusts(ip) => Via::Proxy,
             None => Via::Direct,
         };
-        // The clients of a proxy are counted when it names them.
+        // A proxy's clients are counted when the proxy has reported their address.
         if via == Via::Direct {
             let admitted = shared.addresses.admit(addr, shared.now, &mut shared.stats);
             if let Err(error) = admitted {
@@ -143,18 +144,18 @@ impl Candidate<'_> {
 }
 
 impl Server {
-    /// Returns when accepting goes on, if a listener waits for it: 0 for at once.
+    /// Returns when to accept again, if a listener has pending clients: 0 for at once.
     pub(super) fn accepts_at(&self) -> Option<u64> {
         let pending = self.listeners.iter().filter(|listener| listener.pending);
         let next = pending.map(|listener| listener.retry_at.unwrap_or(0)).min();
         match self.limited {
             None => next,
-            // Only to log that it still pauses.
+            // Only to log that accepting still pauses.
             Some(limit) => Some(next?.max(self.pauses.next(limit.into())?)),
         }
     }
 
-    /// Accepts from the listeners that have clients, within the limits.
+    /// Accepts clients from the pending listeners, within the limits.
     #[inline(never)]
     pub(super) fn accept(&mut self, now: u64) {
         let Self {
@@ -214,7 +215,8 @@ impl Server {
         }
     }
 
-    /// Takes over the connections that were given to [`Hub::adopt`](crate::Hub::adopt) and its kind.
+    /// Admits the connections that were passed to [`Hub::adopt`](crate::Hub::adopt) and similar
+    /// methods.
     pub(super) fn take_over(&mut self) {
         for adoption in std::mem::take(&mut self.reactor.core.shared.adoptions) {
             let Adoption {
@@ -260,7 +262,7 @@ impl Server {
         }
     }
 
-    /// Ends a pause of accepting, if there is room again.
+    /// Ends a pause in accepting, if no limit is reached any more.
     #[cold]
     pub(super) fn resume_accepting(&mut self) {
         if AcceptLimit::reached(&self.reactor.core).is_none() {
@@ -268,7 +270,7 @@ impl Server {
         }
     }
 
-    /// Ends a pause of accepting, whether there is room or not.
+    /// Ends a pause in accepting, even if a limit is reached.
     pub(super) fn end_pause(&mut self) {
         if let Some(limit) = self.limited.take() {
             self.pauses.resume(limit.into(), self.reactor.now());
@@ -276,8 +278,8 @@ impl Server {
     }
 }
 
-/// Answers a client that does not become a connection, by a status or by a Close frame, as far as
-/// its socket takes that at once. Before a TLS handshake nothing can be sent.
+/// Refuses a client with an HTTP status or a Close frame, as far as its socket accepts that at
+/// once. Nothing can be sent before a TLS handshake.
 fn turn_away(transport: Transport, status: u16, is_upgraded: bool) {
     let Transport::Plain(mut socket) = transport else {
         return;
@@ -286,7 +288,7 @@ fn turn_away(transport: Transport, status: u16, is_upgraded: bool) {
     match is_upgraded {
         false => Refusal::new(status).encode(SystemTime::now(), &mut answer),
         true => {
-            // RFC 6455, 7.4 and the registry it begins: 1013 is "Try Again Later".
+            // RFC 6455, 7.4 and the registry that it created: 1013 is "Try Again Later".
             let code = CloseCode::TRY_AGAIN_LATER;
             let closed = Sender::default().close(code, "", &mut answer);
             debug_assert!(closed.is_ok(), "1013 may be sent");
@@ -295,7 +297,7 @@ fn turn_away(transport: Transport, status: u16, is_upgraded: bool) {
     let _ = socket.write(&answer);
 }
 
-/// Why nothing can be accepted, and what helps.
+/// An error that prevents accepting, shown with a remedy.
 struct Lack<'a>(&'a std::io::Error);
 
 impl fmt::Display for Lack<'_> {
@@ -309,7 +311,7 @@ impl fmt::Display for Lack<'_> {
     }
 }
 
-/// What accept(2) fails with when the system, or the process, has no descriptors left: the same
-/// numbers on every Unix that mio knows.
+/// The errors of accept(2) when the system or the process has no descriptors left. The numbers are
+/// the same on every Unix that mio supports.
 const ENFILE: i32 = 23;
 const EMFILE: i32 = 24;

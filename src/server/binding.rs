@@ -1,4 +1,4 @@
-//! Binding all addresses that one name stands for.
+//! Binding of all addresses that one name resolves to.
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
@@ -10,35 +10,35 @@ use crate::config::Config;
 use crate::connection::{Line, target};
 use crate::transport::TlsConfig;
 
-/// The addresses of one place, and how they are bound.
+/// The addresses of one place, and the way to bind them.
 pub(super) struct Binding<'a> {
-    /// How the place was named.
+    /// The name of the place.
     pub(super) name: &'a str,
     pub(super) only_v6: Option<bool>,
     pub(super) tls: Option<TlsConfig>,
     pub(super) config: &'a Config,
 }
 
-/// What came of it.
+/// The result of binding a place.
 pub(super) struct Bound {
     pub(super) listeners: Vec<Listener>,
-    /// The addresses that could not be bound, with the port that the others have.
+    /// The addresses that could not be bound, with the port of the others.
     pub(super) missing: Vec<SocketAddr>,
     pub(super) only_v6: Option<bool>,
 }
 
 impl Binding<'_> {
-    /// Binds those of the addresses that can be bound, and logs the others. Port 0 becomes one port
-    /// for all of them, if one can be found.
+    /// Binds the addresses that can be bound, and logs the others. Port 0 becomes the same port for
+    /// all of them, if one can be found.
     ///
     /// # Errors
     ///
-    /// If none can be bound, with the reason for each.
+    /// Returns an error with the reason for each address if none can be bound.
     pub(super) fn bind(self, mut addrs: Vec<SocketAddr>) -> io::Result<Bound> {
-        // A resolver may give an address for each kind of socket, or for each line of /etc/hosts.
+        // A resolver may return an address once per socket type, or per line of /etc/hosts.
         let mut seen = HashSet::new();
         addrs.retain(|addr| seen.insert(*addr));
-        // ipv6(7): without it `[::]` takes IPv4 as well, and nothing is left for `0.0.0.0`.
+        // ipv6(7): without it, `[::]` also receives IPv4, and `0.0.0.0` cannot be bound.
         let only_v6 = self
             .only_v6
             .or_else(|| has_both_wildcards(&addrs).then_some(true));
@@ -72,15 +72,15 @@ impl Binding<'_> {
     }
 }
 
-/// What could be bound, in the order of the addresses, and what could not.
+/// The listeners that were bound, in the order of the addresses, and the addresses that were not.
 struct Outcome<L> {
     bound: Vec<L>,
     missed: Vec<(SocketAddr, io::Error)>,
-    /// All that were given with port 0 have the same one.
+    /// Whether all addresses with port 0 got the same port.
     one_port: bool,
 }
 
-/// Binds addresses by a function that returns what was bound and its port.
+/// Binds addresses with a function that returns a listener and its port.
 fn bind_all<L>(
     addrs: &[SocketAddr],
     mut bind: impl FnMut(SocketAddr) -> io::Result<(L, u16)>,
@@ -97,8 +97,8 @@ fn bind_all<L>(
     })
 }
 
-/// Binds each address once. Returns `None` if the port that the kernel picked for the first is to be
-/// that of all, and is taken at another.
+/// Binds each address once. Returns `None` if all are to share the port that the kernel picked for
+/// the first, and it is in use at another.
 fn attempt<L>(
     addrs: &[SocketAddr],
     one_port: bool,
@@ -136,14 +136,14 @@ fn attempt<L>(
     })
 }
 
-/// Logs an address of a place that is left out.
+/// Logs an address of a place that could not be bound.
 pub(super) fn warn_missed(addr: &str, name: &str, error: &io::Error) {
     Line::free(target::SERVER, log::Level::Warn).write(format_args!(
         "cannot listen on {addr}, one of the addresses of {name}: {error}"
     ));
 }
 
-/// Makes one error of the reasons for several addresses; a single one stays what it is.
+/// Combines the errors of several addresses into one; a single error is returned unchanged.
 pub(super) fn none_of(missed: Vec<(impl ToString, io::Error)>) -> io::Error {
     let mut text = String::new();
     let mut kind = None;
@@ -153,7 +153,7 @@ pub(super) fn none_of(missed: Vec<(impl ToString, io::Error)>) -> io::Error {
             return error;
         }
         let separator = if text.is_empty() { "" } else { "; " };
-        // Writing to a string does not fail.
+        // Writing to a string cannot fail.
         let _ = write!(text, "{separator}{}: {error}", addr.to_string());
         kind = kind.or_else(|| Some(error.kind()));
     }
@@ -163,7 +163,7 @@ pub(super) fn none_of(missed: Vec<(impl ToString, io::Error)>) -> io::Error {
     }
 }
 
-/// Returns whether both `[::]` and `0.0.0.0` are there, with the same port.
+/// Returns whether the addresses include `[::]` and `0.0.0.0` with the same port.
 fn has_both_wildcards(addrs: &[SocketAddr]) -> bool {
     addrs.iter().any(|v6| {
         let is_pair = |v4: &SocketAddr| v4.is_ipv4() && v4.port() == v6.port();
@@ -172,15 +172,15 @@ fn has_both_wildcards(addrs: &[SocketAddr]) -> bool {
     })
 }
 
-/// How many ports of the kernel's choice are tried for all addresses of a name.
+/// How many ports that the kernel picks are tried as the common port of a name.
 const SHARED_TRIES: u32 = 16;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// A kernel with these addresses taken (`*` is every port), and perhaps without IPv6. It picks
-    /// the ports from 40,000 on.
+    /// A kernel with these addresses in use (`*` is every port), optionally without IPv6. It picks
+    /// ports from 40,000 on.
     struct Kernel {
         taken: Vec<&'static str>,
         v6: bool,
@@ -214,7 +214,8 @@ mod tests {
             Ok((addr, addr.port()))
         }
 
-        /// Binds all; returns what is bound, what is missing, and whether they share the port.
+        /// Binds all; returns the bound addresses, the missing ones, and whether they share the
+        /// port.
         fn bind_all(&mut self, addrs: &[&str]) -> (Vec<String>, Vec<String>, bool) {
             let addrs: Vec<SocketAddr> = addrs.iter().map(|addr| addr.parse().unwrap()).collect();
             let outcome = bind_all(&addrs, |addr| self.bind(addr));

@@ -1,10 +1,5 @@
 //! The builder: every setting of a server.
 
-mod http;
-mod limits;
-mod proxies;
-mod sockets;
-
 use std::fmt;
 use std::net::ToSocketAddrs;
 use std::path::Path;
@@ -16,9 +11,9 @@ use self::proxies::Proxies;
 use super::Server;
 use super::place::Place;
 use crate::config::{Config, SlowConsumer};
-use crate::connection::event::{Event, Handlers, Handshake, Origin, Outcome};
-use crate::connection::{Line, Matter, Watcher, target};
-use crate::error::{BuildError, Result};
+use crate::connection::event::{Event, Handlers, Outcome};
+use crate::connection::{Line, Matter, Watcher};
+use crate::error::{self, BuildError};
 use crate::handshake::{Hosts, Origins};
 
 /// The settings of a server: where it listens, what it allows, and its handlers.
@@ -310,12 +305,18 @@ impl Builder {
         self
     }
 
-    /// Sets how much is read from one connection before the others have their turn: bytes and
-    /// messages. Default 1 MiB and 1,024. What was read beyond it is kept for the connection's next
-    /// turn: at most twice `read_buffer` bytes, for as long as a client floods. Pieces of compressed
-    /// messages ([`Fragment`](crate::event::Fragment)) count with what they expand to.
-    pub fn turn_share(mut self, bytes: usize, messages: usize) -> Self {
+    /// Sets how many bytes are read from one connection before the others have their turn. Default
+    /// 1 MiB. Bytes that were read beyond it are kept for the connection's next turn: at most twice
+    /// `read_buffer` bytes, for as long as a client floods. Pieces of compressed messages
+    /// ([`Fragment`](crate::event::Fragment)) count with their inflated size.
+    pub fn turn_bytes(mut self, bytes: usize) -> Self {
         self.config.turn_bytes = bytes;
+        self
+    }
+
+    /// Sets how many messages of one connection are delivered before the others have their turn.
+    /// Default 1,024. The messages beyond it are kept, as with [`turn_bytes`](Self::turn_bytes).
+    pub fn turn_messages(mut self, messages: usize) -> Self {
         self.config.turn_messages = messages;
         self
     }
@@ -375,6 +376,16 @@ impl Builder {
         self
     }
 
+    /// Builds the server and runs it until it is shut down: [`build`](Self::build), then
+    /// [`Server::start`].
+    ///
+    /// # Errors
+    ///
+    /// Those of both.
+    pub fn run(self) -> error::Result<()> {
+        Ok(self.build()?.start()?)
+    }
+
     /// Binds the listeners and makes the server. It serves once it is started. For each listener a
     /// line at `info` (target `wsloop::server`) says where it is, and whether it speaks TLS.
     ///
@@ -382,10 +393,10 @@ impl Builder {
     ///
     /// [`BuildError`], if no listener was named, an address cannot be listened on, or settings
     /// contradict each other.
-    pub fn build(self) -> Result<Server> {
+    pub fn build(self) -> Result<Server, BuildError> {
         let Self {
             mut config,
-            mut handlers,
+            handlers,
             places,
             watches,
             origins,
@@ -401,16 +412,8 @@ impl Builder {
             .map(|entries| Hosts::new(entries).map_err(BuildError::BadHost))
             .transpose()?;
         config.forwarding = proxies.check()?;
-        if config.origins.is_none()
-            && Origin::slot(&mut handlers).is_none()
-            && Handshake::slot(&mut handlers).is_none()
-        {
-            Line::free(target::SERVER, log::Level::Warn).write(format_args!(
-                "any web page may connect: there is no list of origins, and no handler for it"
-            ));
-        }
         if places.is_empty() && !headless {
-            return Err(BuildError::NoListener.into());
+            return Err(BuildError::NoListener);
         }
         let (mut listeners, mut missing) = (Vec::new(), Vec::new());
         for place in places {
@@ -440,15 +443,15 @@ impl fmt::Debug for Builder {
 }
 
 /// Checks what no single setting can tell.
-fn check(config: &Config) -> Result<()> {
+fn check(config: &Config) -> Result<(), BuildError> {
     #[cfg(feature = "deflate")]
     if let Some(fault) = config.deflate.as_ref().and_then(|deflate| deflate.fault()) {
-        return Err(BuildError::Conflict(fault).into());
+        return Err(BuildError::Conflict(fault));
     }
     let wrong = if config.read_buffer < READ_BUFFER_MIN {
         "read_buffer is less than 32,768 bytes"
     } else if config.turn_bytes == 0 || config.turn_messages == 0 || config.turn_accepts == 0 {
-        "turn_share or turn_accepts is 0: nothing would ever be served"
+        "turn_bytes, turn_messages or turn_accepts is 0: nothing would ever be served"
     } else if config.max_connections == 0 {
         "max_connections is 0: nobody would ever be accepted"
     } else if config.max_half_open == 0
@@ -489,7 +492,7 @@ fn check(config: &Config) -> Result<()> {
     } else {
         return Ok(());
     };
-    Err(BuildError::Conflict(wrong).into())
+    Err(BuildError::Conflict(wrong))
 }
 
 /// A TLS record and what rustls holds of the next one fit into it.
@@ -497,3 +500,9 @@ const READ_BUFFER_MIN: usize = 32 << 10;
 
 /// Three quarters of it hold a connection or two.
 const MEMORY_BUDGET_MIN: usize = 64 << 10;
+
+// Behind the settings above, so that the documentation begins with these.
+mod http;
+mod limits;
+mod proxies;
+mod sockets;

@@ -1,23 +1,23 @@
-//! How the loop waits for events: it spins for a while, if that is asked for, and then sleeps.
+//! How the loop waits for events: it optionally spins for a while, and then sleeps.
 
 use std::io;
 use std::time::{Duration, Instant};
 
-/// What is waited for, and the clock that goes on meanwhile.
+/// An event queue, and a clock.
 pub(super) trait Queue {
-    /// Waits for `timeout` at most (`None`: until something comes); returns whether anything came.
+    /// Waits for at most `timeout` (`None`: until an event arrives); returns whether one did.
     fn poll(&mut self, timeout: Option<Duration>) -> io::Result<bool>;
 
     fn now(&self) -> Instant;
 }
 
-/// Whether the next poll spins or sleeps.
+/// Decides whether the next poll spins or sleeps.
 pub(super) struct BusyPoll {
     /// How long to spin. Zero is off.
     busy: Duration,
-    /// The last wait brought something.
+    /// Whether the last wait returned an event.
     came: bool,
-    /// When the first wait began after something had come: what came has been done by then.
+    /// When the first wait after an event began, which is after the event was handled.
     since: Option<Instant>,
 }
 
@@ -30,8 +30,8 @@ impl BusyPoll {
         }
     }
 
-    /// Waits from `now` on until something comes, for `timeout` at most; returns how many polls it
-    /// took. There is one at least, and it is the only one when nothing is to be waited for.
+    /// Waits from `now` on until an event arrives, for at most `timeout`; returns the number of
+    /// polls, at least one. A `timeout` of zero takes exactly one.
     pub(super) fn wait(
         &mut self,
         queue: &mut impl Queue,
@@ -45,7 +45,7 @@ impl BusyPoll {
         if std::mem::take(&mut self.came) {
             self.since = Some(now);
         }
-        // A time beyond what the clock can tell is none.
+        // A time beyond the clock's range means no end.
         let end = timeout.and_then(|timeout| now.checked_add(timeout));
         let mut polls = 0;
         loop {
@@ -74,12 +74,12 @@ impl BusyPoll {
 mod tests {
     use super::*;
 
-    /// Each poll takes a microsecond and the time it sleeps.
+    /// A queue whose polls take a microsecond plus the time that they sleep.
     struct Simulated {
         now: Instant,
-        /// When events come.
+        /// When events arrive.
         events: Vec<Instant>,
-        /// The time-outs of the polls.
+        /// The timeouts of the polls.
         polls: Vec<Option<Duration>>,
     }
 
@@ -106,7 +106,7 @@ mod tests {
     }
 
     impl Simulated {
-        /// Events come so many microseconds after the beginning.
+        /// Makes a queue whose events arrive this many microseconds from now.
         fn new(events: &[u64]) -> Self {
             let now = Instant::now();
             let events = events.iter().map(|at| now + Duration::from_micros(*at));
@@ -156,13 +156,13 @@ mod tests {
         let mut queue = Simulated::new(&[0, 30, 5000]);
         let mut waiting = BusyPoll::new(Duration::from_micros(50));
         assert_eq!(queue.wait(&mut waiting, None), [None]);
-        // From 1 on; what comes at 30 is seen by the poll that begins there.
+        // From 1 on; the poll that begins at 30 finds the event of that time.
         assert_eq!(queue.wait(&mut waiting, None), [SPIN; 30]);
-        // From 31 on: 50 polls of one microsecond each, and what is left of the time-out.
+        // From 31 on: 50 polls of one microsecond each, and the rest of the timeout.
         let polls = queue.wait(&mut waiting, micros(400));
         assert_eq!(polls[..50], [SPIN; 50]);
         assert_eq!(polls[50..], [micros(350)]);
-        // The time is over and does not begin again by itself.
+        // The time is over, and does not start again without an event.
         assert_eq!(queue.wait(&mut waiting, None), [None]);
         assert_eq!(queue.wait(&mut waiting, micros(7)), [SPIN; 7]);
     }
@@ -173,7 +173,7 @@ mod tests {
         let mut waiting = BusyPoll::new(Duration::from_micros(50));
         queue.wait(&mut waiting, None);
         for _ in 0..2 {
-            // A deadline ends each, as a tick would.
+            // A deadline ends each wait, as a tick would.
             assert_eq!(queue.wait(&mut waiting, micros(20)), [SPIN; 20]);
         }
         let polls = queue.wait(&mut waiting, micros(20));
@@ -186,7 +186,7 @@ mod tests {
         let mut queue = Simulated::new(&[0]);
         let mut waiting = BusyPoll::new(Duration::from_micros(50));
         queue.wait(&mut waiting, None);
-        // A handler that takes longer than the busy time.
+        // A handler runs longer than the busy time.
         queue.now += Duration::from_millis(1);
         assert_eq!(queue.wait(&mut waiting, micros(9)), [SPIN; 9]);
     }

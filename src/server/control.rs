@@ -1,4 +1,4 @@
-//! What handlers order of the server itself: listening, ticks, going down.
+//! Orders of handlers to the server itself: listening, ticks, shutdown.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,13 +13,13 @@ use super::{Server, Source, State};
 use crate::config::Config;
 use crate::connection::event::{Tick, Ticks};
 use crate::connection::{Line, Order, target};
-use crate::error::{BuildError, Result};
+use crate::error::BuildError;
 use crate::proxy::Networks;
 use crate::reactor::Reactor;
 use crate::reactor::emit_hub;
 use crate::transport::TlsConfig;
 
-/// A listener that is closed, and how it is opened again.
+/// A closed listener, and the way to open it again.
 pub(super) struct Closed {
     /// As in [`Listener`].
     pub(super) place: Rc<str>,
@@ -28,20 +28,20 @@ pub(super) struct Closed {
     pub(super) how: Reopen,
 }
 
-/// How a listener is opened again.
+/// The way to open a listener again.
 pub(super) enum Reopen {
-    /// A socket that was given: it is still open.
+    /// A given socket, which is still open.
     Given(Listener),
-    /// With `IPV6_V6ONLY`.
+    /// An address, with the setting of `IPV6_V6ONLY`.
     Tcp(SocketAddr, Option<bool>, Option<TlsConfig>),
-    /// With the permissions of the file.
+    /// A path, with the permissions of the file.
     Unix(PathBuf, Option<u32>, Option<TlsConfig>),
     #[cfg(test)]
     Simulated(Rc<dyn super::listener::Port>),
 }
 
 impl Closed {
-    /// Binds the socket anew, unless it is still open.
+    /// Binds the socket again, unless it is still open.
     fn open(&self, config: &Config) -> io::Result<Option<Listener>> {
         let mut listener = match &self.how {
             Reopen::Given(_) => return Ok(None),
@@ -55,7 +55,7 @@ impl Closed {
         listener.place = self.place.clone();
         listener.proxies = self.proxies.clone();
         if !config.busy_poll.is_zero() {
-            // As when it was built: without the option it goes on.
+            // As in `build`, failing to set the option is not an error.
             let _ = listener.busy_poll(config.busy_poll);
         }
         Ok(Some(listener))
@@ -71,13 +71,13 @@ impl Closed {
         }
     }
 
-    /// Returns whether it is of this place.
+    /// Returns whether the listener belongs to this place.
     pub(super) fn is_of(&self, place: &Rc<str>) -> bool {
         Rc::ptr_eq(&self.place, place)
     }
 }
 
-/// Returns the same error once more.
+/// Copies an error.
 fn copy(error: &io::Error) -> io::Error {
     match error.raw_os_error() {
         Some(code) => io::Error::from_raw_os_error(code),
@@ -86,12 +86,13 @@ fn copy(error: &io::Error) -> io::Error {
 }
 
 impl Server {
-    /// Closes the listeners; connections are kept. New clients are refused by the kernel, and those
-    /// that it has not handed over yet are reset. A socket that was given to the builder or
-    /// inherited is not closed, only not accepted from: its clients wait. The server goes on
-    /// without connections, too.
+    /// Closes the listeners and keeps the connections. The kernel refuses new clients, and resets
+    /// those that still wait in its queue.
+    ///
+    /// A socket that was given to the builder or inherited is not closed, only no longer accepted
+    /// from: its clients wait. The server keeps running, even without connections.
     pub fn stop_listening(&mut self) {
-        // Addresses that were missing come last, as they did when the others were bound.
+        // Addresses that could not be bound come last, as they did when the others were bound.
         let missing = std::mem::take(&mut self.closed);
         for listener in self.listeners.drain(..) {
             self.closed.extend(listener.close(self.poll.registry()));
@@ -100,18 +101,20 @@ impl Server {
         self.addresses();
     }
 
-    /// Listens again on the addresses of before [`stop_listening`](Self::stop_listening), with the
-    /// ports that the kernel had picked. Does nothing while they are listened on, or when the
-    /// server goes down. Of a name with several addresses those are listened on that can be bound,
-    /// as by [`Builder::listen`](crate::Builder::listen); those that were missing before are tried
-    /// again, also while the others are listened on.
+    /// Listens again on the addresses that [`stop_listening`](Self::stop_listening) closed, with
+    /// the ports that the kernel had picked. Does nothing if the server already listens on them or
+    /// is shutting down.
+    ///
+    /// For a name with several addresses, the server listens on those that can be bound, like
+    /// [`Builder::listen`](crate::Builder::listen). Addresses that were missing before are tried
+    /// again, even while it listens on the others.
     ///
     /// # Errors
     ///
     /// [`BuildError::Listen`] if an address, or all of a name, cannot be had any more, for instance
     /// because somebody else listens there. Then none of them is listened on; it can be tried
     /// again.
-    pub fn start_listening(&mut self) -> Result<()> {
+    pub fn start_listening(&mut self) -> Result<(), BuildError> {
         let config = &self.reactor.core.shared.config;
         let opened: Vec<_> = self.closed.iter().map(|one| one.open(config)).collect();
         self.check_opened(&opened)?;
@@ -138,7 +141,7 @@ impl Server {
         });
         if let Err(error) = registered {
             self.stop_listening();
-            return Err(BuildError::EventLoop(error).into());
+            return Err(BuildError::EventLoop(error));
         }
         self.addresses();
         self.tell_listening(first);
@@ -146,7 +149,7 @@ impl Server {
     }
 
     /// Checks that each place has a listener: what could be opened of it now, or one from before.
-    fn check_opened(&self, opened: &[io::Result<Option<Listener>>]) -> Result<()> {
+    fn check_opened(&self, opened: &[io::Result<Option<Listener>>]) -> Result<(), BuildError> {
         for (closed, result) in self.closed.iter().zip(opened) {
             let place = &closed.place;
             let of_place = || {
@@ -170,12 +173,12 @@ impl Server {
                 _ => place.to_string(),
             };
             let source = none_of(missed);
-            return Err(BuildError::Listen { address, source }.into());
+            return Err(BuildError::Listen { address, source });
         }
         Ok(())
     }
 
-    /// Logs where the server listens, from this listener on.
+    /// Logs the addresses of the listeners, from index `first` on.
     pub(super) fn tell_listening(&self, first: usize) {
         for listener in &self.listeners[first..] {
             Line::free(target::SERVER, log::Level::Info)
@@ -183,22 +186,22 @@ impl Server {
         }
     }
 
-    /// Tells the handlers where the server listens.
+    /// Updates the local addresses that handlers see.
     pub(super) fn addresses(&mut self) {
         self.reactor.core.shared.local_addrs = self.local_addrs();
     }
 
-    /// Delivers the tick that is due.
+    /// Delivers the tick, if it is due.
     pub(super) fn tick(&mut self, now: Instant) {
         let Some(due) = self.next_tick.filter(|due| *due <= now) else {
             return;
         };
         let period = self.reactor.core.shared.config.tick_period;
         if period.is_zero() {
-            // Switched off in this turn.
+            // A handler switched ticks off in this turn.
             return;
         }
-        // Ancestors fired missed ticks back to back; here they are counted (decision 8).
+        // The ancestors fired missed ticks back to back; here they are counted (decision 8).
         let missed = ((now - due).as_nanos() / period.as_nanos()) as u64;
         let passed = period.saturating_mul(u32::try_from(missed).unwrap_or(u32::MAX));
         self.next_tick = due
@@ -209,12 +212,12 @@ impl Server {
         emit_hub::<Tick>(core, handlers, Ticks { now, missed });
     }
 
-    /// Returns whether there may be ticks: they go on while clients are served.
+    /// Returns whether ticks are delivered, which they are while clients are served.
     fn ticks(&self) -> bool {
         self.state == State::Running || self.reactor.is_winding_down()
     }
 
-    /// Carries out what was ordered; goes down, step by step, if that was.
+    /// Carries out orders, and advances a shutdown.
     pub(super) fn stop(&mut self, now: Instant) {
         if !self.reactor.core.shared.orders.is_empty() {
             self.carry_out(now);
@@ -234,12 +237,12 @@ impl Server {
         }
     }
 
-    /// Carries out what was ordered in this turn.
+    /// Carries out the orders of this turn.
     #[cold]
     pub(super) fn carry_out(&mut self, now: Instant) {
         while !self.reactor.core.shared.orders.is_empty() {
             let mut orders = std::mem::take(&mut self.reactor.core.shared.orders);
-            // Before the listeners are closed, whichever was asked for first.
+            // A hand-over comes first, before the listeners are closed.
             orders.sort_by_key(|order| !matches!(order, Order::HandOver));
             for order in orders {
                 match order {

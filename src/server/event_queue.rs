@@ -1,4 +1,4 @@
-//! From the event queue to the sources that events are of.
+//! Dispatch from the event queue to the sources of events.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -12,13 +12,13 @@ use super::watching;
 use crate::connection::Readiness;
 use crate::reactor::{Reactor, SocketEvent};
 
-/// What an event is from.
+/// The source of an event.
 pub(crate) enum Source {
-    /// A connection, by its tag.
+    /// A connection, identified by its tag.
     Connection(usize),
     Listener(usize),
     Waker,
-    /// A watched source, by its key.
+    /// A watched source, identified by its key.
     Watch(usize),
 }
 
@@ -42,14 +42,14 @@ impl Source {
     }
 }
 
-/// What is reported of a source: by the kernel, or by the network of a test.
+/// An event of a source, reported by the kernel or by the network of a test.
 pub(crate) trait Report {
     fn token(&self) -> Token;
 
-    /// What it says of the connection with this tag.
+    /// Returns the event for the connection with this tag.
     fn news(&self, tag: usize) -> SocketEvent;
 
-    /// What it says of a watched source.
+    /// Returns the readiness of a watched source.
     fn readiness(&self) -> Readiness;
 }
 
@@ -73,16 +73,16 @@ impl Report for &Event {
     }
 }
 
-/// What came of the reports of a turn.
+/// A summary of the reports of a turn.
 pub(crate) struct Heard {
-    /// How many they were.
+    /// Number of reports.
     pub(super) events: usize,
-    /// One was of the waker or of a watched source.
+    /// Whether one came from the waker or a watched source.
     pub(super) woken: bool,
 }
 
-/// Begins a turn at `now`: serves the connections of which something is reported, and notes what
-/// is of other sources.
+/// Begins a turn at `now`: serves the connections with events, and notes the events of other
+/// sources.
 pub(crate) fn hear<R: Report>(
     now: Instant,
     reports: impl Iterator<Item = R>,
@@ -113,7 +113,7 @@ pub(crate) fn hear<R: Report>(
     Heard { events, woken }
 }
 
-/// The kernel's event queue, and the list that it fills.
+/// The kernel's event queue, and its list of events.
 pub(super) struct EventQueue<'s> {
     pub(super) poll: &'s mut Poll,
     pub(super) events: &'s mut Events,
@@ -122,7 +122,7 @@ pub(super) struct EventQueue<'s> {
 impl Queue for EventQueue<'_> {
     fn poll(&mut self, timeout: Option<Duration>) -> io::Result<bool> {
         match self.poll.poll(self.events, timeout) {
-            // By a signal; the list is empty.
+            // A signal interrupted the poll; the list is empty.
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(false),
             polled => polled.map(|()| !self.events.is_empty()),
         }
@@ -133,8 +133,9 @@ impl Queue for EventQueue<'_> {
     }
 }
 
-/// The top bit, which no connection's tag has.
+/// The top bit, which is clear in every connection's tag.
 const LISTENERS: usize = 1 << (usize::BITS - 1);
 
-/// The next bit, which only watched sources have besides. The one below it is clear.
+/// The next bit, set for watched sources only. The bit below it is always clear, unlike in the
+/// waker's token.
 const WATCHES: usize = 1 << (usize::BITS - 2);

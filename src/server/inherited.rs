@@ -1,4 +1,4 @@
-//! Listening sockets that the process was started with (sd_listen_fds(3)).
+//! Listening sockets that the process inherited when it was started (sd_listen_fds(3)).
 
 use std::env;
 use std::ffi::OsString;
@@ -11,28 +11,28 @@ use std::sync::{Mutex, PoisonError};
 
 use listenfd::ListenFd;
 
-/// A socket whose kind is known; whether it listens is not.
+/// An inherited socket of a known kind, which may not be listening.
 pub(super) enum Inherited {
     Tcp(TcpListener),
     Unix(UnixListener),
 }
 
-/// What the process was started with, from the first use on. There is one for all servers, since a
-/// descriptor must not get two owners.
+/// The inherited sockets, from the first use on. All servers share them, because a descriptor must
+/// not have two owners.
 static HANDED: Mutex<Option<Handed>> = Mutex::new(None);
 
 struct Handed {
     sockets: ListenFd,
-    /// For each socket; `None` once it is taken.
+    /// The name of each socket; `None` once it is taken.
     names: Vec<Option<String>>,
 }
 
-/// Takes the sockets of a name, or all that are left.
+/// Takes the sockets with this name, or all that are left.
 ///
 /// # Errors
 ///
-/// In words for the person who started the process: there are none, they are another's, or one is
-/// no stream socket.
+/// Returns an error if there are no sockets, they are meant for another process, or one is not a
+/// stream socket. Its text is for the person who started the process.
 pub(super) fn take(name: Option<&str>) -> io::Result<Vec<Inherited>> {
     let mut handed = HANDED.lock().unwrap_or_else(PoisonError::into_inner);
     if handed.is_none() {
@@ -72,9 +72,9 @@ pub(super) fn take(name: Option<&str>) -> io::Result<Vec<Inherited>> {
         .collect()
 }
 
-/// Makes a listener of a descriptor; `None` if it is no stream socket.
+/// Makes a listener of a descriptor; `None` if it is not a stream socket.
 fn open(sockets: &mut ListenFd, at: usize) -> io::Result<Option<Inherited>> {
-    // What is refused stays where it is.
+    // A failed attempt leaves the descriptor in place.
     match sockets.take_tcp_listener(at) {
         Ok(socket) => Ok(socket.map(Inherited::Tcp)),
         Err(_) => match sockets.take_unix_listener(at) {
@@ -84,7 +84,7 @@ fn open(sockets: &mut ListenFd, at: usize) -> io::Result<Option<Inherited>> {
     }
 }
 
-/// Returns the names of the sockets that the environment announces to the process `pid`.
+/// Returns the names of the sockets that the environment passes to the process `pid`.
 fn announced(var: impl Fn(&str) -> Option<OsString>, pid: u32) -> io::Result<Vec<String>> {
     let var = |name| var(name).filter(|value| !value.is_empty());
     let Some(count) = var("LISTEN_FDS") else {
@@ -132,14 +132,14 @@ fn wrong(why: impl fmt::Display) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, why.to_string())
 }
 
-/// More than anybody hands over, and little to hold.
+/// More sockets than any service manager passes, and little memory.
 const SOCKETS_MAX: usize = 1024;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// What an environment of these variables announces to process 42.
+    /// Returns the names that these environment variables pass to process 42.
     fn told(vars: &[(&str, &str)]) -> Result<Vec<String>, String> {
         let var = |name: &str| {
             let found = vars.iter().find(|(key, _)| *key == name);

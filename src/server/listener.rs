@@ -1,4 +1,4 @@
-//! Listening sockets, and what happens when descriptors run out.
+//! Listening sockets, and back-off when descriptors run out.
 
 use std::fs::{self, Permissions};
 use std::io;
@@ -23,19 +23,19 @@ use crate::transport::{Socket, TlsConfig, Transport};
 pub(crate) struct Listener {
     socket: ListenSocket,
     tls: Option<TlsConfig>,
-    /// It was not bound here: others may have it as well.
+    /// Whether the socket was not bound here, so that others may have it as well.
     given: bool,
-    /// The process was started with it.
+    /// Whether the process inherited the socket.
     pub(super) inherited: bool,
-    /// The place that it is of, by its name; those of one place share the pointer.
+    /// The name of the listener's place; the listeners of a place share the pointer.
     pub(super) place: Rc<str>,
-    /// The header of the PROXY protocol comes first, and only from these.
+    /// The trusted proxies, if connections must begin with the header of the PROXY protocol.
     pub(super) proxies: Option<Rc<Networks>>,
-    /// The last accept did not say that the kernel's queue is empty.
+    /// Whether the kernel's queue may hold connections: the last accept did not find it empty.
     pub(super) pending: bool,
-    /// Accepting is paused until then, in milliseconds of the reactor.
+    /// Accepting pauses until this time, in milliseconds of the reactor.
     pub(super) retry_at: Option<u64>,
-    /// How long the next pause lasts, in milliseconds.
+    /// Length of the next pause, in milliseconds.
     pause: u64,
 }
 
@@ -44,35 +44,35 @@ enum ListenSocket {
     Unix {
         socket: UnixListener,
         path: Option<PathBuf>,
-        /// What was bound here. It is removed when the listener closes, if the file is still this
-        /// one.
+        /// The file that was created here. It is removed when the listener closes, unless another
+        /// file has taken its place.
         file: Option<FileId>,
-        /// Accepted sockets do not inherit them.
+        /// Set on each accepted socket, which does not inherit them.
         buffers: Buffers,
     },
-    /// The clients are a test's.
+    /// A port whose clients a test provides.
     #[cfg(test)]
     Simulated(Rc<dyn Port>),
 }
 
-/// A simulated listening socket: what a test has to play.
+/// A simulated listening socket, implemented by a test.
 #[cfg(test)]
 pub(crate) trait Port {
-    /// Accepts a connection, as accept(2).
+    /// Accepts a connection, like accept(2).
     fn accept(&self) -> io::Result<(Socket, Option<SocketAddr>)>;
 
-    /// Listens, or not any more.
+    /// Starts or stops listening.
     fn listen(&self, on: bool) -> io::Result<()>;
 }
 
-/// What accepting came to.
+/// The result of accepting.
 pub(super) enum Accepting {
     Connection(Transport, Option<SocketAddr>),
     /// The kernel's queue is empty.
     Empty,
     /// Descriptors or memory ran out.
     Exhausted(io::Error),
-    /// TLS cannot be started for a connection; it is closed.
+    /// TLS cannot be started for a connection, which is closed.
     Failed(io::Error, Option<SocketAddr>),
 }
 
@@ -85,7 +85,7 @@ impl Listener {
     ) -> io::Result<Self> {
         let domain = Domain::for_address(addr);
         let socket = socket2::Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
-        // A restarted server gets its port back from connections in TIME_WAIT.
+        // Allows a restarted server to bind its port despite connections in TIME_WAIT.
         socket.set_reuse_address(true)?;
         if let Some(only) = only_v6.filter(|_| addr.is_ipv6()) {
             socket.set_only_v6(only)?;
@@ -94,14 +94,14 @@ impl Listener {
             reuse_port(&socket)?;
         }
         // tcp(7): "the socket buffer size must be set prior to the listen(2) or connect(2) calls in
-        // order to have it take effect", since the window's scale follows from it.
+        // order to have it take effect", since it determines the window scale.
         set_buffers(&SockRef::from(&socket), config.buffers)?;
         socket.bind(&addr.into())?;
         socket.listen(config.backlog)?;
         Self::tcp(socket.into(), tls, config)
     }
 
-    /// Takes a socket that listens already.
+    /// Wraps a socket that already listens.
     pub(super) fn from_listening_tcp(
         listener: StdTcpListener,
         tls: Option<TlsConfig>,
@@ -116,11 +116,11 @@ impl Listener {
 
     fn tcp(listener: StdTcpListener, tls: Option<TlsConfig>, config: &Config) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
-        // Accepted sockets inherit these, which saves a system call for each.
+        // Accepted sockets inherit these options, which saves a system call for each.
         let socket = SockRef::from(&listener);
         socket.set_tcp_nodelay(config.nodelay)?;
         if !config.keepalive.is_zero() {
-            // The kernel counts in whole seconds, and Linux up to 32,767.
+            // The kernel counts whole seconds, on Linux up to 32,767.
             let time = config.keepalive.clamp(KEEPALIVE_MIN, KEEPALIVE_MAX);
             socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(time))?;
         }
@@ -136,8 +136,8 @@ impl Listener {
         tls: Option<TlsConfig>,
         config: &Config,
     ) -> io::Result<Self> {
-        // A socket that nobody listens on was left behind by a server that died. Connecting to
-        // any other file is refused as well.
+        // Nothing listens on a socket file that a dead server left behind. Only a socket is probed,
+        // because connecting to any other file is refused as well.
         if fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket()) {
             let probe = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
             probe.set_nonblocking(true)?;
@@ -149,7 +149,7 @@ impl Listener {
         let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
         socket.set_nonblocking(true)?;
         socket.bind(&SockAddr::unix(path)?)?;
-        // From here on the file is removed when something fails.
+        // From here on, dropping the listener on an error removes the file.
         let listener = Self::new(
             ListenSocket::Unix {
                 socket: UnixListener::from_std(OwnedFd::from(socket).into()),
@@ -159,8 +159,8 @@ impl Listener {
             },
             tls,
         );
-        // Before the socket listens: until then connecting is refused (connect(2)), so nobody comes
-        // in by what the umask allowed.
+        // Before the socket listens: until then connecting is refused (connect(2)), so no client
+        // connects with the permissions of the umask.
         if let Some(mode) = mode {
             fs::set_permissions(path, Permissions::from_mode(mode))?;
         }
@@ -168,7 +168,7 @@ impl Listener {
         Ok(listener)
     }
 
-    /// Takes a Unix socket that listens already. Its file is left to whoever made it.
+    /// Wraps a Unix socket that already listens. Its creator remains responsible for the file.
     pub(super) fn from_listening_unix(
         listener: StdUnixListener,
         tls: Option<TlsConfig>,
@@ -190,7 +190,7 @@ impl Listener {
         Ok(listener)
     }
 
-    /// Listens on a port of a test.
+    /// Listens on a simulated port.
     #[cfg(test)]
     pub(crate) fn simulated(port: Rc<dyn Port>) -> io::Result<Self> {
         port.listen(true)?;
@@ -211,10 +211,11 @@ impl Listener {
         }
     }
 
-    /// Stops listening; returns how to go on. What was bound here is closed; another socket is only
-    /// not accepted from, since whoever has it besides would keep its address taken.
+    /// Stops listening; returns the way to open the listener again. A socket that was bound here is
+    /// closed. A given socket stays open, since its address may not be free to bind again while
+    /// another process has the socket.
     pub(super) fn close(mut self, registry: &mio::Registry) -> Option<Closed> {
-        // epoll(7), Q6: if another process has the socket as well, closing it would not do.
+        // epoll(7), Q6: closing the socket does not deregister it while another process has it.
         let deregistered = match &mut self.socket {
             ListenSocket::Tcp(socket) => registry.deregister(socket),
             ListenSocket::Unix { socket, .. } => registry.deregister(socket),
@@ -226,7 +227,7 @@ impl Listener {
                 .write(format_args!("a listener cannot be deregistered: {error}"));
         }
         if self.given {
-            // Who came meanwhile is accepted when it goes on.
+            // Clients that arrive meanwhile are accepted when the listener is opened again.
             self.pending = true;
             self.retry_at = None;
             return Some(Closed {
@@ -260,7 +261,7 @@ impl Listener {
         })
     }
 
-    /// Leaves the file of a Unix socket where it is when the listener closes.
+    /// Keeps the file of a Unix socket when the listener closes.
     pub(super) fn leave_file(&mut self) {
         if let ListenSocket::Unix { file, .. } = &mut self.socket {
             *file = None;
@@ -287,8 +288,8 @@ impl Listener {
         }
     }
 
-    /// Has the kernel look for packets itself instead of waiting for an interrupt, for so long;
-    /// accepted sockets inherit it. A Unix socket has none.
+    /// Sets for how long the kernel polls for packets instead of waiting for an interrupt; accepted
+    /// sockets inherit this. Does nothing for a Unix socket.
     pub(super) fn busy_poll(&self, time: Duration) -> io::Result<()> {
         match &self.socket {
             ListenSocket::Tcp(socket) => busy_poll(&SockRef::from(socket), time),
@@ -298,7 +299,7 @@ impl Listener {
         }
     }
 
-    /// Returns the address that is listened on; `None` for a Unix socket.
+    /// Returns the local address; `None` for a Unix socket.
     pub(super) fn local_addr(&self) -> Option<SocketAddr> {
         match &self.socket {
             ListenSocket::Tcp(socket) => socket.local_addr().ok(),
@@ -308,7 +309,7 @@ impl Listener {
         }
     }
 
-    /// Returns the path that is listened on; `None` for TCP, and for a Unix socket without one.
+    /// Returns the path of a Unix socket; `None` for TCP, and for a Unix socket without a path.
     pub(super) fn path(&self) -> Option<&Path> {
         match &self.socket {
             ListenSocket::Tcp(_) => None,
@@ -372,8 +373,9 @@ impl Listener {
                 self.retry_at = None;
                 return Accepting::Empty;
             }
-            // accept(2), "Error handling": the connection died in the queue, or a signal came. What
-            // remains is a lack of descriptors or memory, which trying again at once cannot mend.
+            // accept(2), "Error handling": the connection died in the queue, or a signal
+            // interrupted the call. Any other error is a lack of descriptors or memory, and an
+            // immediate retry cannot help.
             let passing = [
                 io::ErrorKind::ConnectionAborted,
                 io::ErrorKind::HostUnreachable,
@@ -387,7 +389,7 @@ impl Listener {
         }
     }
 
-    /// Pauses accepting, longer each time in a row.
+    /// Pauses accepting, longer after each further failure.
     pub(super) fn back_off(&mut self, now: u64) {
         self.retry_at = Some(now + self.pause);
         self.pause = (self.pause * 2).min(PAUSE_MAX);
@@ -400,13 +402,13 @@ impl Drop for Listener {
             && let (Some(path), Some(file)) = (path, file)
             && file_id(path).is_ok_and(|now| now == *file)
         {
-            // Whoever listens there next makes it anew.
+            // The next server creates the file again.
             let _ = fs::remove_file(path);
         }
     }
 }
 
-/// Lets other sockets listen on the same address.
+/// Allows other sockets to listen on the same address.
 #[cfg(not(any(target_os = "solaris", target_os = "illumos", target_os = "cygwin")))]
 fn reuse_port(socket: &socket2::Socket) -> io::Result<()> {
     socket.set_reuse_port(true)
@@ -420,7 +422,7 @@ fn reuse_port(_: &socket2::Socket) -> io::Result<()> {
 /// Sets SO_BUSY_POLL, an `int` of microseconds.
 #[cfg(target_os = "linux")]
 fn busy_poll(socket: &SockRef<'_>, time: Duration) -> io::Result<()> {
-    // Less than a microsecond is one: zero is off.
+    // Less than a microsecond becomes one, because zero is off.
     let micros = time.as_micros().clamp(1, i32::MAX as u128) as u32;
     socket.set_busy_poll(micros)
 }
@@ -430,9 +432,9 @@ fn busy_poll(_: &SockRef<'_>, _: Duration) -> io::Result<()> {
     Ok(())
 }
 
-/// Sets how much the kernel holds for a connection each way, as far as that is wanted.
+/// Sets the sizes of the kernel's buffers, where they are configured.
 fn set_buffers(socket: &SockRef<'_>, buffers: Buffers) -> io::Result<()> {
-    // The kernel's number is an `int`.
+    // The kernel takes an `int`.
     let most = |bytes: usize| bytes.min(i32::MAX as usize);
     if buffers.recv > 0 {
         socket.set_recv_buffer_size(most(buffers.recv))?;
@@ -443,7 +445,7 @@ fn set_buffers(socket: &SockRef<'_>, buffers: Buffers) -> io::Result<()> {
     Ok(())
 }
 
-/// Tells a socket that only looks like a listener: accepting from it would fail forever.
+/// Returns an error for a socket that does not listen: accepting from it would fail forever.
 #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
 fn check_listening(socket: &SockRef<'_>) -> io::Result<()> {
     match socket.is_listener()? {
@@ -460,17 +462,17 @@ fn check_listening(_: &SockRef<'_>) -> io::Result<()> {
     Ok(())
 }
 
-/// What tells a file from another of the same name: its device and inode.
+/// The identity of a file, independent of its name: device and inode.
 type FileId = (u64, u64);
 
 fn file_id(path: &Path) -> io::Result<FileId> {
     fs::symlink_metadata(path).map(|file| (file.dev(), file.ino()))
 }
 
-/// The first and the longest pause, in milliseconds.
+/// The shortest and the longest pause, in milliseconds.
 const PAUSE_MIN: u64 = 50;
 const PAUSE_MAX: u64 = 1000;
 
-/// What the kernel takes for the time before the first keep-alive probe.
+/// The range that the kernel accepts for the time before the first keep-alive probe.
 const KEEPALIVE_MIN: Duration = Duration::from_secs(1);
 const KEEPALIVE_MAX: Duration = Duration::from_secs(32_767);

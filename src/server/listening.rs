@@ -1,4 +1,4 @@
-//! What a program may know of the listeners.
+//! The public view of listeners.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -7,8 +7,9 @@ use std::path::Path;
 
 use super::listener::Listener;
 
-/// A listener of a server, from [`Server::listeners`](crate::Server::listeners). It is shown as
-/// `127.0.0.1:8080` or `unix:/run/chat/socket`, and by `{:#}` with what else is known of it:
+/// A listener of a server, from [`Server::listeners`](crate::Server::listeners).
+///
+/// It is displayed as `127.0.0.1:8080` or `unix:/run/chat/socket`, and with `{:#}` in more detail:
 /// `127.0.0.1:8443 (TLS)`, `unix:/run/chat/socket (TLS, inherited)`, `[::1]:80 (given)`.
 #[derive(Clone, Copy)]
 pub struct Listening<'s>(pub(super) &'s Listener);
@@ -19,18 +20,18 @@ impl<'s> Listening<'s> {
         self.0.local_addr()
     }
 
-    /// Returns the path of a Unix socket, as it was bound; `None` for TCP, and for a socket that
-    /// was handed over and has none.
+    /// Returns the path of a Unix socket, as it was bound; `None` for TCP, and for a given socket
+    /// without a path.
     pub fn path(&self) -> Option<&'s Path> {
         self.0.path()
     }
 
-    /// Returns whether clients have to speak TLS there.
+    /// Returns whether clients have to use TLS.
     pub fn is_ssl(&self) -> bool {
         self.0.is_secure()
     }
 
-    /// Returns the socket, to set options of, to ask, or to hand over to a successor. Accepting
+    /// Returns the socket, to set or read its options or to hand it over to a successor. Accepting
     /// from it would take clients away from the server.
     pub fn socket(&self) -> BorrowedFd<'s> {
         self.0.socket()

@@ -16,6 +16,7 @@ mod spawned;
 mod watching;
 
 use std::fmt;
+use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
@@ -40,51 +41,52 @@ use self::watching::EventRegistrar;
 use crate::config::Config;
 use crate::connection::event::{Handlers, Start};
 use crate::connection::{Command, Core, Handle, Hub, Readiness, Watcher};
-use crate::error::{BuildError, Result};
+use crate::error::BuildError;
 use crate::reactor::{Reactor, emit_hub};
 use crate::stats::Stats;
 
 /// A WebSocket server: one event loop, on the thread that runs it.
 ///
-/// Either [`start`](Self::start) runs the loop until the server is shut down, or a program that
-/// has a loop of its own calls [`turn`](Self::turn) again and again. Dropping the server cuts its
-/// connections; each that had a `Connect` gets its `Disconnect`.
+/// Either [`start`](Self::start) runs the loop until the server is shut down, or a program with a
+/// loop of its own calls [`turn`](Self::turn) repeatedly. Dropping the server cuts its connections;
+/// each that had a `Connect` gets its `Disconnect`.
 pub struct Server {
-    /// In a box, for it is large, and a server is moved to where it runs.
+    /// Boxed, because it is large and a server is moved to where it runs.
     pub(crate) reactor: Box<Reactor>,
     poll: Poll,
     events: Events,
     busy_poll: BusyPoll,
     pub(crate) listeners: Vec<Listener>,
-    /// Those that `stop_listening` has closed, and addresses of a name that could not be bound.
+    /// Listeners that `stop_listening` closed, and addresses of a name that could not be bound.
     closed: Vec<Closed>,
     /// Watched sources that are ready, by key; empty between two turns.
     pub(crate) ready: Vec<(usize, Readiness)>,
-    /// `None` when the server has stopped: who calls then is told so.
+    /// `None` once the server has stopped, so that handles return an error.
     pub(crate) commands: Option<mpsc::Receiver<Command>>,
     pub(crate) state: State,
     pub(crate) next_tick: Option<Instant>,
     pub(crate) epoch: Instant,
-    /// Why accepting pauses, as it was counted and told.
+    /// The limit for which accepting pauses, as it was counted and logged.
     limited: Option<AcceptLimit>,
-    /// What the log was told of that.
+    /// The state of the log lines about pauses.
     pauses: Pauses,
-    /// How many times in a row the list of events came back full.
+    /// How many event lists in a row were full.
     pub(crate) full_lists: u32,
 }
 
-/// Where the server stands.
+/// The stages of a server's life.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum State {
     Built,
     Running,
-    /// Going down; what is left by then is cut. `None` is never.
+    /// Shutting down: the connections that are left at this time are cut. `None` is no deadline
+    /// here, as for a drain, whose deadline is a timer of the reactor.
     Stopping(Option<Instant>),
     Stopped,
 }
 
 impl Server {
-    /// Returns the settings of a server, all at their defaults.
+    /// Returns a builder with all settings at their defaults.
     pub fn builder() -> Builder {
         Builder::default()
     }
@@ -94,7 +96,7 @@ impl Server {
         handlers: Handlers,
         mut listeners: Vec<Listener>,
         watches: Vec<(Interest, Box<dyn Watcher>)>,
-    ) -> Result<Self> {
+    ) -> Result<Self, BuildError> {
         let poll = Poll::new().map_err(BuildError::EventLoop)?;
         for (index, listener) in listeners.iter_mut().enumerate() {
             listener
@@ -136,27 +138,27 @@ impl Server {
         Ok(server)
     }
 
-    /// Runs the event loop until the server was shut down and its connections are gone, or
-    /// `close_timeout` or the deadline of a [drain](Hub::drain) is over.
+    /// Runs the event loop until the server is shut down and its connections are gone, or until
+    /// `close_timeout` or the deadline of a [drain](Hub::drain) has passed.
     ///
     /// # Errors
     ///
     /// If the kernel's event queue fails. No client can cause it.
-    pub fn start(&mut self) -> Result<()> {
+    pub fn start(&mut self) -> io::Result<()> {
         while self.turn(None)? {}
         Ok(())
     }
 
-    /// Takes one turn of the event loop: waits for events for as long as `timeout` at most
-    /// (`None`: until something happens), delivers them, and sends what they caused. With a
-    /// time-out of zero it does not wait, and does not spin either (see [`Builder::busy_poll`]).
+    /// Runs one turn of the event loop: waits for events for at most `timeout` (`None`: until one
+    /// arrives), delivers them, and sends the data that results. With a timeout of zero it neither
+    /// waits nor spins (see [`Builder::busy_poll`]).
     ///
-    /// Returns `false` when the server was shut down and all connections are gone.
+    /// Returns `false` once the server is shut down and all connections are gone.
     ///
     /// # Errors
     ///
     /// If the kernel's event queue fails. No client can cause it.
-    pub fn turn(&mut self, timeout: Option<Duration>) -> Result<bool> {
+    pub fn turn(&mut self, timeout: Option<Duration>) -> io::Result<bool> {
         if self.state == State::Stopped {
             return Ok(false);
         }
@@ -177,26 +179,26 @@ impl Server {
         Ok(self.state != State::Stopped)
     }
 
-    /// Returns a handle that other threads can use.
+    /// Returns a handle for use on other threads.
     pub fn handle(&self) -> Handle {
         self.reactor.core.shared.handle.clone()
     }
 
-    /// Returns the server as handlers reach it, for a program between two turns of the loop. What
-    /// is sent leaves with the next turn.
+    /// Returns the view of the server that handlers have, for a program between two turns of the
+    /// loop. Messages sent with it leave in the next turn.
     pub fn hub(&mut self) -> Hub<'_> {
-        // Timers that are set count from here.
+        // Timers that are set count from this time.
         self.reactor.set_now(Instant::now());
         Hub::new(&mut self.reactor.core)
     }
 
-    /// Returns the first address that is listened on, with the port that the kernel picked; `None`
-    /// if there are only Unix sockets.
+    /// Returns the first TCP address that the server listens on, with the port that the kernel
+    /// picked; `None` if there are only Unix sockets.
     pub fn local_addr(&self) -> Option<SocketAddr> {
         self.listeners.iter().find_map(Listener::local_addr)
     }
 
-    /// Returns all TCP addresses that are listened on, in the order they were given.
+    /// Returns all TCP addresses that the server listens on, in the order of the builder.
     pub fn local_addrs(&self) -> Vec<SocketAddr> {
         self.listeners
             .iter()
@@ -204,13 +206,13 @@ impl Server {
             .collect()
     }
 
-    /// Returns all listeners, in the order they were given: TCP addresses and Unix sockets. None
-    /// are left when the server goes down.
+    /// Returns all listeners, TCP addresses and Unix sockets, in the order of the builder; none
+    /// once the server shuts down.
     pub fn listeners(&self) -> impl ExactSizeIterator<Item = Listening<'_>> {
         self.listeners.iter().map(Listening)
     }
 
-    /// Returns what the server has counted.
+    /// Returns the server's counters.
     pub fn stats(&self) -> Stats {
         self.reactor.core.shared.stats()
     }
@@ -227,14 +229,14 @@ impl Server {
         self.reactor.end_turn();
     }
 
-    /// Returns how long the loop may sleep from `now` on if no event comes: until the next deadline
-    /// or tick, not at all if work is left; `None` for ever.
+    /// Returns how long the loop may sleep from `now` on if no event arrives: until the next
+    /// deadline or tick, and not at all if work is left; `None` without limit.
     ///
     /// For a program that waits in a poll of its own (see [`AsRawFd`](Self::as_raw_fd)) and has to
-    /// call [`turn`](Self::turn) by then. [`Builder::busy_poll`] does not matter here: whether to
-    /// spin is up to whoever waits.
+    /// call [`turn`](Self::turn) by then. The result does not depend on [`Builder::busy_poll`]: the
+    /// program itself decides whether to spin.
     pub fn wait(&self, now: Instant) -> Option<Duration> {
-        // What was asked for between two turns, or in `Start`.
+        // Requests from between two turns, or from `Start`.
         let core = &self.reactor.core;
         if !core.shared.dirty.is_empty()
             || !core.shared.orders.is_empty()
@@ -256,7 +258,7 @@ impl Server {
         Some(next.saturating_duration_since(now))
     }
 
-    /// Carries out what has happened by `now`: the turn of the loop.
+    /// Processes the events and deadlines up to `now`: the body of a turn.
     fn advance(&mut self, now: Instant) {
         let Self {
             reactor,
@@ -269,7 +271,7 @@ impl Server {
         self.go_on(now, heard);
     }
 
-    /// Carries out the rest of a turn, when the connections that were heard of have been served.
+    /// Completes a turn, after the connections with events have been served.
     #[inline(always)]
     pub(crate) fn go_on(&mut self, now: Instant, Heard { events, woken }: Heard) {
         self.reactor.serve_ready_queue();
@@ -283,7 +285,8 @@ impl Server {
         if !self.reactor.core.shared.adoptions.is_empty() {
             self.take_over();
         }
-        // A list that came back full may have left out those who were heard of in time.
+        // With a full list, events that arrived before a deadline may still be in the kernel's
+        // queue.
         self.full_lists = if events < EVENTS {
             0
         } else {
@@ -297,7 +300,7 @@ impl Server {
         self.stop(now);
     }
 
-    /// Carries out what other threads asked for.
+    /// Carries out the commands of other threads.
     fn run_commands(&mut self, now: Instant) {
         self.reactor.core.shared.handle.acknowledge();
         for _ in 0..COMMANDS {
@@ -305,20 +308,20 @@ impl Server {
                 Some(Ok(command)) => self.reactor.command(command),
                 Some(Err(TryRecvError::Empty | TryRecvError::Disconnected)) | None => return,
             }
-            // What one command orders is done before the next.
+            // The orders of one command are carried out before the next command.
             if !self.reactor.core.shared.orders.is_empty() {
                 self.carry_out(now);
             }
         }
-        // There may be more: the rest waits for the next turn.
+        // There may be more commands, which wait for the next turn.
         self.reactor.core.shared.handle.wake();
     }
 }
 
 impl AsRawFd for Server {
     /// Returns the event queue's descriptor, for a program that waits in a poll of its own: it is
-    /// readable when an event has come. Deadlines, ticks and what is left to do from the last turn
-    /// do not show there: [`wait`](Self::wait) tells how long to sleep at most.
+    /// readable when an event has arrived. It does not show deadlines, ticks and work left from the
+    /// last turn: [`wait`](Self::wait) returns the longest time to sleep.
     fn as_raw_fd(&self) -> RawFd {
         self.poll.as_raw_fd()
     }
@@ -350,16 +353,16 @@ impl Wake for LoopWaker {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        // It fails only if the event queue is gone, and the loop with it.
+        // Fails only if the event queue is gone, and the loop with it.
         let _ = self.0.wake();
     }
 }
 
-/// How many events one poll returns at most; the others are returned by the next.
+/// Most events that one poll returns; the next one returns the rest.
 pub(crate) const EVENTS: usize = 1024;
 
-/// How many full lists of events in a row put the deadlines off.
+/// Most full event lists in a row for which deadlines are postponed.
 const FULL_LISTS: u32 = 64;
 
-/// How many commands of other threads are carried out in a turn.
+/// Most commands of other threads that are carried out in a turn.
 const COMMANDS: usize = 4096;

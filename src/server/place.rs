@@ -1,4 +1,4 @@
-//! Places to listen on, as the builder is given them.
+//! Places to listen on.
 
 use std::fmt;
 use std::io;
@@ -17,7 +17,7 @@ use crate::proxy::Networks;
 use crate::transport::TlsConfig;
 
 /// A place to listen on, for [`Builder::listener`](crate::Builder::listener): an address or a path
-/// that is bound here, a socket that listens already, or sockets that the process was started with.
+/// to bind, a socket that already listens, or sockets that the process inherited.
 ///
 /// ```
 /// use std::os::unix::net::UnixListener;
@@ -33,14 +33,14 @@ use crate::transport::TlsConfig;
 /// ```
 #[must_use]
 pub struct Place {
-    /// How it was named, for errors.
+    /// The name, for error messages.
     name: String,
     kind: Kind,
     tls: Option<TlsConfig>,
     /// The permissions of a Unix socket's file.
     mode: Option<u32>,
     only_v6: Option<bool>,
-    /// The proxies that send the header of the PROXY protocol first.
+    /// The trusted proxies, if connections must begin with the header of the PROXY protocol.
     proxies: Option<Vec<String>>,
 }
 
@@ -49,39 +49,40 @@ enum Kind {
     Path(PathBuf),
     Tcp(TcpListener),
     Unix(UnixListener),
-    /// Those of this name, or all that are left.
+    /// The inherited sockets with this name, or all that are left.
     Inherited(Option<String>),
 }
 
 impl Place {
-    /// A TCP address, IPv4 or IPv6, or a name or a list that stands for several, as
-    /// [`Builder::listen`](crate::Builder::listen) takes it. Names are resolved at once.
+    /// Makes a place of a TCP address, IPv4 or IPv6, or of a name or list of several addresses,
+    /// like [`Builder::listen`](crate::Builder::listen). Names are resolved at once.
     pub fn tcp(addr: impl ToSocketAddrs + fmt::Debug) -> Self {
         let addrs = addr.to_socket_addrs().map(Iterator::collect);
         let name = format!("{addr:?}").trim_matches('"').to_owned();
         Self::new(name, Kind::Addrs(addrs))
     }
 
-    /// A Unix socket. A socket that a dead server left there is replaced; the file is removed when
-    /// the listener closes.
+    /// Makes a place of a Unix socket. A socket file that a dead server left there is replaced; the
+    /// file is removed when the listener closes.
     pub fn unix(path: impl AsRef<Path>) -> Self {
         let path = path.as_ref();
         Self::new(path.display().to_string(), Kind::Path(path.to_owned()))
     }
 
-    /// The sockets of this name that the process was started with, by systemd or whoever else
-    /// speaks its protocol (sd_listen_fds(3)): descriptors from 3 on, with their number in
-    /// `LISTEN_FDS`, their names in `LISTEN_FDNAMES` (`FileDescriptorName=` of a socket unit), and
-    /// the process that they are for in `LISTEN_PID`. Without names all are called `unknown`.
+    /// Makes a place of the sockets with this name that the process inherited from systemd or
+    /// another program with its protocol (sd_listen_fds(3)): descriptors from 3 on, with their
+    /// number in `LISTEN_FDS`, their names in `LISTEN_FDNAMES` (`FileDescriptorName=` of a socket
+    /// unit), and the process that they are meant for in `LISTEN_PID`. Without names, all are
+    /// called `unknown`.
     ///
-    /// TCP or Unix, each has to be a stream socket that listens. A socket can be taken once in a
-    /// process, whichever server takes it, and even if it is not built then; the file of a Unix
-    /// socket stays.
+    /// Each must be a listening TCP or Unix stream socket. A process can take each socket only
+    /// once, for any of its servers and even if building that server fails. The file of a Unix
+    /// socket is not removed.
     ///
-    /// Where `LISTEN_PID` is missing, as with tools that start the process through another, it is
-    /// not asked for. [`build`](crate::Builder::build) takes `LISTEN_FDS` and `LISTEN_PID` out of
-    /// the environment, so that no child takes the sockets for its own; so let it come before the
-    /// start of a thread whose C code reads the environment (see [`std::env::remove_var`]).
+    /// A missing `LISTEN_PID`, as with tools that start the process through another, is not an
+    /// error. [`build`](crate::Builder::build) removes `LISTEN_FDS` and `LISTEN_PID` from the
+    /// environment, so that no child process uses the sockets. Call it before starting a thread
+    /// whose C code reads the environment (see [`std::env::remove_var`]).
     pub fn inherited(name: impl Into<String>) -> Self {
         let name = name.into();
         Self::new(
@@ -90,55 +91,57 @@ impl Place {
         )
     }
 
-    /// All sockets that the process was started with and that no one has taken yet; see
-    /// [`inherited`](Self::inherited). Give this place last if there are others by name.
+    /// Makes a place of all inherited sockets that are not taken yet; see
+    /// [`inherited`](Self::inherited). Add this place after those with names.
     pub fn all_inherited() -> Self {
         Self::new("inherited sockets".into(), Kind::Inherited(None))
     }
 
-    /// Speaks TLS there. Default without.
+    /// Enables TLS. Default off.
     #[cfg(feature = "tls")]
     pub fn tls(mut self, tls: std::sync::Arc<rustls::ServerConfig>) -> Self {
         self.tls = Some(tls);
         self
     }
 
-    /// Sets the permissions of the Unix socket's file, `0o660` for instance: who may write to it
-    /// may connect. They are in force before anybody can. Default as the umask has it.
+    /// Sets the permissions of the Unix socket's file, for example `0o660`: processes that may
+    /// write to the file may connect. They take effect before any client can connect. Default:
+    /// those of the umask.
     pub fn mode(mut self, mode: u32) -> Self {
         self.mode = Some(mode);
         self
     }
 
-    /// Sets whether IPv4 clients are kept from an IPv6 address (IPV6_V6ONLY), so that `[::]` and
-    /// `0.0.0.0` can be listened on side by side. Default as the system has it: on Linux `[::]`
-    /// takes both, unless `net.ipv6.bindv6only` is set. IPv4 addresses are not concerned.
+    /// Sets whether an IPv6 address refuses IPv4 clients (IPV6_V6ONLY), so that the server can
+    /// listen on `[::]` and `0.0.0.0` at the same time. Default: the system's setting; on Linux
+    /// `[::]` accepts both, unless `net.ipv6.bindv6only` is set. It has no effect on IPv4
+    /// addresses.
     pub fn only_v6(mut self, only: bool) -> Self {
         self.only_v6 = Some(only);
         self
     }
 
-    /// Takes only connections of these proxies, each of which begins with the header of the PROXY
-    /// protocol, version 1 or 2: `["127.0.0.1", "10.0.0.0/8", "unix:"]`, as
-    /// [`Networks`](crate::proxy::Networks) has them. Default off.
+    /// Accepts connections only from these proxies, each beginning with the header of the PROXY
+    /// protocol, version 1 or 2: `["127.0.0.1", "10.0.0.0/8", "unix:"]`, with the syntax of
+    /// [`Networks`](crate::proxy::Networks). Default off.
     ///
-    /// The header names the client, and everything that goes by address goes by that one: events
-    /// and logs, [`Connection::peer_addr`](crate::Connection::peer_addr), the limits for each
-    /// address. With `PP2_TYPE_SSL` (HAProxy: `send-proxy-v2-ssl`) it also tells whether the client
-    /// speaks TLS, for [`Connection::request_uri`](crate::Connection::request_uri) and
-    /// [`origins(["self"])`](crate::Builder::origins). With `tls` the header comes before TLS.
+    /// The header names the client, whose address then replaces the proxy's for events and logs,
+    /// [`Connection::peer_addr`](crate::Connection::peer_addr) and the limits per address. With
+    /// `PP2_TYPE_SSL` (HAProxy: `send-proxy-v2-ssl`) it also says whether the client uses TLS, for
+    /// [`Connection::request_uri`](crate::Connection::request_uri) and
+    /// [`origins(["self"])`](crate::Builder::origins). With `tls`, the header comes before TLS.
     ///
-    /// For the proxy's own connections (`LOCAL`, health checks) and for those whose client it does
-    /// not know (`UNKNOWN`) the address is the proxy's. Header and handshake together have to come
-    /// within [`handshake_timeout`](crate::Builder::handshake_timeout). The header is 107 bytes
-    /// long at most in version 1, and 4,096 in version 2.
+    /// For the proxy's own connections (`LOCAL`, health checks) and for unknown clients
+    /// (`UNKNOWN`), the address is the proxy's. Header and handshake together must arrive within
+    /// [`handshake_timeout`](crate::Builder::handshake_timeout). The header is limited to 107 bytes
+    /// in version 1, and to 4,096 in version 2.
     ///
-    /// Connections from other addresses are refused, and so are those that do not begin with the
-    /// header: otherwise any client could claim another address. Both are counted
-    /// ([`RefusalReason`](crate::RefusalReason)) and logged, and no event but
-    /// [`Accept`](crate::event::Accept) tells of them. The proxy's own connections have no limit
-    /// for addresses; those of unknown clients count for the proxy's address. After either, headers
-    /// for forwarding are not believed.
+    /// Connections from other addresses, and connections without the header, are refused: otherwise
+    /// any client could claim another address. Both are counted
+    /// ([`RefusalReason`](crate::RefusalReason)) and logged, and cause no event other than
+    /// [`Accept`](crate::event::Accept). The limits per address do not apply to the proxy's own
+    /// connections; connections of unknown clients count for the proxy's address. For both,
+    /// forwarding headers are ignored.
     pub fn proxy_protocol<S: Into<String>>(mut self, proxies: impl IntoIterator<Item = S>) -> Self {
         self.proxies = Some(proxies.into_iter().map(Into::into).collect());
         self
@@ -155,8 +158,8 @@ impl Place {
         }
     }
 
-    /// Opens the listeners of the place. Addresses that could not be bound beside others go to
-    /// `missing`.
+    /// Opens the listeners of the place. Addresses that cannot be bound are added to `missing`, if
+    /// others can.
     pub(super) fn open(
         self,
         config: &Config,
@@ -193,7 +196,7 @@ impl Place {
         Ok(())
     }
 
-    /// Opens the listeners; returns the addresses that are missing.
+    /// Opens the listeners; returns the addresses that could not be bound.
     fn listen(self, config: &Config, listeners: &mut Vec<Listener>) -> io::Result<Vec<Reopen>> {
         let tls = self.tls;
         match self.kind {
@@ -237,7 +240,7 @@ impl Place {
     }
 }
 
-/// A socket that listens already. It is made non-blocking.
+/// Makes a place of a listening socket, which is made non-blocking.
 impl From<TcpListener> for Place {
     fn from(listener: TcpListener) -> Self {
         let name = listener
@@ -247,7 +250,7 @@ impl From<TcpListener> for Place {
     }
 }
 
-/// A Unix socket that listens already. It is made non-blocking; its file stays when it closes.
+/// Makes a place of a listening Unix socket, which is made non-blocking. Its file is not removed.
 impl From<UnixListener> for Place {
     fn from(listener: UnixListener) -> Self {
         let addr = listener.local_addr().ok();

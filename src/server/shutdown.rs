@@ -1,4 +1,4 @@
-//! Going down, at once or without loss, and leaving the listeners to another process.
+//! Shutdown, at once or gracefully, and the hand-over of listeners to another process.
 
 use std::time::Instant;
 
@@ -10,15 +10,15 @@ use crate::reactor::Reactor;
 use crate::reactor::emit_hub;
 
 impl Server {
-    /// Leaves the listeners to another process that has their sockets as well, a successor for
-    /// instance: nothing is accepted from them any more, and this process closes its own. Nobody is
-    /// refused, since the kernel's queue belongs to all who have the socket; the file of a Unix
+    /// Hands the listeners over to another process that has their sockets as well, for example a
+    /// successor: the server no longer accepts from them, and closes its own descriptors. No client
+    /// is refused, since all processes with the socket share the kernel's queue; the file of a Unix
     /// socket stays. Connections are kept.
     ///
-    /// [`listeners`](Self::listeners) has the sockets, for the other process; call this when that
-    /// one listens. If no one has them, it is the end of them: clients are refused, and those that
-    /// wait in the queue are reset. [`start_listening`](Self::start_listening) does not get them
-    /// back.
+    /// [`listeners`](Self::listeners) gives the sockets for the other process; call this method
+    /// once that process listens. If no other process has them, the sockets are closed for good:
+    /// the kernel refuses clients, and resets those in the queue.
+    /// [`start_listening`](Self::start_listening) does not restore them.
     pub fn hand_over_listeners(&mut self) {
         for mut listener in self.listeners.drain(..) {
             listener.leave_file();
@@ -28,8 +28,8 @@ impl Server {
         self.addresses();
     }
 
-    /// Begins to go down: the last event but one, no listeners, a Close frame for everybody. A drain
-    /// that is under way has no spread any more.
+    /// Begins to shut down: emits `Shutdown`, closes the listeners, and sends a Close frame to all
+    /// clients. A drain that is under way closes all remaining clients at once.
     pub(super) fn go_down(&mut self, now: Instant, code: CloseCode) {
         let code = match self.state {
             State::Running => {
@@ -50,7 +50,7 @@ impl Server {
         self.reactor.end_turn();
     }
 
-    /// Begins to go down without loss. The deadline is a timer of the reactor.
+    /// Begins to shut down gracefully. The deadline is a timer of the reactor.
     pub(super) fn wind_down(&mut self, plan: Plan) {
         if self.state == State::Running && self.tells_balancers(plan) {
             return;
@@ -71,8 +71,8 @@ impl Server {
         self.reactor.end_turn();
     }
 
-    /// Begins to fail health checks before a drain, if that is wanted and has not been done; returns
-    /// whether the drain comes later.
+    /// Begins to fail health checks before a drain, if `lame_duck` is set and they do not fail yet;
+    /// returns whether the drain is postponed.
     fn tells_balancers(&mut self, plan: Plan) -> bool {
         let core = &mut self.reactor.core;
         let time = core.shared.config.lame_duck;
@@ -80,7 +80,7 @@ impl Server {
             return false;
         }
         if let Some(lame_duck) = core.shared.lame_duck {
-            // The time is over, or the drain was asked for once more.
+            // The time is over, or the drain was requested again.
             core.shared.timers.clear(lame_duck.timer);
             return false;
         }
@@ -98,16 +98,16 @@ impl Server {
         emit_hub::<Shutdown>(core, handlers, ());
     }
 
-    /// Accepts those who wait in the kernel's queues, since they are reset when it is closed. That
-    /// of a socket which was given or inherited is left to who else has it.
+    /// Accepts the clients in the kernel's queues, which are reset when a listener closes. The
+    /// queue of a given or inherited socket is left to the other processes that have it.
     fn accept_rest(&mut self) {
         for listener in &mut self.listeners {
             listener.pending = !listener.is_given();
         }
-        // Those who have gone in this turn make room.
+        // Connections that ended in this turn make room.
         self.reactor.end_turn();
         self.end_pause();
-        // Whoever waits now is among as many as the queue holds, which the kernel limits as well.
+        // At most as many clients wait now as the queue holds, which the kernel limits as well.
         let now = self.reactor.now();
         let config = &self.reactor.core.shared.config;
         let queue = usize::try_from(config.backlog).unwrap_or(0).min(QUEUE_MAX);
@@ -127,19 +127,19 @@ impl Server {
         self.addresses();
     }
 
-    /// Tells that the server went down.
+    /// Reports that the server has stopped.
     #[cold]
     pub(super) fn tell_stopped(&mut self) {
         let stats = self.reactor.core.shared.stats();
         self.reactor.core.shared.log_limits.settle();
         Line::free(target::SERVER, log::Level::Info).write(format_args!(
             "stopped: {} connections ended in order, {} were cut, with {} bytes for them",
-            stats.drained, stats.cut, stats.cut_bytes
+            stats.ended_in_order, stats.cut, stats.cut_bytes
         ));
         let Reactor { core, handlers, .. } = &mut *self.reactor;
         emit_hub::<Stopped>(core, handlers, stats);
     }
 }
 
-/// The longest queue that is accepted from before a listener closes.
+/// The longest queue that is emptied before a listener closes.
 const QUEUE_MAX: usize = 65_535;

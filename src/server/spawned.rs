@@ -1,4 +1,4 @@
-//! A server on a thread of its own.
+//! A server on its own thread.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -11,21 +11,21 @@ use crate::connection::{Handle, Line, target};
 use crate::error::{Error, Result};
 use crate::stats::Stats;
 
-/// A server that runs on a thread of its own, as [`Server::spawn`] starts it. When it is dropped,
-/// the server is shut down and waited for.
+/// A server on its own thread, started by [`Server::spawn`]. Dropping it shuts the server down and
+/// waits for its end.
 #[must_use = "the server is shut down when this is dropped"]
 pub struct ServerThread {
     local_addrs: Vec<SocketAddr>,
     handle: Handle,
-    /// `None` once it was waited for.
+    /// `None` once it was joined.
     thread: Option<JoinHandle<Result<Stats>>>,
 }
 
 impl Server {
-    /// Builds a server on a thread of its own, because handlers need not be `Send`, and runs it
-    /// there. Returns when it listens.
+    /// Builds and runs a server on a new thread, because handlers need not be `Send`. Returns once
+    /// the server listens.
     ///
-    /// For tests, and for programs whose main thread has something else to do:
+    /// This serves tests, and programs whose main thread has other work:
     ///
     /// ```
     /// use wsloop::{Server, event::Utf8};
@@ -48,16 +48,16 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// Those of [`Builder::build`], and [`Error::Io`] if there can be no further thread.
+    /// Returns the errors of [`Builder::build`], and [`Error::Io`] if the thread cannot be started.
     ///
     /// # Panics
     ///
-    /// If `make` panics, with what it panicked with.
+    /// Panics if `make` panics, with the same payload.
     pub fn spawn(make: impl FnOnce() -> Builder + Send + 'static) -> Result<ServerThread> {
         let (sender, receiver) = mpsc::channel();
         let run = move || {
             let mut server = make().build()?;
-            // It fails only if nobody waits any more, and then nobody can reach the server either.
+            // Fails only if the caller is gone, and then no other thread can reach the server.
             let _ = sender.send((server.local_addrs(), server.handle()));
             server.start()?;
             Ok(server.stats())
@@ -69,7 +69,7 @@ impl Server {
                 handle,
                 thread: Some(thread),
             }),
-            // It was not built, so it cannot have ended in order.
+            // The server was not built, so the thread ended with an error or a panic.
             Err(mpsc::RecvError) => Err(join(thread)
                 .err()
                 .unwrap_or_else(|| Error::Io(std::io::ErrorKind::Other.into()))),
@@ -78,32 +78,31 @@ impl Server {
 }
 
 impl ServerThread {
-    /// Returns the TCP addresses that are listened on, in the order they were given; port 0 is the
-    /// port that the kernel picked.
+    /// Returns the TCP addresses that the server listens on, in the order of the builder; port 0 is
+    /// replaced by the port that the kernel picked.
     pub fn local_addrs(&self) -> &[SocketAddr] {
         &self.local_addrs
     }
 
-    /// Returns the handle of the server, for any thread.
+    /// Returns a handle of the server, for any thread.
     pub fn handle(&self) -> &Handle {
         &self.handle
     }
 
-    /// Shuts the server down, waits for it, and returns what it counted.
+    /// Shuts the server down, waits for its end, and returns its counters.
     ///
     /// # Errors
     ///
-    /// As [`Server::start`].
+    /// Returns the errors of [`Server::start`].
     pub fn shutdown(mut self) -> Result<Stats> {
         self.end().unwrap_or_else(|| Ok(Stats::default()))
     }
 
-    /// Waits until the server ends by itself, because a handler or a handle shut it down, and
-    /// returns what it counted.
+    /// Waits until a handler or a handle has shut the server down, and returns its counters.
     ///
     /// # Errors
     ///
-    /// As [`Server::start`].
+    /// Returns the errors of [`Server::start`].
     pub fn join(mut self) -> Result<Stats> {
         match self.thread.take() {
             Some(thread) => join(thread),
@@ -113,7 +112,7 @@ impl ServerThread {
 
     fn end(&mut self) -> Option<Result<Stats>> {
         let thread = self.thread.take()?;
-        // It fails if the server has ended by itself.
+        // Fails if the server has already ended.
         let _ = self.handle.shutdown();
         Some(join(thread))
     }
@@ -122,7 +121,7 @@ impl ServerThread {
 impl Drop for ServerThread {
     fn drop(&mut self) {
         if thread::panicking() {
-            // A test that fails is not to wait for a server that may be the reason.
+            // A failing test must not wait for a server that may be the reason.
             let _ = self.handle.shutdown();
         } else if let Some(Err(error)) = self.end() {
             Line::free(target::SERVER, log::Level::Error).write(format_args!("{error}"));
@@ -138,7 +137,7 @@ impl fmt::Debug for ServerThread {
     }
 }
 
-/// Waits for a server; its panic, which no handler can cause, goes on here.
+/// Waits for a server, and resumes its panic, which no handler can cause.
 fn join(thread: JoinHandle<Result<Stats>>) -> Result<Stats> {
     thread.join().unwrap_or_else(|panic| resume_unwind(panic))
 }

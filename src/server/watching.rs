@@ -1,4 +1,4 @@
-//! Foreign sources and the event queue.
+//! Foreign event sources in the event queue.
 
 use std::io;
 
@@ -9,7 +9,7 @@ use super::{Builder, Server, Source};
 use crate::connection::event::Outcome;
 use crate::connection::{Hub, Readiness, Registrar, Watched, watcher};
 
-/// The event queue, as handlers reach it.
+/// The event queue, as handlers use it.
 pub(super) struct EventRegistrar(Registry);
 
 impl EventRegistrar {
@@ -44,7 +44,7 @@ impl Registrar for EventRegistrar {
     }
 }
 
-/// Returns what an event says of a watched source.
+/// Returns the readiness of a watched source from an event.
 pub(super) fn readiness(event: &Event) -> Readiness {
     let hangup = event.is_read_closed() || event.is_write_closed() || event.is_error();
     Readiness {
@@ -64,7 +64,7 @@ impl Server {
 }
 
 impl Builder {
-    /// Watches a foreign source in the server's loop from its beginning, as [`Hub::watch`].
+    /// Watches a foreign source in the server's loop from the start, like [`Hub::watch`].
     pub fn watch<S: EventSource + 'static, R: Outcome<()>>(
         mut self,
         source: S,
@@ -75,7 +75,7 @@ impl Builder {
         self
     }
 
-    /// Watches a foreign source for reading, as [`Hub::watch_readable`].
+    /// Watches a foreign source for reading, like [`Hub::watch_readable`].
     ///
     /// ```
     /// use mio::net::UdpSocket;
@@ -100,7 +100,7 @@ impl Builder {
         self.watch(source, Interest::READABLE, handler)
     }
 
-    /// Watches a foreign source for writing, as [`Hub::watch_writable`].
+    /// Watches a foreign source for writing, like [`Hub::watch_writable`].
     pub fn watch_writable<S: EventSource + 'static, R: Outcome<()>>(
         self,
         source: S,

@@ -8,7 +8,7 @@ use super::handlers::{Ordered, Shared, Timer, echo};
 use super::sends::{broadcast, message, parts, send, send_much, send_then, send_with, when_sent};
 use super::world::{Happening, World};
 use crate::connection::event::{Binary, Utf8};
-use crate::connection::{Connection, ConnectionId, Handle, Hub};
+use crate::connection::{Connection, ConnectionId, Handle, Hub, Phase, WindDown};
 use crate::protocol::{CloseCode, OpCode};
 
 /// Does something, or nothing; an error is a handler's.
@@ -131,7 +131,7 @@ fn resume(conn: &mut Connection<'_>, world: &Shared, client: usize) {
 fn cut(conn: &mut Connection<'_>, world: &Shared, client: usize) {
     world.borrow_mut().note("shutdown", client, 0);
     world.borrow_mut().clients[client].seen.did_cut = true;
-    conn.shutdown();
+    conn.abort();
 }
 
 impl World {
@@ -174,7 +174,7 @@ impl World {
 }
 
 fn set_timer(conn: &mut Connection<'_>, world: &Shared, client: usize) {
-    if conn.disconnected() {
+    if conn.phase() >= Phase::Lingering {
         return;
     }
     let (after, what) = draw(world, |world| {
@@ -329,7 +329,11 @@ fn order(hub: &mut Hub<'_>, world: &Shared) {
         }
         _ => {
             world.borrow_mut().order(Ordered::Drain(after));
-            let done = hub.drain(after, CloseCode::SERVICE_RESTART, spread);
+            let done = hub.wind_down(
+                WindDown::within(after)
+                    .spread(spread)
+                    .code(CloseCode::SERVICE_RESTART),
+            );
             let what = || format!("a drain: {done:?}");
             world.borrow_mut().check(done.is_ok(), Check::Answers, what);
         }
@@ -349,7 +353,7 @@ pub(super) fn answer_another(hub: &mut Hub<'_>, world: &Shared) {
     world.borrow_mut().clients[client].seen.is_deferred = false;
     let id = world.borrow().clients[client].seen.id;
     if let Some(mut conn) = id.and_then(|id| hub.get(id)) {
-        let _ = conn.answer(|_| ());
+        let _ = conn.answer(|_, _| ());
     }
 }
 

@@ -1,5 +1,5 @@
-//! The handlers of the simulated server: they take note of everything, and now and then do something
-//! that the seed has drawn.
+//! The handlers of the simulated server. They record all events, and perform random actions of an
+//! application.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -16,11 +16,11 @@ use crate::connection::event::{
     Binary, Connect, Disconnect, Drain, Error, Fragment, Handlers, Handshake, PeerClose, Ping,
     Pong, Ready, Request, Shutdown, Start, Stopped, Tick, Utf8,
 };
-use crate::connection::{Connection, TimerId};
+use crate::connection::{Connection, Sent, TimerId};
 use crate::error::Fault;
 use crate::handshake::Upgrade;
-use crate::http::Response;
-use crate::protocol::OpCode;
+use crate::plain_http::Response;
+use crate::protocol::{Compress, OpCode};
 
 pub(super) type Shared = Rc<RefCell<World>>;
 
@@ -262,7 +262,7 @@ pub(super) fn handlers(world: &Shared) -> Handlers {
         let refused = [
             conn.send_utf8("late").is_err(),
             conn.ping(b"late").is_err(),
-            conn.start_message(OpCode::Text).is_err(),
+            conn.start_message(OpCode::Text, Compress::Auto).is_err(),
         ];
         let world = &mut *world.borrow_mut();
         let client = world.client_of(conn, "Disconnect");
@@ -323,6 +323,7 @@ pub(super) fn echo(
             Ok(text) if opcode == OpCode::Text => conn.send_utf8(text),
             _ => conn.send_binary(payload),
         };
+        let result = result.map(Sent::bytes);
         world.borrow_mut().sent(client, opcode, payload, result);
     }
 }

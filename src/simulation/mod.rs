@@ -31,7 +31,7 @@ use self::network::Parcel;
 use self::port::Door;
 use self::random::Random;
 use self::world::{Failure, World};
-use crate::connection::{Handle, Hub, Outbox};
+use crate::connection::{Handle, Hub, Outbox, WindDown};
 use crate::error::HandlerError;
 use crate::server::event_queue::hear;
 use crate::server::listener::Listener;
@@ -265,7 +265,7 @@ impl Run {
                 self.world.borrow_mut().order(Ordered::Drain(deadline));
                 self.server.reactor.set_now(self.instant());
                 let mut hub = Hub::new(&mut self.server.reactor.core);
-                let done = hub.drain(deadline, 1012, spread);
+                let done = hub.wind_down(WindDown::within(deadline).spread(spread).code(1012));
                 assert!(done.is_ok(), "the code can be sent");
                 self.go_down();
             }

@@ -3,7 +3,7 @@
 use crate::client_frames::Header;
 use crate::protocol::OpCode;
 #[cfg(feature = "deflate")]
-use crate::protocol::deflate::Inflater;
+use crate::protocol::deflate::{Context, InflateLimits, Inflater};
 
 /// What a client finds in what it is sent.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -132,7 +132,12 @@ impl Output {
         }
         let inflater = self.inflater.get_or_insert_default();
         let mut room = Vec::new();
-        let plain = inflater.message(&message, true, 1 << 20, usize::MAX, &mut room);
+        let plain = inflater.message(
+            &message,
+            Context::Keep,
+            InflateLimits::new(1 << 20, usize::MAX),
+            &mut room,
+        );
         plain.map(<[u8]>::to_vec).map_err(|error| error.to_string())
     }
 

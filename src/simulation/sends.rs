@@ -4,7 +4,7 @@ use super::acts::{act, draw};
 use super::checks::Check;
 use super::handlers::Shared;
 use crate::config::SlowConsumer;
-use crate::connection::{Connection, Hub};
+use crate::connection::{Connection, Hub, Outgoing, Sent};
 use crate::error::SendError;
 use crate::protocol::{Compress, OpCode, Prepared};
 
@@ -76,14 +76,26 @@ pub(super) fn noted(
 pub(super) fn send(conn: &mut Connection<'_>, world: &Shared, client: usize) {
     let text = message(world, 3000);
     let result = conn.send_utf8(&text);
-    noted(world, client, OpCode::Text, text.as_bytes(), result);
+    noted(
+        world,
+        client,
+        OpCode::Text,
+        text.as_bytes(),
+        result.map(Sent::bytes),
+    );
 }
 
 pub(super) fn send_much(conn: &mut Connection<'_>, world: &Shared, client: usize) {
     let most = max_send(world) + 10;
     let text = message(world, 20 * most);
     let result = conn.send_binary(text.as_bytes());
-    noted(world, client, OpCode::Binary, text.as_bytes(), result);
+    noted(
+        world,
+        client,
+        OpCode::Binary,
+        text.as_bytes(),
+        result.map(Sent::bytes),
+    );
 }
 
 pub(super) fn send_with(conn: &mut Connection<'_>, world: &Shared, client: usize) {
@@ -97,11 +109,15 @@ pub(super) fn send_with(conn: &mut Connection<'_>, world: &Shared, client: usize
     });
     let (front, back) = bytes.split_at(bytes.len() / 2);
     let result = match draw(world, |world| world.hand.random.below(3)) {
-        0 => conn.send_with(OpCode::Text, bytes, choice),
-        1 => conn.send_parts_with(OpCode::Text, &[front, b"", back], choice),
-        _ => conn.send_multiframe_with(OpCode::Text, &[front, b"", back], choice),
+        0 => conn.send_message(Outgoing::text(&text).compress(choice)),
+        1 => conn.send_message(Outgoing::parts(OpCode::Text, &[front, b"", back]).compress(choice)),
+        _ => conn.send_message(
+            Outgoing::parts(OpCode::Text, &[front, b"", back])
+                .in_frames()
+                .compress(choice),
+        ),
     };
-    noted(world, client, OpCode::Text, bytes, result);
+    noted(world, client, OpCode::Text, bytes, result.map(Sent::bytes));
 }
 
 pub(super) fn broadcast(hub: &mut Hub<'_>, world: &Shared) {
@@ -115,7 +131,7 @@ pub(super) fn broadcast(hub: &mut Hub<'_>, world: &Shared) {
             client.unwrap_or(0),
             OpCode::Text,
             text.as_bytes(),
-            result,
+            result.map(Sent::bytes),
         );
     });
 }
@@ -123,7 +139,7 @@ pub(super) fn broadcast(hub: &mut Hub<'_>, world: &Shared) {
 /// Begins a message that is sent in parts, goes on with it, or ends it.
 pub(super) fn parts(conn: &mut Connection<'_>, world: &Shared, client: usize) {
     if !conn.is_message_under_way() {
-        if conn.start_message(OpCode::Binary).is_ok() {
+        if conn.start_message(OpCode::Binary, Compress::Auto).is_ok() {
             world.borrow_mut().clients[client].seen.parts = Some((OpCode::Binary, Vec::new()));
         }
         return;
@@ -145,7 +161,7 @@ pub(super) fn parts(conn: &mut Connection<'_>, world: &Shared, client: usize) {
     });
     if ends && let Some((opcode, payload)) = whole {
         *parts = None;
-        world.sent(client, opcode, &payload, result);
+        world.sent(client, opcode, &payload, result.map(Sent::bytes));
     }
 }
 
@@ -171,7 +187,8 @@ pub(super) fn send_then(conn: &mut Connection<'_>, world: &Shared, client: usize
     let text = message(world, 2000);
     let number = draw(world, |world| world.hand.number());
     let done = callback(world, client, number);
-    let result = conn.send_utf8_then(&text, done);
+    let result = conn.send_message(Outgoing::text(&text).then(done));
+    let result = result.map(Sent::bytes);
     let is_taken = result.is_ok();
     let sent = noted(world, client, OpCode::Text, text.as_bytes(), result);
     if is_taken {

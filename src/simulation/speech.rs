@@ -99,13 +99,13 @@ impl World {
 
     #[cfg(feature = "deflate")]
     fn compressed(&mut self, client: usize, first: u8, payload: Vec<u8>) -> (u8, Vec<u8>) {
-        use crate::protocol::deflate::Deflater;
+        use crate::protocol::deflate::{Context, Deflater};
         let state = &self.clients[client];
         if !state.answered || !state.output.is_deflating || !self.random.chance(500) {
             return (first, payload);
         }
         let mut compressed = Vec::new();
-        let done = Deflater::new(1, 15).message(&payload, false, &mut compressed);
+        let done = Deflater::new(1, 15).message(&payload, Context::Reset, &mut compressed);
         assert!(done, "it is compressed");
         (first | 0x40, compressed)
     }

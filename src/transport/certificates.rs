@@ -1,5 +1,4 @@
-//! The certificates of a server, by the name that the client asks for, and whose certificates the
-//! clients have to show.
+//! The server's certificates by the requested name, and the authorities of client certificates.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -18,12 +17,11 @@ use rustls::{CertificateError, RootCertStore, ServerConfig};
 use super::pem::{self, at};
 use crate::error::{BuildError, PemProblem};
 
-/// The certificates of a server: one for each name that clients ask for (SNI, RFC 6066, 3), and one
-/// for all others. They can be replaced at any time and from any thread.
+/// The certificates of a server: one for each name that clients request (SNI, RFC 6066, 3), and a
+/// default for all others. They can be replaced at any time and from any thread.
 ///
-/// Clones are the same certificates. What is set serves from the next TLS handshake on; open
-/// connections live on with what they began with, and a client that resumes an earlier session is
-/// shown no certificate.
+/// Clones share the same certificates. A change takes effect from the next TLS handshake on: open
+/// connections keep their certificate, and a client that resumes an earlier session gets none.
 ///
 /// ```no_run
 /// use wsloop::{Certificates, Server};
@@ -50,13 +48,13 @@ pub struct Certificates {
 #[derive(Default)]
 struct Table {
     default: Option<Arc<CertifiedKey>>,
-    /// By names in lower case; `*.` stands for one label.
+    /// Keyed by name in lower case; `*.` stands for one label.
     named: HashMap<String, Arc<CertifiedKey>>,
 }
 
 impl Certificates {
-    /// Makes a store without any certificate. A client that asks for none of those that are set is
-    /// refused by an alert; set a default if that is not wanted.
+    /// Makes an empty store. A client that requests no name, or one without a certificate, is
+    /// refused with an alert unless a default is set.
     pub fn new() -> Self {
         Self::default()
     }
@@ -66,19 +64,20 @@ impl Certificates {
     ///
     /// # Errors
     ///
-    /// As [`config_from_pem`](crate::config_from_pem).
+    /// Returns the errors of [`config_from_pem`](crate::config_from_pem).
     pub fn from_pem(chain: impl AsRef<Path>, key: impl AsRef<Path>) -> Result<Self, BuildError> {
         let certificates = Self::new();
         certificates.set_default_pem(chain, key)?;
         Ok(certificates)
     }
 
-    /// Sets the certificate for clients that ask for no name, or for one that has none, from PEM
-    /// files.
+    /// Sets the default certificate, for clients that request no name or one without a certificate,
+    /// from PEM files.
     ///
     /// # Errors
     ///
-    /// As [`config_from_pem`](crate::config_from_pem); then the old one stays.
+    /// Returns the errors of [`config_from_pem`](crate::config_from_pem); the old certificate then
+    /// stays.
     pub fn set_default_pem(
         &self,
         chain: impl AsRef<Path>,
@@ -89,7 +88,7 @@ impl Certificates {
         Ok(())
     }
 
-    /// Sets the certificate for clients that ask for no name, or for one that has none.
+    /// Sets the default certificate, for clients that request no name or one without a certificate.
     pub fn set_default(&self, certificate: CertifiedKey) {
         self.write().default = Some(Arc::new(certificate));
     }
@@ -98,8 +97,8 @@ impl Certificates {
     ///
     /// # Errors
     ///
-    /// As [`config_from_pem`](crate::config_from_pem), and [`PemProblem::WrongName`]; then nothing
-    /// changes.
+    /// Returns the errors of [`config_from_pem`](crate::config_from_pem), and
+    /// [`PemProblem::WrongName`]; nothing changes then.
     pub fn set_pem(
         &self,
         name: &str,
@@ -121,16 +120,17 @@ impl Certificates {
         })
     }
 
-    /// Sets the certificate for clients that ask for this name, in place of the one before. The name
-    /// is `chat.example.com`, or `*.example.com` for all names with one label more that have none
-    /// of their own.
+    /// Sets the certificate for clients that request this name, and replaces an earlier one. The
+    /// name is `chat.example.com`, or `*.example.com` for all names with one more label that have
+    /// no certificate of their own.
     ///
     /// # Errors
     ///
-    /// That of rustls, if the certificate is not valid for the name, or the name is none.
+    /// Returns the error of rustls if the certificate is not valid for the name, or the name is not
+    /// a DNS name.
     pub fn set(&self, name: &str, certificate: CertifiedKey) -> Result<(), rustls::Error> {
         let name = name.to_ascii_lowercase();
-        // Any name that the wildcard covers, to ask the certificate for.
+        // A name that the wildcard covers, to verify the certificate against.
         let covered = match name.strip_prefix("*.") {
             Some(domain) => format!("any.{domain}"),
             None => name.clone(),
@@ -143,21 +143,21 @@ impl Certificates {
         Ok(())
     }
 
-    /// Removes the certificate for a name; returns whether there was one. Clients that ask for the
-    /// name get the wildcard's or the default from now on.
+    /// Removes the certificate for a name; returns whether there was one. Clients that request the
+    /// name then get the wildcard's certificate or the default.
     pub fn remove(&self, name: &str) -> bool {
         let name = name.to_ascii_lowercase();
         self.write().named.remove(&name).is_some()
     }
 
-    /// Makes a TLS configuration that shows these certificates, with rustls' safe defaults (TLS 1.3
-    /// and 1.2), the provider of [`crypto_provider`](crate::crypto_provider) and the protocol
-    /// `http/1.1` (RFC 7301). It asks for no certificate of the client.
+    /// Makes a TLS configuration with these certificates, rustls' safe defaults (TLS 1.3 and 1.2),
+    /// the provider of [`crypto_provider`](crate::crypto_provider) and the protocol `http/1.1`
+    /// (RFC 7301). It requests no client certificate.
     ///
     /// # Errors
     ///
-    /// [`BuildError::NoProvider`] and [`BuildError::Provider`], if there is no TLS provider or it
-    /// cannot be used.
+    /// Returns [`BuildError::NoProvider`] if there is no TLS provider, and [`BuildError::Provider`]
+    /// if it cannot be used.
     pub fn config(&self) -> Result<Arc<ServerConfig>, BuildError> {
         let config = pem::defaults()?
             .with_no_client_auth()
@@ -165,15 +165,16 @@ impl Certificates {
         Ok(Arc::new(pem::with_alpn(config)))
     }
 
-    /// Makes a TLS configuration as [`config`](Self::config) does, which asks for the client's
+    /// Makes a TLS configuration like [`config`](Self::config) that also requests the client's
     /// certificate (mutual TLS).
     ///
-    /// Sessions are not resumed: a resumed one would not show the certificate again, and so outlive
-    /// it. That makes each connection a full handshake.
+    /// Sessions are not resumed, because a client does not present its certificate again when it
+    /// resumes a session, which could so outlive the certificate. Each connection is a full
+    /// handshake.
     ///
     /// # Errors
     ///
-    /// As [`config`](Self::config).
+    /// Returns the errors of [`config`](Self::config).
     pub fn mutual_config(
         &self,
         clients: &ClientCertificates,
@@ -207,7 +208,7 @@ impl Table {
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let table = self.read();
-        // rustls gives the name in lower case.
+        // rustls provides the name in lower case.
         let named = hello.server_name().and_then(|name| table.find(name));
         named.or(table.default.as_ref()).cloned()
     }
@@ -223,12 +224,13 @@ impl fmt::Debug for Certificates {
     }
 }
 
-/// Whose certificates clients have to show: those that the given authorities issued.
+/// The authorities that issue client certificates.
 ///
-/// A certificate has to be in force and meant for clients (RFC 5280, 4.2.1.12), and its chain has
-/// to lead to one of the authorities; what does not is refused by an alert in the TLS handshake, at
-/// bounded cost. Revocation is not looked at: that takes a
-/// [`WebPkiClientVerifier`](rustls::server::WebPkiClientVerifier) and a `ServerConfig` by hand.
+/// A client certificate must be currently valid and meant for clients (RFC 5280, 4.2.1.12), and its
+/// chain must lead to one of the authorities; others are refused with an alert in the TLS
+/// handshake, at bounded cost. Revocation is not checked: that requires a
+/// [`WebPkiClientVerifier`](rustls::server::WebPkiClientVerifier) and a `ServerConfig` built by
+/// hand.
 ///
 /// ```no_run
 /// use wsloop::{Certificates, ClientCertificates, Server, event::Handshake};
@@ -255,7 +257,7 @@ impl ClientCertificates {
     ///
     /// # Errors
     ///
-    /// [`BuildError::Pem`], with the path of the file.
+    /// Returns [`BuildError::Pem`] with the path of the file.
     pub fn from_pem(authorities: impl AsRef<Path>) -> Result<Self, BuildError> {
         let path = authorities.as_ref();
         let mut roots = RootCertStore::empty();
@@ -270,14 +272,14 @@ impl ClientCertificates {
         })
     }
 
-    /// Sets whether a client may come without a certificate; one that it shows is checked all the
-    /// same. Default false: such a client is refused.
+    /// Sets whether a client may connect without a certificate; a presented one is verified in any
+    /// event. Default `false`.
     pub fn optional(mut self, optional: bool) -> Self {
         self.optional = optional;
         self
     }
 
-    /// Begins a configuration that asks for them.
+    /// Begins a configuration that requests client certificates.
     fn ask(&self) -> Result<pem::WantsCertificate, BuildError> {
         let builder = pem::defaults()?;
         let provider = builder.crypto_provider().clone();
@@ -286,7 +288,7 @@ impl ClientCertificates {
             true => verifier.allow_unauthenticated(),
             false => verifier,
         };
-        // `from_pem` found an authority, and there are no revocation lists.
+        // Cannot fail: `from_pem` found an authority, and there are no revocation lists.
         let verifier = verifier
             .build()
             .map_err(|error| BuildError::Provider(Box::new(error)))?;

@@ -1,8 +1,8 @@
-//! How much of what was sent a peer has acknowledged, as the kernel knows it (sock_diag(7)).
+//! How much of the sent data a peer has acknowledged, according to the kernel (sock_diag(7)).
 //!
-//! The kernel takes up to some megabytes for a peer, of which it gets rid as fast as the peer reads.
-//! Nothing but the kernel tells whether it does. `SIOCOUTQ` (tcp(7)) would say so in one call, but a
-//! call to `ioctl` is `unsafe`; this is the other way, which costs some microseconds.
+//! The kernel buffers up to some megabytes for a peer, and drains them as fast as the peer reads.
+//! Only the kernel knows how fast that is. `SIOCOUTQ` (tcp(7)) would tell in one call, but `ioctl`
+//! is `unsafe`; netlink costs some microseconds.
 
 use std::io;
 use std::net::SocketAddr;
@@ -18,18 +18,18 @@ use netlink_sys::protocols::NETLINK_SOCK_DIAG;
 
 use super::{Delivery, Socket};
 
-/// Asks the kernel about sockets.
+/// Queries the kernel about sockets.
 #[derive(Default)]
 pub(crate) struct Deliveries {
     diag: Option<netlink_sys::Socket>,
-    /// The kernel cannot be asked: it is not tried again.
+    /// Set when a query fails, after which no more are sent.
     is_missing: bool,
     asked: u32,
 }
 
 impl Deliveries {
-    /// Returns what became of the bytes that the kernel has taken for `socket`; `None` where that
-    /// cannot be known, as for Unix sockets.
+    /// Returns the state of the bytes that the kernel accepted for `socket`; `None` if it is not
+    /// known, as for Unix sockets.
     pub(crate) fn of(&mut self, socket: &Socket) -> Option<Delivery> {
         let stream = match socket {
             Socket::Tcp(stream) => stream,
@@ -78,7 +78,7 @@ impl Deliveries {
     }
 }
 
-/// Asks for one socket, by its addresses.
+/// Encodes a query for one socket, identified by its addresses.
 fn request(local: SocketAddr, peer: SocketAddr, number: u32) -> Vec<u8> {
     let (family, any) = match local {
         SocketAddr::V4(_) => (AF_INET, SocketId::new_v4()),
@@ -89,7 +89,7 @@ fn request(local: SocketAddr, peer: SocketAddr, number: u32) -> Vec<u8> {
         destination_port: peer.port(),
         source_address: local.ip(),
         destination_address: peer.ip(),
-        // Whichever it is (INET_DIAG_NOCOOKIE).
+        // Matches any cookie (INET_DIAG_NOCOOKIE).
         cookie: [0xff; 8],
         ..any
     };
@@ -123,7 +123,7 @@ fn delivery(socket: &InetResponse) -> Option<Delivery> {
     })
 }
 
-/// Where `tcpi_bytes_acked` stands in `struct tcp_info` of <linux/tcp.h>, since Linux 4.1.
+/// Offset of `tcpi_bytes_acked` in `struct tcp_info` of <linux/tcp.h>, since Linux 4.1.
 const BYTES_ACKED: usize = 120;
 
 #[cfg(test)]
@@ -135,7 +135,7 @@ mod tests {
 
     #[test]
     fn the_kernel_tells_what_a_peer_has_taken() {
-        // The last is an IPv4 peer of a listener for both; a machine may have no IPv6.
+        // The last is an IPv4 peer of a dual-stack listener; a machine may have no IPv6.
         for (addr, host) in [
             ("127.0.0.1:0", "127.0.0.1"),
             ("[::1]:0", "::1"),
@@ -153,7 +153,7 @@ mod tests {
             let mut deliveries = Deliveries::default();
             let before = deliveries.of(&socket).unwrap();
             assert_eq!(before.waiting, 0);
-            // More than the peer's kernel takes.
+            // More than the peer's kernel buffers.
             let mut sent = 0;
             while let Ok(size) = socket.write(&[7; 100_000]) {
                 sent += size;
@@ -166,7 +166,7 @@ mod tests {
             peer.read_exact(&mut got).unwrap();
             let end = deliveries.of(&socket).unwrap();
             assert!(end.acknowledged > full.acknowledged);
-            // One that is gone.
+            // A socket that does not exist.
             let (local, peer) = (
                 "127.0.0.1:1".parse().unwrap(),
                 "127.0.0.1:2".parse().unwrap(),

@@ -1,7 +1,7 @@
-//! What carries the bytes: TCP, a Unix socket, TLS over either, and a simulated socket in tests.
+//! The byte streams: TCP, Unix sockets, TLS over either, and a simulated socket in tests.
 //!
-//! Everything here is non-blocking and made for edge-triggered readiness (epoll(7), Q9): a read
-//! that comes back short has drained the socket, a write that comes back short has filled it.
+//! All I/O is non-blocking and edge-triggered (epoll(7), Q9): a short read has drained the socket,
+//! a short write has filled it.
 
 #[cfg(target_os = "linux")]
 mod delivery;
@@ -42,31 +42,30 @@ pub use socket::StreamSocket;
 pub(crate) use socket::Wire;
 pub(crate) use tls::{Tls, TlsConfig};
 
-/// What became of the bytes that the kernel has taken.
+/// The state of the bytes that the kernel accepted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Delivery {
-    /// How many the peer has acknowledged since the connection began.
+    /// Bytes that the peer has acknowledged since the connection began.
     pub(crate) acknowledged: u64,
-    /// How many it has not.
+    /// Bytes that the peer has not acknowledged.
     pub(crate) waiting: usize,
 }
 
-/// What one read brought.
+/// The result of one read.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Received {
-    /// How many bytes.
+    /// Number of bytes read.
     pub(crate) bytes: usize,
-    /// The kernel has nothing more; readiness tells when it has.
+    /// Whether the kernel has nothing more; an event announces further bytes.
     pub(crate) drained: bool,
-    /// The peer sends nothing more, ever.
+    /// Whether the peer has ended its side.
     pub(crate) eof: bool,
-    /// The kernel had nothing at all, not even an end.
+    /// Whether the kernel had nothing at all, not even an end.
     pub(crate) blocked: bool,
 }
 
 impl Received {
-    /// Tells what the kernel's answer to a read into `room` bytes means; `None` if it was
-    /// interrupted.
+    /// Interprets the result of a read into `room` bytes; `None` if the read was interrupted.
     pub(crate) fn of(result: io::Result<usize>, room: usize) -> io::Result<Option<Self>> {
         match result {
             Ok(bytes) => Ok(Some(Self {
@@ -88,7 +87,7 @@ impl Received {
 
 /// A socket, and the TLS session over it if there is one.
 pub(crate) enum Transport {
-    /// The bytes as they are.
+    /// The socket without TLS.
     Plain(Socket),
     /// TLS over the socket.
     Secure(Socket, Box<Tls>),
@@ -100,10 +99,10 @@ impl Transport {
         Tls::new(config.clone()).map(|session| Self::Secure(socket, Box::new(session)))
     }
 
-    /// Reads at most once from the kernel, unless TLS needs more to make anything of it.
+    /// Reads at most once from the kernel, except where TLS needs more bytes.
     ///
     /// The first bytes go to `landing` (never with TLS), the others to `buffer`; `scratch` takes
-    /// TLS records. Returns how many bytes landed, and what came in all.
+    /// TLS records. Returns the number of bytes in `landing`, and the result for all bytes.
     pub(crate) fn read(
         &mut self,
         landing: &mut [u8],
@@ -133,7 +132,7 @@ impl Transport {
         }
     }
 
-    /// Reads once from a socket without TLS, first to the first part, then to the next.
+    /// Reads once from a socket without TLS, and fills the parts in order.
     pub(crate) fn read_parts(&mut self, parts: [&mut [u8]; 3]) -> io::Result<Received> {
         let room = parts.iter().map(|part| part.len()).sum();
         let mut slices = parts.map(IoSliceMut::new);
@@ -145,7 +144,7 @@ impl Transport {
         }
     }
 
-    /// Reads from a socket without TLS as the kernel answers, once; `None` with TLS. See
+    /// Reads once from a socket without TLS, and returns the kernel's result; `None` with TLS. See
     /// [`Received::of`].
     #[inline(always)]
     pub(crate) fn read_plain(&mut self, buffer: &mut [u8]) -> Option<io::Result<usize>> {
@@ -155,7 +154,8 @@ impl Transport {
         }
     }
 
-    /// Writes to a socket without TLS as the kernel answers, once; nothing with TLS.
+    /// Writes once to a socket without TLS, and returns the kernel's result; writes nothing with
+    /// TLS.
     #[inline(always)]
     pub(crate) fn write_plain(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
@@ -164,7 +164,7 @@ impl Transport {
         }
     }
 
-    /// Writes as much of `slices` as is taken; 0 if nothing could be.
+    /// Writes as much of `slices` as the kernel or TLS accepts; returns 0 if that is nothing.
     pub(crate) fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         let socket = match self {
             Self::Plain(socket) => socket,
@@ -183,7 +183,7 @@ impl Transport {
         }
     }
 
-    /// Writes what TLS holds back; returns whether nothing is left.
+    /// Writes the ciphertext that TLS holds back; returns whether none is left.
     pub(crate) fn flush(&mut self) -> io::Result<bool> {
         match self {
             Self::Plain(_) => Ok(true),
@@ -191,8 +191,8 @@ impl Transport {
         }
     }
 
-    /// Tells the peer that nothing more comes, by close_notify and FIN. Returns whether that is
-    /// done; if not, the kernel has to take what TLS holds back first.
+    /// Ends the server's side with close_notify and FIN. Returns whether that is done; if not, the
+    /// kernel must first accept the ciphertext that TLS holds back.
     pub(crate) fn shutdown_write(&mut self) -> io::Result<bool> {
         if let Self::Secure(socket, session) = self {
             session.close_notify(socket)?;
@@ -212,7 +212,7 @@ impl Transport {
         }
     }
 
-    /// Returns whether the TLS handshake was begun and is not done.
+    /// Returns whether the TLS handshake has begun and is not complete.
     pub(crate) fn is_shaking_hands(&self) -> bool {
         match self {
             Self::Plain(_) => false,
@@ -220,7 +220,7 @@ impl Transport {
         }
     }
 
-    /// Returns why TLS failed, if `error` came of that.
+    /// Returns the reason of the TLS failure, if `error` is one.
     pub(crate) fn tls_failure(&self, error: &io::Error) -> Option<TlsFailure> {
         match self {
             Self::Plain(_) => None,
@@ -228,7 +228,7 @@ impl Transport {
         }
     }
 
-    /// Returns the name that the peer asked for (SNI), also during the TLS handshake.
+    /// Returns the name that the peer requested (SNI), also during the TLS handshake.
     pub(crate) fn asked_name(&self) -> Option<&str> {
         match self {
             Self::Plain(_) => None,
@@ -236,16 +236,16 @@ impl Transport {
         }
     }
 
-    /// Has what is read returned as it comes, until [`begin`](Self::begin): the header of the PROXY
-    /// protocol is without TLS.
+    /// Returns received bytes without TLS until [`begin`](Self::begin): the header of the PROXY
+    /// protocol comes before TLS.
     pub(crate) fn wait_for_header(&mut self) {
         if let Self::Secure(_, session) = self {
             session.wait_for_header();
         }
     }
 
-    /// Begins TLS behind the header of the PROXY protocol, if there is TLS: `early` came with that.
-    /// Returns whether there is.
+    /// Begins TLS after the header of the PROXY protocol, with the bytes that arrived after it in
+    /// `early`. Returns whether the transport uses TLS.
     pub(crate) fn begin(&mut self, early: &[u8]) -> bool {
         match self {
             Self::Plain(_) => false,
@@ -256,7 +256,7 @@ impl Transport {
         }
     }
 
-    /// Returns the socket of a TLS connection whose client speaks plain HTTP, for an answer.
+    /// Returns the socket of a TLS connection whose client sends plain HTTP, for a plain response.
     pub(crate) fn plain_http(&mut self) -> Option<&mut Socket> {
         match self {
             Self::Secure(socket, session) if session.is_plain_http() => Some(socket),
@@ -264,8 +264,8 @@ impl Transport {
         }
     }
 
-    /// Returns about how many bytes of memory the TLS session takes, and what it holds back for the
-    /// kernel besides.
+    /// Returns the approximate memory of the TLS session, and the ciphertext that it holds back, in
+    /// bytes.
     pub(crate) fn held(&self) -> (usize, usize) {
         match self {
             Self::Plain(_) => (0, 0),
@@ -273,7 +273,7 @@ impl Transport {
         }
     }
 
-    /// Returns how many bytes of ciphertext the kernel has taken; `None` without TLS.
+    /// Returns how many bytes of ciphertext the kernel has accepted; `None` without TLS.
     pub(crate) fn written(&self) -> Option<u64> {
         match self {
             Self::Plain(_) => None,
@@ -281,7 +281,7 @@ impl Transport {
         }
     }
 
-    /// Returns whether the kernel has taken ciphertext since this was called last.
+    /// Returns whether the kernel has accepted ciphertext since the last call.
     pub(crate) fn take_progress(&mut self) -> bool {
         match self {
             Self::Plain(_) => false,
@@ -289,7 +289,7 @@ impl Transport {
         }
     }
 
-    /// Returns whether TLS holds something back that the kernel has not taken.
+    /// Returns whether TLS holds back ciphertext that the kernel has not accepted.
     pub(crate) fn holds_back(&self) -> bool {
         match self {
             Self::Plain(_) => false,
@@ -297,18 +297,18 @@ impl Transport {
         }
     }
 
-    /// Returns the certificates that the peer showed, its own first, as DER; none before the TLS
-    /// handshake is done.
+    /// Returns the peer's certificate chain in DER, its own certificate first; none before the TLS
+    /// handshake is complete.
     pub(crate) fn peer_certificates(&self) -> impl Iterator<Item = &[u8]> {
         self.session().into_iter().flat_map(Tls::peer_certificates)
     }
 
-    /// Returns the name that the peer asked for (SNI), if it did.
+    /// Returns the name that the peer requested (SNI), if any.
     pub(crate) fn server_name(&self) -> Option<&str> {
         self.session()?.server_name()
     }
 
-    /// Returns the TLS session once it is up.
+    /// Returns the TLS session once its handshake is complete.
     fn session(&self) -> Option<&Tls> {
         match self {
             Self::Secure(_, session) if !session.is_handshaking() => Some(session),

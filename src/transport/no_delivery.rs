@@ -1,14 +1,13 @@
-//! How much of what was sent a peer has acknowledged: this system does not tell.
+//! How much of the sent data a peer has acknowledged: not known on this system.
 
 use super::{Delivery, Socket};
 
-/// Asks the kernel about sockets.
+/// Queries the kernel about sockets.
 #[derive(Default)]
 pub(crate) struct Deliveries;
 
 impl Deliveries {
-    /// Returns what became of the bytes that the kernel has taken for `socket`; `None` where that
-    /// cannot be known.
+    /// Returns `None`: the state of the bytes that the kernel accepted is not known.
     pub(crate) fn of(&mut self, _: &Socket) -> Option<Delivery> {
         None
     }

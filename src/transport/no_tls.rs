@@ -1,11 +1,11 @@
-//! Stands in for TLS where the feature is off: a session that cannot be.
+//! Replaces TLS where the feature is off: a session type without values.
 
 use std::io::{self, IoSlice};
 
 use super::{Received, Socket};
 use crate::reasons::TlsFailure;
 
-/// A configuration that nothing makes.
+/// A configuration that is never made.
 #[derive(Clone)]
 pub(crate) struct TlsConfig;
 

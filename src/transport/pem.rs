@@ -1,4 +1,4 @@
-//! A TLS configuration from PEM files.
+//! TLS configurations from PEM files.
 
 use std::fs;
 use std::path::Path;
@@ -16,22 +16,22 @@ use crate::error::{BuildError, PemProblem};
 
 /// Reads a certificate chain and its private key from PEM files, and makes a TLS configuration.
 ///
-/// The chain starts with the server's own certificate. The key may be PKCS#8, PKCS#1 or SEC1, not
-/// encrypted, and may stand in the same file. Sections of other kinds are skipped; line ends,
-/// indentation and a byte order mark do not matter. A certificate that is not in force, or expires
-/// within a week, is no error: a line at `warn` (target `wsloop::tls`) names the file and the date.
+/// The chain starts with the server's own certificate. The key must be unencrypted PKCS#8, PKCS#1
+/// or SEC1, and may be in the same file. Sections of other kinds are skipped; line ends,
+/// indentation and byte order marks do not matter. A certificate that is not valid at present, or
+/// expires within a week, is not an error: a line at `warn` (target `wsloop::tls`) names the file
+/// and the date.
 ///
 /// The configuration has rustls' safe defaults (TLS 1.3 and 1.2) with the provider of
-/// [`crypto_provider`](crate::crypto_provider), asks for no client certificate and offers the
-/// protocol `http/1.1` (RFC 7301).
-/// [`Certificates`](crate::Certificates) does more: several of them, by name, which can be replaced,
-/// and certificates of the clients. What else a server may need is a change to a clone of the
-/// configuration, or a [`ServerConfig`] built by hand.
+/// [`crypto_provider`](crate::crypto_provider), requests no client certificate and offers the
+/// protocol `http/1.1` (RFC 7301). [`Certificates`](crate::Certificates) supports more: several
+/// certificates by name, which can be replaced, and client certificates. For other needs, change a
+/// clone of the configuration or build a [`ServerConfig`] by hand.
 ///
 /// # Errors
 ///
-/// [`BuildError::Pem`], with the path of the file at fault; [`BuildError::NoProvider`] and
-/// [`BuildError::Provider`], if there is no TLS provider or it cannot be used.
+/// Returns [`BuildError::Pem`] with the path of the faulty file, [`BuildError::NoProvider`] if
+/// there is no TLS provider, and [`BuildError::Provider`] if it cannot be used.
 ///
 /// # Examples
 ///
@@ -56,7 +56,7 @@ pub fn config_from_pem(
 /// A configuration that lacks only the certificates.
 pub(super) type WantsCertificate = ConfigBuilder<ServerConfig, WantsServerCert>;
 
-/// Begins a configuration with the versions and algorithms that rustls deems safe.
+/// Begins a configuration with the versions and algorithms that rustls considers safe.
 pub(super) fn defaults() -> Result<ConfigBuilder<ServerConfig, WantsVerifier>, BuildError> {
     ServerConfig::builder_with_provider(crypto_provider()?)
         .with_safe_default_protocol_versions()
@@ -65,13 +65,13 @@ pub(super) fn defaults() -> Result<ConfigBuilder<ServerConfig, WantsVerifier>, B
 
 /// Offers the protocol that carries WebSocket's opening handshake.
 pub(super) fn with_alpn(mut config: ServerConfig) -> ServerConfig {
-    // RFC 7301, 3.2: a server that shares no protocol with what the client offers must refuse it.
-    // Browsers offer `http/1.1` for a WebSocket; a client that offers nothing is served as well.
+    // RFC 7301, 3.2: a server that shares no protocol with the client's offer must refuse it.
+    // Browsers offer `http/1.1` for a WebSocket; a client without an offer is served as well.
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     config
 }
 
-/// Reads a certificate chain and its key, and checks that they belong together.
+/// Reads a certificate chain and its key, and checks that they match.
 pub(super) fn certified_key(
     chain_path: &Path,
     key_path: &Path,
@@ -85,7 +85,7 @@ pub(super) fn certified_key(
         .map_err(|error| at(key_path, unusable(error)))?;
     let mut certified = CertifiedKey::new(chain, key);
     match certified.keys_match() {
-        // A provider may keep the public key to itself.
+        // A provider may not reveal the public key.
         Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => {}
         Err(rustls::Error::InconsistentKeys(_)) => {
             return Err(match position(&mut certified) {
@@ -102,7 +102,7 @@ pub(super) fn certified_key(
     Ok(certified)
 }
 
-/// Returns the place, from 1 on, of the certificate that the key belongs to.
+/// Returns the position, from 1 on, of the certificate that the key belongs to.
 fn position(certified: &mut CertifiedKey) -> Option<usize> {
     let mut chain = std::mem::take(&mut certified.cert).into_iter();
     let found = chain.position(|certificate| {
@@ -112,7 +112,7 @@ fn position(certified: &mut CertifiedKey) -> Option<usize> {
     found.map(|index| index + 1)
 }
 
-/// Reads the certificates of a file, one at least.
+/// Reads the certificates of a file, at least one.
 pub(super) fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, BuildError> {
     read_chain(path).map_err(|problem| at(path, problem))
 }
@@ -132,8 +132,8 @@ fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, PemProblem> {
 fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, PemProblem> {
     let text = read(path)?;
     PrivateKeyDer::from_pem_slice(&text).map_err(|error| match error {
-        // The parser skips the first form as a section of no known kind (RFC 7468, 11), and
-        // stumbles over the headers of the second (RFC 1421, 4.6).
+        // The parser skips the first form as a section of an unknown kind (RFC 7468, 11), and fails
+        // on the headers of the second (RFC 1421, 4.6).
         _ if contains(&text, b"BEGIN ENCRYPTED PRIVATE KEY")
             || contains(&text, b"Proc-Type: 4,ENCRYPTED") =>
         {
@@ -147,7 +147,7 @@ fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, PemProblem> {
     })
 }
 
-/// Reads a file, and returns its text in the form that the parser takes.
+/// Reads a file, and returns its text in the form that the parser accepts.
 fn read(path: &Path) -> Result<Vec<u8>, PemProblem> {
     let bytes = fs::read(path).map_err(PemProblem::Unreadable)?;
     if bytes.trim_ascii().is_empty() {
@@ -156,7 +156,7 @@ fn read(path: &Path) -> Result<Vec<u8>, PemProblem> {
     if bytes.starts_with(b"\xFF\xFE") || bytes.starts_with(b"\xFE\xFF") {
         return Err(PemProblem::Utf16);
     }
-    // A SEQUENCE (X.690, 8.9), and bytes that text does not have.
+    // The tag of a SEQUENCE (X.690, 8.9), and bytes that do not occur in text.
     let is_binary = bytes.iter().any(|byte| *byte == 0 || *byte >= 0x80);
     if bytes.first() == Some(&0x30) && is_binary && !contains(&bytes, b"-----BEGIN ") {
         return Err(PemProblem::Der);
@@ -164,14 +164,14 @@ fn read(path: &Path) -> Result<Vec<u8>, PemProblem> {
     plain_lines(&bytes)
 }
 
-/// Returns the text without what editors and `cat` add: byte order marks, indentation, a section
-/// that begins on the line where the one before it ends.
+/// Returns the text without byte order marks, indentation, and missing line ends between sections,
+/// which editors and `cat` leave.
 fn plain_lines(bytes: &[u8]) -> Result<Vec<u8>, PemProblem> {
     let mut text = Vec::with_capacity(bytes.len());
-    // The line that the section begins at.
+    // The line at which the current section begins.
     let mut open = None;
     for (number, line) in (1..).zip(bytes.split(|byte| *byte == b'\n')) {
-        // The end of a line may be a carriage return alone.
+        // A single carriage return may also end a line.
         for part in line.split(|byte| *byte == b'\r') {
             let mut rest = part;
             while !rest.is_empty() {
@@ -201,7 +201,7 @@ fn plain_lines(bytes: &[u8]) -> Result<Vec<u8>, PemProblem> {
     }
 }
 
-/// The end of a section and the begin of the next, without a line end between them.
+/// The end of a section and the start of the next, without a line end between them.
 const GLUED: &[u8] = b"----------BEGIN ";
 
 fn contains(text: &[u8], phrase: &[u8]) -> bool {
@@ -215,7 +215,7 @@ pub(super) fn at(path: &Path, problem: PemProblem) -> BuildError {
     }
 }
 
-/// Says in words what the parser shows as the numbers of bytes.
+/// Describes in words an error that the parser shows as numbers of bytes.
 fn malformed(error: pem::Error) -> PemProblem {
     PemProblem::Malformed(match error {
         pem::Error::IllegalSectionStart { line } => {
@@ -235,7 +235,7 @@ fn malformed(error: pem::Error) -> PemProblem {
 
 pub(super) fn unusable(error: rustls::Error) -> PemProblem {
     PemProblem::Unusable(match error {
-        // Its text speaks of a peer.
+        // The text of the error mentions a peer.
         rustls::Error::InvalidCertificate(error) => {
             format!("the certificate is malformed ({error})").into()
         }
@@ -254,7 +254,7 @@ mod tests {
 
     use super::*;
 
-    /// A directory of this test's own, removed with it.
+    /// A temporary directory of one test, removed on drop.
     struct Files(PathBuf);
 
     impl Files {
@@ -312,7 +312,7 @@ mod tests {
     #[test]
     fn older_key_encodings_are_accepted() {
         let files = Files::new("older");
-        // PKCS#8 wraps the older encodings: they start behind a prefix of known length.
+        // PKCS#8 wraps the older encodings: they start after a prefix of known length.
         for (algorithm, prefix, label) in [
             (&rcgen::PKCS_ECDSA_P256_SHA256, 29, "EC PRIVATE KEY"),
             (&rcgen::PKCS_RSA_SHA256, 26, "RSA PRIVATE KEY"),
@@ -343,7 +343,7 @@ mod tests {
             format!("{bom}{cert}{bom}{key}"),
             format!("{cert}{key}").replace('\n', "\r"),
             format!("{cert}{key}").replace('\n', "  \r\n    "),
-            // Files without a line end at their end, one after the other.
+            // Concatenated files without a final line end.
             format!("{}{}{}", cert.trim_end(), other.trim_end(), key.trim_end()),
         ] {
             let both = files.write("both.pem", &text);
@@ -437,7 +437,7 @@ mod tests {
             matches!(found, PemProblem::Truncated { line: 1 }),
             "{found:?}"
         );
-        // The next section would be taken for more of the first.
+        // The parser would take the next section for a part of the first.
         let lines = cert.lines().count();
         let half = &cert[..cert.len() / 2];
         let two = files.write("two.pem", format!("{cert}{half}\n{}", issue().0));
@@ -477,7 +477,7 @@ mod tests {
         let (good_cert, good_key) = issue();
         let good_cert = files.write("good-cert.pem", good_cert);
         let good_key = files.write("good-key.pem", good_key);
-        // From some 200 bytes to the 48 of the smallest key.
+        // From some 200 bytes to 48 for the smallest key.
         for algorithm in [&rcgen::PKCS_ECDSA_P256_SHA256, &rcgen::PKCS_ED25519] {
             let key = KeyPair::generate_for(algorithm).unwrap();
             let params = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();

@@ -1,4 +1,4 @@
-//! The cryptography behind TLS.
+//! The cryptography provider of TLS.
 
 use std::sync::Arc;
 
@@ -6,20 +6,20 @@ use rustls::crypto::CryptoProvider;
 
 use crate::error::BuildError;
 
-/// Returns the TLS provider that [`config_from_pem`](crate::config_from_pem),
-/// [`Certificates`](crate::Certificates) and [`ClientCertificates`](crate::ClientCertificates) use,
-/// for a `ServerConfig` made by hand.
+/// Returns the TLS provider of [`config_from_pem`](crate::config_from_pem),
+/// [`Certificates`](crate::Certificates) and [`ClientCertificates`](crate::ClientCertificates), for
+/// a `ServerConfig` built by hand.
 ///
-/// It is the one that the process has installed with [`CryptoProvider::install_default`]; else
-/// aws-lc-rs with the feature `aws-lc-rs`, else ring with the feature `ring`. It is looked up
-/// whenever a file is read or a configuration is made; nothing is installed here.
+/// That is the provider that the process installed with [`CryptoProvider::install_default`];
+/// otherwise aws-lc-rs with the feature `aws-lc-rs`, otherwise ring with the feature `ring`. It is
+/// looked up for each file and each configuration, and never installed.
 ///
-/// `ServerConfig::builder()` of rustls panics where several crates have enabled both providers and
-/// the process has installed none; `ServerConfig::builder_with_provider` with this one does not.
+/// `ServerConfig::builder()` of rustls panics if several crates have enabled both providers and the
+/// process has installed none; `ServerConfig::builder_with_provider` with this provider does not.
 ///
 /// # Errors
 ///
-/// [`BuildError::NoProvider`], if there is none of these.
+/// Returns [`BuildError::NoProvider`] if there is none of these.
 ///
 /// # Examples
 ///
@@ -42,7 +42,7 @@ pub fn crypto_provider() -> Result<Arc<CryptoProvider>, BuildError> {
         .ok_or(BuildError::NoProvider)
 }
 
-/// Returns the provider that this crate's features bring.
+/// Returns the provider of this crate's features.
 #[cfg(feature = "aws-lc-rs")]
 fn built_in() -> Option<Arc<CryptoProvider>> {
     Some(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))

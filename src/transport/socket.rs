@@ -1,4 +1,4 @@
-//! The sockets themselves.
+//! Stream sockets.
 
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::{Shutdown, SocketAddr};
@@ -10,13 +10,13 @@ use mio::net::{TcpStream, UnixStream};
 pub(crate) enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
-    /// The other end is a test.
+    /// A socket whose other end is a test.
     #[cfg(test)]
     Simulated(Box<dyn Wire>),
 }
 
-/// An accepted socket of another server in the process, to be [adopted](crate::Handle::adopt): made
-/// from a `TcpStream` or a `UnixStream` of std.
+/// An accepted socket from another server in the process, for
+/// [`Handle::adopt`](crate::Handle::adopt): made from a `TcpStream` or a `UnixStream` of std.
 #[derive(Debug)]
 pub struct StreamSocket(StdStream);
 
@@ -39,7 +39,7 @@ impl From<std::os::unix::net::UnixStream> for StreamSocket {
 }
 
 impl StreamSocket {
-    /// Makes it a socket as the listeners' are, and tells the peer's address.
+    /// Configures the socket like those of listeners; returns it and the peer's address.
     pub(crate) fn into_socket(self, nodelay: bool) -> io::Result<(Socket, Option<SocketAddr>)> {
         match self.0 {
             StdStream::Tcp(socket) => {
@@ -56,7 +56,7 @@ impl StreamSocket {
     }
 }
 
-/// A simulated socket: what a test has to play.
+/// A simulated socket, implemented by a test.
 #[cfg(test)]
 pub(crate) trait Wire {
     /// Reads as readv(2).
@@ -67,12 +67,12 @@ pub(crate) trait Wire {
 
     fn shutdown_write(&mut self) -> io::Result<()>;
 
-    /// What the other side has acknowledged, if that is known.
+    /// Returns the state of the sent bytes, if it is known.
     fn delivery(&self) -> Option<super::Delivery> {
         None
     }
 
-    /// What is reported of the socket from now on carries this token.
+    /// Sets the token for all further events of the socket.
     fn register(&mut self, _token: mio::Token) -> io::Result<()> {
         Ok(())
     }
@@ -105,7 +105,7 @@ impl Write for dyn Wire {
 }
 
 impl Socket {
-    /// Sends FIN after what was written.
+    /// Sends FIN after the written bytes.
     pub(super) fn shutdown_write(&mut self) -> io::Result<()> {
         match self {
             Self::Tcp(socket) => socket.shutdown(Shutdown::Write),
@@ -115,7 +115,7 @@ impl Socket {
         }
     }
 
-    /// Returns whether Nagle's algorithm is off; a Unix socket has none.
+    /// Returns whether Nagle's algorithm is off; true for a Unix socket, which has none.
     pub(crate) fn nodelay(&self) -> io::Result<bool> {
         match self {
             Self::Tcp(socket) => socket.nodelay(),
@@ -123,7 +123,7 @@ impl Socket {
         }
     }
 
-    /// Switches Nagle's algorithm off (TCP_NODELAY), or on.
+    /// Switches Nagle's algorithm off (TCP_NODELAY) or on.
     pub(crate) fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
         match self {
             Self::Tcp(socket) => socket.set_nodelay(nodelay),
@@ -131,7 +131,7 @@ impl Socket {
         }
     }
 
-    /// Returns the address that the peer connected to; a Unix socket has none.
+    /// Returns the address that the peer connected to; `None` for a Unix socket.
     pub(crate) fn local_addr(&self) -> io::Result<Option<SocketAddr>> {
         match self {
             Self::Tcp(socket) => socket.local_addr().map(Some),
@@ -148,7 +148,7 @@ impl Socket {
         }
     }
 
-    /// Registers the socket for both readiness edges, once and for all.
+    /// Registers the socket for both readiness edges; called once.
     pub(crate) fn register(
         &mut self,
         registry: &mio::Registry,
@@ -164,7 +164,7 @@ impl Socket {
     }
 }
 
-/// Calls the same method on whichever socket it is.
+/// Calls the same method on each kind of socket.
 macro_rules! either {
     ($self:ident, $socket:ident => $call:expr) => {
         match $self {

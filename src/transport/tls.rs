@@ -8,16 +8,16 @@
 //! kernel <------------------------------------ rustls <------------------------- bufs
 //! ```
 //!
-//! `scratch` is empty again when a read returns: all of it was fed to rustls. That never refuses a
-//! piece, because no more ciphertext is received than `plain` has room for. See [`Tls::read`].
+//! `scratch` is empty again when a read returns: all of it was fed to rustls. rustls never refuses
+//! a piece, because no more ciphertext is received than `plain` has room for. See [`Tls::read`].
 //!
-//! Between two calls [`Tls::wants_write`] means that the kernel refused some ciphertext, so that a
-//! writable event will follow; the caller answers it with [`Tls::flush`].
+//! Between two calls, [`Tls::wants_write`] means that the kernel refused ciphertext, so a writable
+//! event will follow; the caller then calls [`Tls::flush`].
 //!
-//! `ConnectionCommon::complete_io` is never called: it may go round forever on what the network
-//! sends (RUSTSEC-2024-0336). No loop here goes round without using up input or room. What makes
-//! rustls work and brings no bytes is bounded by rustls: 32 empty records or key updates in a row,
-//! one renegotiation, four warnings, 64 KiB of handshake message.
+//! `ConnectionCommon::complete_io` is never called, because a peer can make it loop forever
+//! (RUSTSEC-2024-0336). Each iteration of a loop here uses up input or room. rustls bounds the work
+//! that yields no bytes: 32 empty records or key updates in a row, one renegotiation, four
+//! warnings, 64 KiB of handshake message.
 
 use std::io::{self, Read, Write};
 use std::sync::Arc;
@@ -27,33 +27,33 @@ use rustls::{ServerConfig, ServerConnection};
 use super::Received;
 use crate::reasons::TlsFailure;
 
-/// What the sessions of one listener share.
+/// The configuration that all sessions of a listener share.
 pub(crate) type TlsConfig = Arc<ServerConfig>;
 
-/// The server's side of one TLS session.
+/// The server's side of a TLS session.
 pub(crate) struct Tls {
     session: ServerConnection,
-    /// Our close_notify is sent or queued: nothing may follow it.
+    /// Whether the server's close_notify is sent or queued: nothing may follow it.
     closed: bool,
-    /// Bytes of ciphertext that the kernel has taken, and those of them that were told of.
+    /// Bytes of ciphertext that the kernel accepted, and those of them that were reported.
     written: u64,
     told: u64,
-    /// What came first: whether it was TLS tells that.
+    /// The first byte received, which shows whether the peer uses TLS.
     first: Option<u8>,
-    /// The header of the PROXY protocol comes first, as it is.
+    /// Whether the header of the PROXY protocol is still expected, without TLS.
     preceded: bool,
-    /// What came behind it in the same read.
+    /// The bytes that followed it in the same read.
     early: Vec<u8>,
-    /// The peer speaks HTTP without TLS: it is neither read nor sent anything of TLS.
+    /// Whether the peer sends HTTP without TLS: no TLS is read from it or sent to it.
     plain_http: bool,
 }
 
 impl Tls {
-    /// Makes the state of a session that waits for the client's first message.
+    /// Makes a session that waits for the client's first message.
     ///
     /// # Errors
     ///
-    /// Those of rustls about `config`.
+    /// Returns the errors of rustls about `config`.
     pub(crate) fn new(config: TlsConfig) -> io::Result<Self> {
         let mut session = ServerConnection::new(config).map_err(io::Error::other)?;
         session.set_buffer_limit(Some(BUFFERED));
@@ -69,42 +69,42 @@ impl Tls {
         })
     }
 
-    /// Has the session wait for the header of the PROXY protocol: until [`begin`](Self::begin) what
-    /// is read is returned as it came.
+    /// Makes the session expect the header of the PROXY protocol: until [`begin`](Self::begin),
+    /// received bytes are returned without TLS.
     pub(super) fn wait_for_header(&mut self) {
         self.preceded = true;
     }
 
-    /// Begins the session, with the bytes that came behind the header of the PROXY protocol.
+    /// Begins the session with the bytes that followed the header of the PROXY protocol.
     pub(super) fn begin(&mut self, early: &[u8]) {
         self.preceded = false;
         self.early = early.to_vec();
     }
 
-    /// Tells whether the TLS handshake is still going on. It progresses in [`read`](Self::read).
+    /// Returns whether the TLS handshake is under way. [`read`](Self::read) advances it.
     pub(crate) fn is_handshaking(&self) -> bool {
         self.session.is_handshaking()
     }
 
-    /// Returns whether the client has sent anything.
+    /// Returns whether the client has sent any bytes.
     pub(super) fn has_begun(&self) -> bool {
         self.first.is_some()
     }
 
-    /// Returns whether the client sent a plain HTTP request. Nothing was sent to it yet, and nothing
-    /// of TLS will be.
+    /// Returns whether the client sent a plain HTTP request. Nothing has been sent to it, and no
+    /// TLS will be.
     pub(super) fn is_plain_http(&self) -> bool {
         self.plain_http
     }
 
-    /// Returns why TLS failed, if `error` came of that.
+    /// Returns the reason of the TLS failure, if `error` is one.
     pub(super) fn failure(&self, error: &io::Error) -> Option<TlsFailure> {
         if self.plain_http {
             return Some(TlsFailure::PlainHttp);
         }
         let found = error.get_ref().and_then(|error| error.downcast_ref());
         let Some(found) = found else {
-            // The network failed.
+            // The network failed, not TLS.
             return (self.is_handshaking() && self.has_begun()).then_some(TlsFailure::Ended);
         };
         // RFC 8446, 5.1: the first record of a client is a handshake message.
@@ -114,33 +114,34 @@ impl Tls {
         Some(classify(found))
     }
 
-    /// Returns the certificates that the client showed and that were found good, its own first.
+    /// Returns the verified certificate chain of the client, its own certificate first.
     pub(super) fn peer_certificates(&self) -> impl Iterator<Item = &[u8]> {
         let chain = self.session.peer_certificates().unwrap_or_default();
         chain.iter().map(|certificate| &**certificate)
     }
 
-    /// Returns the name that the client asked for (RFC 6066, 3), in lower case.
-    /// During the handshake it may not be known yet.
+    /// Returns the name that the client requested (RFC 6066, 3), in lower case. During the
+    /// handshake it may not be known yet.
     pub(super) fn server_name(&self) -> Option<&str> {
         self.session.server_name()
     }
 
     /// Receives ciphertext once, through `scratch`, and decrypts it to `plain`. Neither may be
-    /// empty. Handshake answers and alerts that this causes are sent on the way.
+    /// empty. Sends handshake messages and alerts that result.
     ///
-    /// When the result is neither `drained` nor `eof`, another call is due, now or later: the
-    /// kernel or rustls may hold more, and no event will tell. `eof` is the end of the stream, with
-    /// or without a close_notify: a WebSocket tells by its Close frame whether it is complete.
+    /// A result that is neither `drained` nor `eof` requires another call: the kernel or rustls may
+    /// hold more, and no event will announce it. `eof` is the end of the stream, with or without a
+    /// close_notify: the Close frame of a WebSocket shows whether it is complete.
     ///
-    /// After [`close_notify`](Self::close_notify) what comes is discarded, and only the socket's
-    /// own end is reported.
+    /// After [`close_notify`](Self::close_notify), received bytes are discarded, and only the end
+    /// of the socket is reported.
     ///
     /// # Errors
     ///
-    /// Those of the socket, and [`io::ErrorKind::InvalidData`] around the [`rustls::Error`] when
-    /// the peer broke the protocol; the alert was sent as far as the kernel took it. Plaintext that
-    /// came before the fault is returned first, and the error by the next call.
+    /// Returns the errors of the socket, and [`io::ErrorKind::InvalidData`] with the
+    /// [`rustls::Error`] if the peer violated the protocol; the alert was sent as far as the kernel
+    /// accepted it. Plaintext from before the error is returned first, and the error by the next
+    /// call.
     pub(crate) fn read<S: Read + Write>(
         &mut self,
         socket: &mut S,
@@ -162,7 +163,7 @@ impl Tls {
                 blocked: result.is_none(),
             });
         }
-        // What did not fit the last caller's `plain` comes first.
+        // Plaintext that did not fit into the last `plain` comes first.
         let mut got = Received {
             bytes: self.take(plain),
             ..Received::default()
@@ -170,19 +171,19 @@ impl Tls {
         if got.bytes > 0 {
             return Ok(got);
         }
-        // Nothing new was fed: this recalls an error or a close_notify that stood behind plaintext.
+        // No new bytes were fed: this returns an error or a close_notify that followed plaintext.
         if self.digest()? {
             (got.drained, got.eof) = (true, true);
             return Ok(got);
         }
 
-        // rustls takes a piece unless it holds more than 16 KiB of plaintext. It holds none now;
-        // the record that it has a part of can become 16 KiB; and what follows that in `scratch`
-        // decrypts to less than its own size, for which `plain` has the room.
+        // rustls accepts a piece unless it holds more than 16 KiB of plaintext. It holds none now;
+        // the record that it has a part of can become 16 KiB; and the bytes after that in `scratch`
+        // decrypt to less than their own size, for which `plain` has the room.
         let room = plain.len().min(scratch.len());
         let early = room.min(self.early.len());
         let came = if early > 0 {
-            // The socket may have more, and another call is due.
+            // The socket may have more, so another call is due.
             scratch[..early].copy_from_slice(&self.early[..early]);
             self.early.drain(..early);
             Some(early)
@@ -201,7 +202,7 @@ impl Tls {
 
         if self.first.is_none() {
             self.first = scratch.first().copied();
-            // No record of TLS begins with a letter, and every method of HTTP does.
+            // No TLS record begins with a letter, and every HTTP method does.
             if self.first.is_some_and(|byte| byte.is_ascii_uppercase()) {
                 (self.plain_http, self.closed) = (true, true);
                 return Err(io::ErrorKind::InvalidData.into());
@@ -209,7 +210,7 @@ impl Tls {
         }
         let blocked = self.wants_write();
         let fed = self.feed(&scratch[..size], plain, &mut got.bytes);
-        // If older output waits already, the event that lets it out takes this along.
+        // If older output is blocked, its writable event flushes this output, too.
         let flushed = match blocked {
             true => Ok(false),
             false => self.flush(socket),
@@ -220,19 +221,19 @@ impl Tls {
                 (got.drained, got.eof) = (ended || (size < room && early == 0), ended);
                 Ok(got)
             }
-            // rustls keeps its error, and a broken socket will break again.
+            // rustls keeps its error, and a broken socket fails again.
             Err(error) if got.bytes == 0 => Err(error),
             _ => Ok(got),
         }
     }
 
-    /// Encrypts and writes as much of `bufs` as rustls and the kernel take, and returns how many
-    /// bytes that is; `Ok(0)` when that is nothing for now. What is taken counts as written, though
-    /// up to [`BUFFERED`] bytes of it may still have to be [flushed](Self::flush).
+    /// Encrypts and writes as much of `bufs` as rustls and the kernel accept; returns the number of
+    /// bytes, `Ok(0)` if that is none at present. Accepted bytes count as written, though up to
+    /// [`BUFFERED`] of them may still have to be [flushed](Self::flush).
     ///
     /// # Errors
     ///
-    /// Those of the socket, the [`rustls::Error`] that a read found, and
+    /// Returns the errors of the socket, the [`rustls::Error`] that a read found, and
     /// [`io::ErrorKind::BrokenPipe`] after [`close_notify`](Self::close_notify).
     pub(crate) fn write<S: Read + Write>(
         &mut self,
@@ -253,39 +254,39 @@ impl Tls {
                 taken += size;
             }
             if taken == before {
-                // With all its room rustls took nothing. It has no reason to, and would have none
-                // to take it later.
+                // rustls accepted nothing although it has room. It has no reason to, and would not
+                // accept it later either.
                 return Err(io::ErrorKind::WriteZero.into());
             }
         }
         Ok(taken)
     }
 
-    /// Tells whether there is ciphertext that the kernel has not taken yet.
+    /// Returns whether there is ciphertext that the kernel has not accepted.
     pub(crate) fn wants_write(&self) -> bool {
         self.session.wants_write()
     }
 
-    /// Returns whether the kernel has taken ciphertext since this was called last.
+    /// Returns whether the kernel has accepted ciphertext since the last call.
     pub(super) fn take_progress(&mut self) -> bool {
         std::mem::replace(&mut self.told, self.written) != self.written
     }
 
-    /// Returns how many bytes of ciphertext the kernel has taken.
+    /// Returns how many bytes of ciphertext the kernel has accepted.
     pub(super) fn written(&self) -> u64 {
         self.written
     }
 
-    /// Returns about how many bytes of memory the session takes, and its ciphertext besides.
+    /// Returns the approximate memory of the session, and that of its ciphertext, in bytes.
     pub(super) fn held(&self) -> (usize, usize) {
         (SESSION, if self.wants_write() { BUFFERED } else { 0 })
     }
 
-    /// Writes pending ciphertext until the socket would block; `Ok(true)` when none is left.
+    /// Writes pending ciphertext until the socket would block; returns `Ok(true)` if none is left.
     ///
     /// # Errors
     ///
-    /// Those of the socket.
+    /// Returns the errors of the socket.
     pub(crate) fn flush<S: Write>(&mut self, socket: &mut S) -> io::Result<bool> {
         while self.wants_write() {
             match self.session.write_tls(socket) {
@@ -303,7 +304,7 @@ impl Tls {
     ///
     /// # Errors
     ///
-    /// Those of the socket.
+    /// Returns the errors of the socket.
     pub(crate) fn close_notify<S: Write>(&mut self, socket: &mut S) -> io::Result<()> {
         // RFC 8446, 6.1: "Each party MUST send a "close_notify" alert before closing its write
         // side of the connection, unless it has already sent some error alert."
@@ -316,7 +317,7 @@ impl Tls {
     }
 
     /// Feeds all of `cipher` to rustls, piece by piece, and moves plaintext to `plain`, counted in
-    /// `bytes`. Returns whether the peer's close_notify was met.
+    /// `bytes`. Returns whether the peer's close_notify was found.
     fn feed(&mut self, mut cipher: &[u8], plain: &mut [u8], bytes: &mut usize) -> io::Result<bool> {
         let mut ended = false;
         while !cipher.is_empty() && !ended {
@@ -327,13 +328,13 @@ impl Tls {
             *bytes += self.take(&mut plain[*bytes..]);
             ended |= digested?;
         }
-        // With nothing to read rustls only trims its input buffer: from the 32 KiB that one large
-        // record leaves behind to 4 KiB.
+        // With nothing to read, rustls only trims its input buffer from the 32 KiB that one large
+        // record leaves to 4 KiB.
         let _ = self.session.read_tls(&mut Blocked);
         Ok(ended)
     }
 
-    /// Makes rustls decrypt and act on what it was fed; tells whether the peer's close_notify came.
+    /// Makes rustls process its input; returns whether the peer's close_notify has arrived.
     fn digest(&mut self) -> io::Result<bool> {
         match self.session.process_new_packets() {
             Ok(state) => Ok(state.peer_has_closed()),
@@ -343,12 +344,12 @@ impl Tls {
 
     /// Moves decrypted bytes to `plain`.
     fn take(&mut self, plain: &mut [u8]) -> usize {
-        // The only error is that there are none.
+        // The only error is that there is no plaintext.
         self.session.reader().read(plain).unwrap_or(0)
     }
 
-    /// Encrypts what follows the first `skip` bytes of `bufs`, as far as rustls takes it: of a
-    /// buffer that is begun, its rest, else all that follow.
+    /// Encrypts the bytes after the first `skip` bytes of `bufs`, as far as rustls accepts them:
+    /// the rest of a partly written buffer, otherwise all further buffers.
     fn encrypt(&mut self, bufs: &[io::IoSlice<'_>], mut skip: usize) -> io::Result<usize> {
         for (index, buf) in bufs.iter().enumerate() {
             if skip == 0 {
@@ -363,7 +364,7 @@ impl Tls {
     }
 }
 
-/// Tells apart what went wrong, as an operator would.
+/// Maps an error of rustls to the reason for an operator.
 fn classify(error: &rustls::Error) -> TlsFailure {
     use rustls::{AlertDescription as Alert, PeerIncompatible as Incompatible};
 
@@ -394,7 +395,8 @@ fn classify(error: &rustls::Error) -> TlsFailure {
             | Incompatible::NoKxGroupsInCommon
             | Incompatible::NoSignatureSchemesInCommon,
         ) => TlsFailure::NoCommonCipher,
-        // What rustls says when the resolver finds none: there is no variant for it.
+        // The error of rustls if the resolver finds no certificate, which has no variant of its
+        // own.
         rustls::Error::General(text) if text.contains("certificate chain") => {
             TlsFailure::NoCertificate
         }
@@ -423,10 +425,10 @@ fn receive(socket: &mut impl Read, buf: &mut [u8]) -> io::Result<Option<usize>> 
     }
 }
 
-/// Receives once what no one wants.
+/// Receives once, and discards the bytes.
 ///
-/// rustls is not to meet it: a fault after our close_notify would make it send one more alert, and
-/// assert that it does not (it panics where debug assertions are on).
+/// They must not reach rustls: on an error after the server's close_notify it would send another
+/// alert, which it asserts not to do (a panic with debug assertions).
 fn discard(socket: &mut impl Read, scratch: &mut [u8]) -> io::Result<Received> {
     let size = receive(socket, scratch)?;
     Ok(Received {
@@ -440,12 +442,12 @@ fn discard(socket: &mut impl Read, scratch: &mut [u8]) -> io::Result<Received> {
 /// The content type of a record with handshake messages (RFC 8446, 5.1).
 const HANDSHAKE: u8 = 0x16;
 
-/// What a session has in any case, in bytes: 8 KB when it is idle, and a record that is not whole.
+/// Minimum memory of a session, in bytes: 8 KB when it is idle, and an incomplete record.
 const SESSION: usize = 24 << 10;
 
-/// How many bytes are encrypted before they are written, and so how much ciphertext one session
-/// holds for a slow peer at most. With its frame header, a message of the default `max_send_size`
-/// leaves in one write; a longer one is encrypted and written within the processor's cache.
+/// Most bytes that are encrypted before they are written, and so the most ciphertext that a session
+/// holds for a slow peer. A message of the default `max_send_size` with its frame header leaves in
+/// one write; a longer one is encrypted and written within the processor's cache.
 const BUFFERED: usize = 128 << 10;
 
 #[cfg(test)]

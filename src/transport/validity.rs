@@ -1,4 +1,4 @@
-//! When certificates are in force.
+//! The validity periods of certificates.
 
 use std::fmt;
 use std::path::Path;
@@ -11,10 +11,10 @@ use rustls::{CertificateError, Error, RootCertStore};
 
 use crate::date::Date;
 
-/// Logs which certificates of a chain are not in force at `now`, or not for long.
+/// Logs a warning for each certificate of a chain that is not valid at `now` or expires soon.
 ///
-/// That is no error: the clock may be wrong, or the certificate about to be renewed, and a server
-/// that does not start serves less.
+/// That is not an error: the clock may be wrong, or the certificate about to be renewed, and a
+/// server that does not start is worse.
 pub(super) fn warn(path: &Path, chain: &[CertificateDer<'_>], now: UnixTime) {
     for (number, certificate) in (1..).zip(chain) {
         let Some(problem) = Term::of(certificate).and_then(|term| term.problem(now)) else {
@@ -25,7 +25,7 @@ pub(super) fn warn(path: &Path, chain: &[CertificateDer<'_>], now: UnixTime) {
     }
 }
 
-/// The time that a certificate is in force (RFC 5280, 4.1.2.5), in seconds since 1970.
+/// The validity period of a certificate (RFC 5280, 4.1.2.5), in seconds since 1970.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 struct Term {
     not_before: u64,
@@ -33,11 +33,11 @@ struct Term {
 }
 
 impl Term {
-    /// Reads the term of a certificate; `None` if it has none that makes sense.
+    /// Returns the period of a certificate; `None` if it has no plausible one.
     fn of(certificate: &CertificateDer<'_>) -> Option<Self> {
         let certificate = ParsedCertificate::try_from(certificate).ok()?;
-        // rustls does not show the dates, but the first thing that it verifies is the term, and its
-        // error has the date that is not kept. Nothing is trusted, so no signature is looked at.
+        // rustls does not expose the dates. But it verifies the period first, and its error
+        // contains the violated date. There are no trusted roots, so no signature is verified.
         let verify = |at| {
             let (at, roots) = (UnixTime::since_unix_epoch(at), RootCertStore::empty());
             verify_server_cert_signed_by_trust_anchor(&certificate, &roots, &[], at, &[]).err()
@@ -52,7 +52,7 @@ impl Term {
             Error::InvalidCertificate(CertificateError::NotValidYetContext {
                 not_before, ..
             }) => not_before.as_secs(),
-            // In force since 1970.
+            // Valid since 1970.
             _ => 0,
         };
         Some(Self {
@@ -78,7 +78,7 @@ impl Term {
     }
 }
 
-/// What is wrong with a certificate's term. Carries the date that matters.
+/// A problem with a certificate's period, with the date that matters.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Problem {
     Expired(u64),
@@ -105,11 +105,11 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Behind the last second that a certificate can name, the end of the year 9999.
+/// A time after the last second that a certificate can express, the end of the year 9999.
 const FAR: Duration = Duration::from_secs(1 << 40);
 
-/// How long before its end a certificate is said to expire soon, in seconds: a week. A certificate
-/// for a few days is renewed late in its term; there it is the last quarter.
+/// How long before its end a certificate expires soon, in seconds: a week. For a period of a few
+/// days, it is the last quarter, since such a certificate is renewed late.
 const SOON: u64 = 7 * 86_400;
 
 #[cfg(test)]
@@ -135,7 +135,7 @@ mod tests {
         let term = Term::of(&issue((2024, 2, 29), (2026, 1, 1))).unwrap();
         let (not_before, not_after) = (1_709_164_800, 1_767_225_600);
         assert_eq!((term.not_before, term.not_after), (not_before, not_after));
-        // Beyond 2049 dates are written in another form (RFC 5280, 4.1.2.5).
+        // Dates beyond 2049 have another encoding (RFC 5280, 4.1.2.5).
         let term = Term::of(&issue((1970, 1, 1), (9999, 12, 31))).unwrap();
         assert_eq!((term.not_before, term.not_after), (0, 253_402_214_400));
     }
@@ -165,7 +165,7 @@ mod tests {
             problem(term, 1090 * DAY + 1),
             Some(Problem::Expired(1090 * DAY))
         );
-        // One for four days.
+        // A period of four days.
         let short = Term {
             not_before: 1000 * DAY,
             not_after: 1004 * DAY,

@@ -72,11 +72,11 @@ fn main() -> Result<(), Failure> {
         .on(Utf8, |conn, text| match text.strip_prefix('/') {
             Some(order) => obey(conn, order),
             None => conn
-                .send_with(OpCode::Text, text.as_bytes(), Compress::Yes)
+                .send_message(Outgoing::text(text).compress(Compress::Yes))
                 .map(drop),
         })
         .on(Binary, |conn, bytes| {
-            conn.send_with(OpCode::Binary, bytes, Compress::Yes)
+            conn.send_message(Outgoing::binary(bytes).compress(Compress::Yes))
                 .map(drop)
         })
         .on(Pong, |conn, payload| {
@@ -116,7 +116,7 @@ fn say(conn: &mut Connection<'_>, text: &str) -> Result<(), SendError> {
         true => Compress::Yes,
         false => Compress::Auto,
     };
-    conn.send_with(OpCode::Text, text.as_bytes(), compress)
+    conn.send_message(Outgoing::text(text).compress(compress))
         .map(drop)
 }
 
@@ -166,7 +166,7 @@ fn info(conn: &Connection<'_>) -> String {
         conn.deflate().is_some(),
         stats.bytes_in,
         stats.bytes_out,
-        conn.is_client_ssl(),
+        conn.is_client_tls(),
         conn.is_verified_by_proxy(),
         conn.subprotocol().unwrap_or_default(),
     )

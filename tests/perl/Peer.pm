@@ -1,6 +1,7 @@
 package Peer;
 
-# One end of a connection, with the frames of Protocol::WebSocket: what the clients here share.
+# One end of a connection, with the frames of Protocol::WebSocket. The clients of this directory
+# share it.
 
 use strict;
 use warnings;
@@ -20,12 +21,12 @@ sub connect {
         Proto    => 'tcp',
     ) or die "connect: $@";
     $socket->setsockopt(IPPROTO_TCP, TCP_NODELAY, 1) or die "TCP_NODELAY: $!";
-    # Sizes are the server's matter; 0 switches the library's own limit off.
+    # The server enforces its own limits; 0 disables the limit of the library.
     my $frames = Protocol::WebSocket::Frame->new(max_payload_size => 0);
     return bless { socket => $socket, frames => $frames }, $class;
 }
 
-# Writes bytes, so many at a time.
+# Writes bytes, $piece at a time.
 sub write {
     my ($self, $bytes, $piece) = @_;
     $piece ||= length $bytes < 1000 ? 1 : 4093;
@@ -39,7 +40,7 @@ sub write {
     }
 }
 
-# Reads what there is; '' at the end.
+# Reads available bytes; returns '' at the end of the stream.
 sub read {
     my $self = shift;
     my $count = sysread $self->{socket}, my $bytes, 8192;
@@ -77,12 +78,12 @@ sub frame {
     )->to_bytes;
 }
 
-# Returns the type and the payload of the server's next frame; nothing at the end.
+# Returns the type and the payload of the server's next frame, or nothing at the end of the stream.
 sub receive {
     my $self = shift;
     my $frames = $self->{frames};
     while (1) {
-        # The library uses a length of eight bytes when four of them are there.
+        # The library already uses a length of eight bytes when only four of them have arrived.
         my $second = unpack 'x C', $frames->{buffer} . "\0\0";
         if (length $frames->{buffer} >= (($second & 127) == 127 ? 10 : 2)) {
             my $payload = $frames->next_bytes;
@@ -97,7 +98,7 @@ sub receive {
     }
 }
 
-# Says in words what the server's next frame is.
+# Describes the server's next frame in words.
 sub answer {
     my $self = shift;
     my ($type, $payload) = $self->receive or return 'the end';

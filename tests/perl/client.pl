@@ -1,7 +1,7 @@
 #!/usr/bin/env perl
-# A client made of Protocol::WebSocket, as the programs that talk to the Perl servers are. It does
-# everything that a client may do, in small writes, and prints what the server answers.
-# Usage: client.pl PORT
+# A client built with Protocol::WebSocket, like the clients of the Perl servers. It uses every
+# feature that a client may use, in small writes, and prints the server's answers. Usage: client.pl
+# PORT
 
 use strict;
 use warnings;
@@ -29,12 +29,12 @@ sub handshake {
     $request->origin('http://example.com');
     $request->subprotocol('v9.chat, v1.chat, v2.chat');
     $request->cookies('user=me; theme=dark');
-    # Else every to_string makes another.
+    # Without this call every to_string generates a new key.
     $request->key('dGhlIHNhbXBsZSBub25jZQ==');
     return $handshake;
 }
 
-# Sends a message and says whether it comes back.
+# Sends a message, and prints whether it comes back.
 sub echo {
     my ($peer, $type, $payload) = @_;
     $peer->send($type, $payload);
@@ -52,7 +52,7 @@ sub returns {
 my $handshake = handshake();
 my $peer = Peer->connect($port);
 $peer->upgrade($handshake);
-# The library's client does not look at it; the library's server makes it.
+# The library's client does not check this header; the library's server generates it.
 my %proof = @{ Protocol::WebSocket::Response->new(
     version => 'draft-ietf-hybi-17',
     key     => $handshake->req->key,
@@ -67,7 +67,7 @@ print 'cookie ', $response->field('Set-Cookie'), "\n";
 for my $size (0, 125, 126, 65_535, 65_536, 200_000) {
     echo($peer, 'binary', join '', map { chr($_ % 253) } 1 .. $size);
 }
-# Characters of one to four bytes, ten together.
+# Characters of one to four bytes, ten bytes in total.
 my $chars = Encode::encode('UTF-8', "a\x{e9}\x{20ac}\x{1d11e}");
 echo($peer, 'text', $chars x $_) for 0, 1, 12, 13, 6553, 6554, 20_000;
 
@@ -79,7 +79,7 @@ $peer->send('pong', 'not asked for');
 $peer->send('continuation', "\xbc\xc3", fin => 0);
 $peer->send('continuation', "\x9fe");
 print 'fragments: ', $peer->answer, "\n" for 1 .. 2;
-# More frames than the library itself would take.
+# More frames than the library itself would accept.
 $peer->send('binary', '', fin => 0);
 $peer->send('continuation', chr, fin => 0) for 1 .. 199;
 $peer->send('continuation', chr 200);
@@ -101,13 +101,13 @@ print $peer->answer, "\n" for 1 .. 3;
 $peer->send('close', pack('n a*', 4000, "bye \xe2\x82\xac"));
 print $peer->answer, "\n" for 1 .. 2;
 
-# Closed without a code.
+# A close without a code.
 $peer = Peer->connect($port);
 $peer->upgrade(handshake());
 $peer->send('close', '');
 print 'no code: ', $peer->answer, "\n" for 1 .. 2;
 
-# Closed by the server.
+# A close by the server.
 $peer = Peer->connect($port);
 $peer->upgrade(handshake());
 $peer->send('text', 'close');
@@ -116,7 +116,7 @@ printf "server: %s %d %s\n", $type, unpack 'n a*', $payload;
 $peer->send($type, $payload);
 print 'server: ', $peer->answer, "\n";
 
-# What the library can send and no client should: each on a connection of its own.
+# Faults that the library can send and no client should, each on its own connection.
 for my $fault (
     ['unmasked',         'text',   'hello',      masked => 0],
     ['reserved bit 1',   'text',   'hello',      rsv    => [1, 0, 0]],
@@ -134,7 +134,7 @@ for my $fault (
     my $bytes = Peer::frame(@frame);
     $peer = Peer->connect($port);
     $peer->upgrade(handshake());
-    # The server need not read on behind a head that is wrong.
+    # The header of a large frame is enough for the server to reject it.
     $peer->write(length $bytes > 1000 ? substr($bytes, 0, 1000) : $bytes);
     my ($code) = $peer->answer =~ /^(close \d+)/;
     print "$name: ", $code || 'not closed', "\n";

@@ -1,7 +1,6 @@
 #!/usr/bin/env perl
-# A client that speaks a draft of long ago, which the ancestors' library still offers and takes.
-# It prints the server's answer, whether the library takes it, and how the connection ends.
-# Usage: drafts.pl PORT DRAFT
+# A client of an old draft that the Perl library still supports. It prints the server's response,
+# whether the library accepts it, and how the connection ends. Usage: drafts.pl PORT DRAFT
 
 use strict;
 use warnings;
@@ -21,7 +20,7 @@ my $handshake = Protocol::WebSocket::Handshake::Client->new(
     version => $draft eq 'draft-hixie-76' ? 'draft-ietf-hybi-00' : $draft,
 );
 my $request = $handshake->to_string;
-# The browsers of that draft did not announce the eight bytes behind the head.
+# Browsers of that draft did not announce the eight bytes after the head.
 $request =~ s/Content-Length: 8\r\n// if $draft eq 'draft-hixie-76';
 
 my $peer = Peer->connect($port);

@@ -1,6 +1,6 @@
 #!/usr/bin/env perl
-# Writes an opening handshake of Protocol::WebSocket, reads the answer up to the end of its input,
-# and prints what the library makes of it, wherever it is cut.
+# Writes an opening handshake of Protocol::WebSocket, reads the response until the end of its input,
+# and prints whether the library accepts it, wherever it is cut.
 
 use strict;
 use warnings;
@@ -24,7 +24,7 @@ sub handshake {
 
 my $request = handshake()->to_string;
 print $request;
-# A frame follows the answer at once.
+# A frame follows the response immediately.
 my $frame  = "\x81\x05hello";
 my $answer = do { local $/; <STDIN> } . $frame;
 
@@ -39,7 +39,7 @@ for my $cut (0 .. length $answer) {
     my @parts = (substr($answer, 0, $cut), substr($answer, $cut));
     my $rest = '';
     for my $part (@parts) {
-        # It takes the head out of what it is given.
+        # parse removes the head from its argument.
         $handshake->parse($part) or last if !$handshake->is_done;
         $rest .= $part if $handshake->is_done;
     }

@@ -1,7 +1,7 @@
 #!/usr/bin/env perl
-# Reads a server's frames and writes each message back as a client would send it, masked: data in
-# so many fragments, with a ping after each but the last.
-# Usage: mirror.pl FRAGMENTS <frames >frames
+# Reads a server's frames, and writes each message back masked, as a client would: data messages in
+# FRAGMENTS fragments, with a ping after each but the last. Usage: mirror.pl FRAGMENTS <frames
+# >frames
 
 use strict;
 use warnings;

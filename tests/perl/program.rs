@@ -1,4 +1,4 @@
-//! The Perl programs of this directory: how they are started, read and ended.
+//! Starts the Perl programs of this directory, reads their output, and ends them.
 
 use std::io::{self, Read, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-/// A Perl program that runs; it is ended when this is dropped.
+/// A running Perl program. It is killed when this is dropped.
 pub(crate) struct Perl {
     child: Child,
     input: Option<ChildStdin>,
@@ -15,7 +15,7 @@ pub(crate) struct Perl {
 }
 
 impl Perl {
-    /// Starts a program of `tests/perl`; `None` if there is no Perl for it.
+    /// Starts a program of `tests/perl`; returns `None` if Perl or its library is missing.
     pub(crate) fn start(program: &str, args: &[&str]) -> Option<Self> {
         if !is_there() {
             return None;
@@ -48,7 +48,7 @@ impl Perl {
         })
     }
 
-    /// Reads up to and with the first `end`.
+    /// Reads the output up to and including the first `end`.
     #[track_caller]
     pub(crate) fn until(&mut self, end: &[u8]) -> Vec<u8> {
         loop {
@@ -62,11 +62,11 @@ impl Perl {
         }
     }
 
-    /// Writes `input` and closes it, and returns what the program prints up to its end.
+    /// Writes `input` and closes it; returns the remaining output of the program.
     #[track_caller]
     pub(crate) fn finish(mut self, input: &[u8]) -> Vec<u8> {
         let mut pipe = self.input.take().unwrap();
-        // A program that ended says why.
+        // If the program has ended, its exit status and output show why.
         let _ = pipe.write_all(input);
         drop(pipe);
         let deadline = Instant::now() + TIME_LIMIT;
@@ -82,7 +82,7 @@ impl Perl {
                 ),
             }
         }
-        // Its output ended, so it is about to.
+        // The output has ended, so the program is about to exit.
         let status = self.child.wait().unwrap();
         assert!(
             status.success(),
@@ -92,7 +92,7 @@ impl Perl {
         output
     }
 
-    /// The lines that the program prints up to its end.
+    /// Returns the lines that the program prints until it ends.
     #[track_caller]
     pub(crate) fn lines(self) -> Vec<String> {
         let output = String::from_utf8(self.finish(b"")).unwrap();
@@ -107,10 +107,10 @@ impl Drop for Perl {
     }
 }
 
-/// How long a program may take. The programs end themselves after a time, too.
+/// The time limit of a program. The programs also end by themselves after some time.
 const TIME_LIMIT: Duration = Duration::from_secs(60);
 
-/// Whether Perl and its library are there; says it once if they are not.
+/// Returns whether Perl and its library are installed; reports once if they are not.
 pub(crate) fn is_there() -> bool {
     static FOUND: OnceLock<bool> = OnceLock::new();
     *FOUND.get_or_init(|| {
@@ -126,7 +126,7 @@ pub(crate) fn is_there() -> bool {
         if !found {
             let required = std::env::var_os("WSLOOP_REQUIRE_PERL").is_some_and(|set| set == "1");
             assert!(!required, "Perl with Protocol::WebSocket is required");
-            // Not by `eprintln!`, which shows only for tests that fail.
+            // `eprintln!` is not used, because its output is shown only for failed tests.
             let skipped = b"skipped: there is no Perl with Protocol::WebSocket\n";
             io::stderr().write_all(skipped).unwrap();
         }

@@ -1,7 +1,7 @@
 #!/usr/bin/env perl
-# An echo server made of Protocol::WebSocket, one loop over IO::Select: the core of
-# Net::WebSocket::Server, to see what the ancestors do with the same bytes. It prints its port and
-# ends when its input does.
+# An echo server built with Protocol::WebSocket, with one loop over IO::Select: the core of
+# Net::WebSocket::Server. It shows how the Perl servers react to the same bytes. It prints its port,
+# and ends at the end of its input.
 
 use strict;
 use warnings;
@@ -40,7 +40,7 @@ while (1) {
     }
 }
 
-# Takes what a client sent; false if the connection is over.
+# Processes the bytes of a client; returns false if the connection has ended.
 sub readable {
     my ($socket, $peer) = @_;
     sysread $socket, my $bytes, 8192 or return 0;
@@ -64,7 +64,7 @@ sub readable {
             write_all($socket, $frame->to_bytes);
         };
         if ($frames->is_text) {
-            # As a handler gets it, and as send_utf8 takes it.
+            # Decodes as for a handler, and encodes as in send_utf8.
             my $text = Encode::decode('UTF-8', $payload);
             $reply->(text => Encode::encode('UTF-8', $text));
         }

@@ -1,16 +1,16 @@
-//! What connections of one address may do together, half-open connections, and the budget, over real
-//! sockets.
+//! Limits for all connections of one address, for half-open connections, and the memory budget,
+//! over real sockets.
 
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 use wsloop::event::{Connect, Request};
-use wsloop::{Hub, Rate, http::Response};
+use wsloop::{Hub, Rate, plain_http::Response};
 
 use crate::support::{self, Client, PATIENCE, REQUEST, Running, settle};
 
-/// Connects from an address of this machine.
+/// Connects from a given local address.
 fn from(server: &Running, ip: [u8; 4]) -> Client {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     let own = SocketAddr::new(IpAddr::from(ip), 0);
@@ -22,13 +22,13 @@ fn from(server: &Running, ip: [u8; 4]) -> Client {
 const ONE: [u8; 4] = [127, 0, 0, 1];
 const OTHER: [u8; 4] = [127, 0, 0, 2];
 
-/// What a client gets that is refused before any handler is called.
+/// Expects a refusal that comes before any handler is called.
 fn expect_refused(mut client: Client) {
     assert_eq!(client.response().status, 429);
     client.expect_eof();
 }
 
-/// Waits until the hub says so.
+/// Waits until a condition holds for the hub.
 fn wait_until(server: &Running, done: impl Fn(&mut Hub<'_>) -> bool + Clone + Send + 'static) {
     let started = std::time::Instant::now();
     loop {
@@ -82,7 +82,7 @@ fn one_address_has_so_many_handshakes_under_way() {
     expect_refused(from(&server, ONE));
     let mut other = from(&server, OTHER);
     other.upgrade();
-    // Whoever is done makes room.
+    // A completed handshake makes room for another.
     slow.send_raw(&REQUEST[20..]);
     assert_eq!(slow.response().status, 101);
     let mut next = from(&server, ONE);
@@ -138,7 +138,7 @@ fn at_so_many_handshakes_of_all_accepting_pauses() {
     let mut waiting = server.client();
     waiting.send_raw(REQUEST);
     settle(&mut ready);
-    // Those who say nothing lose their places, and the next has its turn.
+    // The silent connections time out, and the next client is accepted.
     assert_eq!(waiting.response().status, 101);
     for mut client in idle {
         client.expect_eof();
@@ -195,7 +195,7 @@ fn a_session_that_is_not_up_is_cut_for_its_memory_and_told_nothing() {
         client.send_raw(&message[..3_900]);
         settle(&mut other);
     }
-    // It holds more than any other.
+    // The TLS session holds more memory than any other connection.
     assert!(secure.read_to_end().is_empty());
     other.expect_alive();
     drop((other, plain));

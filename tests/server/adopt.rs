@@ -1,5 +1,5 @@
-//! Connections that were accepted by someone else are taken over, before or after their opening
-//! handshake, wherever that was cut.
+//! The server takes over connections that others have accepted, before or after their opening
+//! handshake, wherever the handshake was cut.
 
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
@@ -13,12 +13,12 @@ use crate::support::{
     Client, PATIENCE, REQUEST, Running, echo, frame, log, recorded, request_with,
 };
 
-/// A server without listeners.
+/// Starts a server without listeners.
 fn headless(configure: impl FnOnce(Builder) -> Builder + Send + 'static) -> Running {
     Running::start_on(move || configure(Server::builder().headless(true)))
 }
 
-/// A client, and the socket that somebody accepted.
+/// Returns a client, and the accepted socket of its connection.
 fn pair() -> (Client, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let client = Client::connect(listener.local_addr().expect("it is bound"));
@@ -26,7 +26,7 @@ fn pair() -> (Client, TcpStream) {
     (client, socket)
 }
 
-/// The request as another server has parsed it.
+/// Returns a request, parsed as by another server.
 fn parsed(text: &str) -> Request {
     let limits = wsloop::Limits::default();
     let parsed = wsloop::handshake::Parser::new(&limits).parse(text.as_bytes());
@@ -54,7 +54,7 @@ fn before_its_handshake_at_every_cut() {
         log.expect(&["connect", "ready", "utf8 first", "peer_close 1000 "]);
         assert!(log.next().starts_with("disconnect 1000"));
     }
-    // What is no request is refused as ever.
+    // Bytes that are not a request are refused as usual.
     let (mut client, socket) = pair();
     server
         .handle
@@ -183,7 +183,7 @@ fn there_is_a_limit() {
     third.expect_eof();
     first.expect_alive();
     log.expect(&["connect", "ready", "utf8 alive?"]);
-    // There is room again when it has gone.
+    // There is room again after the first client has disconnected.
     first.send_close(1000, "");
     first.expect_close(1000);
     first.expect_eof();
@@ -252,7 +252,7 @@ fn those_who_are_gone() {
     done.expect("the server runs");
     log.expect(&["connect", "ready", "peer_close without a frame"]);
     assert!(log.next().starts_with("disconnect 1006"));
-    // And the server.
+    // The server has ended as well.
     let handle = server.handle.clone();
     server.stop();
     let (mut client, socket) = pair();

@@ -1,4 +1,4 @@
-//! A name with several addresses is listened on at each that can be bound.
+//! A name with several addresses listens on each address that can be bound.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -10,14 +10,14 @@ use crate::support;
 use crate::support::{Client, Running};
 use wsloop::{BuildError, Error, Place, Server};
 
-/// Of TEST-NET-1 and TEST-NET-3 (RFC 5737): no machine has these addresses.
+/// Addresses of TEST-NET-1 and TEST-NET-3 (RFC 5737), which no machine has.
 const FOREIGN: [&str; 2] = ["192.0.2.1:0", "203.0.113.1:0"];
 
 fn parse(addrs: &[&str]) -> Vec<SocketAddr> {
     addrs.iter().map(|addr| addr.parse().unwrap()).collect()
 }
 
-/// A server that listens on all of a list.
+/// Builds a server that listens on all addresses of a list.
 fn build(addrs: &[&str]) -> wsloop::Result<Server> {
     support::echo(Server::builder())
         .listen(&parse(addrs)[..])
@@ -28,7 +28,7 @@ fn has_ipv6() -> bool {
     TcpListener::bind("[::1]:0").is_ok()
 }
 
-/// The one port of all addresses.
+/// Returns the port that all addresses share.
 #[track_caller]
 fn one_port(addrs: &[SocketAddr]) -> u16 {
     let ports: HashSet<u16> = addrs.iter().map(SocketAddr::port).collect();
@@ -104,7 +104,7 @@ fn an_address_that_cannot_be_bound_is_left_out() {
         assert_eq!(addrs.len(), 2);
         one_port(&addrs);
     }
-    // Somebody else has it.
+    // Another socket already uses the address.
     let other = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = other.local_addr().unwrap();
     let free = SocketAddr::new([127, 0, 0, 2].into(), taken.port());
@@ -121,7 +121,7 @@ fn if_none_can_be_bound_the_error_names_all() {
     }
     let (_, source) = listen_error(error);
     assert_eq!(source.kind(), ErrorKind::AddrNotAvailable);
-    // A single one has the system's own error.
+    // A single address yields the error of the operating system.
     let (address, source) = listen_error(build(&FOREIGN[..1]).unwrap_err());
     assert!(address.contains("192.0.2.1:0"), "{address}");
     assert!(source.raw_os_error().is_some());
@@ -139,7 +139,7 @@ fn listening_starts_again_where_it_can() {
         .map(|addr| TcpListener::bind(addr).unwrap())
         .collect();
     let (address, source) = listen_error(server.start_listening().unwrap_err());
-    // The place as it was given, and each of its addresses.
+    // The error contains the place as it was given, and each of its addresses.
     assert!(address.contains("127.0.0.1:0, 127.0.0.2:0"), "{address}");
     for addr in &addrs {
         assert!(
@@ -154,7 +154,8 @@ fn listening_starts_again_where_it_can() {
     drop(second);
     server.start_listening().unwrap();
     assert_eq!(server.local_addrs(), addrs[1..]);
-    // It is tried again while the other is listened on, and it is not the end of that one.
+    // The taken address is tried again while the other one listens. A failure does not affect the
+    // other.
     server.start_listening().unwrap();
     assert_eq!(server.local_addrs(), addrs[1..]);
     drop(first);
@@ -181,7 +182,7 @@ fn an_address_that_was_missing_from_the_start_is_tried_again() {
     drop(other);
     server.start_listening().unwrap();
     assert_eq!(server.local_addrs(), [free, taken]);
-    // What was handed over is not tried.
+    // Listeners that were handed over are not tried again.
     let other = TcpListener::bind("127.0.0.3:0").unwrap();
     let taken = other.local_addr().unwrap();
     let free = SocketAddr::new([127, 0, 0, 4].into(), taken.port());

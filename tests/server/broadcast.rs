@@ -1,4 +1,4 @@
-//! A broadcast reaches every connection that is ready, and no other.
+//! A broadcast reaches all connections that are ready, and no others.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -30,13 +30,13 @@ fn all_that_are_ready_are_reached_in_order() {
             assert_eq!(hub.broadcast_binary(b"binary"), Ok(5));
             let large = Prepared::binary(&[7; 50_000]);
             assert_eq!(hub.broadcast_prepared(&large), Ok(5));
-            // Framed once: the queues of the four others share its bytes.
+            // The message is encoded once: the queues of the four others share its bytes.
             assert_eq!(Arc::strong_count(large.frame()), 5);
             assert_eq!(hub.broadcast_utf8(""), Ok(5));
         })
     });
     let mut clients: Vec<_> = (0..5).map(|_| server.ready()).collect();
-    // One is connected and not ready.
+    // One client is connected but not ready.
     let mut waiting = server.client();
     clients[2].send_text("go");
     for client in &mut clients {
@@ -45,7 +45,7 @@ fn all_that_are_ready_are_reached_in_order() {
         client.expect_frame(0x82, [7; 50_000]);
         client.expect_text("");
     }
-    // It missed them, and nothing stands before its answer.
+    // This client did not receive the broadcasts; the first bytes that it receives are its 101.
     waiting.upgrade();
 }
 
@@ -127,9 +127,9 @@ fn one_that_does_not_read_holds_up_nobody() {
             reached.push(log.next());
         }
         assert_eq!(reached[0], "2");
-        // Whatever the policy, it is not counted where nothing was queued for it.
+        // Whatever the policy, a connection does not count if nothing was queued for it.
         assert_eq!(reached[63], "1", "{policy:?}");
-        // What it was sent before is whole and in order.
+        // The messages that were queued before arrive complete and in order.
         let mut round = 0;
         loop {
             if policy == SlowConsumer::Close {

@@ -1,4 +1,4 @@
-//! A wrong setting or an address that cannot be had is told by `build`, in words that name it.
+//! `build` reports wrong settings and unavailable addresses, and the error names them.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -21,8 +21,14 @@ fn conflict(configure: impl FnOnce(Builder) -> Builder, named: &str) {
 #[test]
 fn settings_that_nothing_could_be_served_with() {
     conflict(|builder| builder.read_buffer(32_767), "read_buffer");
-    conflict(|builder| builder.turn_share(0, 1), "turn_share");
-    conflict(|builder| builder.turn_share(1, 0), "turn_share");
+    conflict(
+        |builder| builder.turn_bytes(0).turn_messages(1),
+        "turn_share",
+    );
+    conflict(
+        |builder| builder.turn_bytes(1).turn_messages(0),
+        "turn_share",
+    );
     conflict(|builder| builder.turn_accepts(0), "turn_accepts");
     conflict(|builder| builder.max_connections(0), "max_connections");
     conflict(|builder| builder.max_fragments(0), "max_fragments");
@@ -63,7 +69,8 @@ fn the_least_and_the_most_of_every_setting_can_be_served_with() {
         .max_fragments(1)
         .max_backlog(0)
         .max_connections(1)
-        .turn_share(1, 1)
+        .turn_bytes(1)
+        .turn_messages(1)
         .turn_accepts(1)
         .read_buffer(32_768)
         .listen_backlog(0)
@@ -81,7 +88,8 @@ fn the_least_and_the_most_of_every_setting_can_be_served_with() {
         .max_handshake_size(usize::MAX)
         .max_headers(usize::MAX)
         .max_connections(usize::MAX)
-        .turn_share(usize::MAX, usize::MAX)
+        .turn_bytes(usize::MAX)
+        .turn_messages(usize::MAX)
         .turn_accepts(usize::MAX)
         .listen_backlog(u32::MAX)
         .handshake_timeout(Duration::MAX)
@@ -105,7 +113,7 @@ fn an_address_in_use() {
     let addr = taken.local_addr().unwrap();
     let error = Server::builder().listen(addr).build().unwrap_err();
     assert!(error.to_string().contains(&addr.to_string()), "{error}");
-    // The text has the cause, so a report that walks the chain does not find it again.
+    // The text contains the cause, so `source` must not return the cause again.
     assert!(error.to_string().contains("in use"), "{error}");
     assert!(error.source().is_none());
     assert_eq!(format!("{error:?}"), error.to_string());
@@ -122,7 +130,7 @@ fn an_address_that_is_none_or_not_ours() {
         ("127.0.0.1", "127.0.0.1"),
         ("127.0.0.1:65536", "65536"),
         ("", "listen on"),
-        // TEST-NET-1 (RFC 5737) is nobody's.
+        // No machine has an address of TEST-NET-1 (RFC 5737).
         ("192.0.2.1:0", "192.0.2.1:0"),
     ] {
         let error = Server::builder().listen(addr).build().unwrap_err();

@@ -1,7 +1,8 @@
-//! A loop that spins before it sleeps does all that one does which sleeps at once.
+//! A loop that spins before it sleeps does everything that a loop without busy polling does.
 //!
-//! Most servers here may spin for an hour: whatever is done, is done while they spin. No time
-//! decides but that of a test that hangs; where it matters how the loop waited, its polls are counted.
+//! Most servers in these tests may spin for an hour, so everything happens while they spin. No test
+//! depends on timing, except for the time limit of a test that hangs. Where it matters how the loop
+//! waited, the test counts polls.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -16,12 +17,13 @@ use wsloop::{Builder, Server};
 /// Longer than any test.
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// A server that never sleeps once it has heard of anybody.
+/// Starts a server that never sleeps after its first event.
 fn spinning(configure: impl FnOnce(Builder) -> Builder + Send + 'static) -> Running {
     Running::start(|builder| configure(builder.busy_poll(HOUR).silence_max(Duration::ZERO)))
 }
 
-/// A server for turns, after one that brought the first event: a client that says nothing.
+/// Returns a server that the test runs turn by turn, after its first event: a client that sends
+/// nothing.
 fn heard(busy: Duration) -> (Server, Client) {
     let mut server = Server::builder()
         .listen("127.0.0.1:0")
@@ -31,7 +33,7 @@ fn heard(busy: Duration) -> (Server, Client) {
         .build()
         .unwrap();
     let client = Client::connect(server.local_addr().unwrap());
-    // The listener's event, and then the one that the connection can be written to.
+    // The event of the listener, and then the one that the connection is writable.
     while server.stats().accepted == 0 {
         turn(&mut server, Some(Duration::from_millis(20)));
     }
@@ -39,7 +41,7 @@ fn heard(busy: Duration) -> (Server, Client) {
     (server, client)
 }
 
-/// Takes a turn; returns its polls.
+/// Runs a turn; returns the number of polls.
 fn turn(server: &mut Server, timeout: Option<Duration>) -> u64 {
     let before = server.stats().polls;
     assert!(server.turn(timeout).unwrap());
@@ -129,13 +131,13 @@ fn it_sleeps_when_the_time_is_over() {
     let busy = Duration::from_millis(2);
     let (mut server, _client) = heard(busy);
     let timeout = Some(Duration::from_millis(20));
-    // At least one poll that does not wait, then the one that sleeps.
+    // At least one poll that does not wait, and then the one that sleeps.
     assert!(turn(&mut server, timeout) >= 2);
-    // By now nothing has happened for ten times as long.
+    // Now nothing has happened for ten times the spinning time.
     for _ in 0..5 {
         assert_eq!(turn(&mut server, timeout), 1);
     }
-    // An event brings the spinning back.
+    // An event starts the spinning again.
     server.handle().run(|_| ()).unwrap();
     assert_eq!(turn(&mut server, None), 1);
     assert!(turn(&mut server, timeout) >= 2);
@@ -195,7 +197,7 @@ fn connections_inherit_the_socket_option() {
         (Duration::from_micros(50), 50),
         (Duration::MAX, i32::MAX as u32),
     ] {
-        // Without the privilege it serves all the same.
+        // Without the privilege to set the option, the server still works.
         let expected = if allowed { micros } else { default.min(micros) };
         assert_eq!(inherited(busy), expected);
     }

@@ -1,5 +1,5 @@
-//! Each client is shown the certificate of the name that it asks for, and a new one once it is
-//! replaced.
+//! The server presents the certificate for the name that a client asks for, and the new certificate
+//! after a replacement.
 
 #![cfg(feature = "tls")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
@@ -42,14 +42,15 @@ fn issue(dir: &TempDir, file: &str, names: &[&str]) -> Issued {
     }
 }
 
-/// A client that trusts all of them, and has no memory: a session that is resumed shows nothing.
+/// Returns a client configuration that trusts all of them. It never resumes sessions, because a
+/// resumed session does not show a certificate.
 fn trusting(issued: &[&Issued]) -> Arc<ClientConfig> {
     let mut config = client(issued.iter().map(|one| &one.der), None);
     config.resumption = Resumption::disabled();
     Arc::new(config)
 }
 
-/// What a client that asks for the name is shown.
+/// Returns the certificate that a client receives when it asks for a name.
 #[track_caller]
 fn shown(config: &Arc<ClientConfig>, name: &str, addr: SocketAddr) -> CertificateDer<'static> {
     certificate(&connect(config, name, addr))
@@ -67,7 +68,7 @@ fn certificate(client: &Client<TlsStream>) -> CertificateDer<'static> {
     chain[0].clone().into_owned()
 }
 
-/// The TLS handshake fails; the error that the client sees.
+/// Expects the TLS handshake to fail; returns the error that the client sees.
 fn refused(config: &Arc<ClientConfig>, name: &str, addr: SocketAddr) -> String {
     let mut stream = dial(config, name, addr);
     let error = loop {
@@ -105,9 +106,9 @@ fn by_name_by_wildcard_and_for_all_others() {
     assert_eq!(shown("CHAT.example.COM"), chat.der);
     assert_eq!(shown("game.example.com"), wild.der);
     assert_eq!(shown("localhost"), all.der);
-    // A client that asks for no name.
+    // A client that sends no server name.
     assert_eq!(shown("127.0.0.1"), all.der);
-    // What the default is not for, the client refuses.
+    // The client rejects the default certificate for names that it does not cover.
     for name in ["example.com", "a.b.example.com"] {
         let error = refused(&config, name, server.addr);
         assert!(error.contains("not valid for name"), "{error}");
@@ -136,7 +137,7 @@ fn without_a_default_other_names_are_refused() {
     connect(&config, "chat.example.com", server.addr).expect_alive();
     refused("game.example.com");
     refused("127.0.0.1");
-    // A wildcard stands for one label, neither none nor two.
+    // A wildcard matches exactly one label.
     certificates
         .set_pem("*.game.example.com", &wild.chain, &wild.key)
         .unwrap();
@@ -155,7 +156,7 @@ fn a_new_certificate_serves_new_connections_and_old_ones_live_on() {
     let config = trusting(&[&old, &new]);
     let mut early = connect(&config, "localhost", server.addr);
     assert_eq!(certificate(&early), old.der);
-    // In the middle of its handshake: it has not asked yet.
+    // This client is in the middle of its handshake, and has not sent a name yet.
     let waiting = dial(&config, "localhost", server.addr);
     let thread = {
         let (chain, key) = (new.chain.clone(), new.key.clone());
@@ -220,7 +221,7 @@ fn files_that_are_wrong_change_nothing() {
         };
         assert_eq!(path, *file);
     }
-    // A certificate is for its names alone.
+    // A certificate is only valid for its own names.
     for name in [
         "game.example.com",
         "*.example.com",
@@ -339,7 +340,7 @@ fn a_server_tells_where_it_speaks_tls() {
         .listen_tls("127.0.0.1:0", certificates.config().unwrap())
         .build()
         .unwrap();
-    let secure: Vec<_> = server.listeners().map(|one| one.is_ssl()).collect();
+    let secure: Vec<_> = server.listeners().map(|one| one.is_tls()).collect();
     assert_eq!(secure, [false, true]);
     let shown: Vec<_> = server.listeners().map(|one| format!("{one:#}")).collect();
     let [plain, tls] = server.local_addrs()[..] else {

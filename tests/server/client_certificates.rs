@@ -1,4 +1,4 @@
-//! Clients show a certificate that their authority issued; others stay out.
+//! The server accepts clients with a certificate of its authority, and refuses others.
 
 #![cfg(feature = "tls")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
@@ -20,7 +20,7 @@ use rustls::version::{TLS12, TLS13};
 use wsloop::event::*;
 use wsloop::{BuildError, Certificates, ClientCertificates, PemProblem, Server};
 
-/// An authority, or one that it made.
+/// A certificate authority, or an intermediate one.
 struct Authority {
     der: CertificateDer<'static>,
     pem: String,
@@ -40,7 +40,7 @@ fn authority_params(name: &str) -> CertificateParams {
     params
 }
 
-/// A certificate for clients that is in order.
+/// Returns the parameters of a valid client certificate.
 fn member(name: &str) -> CertificateParams {
     let mut params = params(name);
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
@@ -58,7 +58,7 @@ impl Authority {
         }
     }
 
-    /// One that this one vouches for.
+    /// Issues an intermediate authority.
     fn below(&self, name: &str) -> Self {
         let (params, key) = (authority_params(name), KeyPair::generate().unwrap());
         let cert = params.signed_by(&key, &self.issuer).unwrap();
@@ -77,7 +77,7 @@ impl Authority {
     }
 }
 
-/// A server that lets members in, and tells what it learns of each client.
+/// A server that accepts members, and records the certificates of each client.
 struct Club {
     identity: Identity,
     authority: Authority,
@@ -141,7 +141,8 @@ impl Club {
             .expect(&["before: 0", &format!("shown: {sizes:?}")]);
     }
 
-    /// Nothing but an alert comes back, and the `Error` handler is told why.
+    /// Expects that the client receives only an alert, and that the `Error` handler receives the
+    /// reason.
     #[track_caller]
     fn refuses(&self, shown: Option<Shown>, named: &str) {
         self.refuses_over(self.config(shown), named);
@@ -150,7 +151,8 @@ impl Club {
     #[track_caller]
     fn refuses_over(&self, config: Arc<ClientConfig>, named: &str) {
         let mut stream = dial(&config, "localhost", self.server.addr);
-        // With TLS 1.3 the client is done before the server has looked at its certificate.
+        // With TLS 1.3 the client completes its handshake before the server has checked its
+        // certificate.
         let _ = stream.write_all(REQUEST.as_bytes());
         let mut answer = Vec::new();
         let result = stream.read_to_end(&mut answer);
@@ -159,7 +161,7 @@ impl Club {
         let error = self.log.next();
         assert!(error.starts_with("error: "), "{error}");
         assert!(error.contains(named), "{error}");
-        // Only that one.
+        // The refusal does not affect other clients.
         self.admits(Some(self.authority.issue(member("ada"))));
     }
 }
@@ -169,7 +171,7 @@ fn members_are_admitted_and_their_certificates_known() {
     let club = Club::new(false);
     let (chain, key) = club.authority.issue(member("ada"));
     club.admits(Some((chain, key)));
-    // One who is vouched for by someone in between, and shows both.
+    // A member with an intermediate certificate, who sends both.
     let between = club.authority.below("the committee");
     let (mut chain, key) = between.issue(member("bob"));
     chain.push(between.der);
@@ -187,7 +189,7 @@ fn or_admitted_if_it_is_optional() {
     let club = Club::new(true);
     club.admits(None);
     club.admits(Some(club.authority.issue(member("ada"))));
-    // But what is shown has to be in order.
+    // A certificate that is sent must be valid, even if certificates are optional.
     club.refuses(
         Some(Authority::new("another").issue(member("eve"))),
         "UnknownIssuer",
@@ -197,7 +199,7 @@ fn or_admitted_if_it_is_optional() {
 #[test]
 fn chains_that_lead_elsewhere_are_refused() {
     let club = Club::new(false);
-    // Another authority, even one of the same name.
+    // Another authority, even one with the same name.
     for name in ["another", "the club"] {
         let authority = Authority::new(name);
         let (mut chain, key) = authority.issue(member("eve"));
@@ -208,10 +210,10 @@ fn chains_that_lead_elsewhere_are_refused() {
         };
         club.refuses(Some((chain, key)), named);
     }
-    // One whose voucher is missing.
+    // The intermediate certificate is missing.
     let between = club.authority.below("the committee");
     club.refuses(Some(between.issue(member("eve"))), "UnknownIssuer");
-    // A member who makes members.
+    // A member who issues certificates.
     let (mut chain, key) = club.authority.issue(member("ada"));
     let ada = KeyPair::try_from(&key).unwrap();
     let impostor = Issuer::new(member("ada"), ada);
@@ -242,7 +244,7 @@ fn certificates_out_of_force_or_for_something_else_are_refused() {
 #[test]
 fn a_certificate_without_its_key_is_refused() {
     let club = Club::new(false);
-    // Whoever saw ada's certificate has that, and some key.
+    // The client sends ada's certificate, which is not secret, but has another key.
     for version in [&TLS12, &TLS13] {
         let (chain, _) = club.authority.issue(member("ada"));
         let (_, key) = club.authority.issue(member("eve"));
@@ -254,13 +256,13 @@ fn a_certificate_without_its_key_is_refused() {
 #[test]
 fn chains_that_cost_work_or_memory_are_refused() {
     let club = Club::new(false);
-    // Many that could each be the one in between, as all have its name and none its key.
+    // Many candidates for the intermediate certificate: all have its name, and none has its key.
     let (mut chain, key) = club.authority.below("the committee").issue(member("eve"));
     for _ in 0..100 {
         chain.push(club.authority.below("the committee").der);
     }
     club.refuses(Some((chain, key)), "invalid peer certificate");
-    // More than the 64 KiB that a message of the handshake may have.
+    // More than the 64 KiB that a handshake message may have.
     let (mut chain, key) = club.authority.issue(member("eve"));
     while chain.iter().map(|one| one.len()).sum::<usize>() < 70_000 {
         chain.push(club.authority.der.clone());

@@ -1,4 +1,5 @@
-//! A client's Close frame is echoed, is the last that is heard of it, and the server closes first.
+//! The server echoes a client's Close frame, ignores everything after it, and closes the connection
+//! first.
 
 use std::io::Write as _;
 
@@ -52,7 +53,7 @@ fn the_server_closes_first() {
     let mut client = server.ready();
     client.send_close(1000, "");
     client.expect_close(1000);
-    // Our side is open: the end comes from the server.
+    // The client has not shut down its side, so the end comes from the server.
     client.expect_eof();
 }
 
@@ -77,7 +78,7 @@ fn nothing_behind_a_close_is_looked_at() {
             client.send_raw(bytes);
             client.expect_text("before");
             client.expect_close(4000);
-            // The socket is gone: it may be told so by an RST.
+            // The server has closed the socket, so the write may fail with a reset.
             let _ = client.stream.write_all(&behind);
         } else {
             bytes.extend_from_slice(&behind);
@@ -158,7 +159,7 @@ fn both_sides_may_close_at_once() {
         recorded(builder, &sender).on(Utf8, |conn, _| conn.disconnect(4001, "server"))
     });
     let mut client = server.ready();
-    // The client has sent its Close frame before it sees the server's.
+    // The client has sent its Close frame before it receives the server's.
     client.send_raw([frame(0x81, b"close"), frame(0x88, b"\x0f\xa2client")].concat());
     let close = Frame {
         first: 0x88,
@@ -167,7 +168,7 @@ fn both_sides_may_close_at_once() {
     assert_eq!(client.read_frame(), close);
     client.expect_eof();
     log.expect(&["connect", "ready", "disconnect 4001 (closed here) server"]);
-    // There was one `Disconnect` only.
+    // There was only one `Disconnect`.
     server.ready().send_close(1000, "");
     log.expect(&["connect", "ready", "peer_close 1000 "]);
 }

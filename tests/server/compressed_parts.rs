@@ -1,4 +1,4 @@
-//! Messages in parts, compressed: a frame for each, one stream of DEFLATE over all of them.
+//! Compressed messages in parts: a frame for each part, with one DEFLATE stream over all of them.
 
 use std::sync::mpsc::{Sender, channel};
 
@@ -8,10 +8,11 @@ use socket2::SockRef;
 use wsloop::event::*;
 use wsloop::{Compress, Connection, DeflateConfig, OpCode, SendError, SlowConsumer};
 
-/// A frame: its first byte, and what it came to when it had come.
+/// A frame: its first byte, and its decompressed payload.
 type Part = (u8, Vec<u8>);
 
-/// Reads a message frame by frame, and expands each as it comes; control frames come in between.
+/// Reads a message frame by frame, and decompresses each frame when it arrives. Control frames may
+/// come in between.
 #[track_caller]
 fn read_parts(peer: &mut Peer) -> Vec<Part> {
     let mut parts = Vec::new();
@@ -51,7 +52,7 @@ fn whole(parts: &[Part]) -> Vec<u8> {
     data.flat_map(|(_, payload)| payload.clone()).collect()
 }
 
-/// Runs `action` when the client says "go", and echoes everything else.
+/// Starts a server that runs `action` when the client sends "go", and echoes other messages.
 fn on_go(
     config: DeflateConfig,
     action: impl Fn(&mut Connection<'_>) -> Result<(), SendError> + Send + 'static,
@@ -73,24 +74,24 @@ const MODES: [DeflateConfig; 2] = [DeflateConfig::shared(), DeflateConfig::dedic
 fn each_part_can_be_expanded_when_it_comes() {
     for config in MODES {
         let server = on_go(config, |conn| {
-            conn.start_message_with(OpCode::Text, Compress::Yes)?;
+            conn.start_message(OpCode::Text, Compress::Yes)?;
             assert!(conn.send_part(text(3000, 1))? < 2000);
             assert_eq!(conn.send_part(""), Ok(0));
             assert_eq!(conn.ping(b"between"), Ok(9));
-            // What came before in the same message is referred to.
+            // The compressor refers to earlier parts of the same message.
             let size = conn.send_part(text(3000, 1))?;
             assert!(size < 400, "{size}");
             let size = conn.end_message("")?;
             assert_eq!(size, 3);
             assert!(!conn.is_message_under_way());
-            conn.start_message_with(OpCode::Binary, Compress::Yes)?;
+            conn.start_message(OpCode::Binary, Compress::Yes)?;
             conn.end_message(text(100, 2))?;
-            conn.start_message_with(OpCode::Binary, Compress::Yes)?;
+            conn.start_message(OpCode::Binary, Compress::Yes)?;
             conn.end_message("").map(drop)
         });
         let mut peer = Peer::of(&server, OFFER);
         for _ in 0..3 {
-            // Messages that are whole go on before and after.
+            // Whole messages work before and after.
             peer.client.send_frame(0x81, text(3000, 1));
             assert_eq!(peer.read().2, text(3000, 1));
             peer.client.send_text("go");
@@ -112,7 +113,7 @@ fn each_part_can_be_expanded_when_it_comes() {
 fn contexts_go_on_over_messages_in_parts() {
     for (config, keeps) in MODES.into_iter().zip([false, true]) {
         let server = on_go(config, |conn| {
-            conn.start_message_with(OpCode::Text, Compress::Yes)?;
+            conn.start_message(OpCode::Text, Compress::Yes)?;
             conn.send_part(text(2000, 3))?;
             conn.end_message(text(2000, 4)).map(drop)
         });
@@ -134,7 +135,7 @@ fn what_is_compressed_is_chosen_as_for_whole_messages() {
     let config = DeflateConfig::shared();
     let server = on_go(config, |conn| {
         let (large, small) = (text(2000, 5), text(700, 5));
-        // By its first part that is not empty, where the size is not known.
+        // If the size is unknown, the first part that is not empty decides.
         for (first, choice) in [
             (&large, Compress::Auto),
             (&small, Compress::Auto),
@@ -142,26 +143,26 @@ fn what_is_compressed_is_chosen_as_for_whole_messages() {
             (&large, Compress::No),
         ] {
             for opcode in [OpCode::Text, OpCode::Binary] {
-                conn.start_message_with(opcode, choice)?;
+                conn.start_message(opcode, choice)?;
                 conn.send_part("")?;
                 conn.send_part(first)?;
                 conn.end_message(&large)?;
             }
         }
-        conn.start_message(OpCode::Text)?;
+        conn.start_message(OpCode::Text, Compress::Auto)?;
         conn.end_message(&large)?;
-        // By all parts together, where it is.
+        // If the size is known, all parts together decide.
         let parts = [&small[..], &[], &small, &small];
         for choice in [Compress::Auto, Compress::Yes, Compress::No] {
             for opcode in [OpCode::Text, OpCode::Binary] {
-                conn.send_parts_with(opcode, &parts, choice)?;
-                conn.send_multiframe_with(opcode, &parts, choice)?;
+                conn.send_message(Outgoing::parts(opcode, &parts).compress(choice))?;
+                conn.send_message(Outgoing::parts(opcode, &parts).in_frames().compress(choice))?;
             }
         }
-        conn.send_parts(OpCode::Text, &parts)?;
-        conn.send_multiframe(OpCode::Text, &parts)?;
-        conn.send_parts(OpCode::Text, &parts[..3])?;
-        conn.send_multiframe(OpCode::Text, &parts[..3])?;
+        conn.send_message(Outgoing::parts(OpCode::Text, &parts))?;
+        conn.send_message(Outgoing::parts(OpCode::Text, &parts).in_frames())?;
+        conn.send_message(Outgoing::parts(OpCode::Text, &parts[..3]))?;
+        conn.send_message(Outgoing::parts(OpCode::Text, &parts[..3]).in_frames())?;
         Ok(())
     });
     let mut peer = Peer::of(&server, OFFER);
@@ -208,12 +209,22 @@ fn empty_messages_are_compressed_if_they_are_to_be() {
     for config in MODES {
         let server = on_go(config, |conn| {
             let yes = Compress::Yes;
-            assert_eq!(conn.send_parts_with(OpCode::Text, &["", ""], yes), Ok(3));
             assert_eq!(
-                conn.send_multiframe_with(OpCode::Text, &[""; 0], yes),
+                conn.send_message(Outgoing::parts(OpCode::Text, &["", ""]).compress(yes)),
                 Ok(3)
             );
-            assert_eq!(conn.send_multiframe(OpCode::Text, &[""; 2]), Ok(2));
+            assert_eq!(
+                conn.send_message(
+                    Outgoing::parts(OpCode::Text, &[""; 0])
+                        .in_frames()
+                        .compress(yes)
+                ),
+                Ok(3)
+            );
+            assert_eq!(
+                conn.send_message(Outgoing::parts(OpCode::Text, &[""; 2]).in_frames()),
+                Ok(2)
+            );
             Ok(())
         });
         let mut peer = Peer::of(&server, OFFER);
@@ -231,9 +242,9 @@ fn what_gains_nothing_goes_as_it_is() {
     let server = on_go(config, move |conn| {
         let noise = noise();
         let parts = [&noise[..1000], &noise[1000..]];
-        conn.send_parts(OpCode::Binary, &parts)?;
-        conn.send_multiframe(OpCode::Binary, &parts)?;
-        conn.send_parts_with(OpCode::Binary, &parts, Compress::Yes)?;
+        conn.send_message(Outgoing::parts(OpCode::Binary, &parts))?;
+        conn.send_message(Outgoing::parts(OpCode::Binary, &parts).in_frames())?;
+        conn.send_message(Outgoing::parts(OpCode::Binary, &parts).compress(Compress::Yes))?;
         Ok(())
     });
     let mut peer = Peer::of(&server, OFFER);
@@ -258,7 +269,7 @@ fn sizes_and_text_are_those_of_what_is_sent() {
                 })
             };
             let zeros = vec![b'0'; 6000];
-            conn.start_message(OpCode::Text)?;
+            conn.start_message(OpCode::Text, Compress::Auto)?;
             conn.send_part(&zeros)?;
             assert_eq!(conn.send_part(&zeros), big(12_000));
             conn.send_part(b"\xc3")?;
@@ -266,8 +277,14 @@ fn sizes_and_text_are_those_of_what_is_sent() {
             assert_eq!(conn.end_message(""), Err(SendError::BadUtf8));
             conn.end_message(b"\xa9")?;
             let parts = [&zeros[..], &zeros];
-            assert_eq!(conn.send_parts(OpCode::Text, &parts), big(12_000));
-            assert_eq!(conn.send_multiframe(OpCode::Text, &parts), big(12_000));
+            assert_eq!(
+                conn.send_message(Outgoing::parts(OpCode::Text, &parts)),
+                big(12_000)
+            );
+            assert_eq!(
+                conn.send_message(Outgoing::parts(OpCode::Text, &parts).in_frames()),
+                big(12_000)
+            );
             Ok(())
         });
         let mut peer = Peer::of(&server, OFFER);
@@ -288,7 +305,7 @@ fn many_messages_are_under_way_at_once() {
             builder
                 .deflate(config)
                 .on(Ready, |conn, ()| {
-                    conn.start_message_with(OpCode::Binary, Compress::Yes)
+                    conn.start_message(OpCode::Binary, Compress::Yes)
                 })
                 .on(Utf8, |conn, text| conn.send_part(text))
                 .on(Binary, |conn, data| conn.end_message(data))
@@ -304,7 +321,7 @@ fn many_messages_are_under_way_at_once() {
             .collect();
         for round in 0..4 {
             for (seed, peer) in (0..).zip(&mut peers) {
-                // In the same order, and over one another.
+                // All peers receive the same order of messages, which overlap in time.
                 peer.client.send_frame(0x81, text(2000, seed + round % 2));
             }
         }
@@ -319,7 +336,7 @@ fn many_messages_are_under_way_at_once() {
     }
 }
 
-/// How many parts a peer was sent, of how many.
+/// The number of parts that were sent to a peer, out of `PARTS`.
 #[derive(Default)]
 struct Sent(u32);
 
@@ -338,10 +355,10 @@ fn pump(conn: &mut Connection<'_>) -> Result<(), SendError> {
         match result {
             Ok(size) => assert!(size > 0),
             Err(SendError::BacklogFull { .. }) => {
-                // Whatever is sent next: this part, or another one.
+                // Both this part and another one are refused.
                 let other = conn.send_part(text(40_000, next + 1));
                 assert!(matches!(other, Err(SendError::BacklogFull { .. })));
-                // Tells the test, once, that it may read.
+                // Tells the test once that it may read.
                 let told = conn.shared::<Option<Sender<()>>>().take();
                 return told.map_or(Ok(()), |full| full.send(()).map_err(|_| SendError::Gone));
             }
@@ -375,7 +392,7 @@ fn a_part_that_was_refused_is_sent_again() {
                     .on(Utf8, move |conn, text| match text {
                         "go" => {
                             *conn.shared() = Some(full.clone());
-                            conn.start_message(OpCode::Text)?;
+                            conn.start_message(OpCode::Text, Compress::Auto)?;
                             pump(conn)
                         }
                         text => conn.send_utf8(text).map(drop),
@@ -422,8 +439,9 @@ fn dropped_messages_from_several_places_are_missed_by_no_other() {
                         let text = text(3000, seed);
                         let parts = [&text[..1000], &text[1000..]];
                         match seed % 2 {
-                            0 => conn.send_parts(OpCode::Text, &parts)?,
-                            _ => conn.send_multiframe(OpCode::Text, &parts)?,
+                            0 => conn.send_message(Outgoing::parts(OpCode::Text, &parts))?,
+                            _ => conn
+                                .send_message(Outgoing::parts(OpCode::Text, &parts).in_frames())?,
                         };
                     }
                     over.send(()).map_err(|_| SendError::Gone)

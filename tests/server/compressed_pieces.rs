@@ -7,7 +7,7 @@ use crate::support::{PATIENCE, Running, echo, frame};
 use wsloop::event::{Disconnect, Fragment};
 use wsloop::{Builder, DeflateConfig, OpCode};
 
-/// A piece: kind, bytes, whether the message begins and ends with it.
+/// A piece: its kind, its bytes, and whether it is the first and the last of its message.
 type Seen = (OpCode, Vec<u8>, bool, bool);
 
 fn in_pieces(builder: Builder, config: DeflateConfig, sender: Sender<Seen>) -> Builder {
@@ -18,7 +18,7 @@ fn in_pieces(builder: Builder, config: DeflateConfig, sender: Sender<Seen>) -> B
     })
 }
 
-/// Puts the pieces of one message together; returns how many they are.
+/// Joins the pieces of one message; returns their number as well.
 #[track_caller]
 fn whole(log: &Receiver<Seen>) -> (OpCode, Vec<u8>, usize) {
     let mut bytes = Vec::new();
@@ -50,7 +50,7 @@ fn however_it_is_cut_it_is_the_same() {
             (500_000, 7),
         ] {
             for first in [0x41, 0x42] {
-                // Text of two and one bytes, cut anywhere.
+                // Text with characters of one and two bytes, cut anywhere.
                 let payload = text(size, rounds);
                 rounds += 1;
                 let bytes = peer.compressed(&payload, takeover);
@@ -64,7 +64,7 @@ fn however_it_is_cut_it_is_the_same() {
                     peer.client.expect_frame(0x8a, "now");
                 }
                 let begin = if chunks.is_empty() { first } else { 0 };
-                // A frame that came whole is a message for which nobody is told of pieces.
+                // A message in one small frame causes no `Fragment` events.
                 let whole_frame = chunks.is_empty() && size <= 65_536;
                 let end = frame(0x80 | begin, last);
                 match size {
@@ -80,7 +80,7 @@ fn however_it_is_cut_it_is_the_same() {
                 assert_eq!(opcode.bits(), first & 0xf);
                 assert!(message == payload, "{size} in {frames}");
                 assert!(count >= size.div_ceil(64 << 10).max(1));
-                // Whole messages keep coming, with the same context.
+                // Whole messages still arrive, with the same context.
                 let small = text(2000, 0);
                 peer.send(0x81, &small, takeover);
                 assert_eq!(peer.read().2, small);
@@ -138,7 +138,8 @@ fn a_message_larger_than_memory_should_be() {
     let block = peer.compressed(&zeros, true);
     let mut bomb = Vec::new();
     for _ in 0..64 {
-        // Blocks follow each other: they end in a byte, with the tail that a flush has.
+        // The blocks follow each other: each ends at a byte boundary, with the four bytes of a
+        // flush.
         bomb.extend_from_slice(&block);
         bomb.extend([0, 0, 0xff, 0xff]);
     }

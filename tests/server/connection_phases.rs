@@ -1,4 +1,4 @@
-//! What a connection answers in each phase of its life, from `Connect` to `Disconnect`.
+//! The state of a connection in each phase, from `Connect` to `Disconnect`.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -11,7 +11,7 @@ use socket2::SockRef;
 use wsloop::event::*;
 use wsloop::{Connection, SendError, Server};
 
-/// Where the connection stands, by everything that tells it.
+/// Returns the phase of the connection, from all methods that report it.
 fn phase(conn: &mut Connection<'_>) -> String {
     let id = conn.id();
     let found = conn.server().get(id).is_some();
@@ -24,12 +24,12 @@ fn phase(conn: &mut Connection<'_>) -> String {
     format!(
         "ready {} disconnecting {} disconnected {} found {found} of {len}",
         conn.is_ready(),
-        conn.disconnecting(),
-        conn.disconnected(),
+        (conn.phase() == Phase::Closing),
+        (conn.phase() >= Phase::Lingering),
     )
 }
 
-/// What sending anything comes to.
+/// Returns the error of all sending methods, if they fail.
 fn sendable(conn: &mut Connection<'_>) -> Option<SendError> {
     use wsloop::{OpCode, Prepared};
     let results = [
@@ -79,7 +79,7 @@ fn each_phase_is_told_and_says_what_can_be_sent() {
             .on(Utf8, move |conn, text| {
                 if text == "close" {
                     conn.disconnect(4000, "once").unwrap();
-                    // The first one counts.
+                    // Only the first close counts.
                     assert_eq!(conn.disconnect(4001, "twice"), Ok(()));
                     return closing(conn);
                 }
@@ -100,7 +100,7 @@ fn each_phase_is_told_and_says_what_can_be_sent() {
     client.send_text("open");
     client.send_close(1000, "");
     for _ in 0..3 {
-        // In `Ready`, in `Utf8` and in `PeerClose`, in order and none lost.
+        // The messages sent in `Ready`, `Utf8` and `PeerClose` arrive in order, and none is lost.
         for (first, payload) in [
             (0x81, "text"),
             (0x82, "binary"),
@@ -149,7 +149,7 @@ fn the_address_is_known_from_the_beginning_to_the_end() {
             |conn: &Connection<'_>| format!("{}:{}", conn.ip().unwrap(), conn.port().unwrap());
         builder
             .on(Accept, move |_, accepted| {
-                // The socket is there to be asked.
+                // The handler can use the socket.
                 let socket = accepted.socket.unwrap();
                 let peer = SockRef::from(&socket).peer_addr().unwrap().as_socket();
                 assert_eq!(peer, accepted.peer);
@@ -210,7 +210,7 @@ fn a_plain_connection_needs_no_ssl() {
     let (sender, log) = log();
     let server = Running::start(move |builder| {
         builder.on(Connect, move |conn, ()| {
-            sender.send(format!("{} {}", conn.needs_ssl(), conn.is_ssl()))
+            sender.send(format!("{} {}", conn.is_tls_handshaking(), conn.is_tls()))
         })
     });
     let _client = server.client();
@@ -246,14 +246,14 @@ fn size_limits_are_the_servers_until_they_are_set() {
     let mut client = server.ready();
     client.send_text(&"a".repeat(100));
     client.expect_text(&"x".repeat(200));
-    // In one segment: it holds from the next frame on.
+    // In one segment: the new limit applies from the next frame on.
     let wide = support::frame(0x81, b"wide");
     client.send_raw([wide, support::frame(0x81, &[b'a'; 1000])].concat());
     client.expect_text(&"x".repeat(1000));
     client.expect_text(&"x".repeat(1000));
     client.send_text(&"a".repeat(1001));
     client.expect_close(1009);
-    // The others have the server's.
+    // Other connections have the server's limit.
     let mut other = server.ready();
     other.send_text(&"a".repeat(101));
     other.expect_close(1009);
@@ -275,7 +275,7 @@ fn ids_are_unique_and_count_up_over_all_servers() {
     let servers = [start(sender.clone()), start(sender)];
     let mut last = None;
     for round in 0..20 {
-        // A connection that goes frees its place, but not its number.
+        // A connection that ends frees its slot, but not its number.
         let _client = servers[round % 2].client();
         let id = ids.recv_timeout(PATIENCE).unwrap();
         assert!(last.is_none_or(|last| last < id), "{last:?} {id}");
@@ -283,7 +283,7 @@ fn ids_are_unique_and_count_up_over_all_servers() {
     }
 }
 
-/// Asks the server in a turn of its loop, which is a later one for each question.
+/// Runs a closure in a turn of the server's loop; each call uses a later turn.
 fn in_a_turn<T: Send + 'static>(
     server: &Running,
     ask: impl FnOnce(&mut wsloop::Hub<'_>) -> T + Send + 'static,
@@ -322,17 +322,17 @@ fn a_stale_id_finds_nobody() {
     let first = server.ready();
     let stale = ids.recv_timeout(PATIENCE).unwrap();
     drop(first);
-    // Its place is free when a turn has ended after its `Disconnect`: the next one gets it.
+    // The slot is free after the turn of the `Disconnect`, and the next connection reuses it.
     while in_a_turn(&server, move |hub| hub.get(stale).is_some()) {}
     in_a_turn(&server, |_| ());
     let mut other = server.ready();
     other.expect_alive();
-    // Harmless from other threads too.
+    // The stale id is harmless from other threads, too.
     server.handle.send_utf8(stale, "for nobody").unwrap();
     server.handle.disconnect(stale, 4000, "").unwrap();
     other.expect_alive();
 
-    // An id of another server, which has a connection in the same place.
+    // An id of another server, which has a connection in the same slot.
     let mut lonely = Server::builder().listen("127.0.0.1:0").build().unwrap();
     assert!(lonely.hub().get(stale).is_none());
 }

@@ -1,4 +1,4 @@
-//! What the server counts.
+//! The counters of the server.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -12,7 +12,7 @@ use wsloop::event::{Disconnect, Fragment, Utf8};
 fn messages_and_bytes_are_counted() {
     let server = Running::echo();
     let mut client = server.ready();
-    // A short one, several at once, one that is cut, a large one, control frames.
+    // A short message, several at once, one that is cut, a large one, and control frames.
     let small = frame(0x81, b"hello");
     let bytes = [
         small.clone(),
@@ -116,7 +116,7 @@ fn each_connection_is_counted_if_that_is_asked_for() {
         log.next(),
         format!("{:?}", (3, expected.len() + 1, sent, received))
     );
-    // The other got the broadcast alone.
+    // The other client received only the broadcast.
     other.expect_text("to all");
     other.send_close(1000, "");
     other.expect_close(1000);

@@ -1,4 +1,5 @@
-//! `shutdown` of a connection cuts it at once: no frame, nothing that was queued, one `Disconnect`.
+//! `shutdown` cuts a connection at once: without a Close frame and without queued messages, and
+//! with one `Disconnect`.
 
 use std::time::Instant;
 
@@ -9,13 +10,13 @@ use wsloop::event::{
 use wsloop::{Builder, Connection, SendError};
 
 fn cut(conn: &mut Connection<'_>) {
-    conn.shutdown();
+    conn.abort();
 }
 
-/// Makes one handler cut the connection.
+/// Registers a handler that cuts the connection.
 type Arrange = fn(Builder) -> Builder;
 
-/// The handlers of an open connection, with the frame that leads there.
+/// The handlers of an open connection, and the frame that causes each event.
 const PLACES: [(&str, Arrange, u8); 6] = [
     (
         "Utf8",
@@ -59,7 +60,7 @@ fn every_handler_of_an_open_connection_can_cut_it() {
             client.upgrade();
             client.send_frame(first, "");
         } else {
-            // The 101 may have left or not: nothing comes behind it.
+            // The 101 may have been sent or not; nothing follows it.
             client.send_raw(REQUEST);
         }
         let rest = client.read_to_end();
@@ -76,10 +77,10 @@ fn every_handler_of_an_open_connection_can_cut_it() {
             "disconnect 1006 (cut)",
             "disconnect 1005 (closed by the peer)",
         ];
-        // What the handler's connection was sent before may be lost with it.
+        // The entry may end with the number of unsent bytes.
         let entry = entry.split(", ").next().unwrap_or_default();
         assert!(expected.contains(&entry), "{place}: {entry}");
-        // The server goes on.
+        // The server continues.
         drop(client);
         let mut next = server.client();
         next.send_raw(REQUEST);
@@ -130,7 +131,7 @@ fn the_opening_handshake_can_be_cut() {
         let (sender, log) = log();
         let server = Running::start(move |builder| arrange(recorded(builder, &sender)));
         let mut client = server.client();
-        // It may be cut before all of it was sent.
+        // The server may cut the connection before the client has sent the whole request.
         let _ = std::io::Write::write_all(&mut client.stream, REQUEST.as_bytes());
         assert_eq!(client.read_to_end(), b"", "{place}: no answer");
         let mut entry = log.next();
@@ -152,7 +153,7 @@ fn what_was_sent_in_the_same_handler_is_not() {
                 if close_first {
                     conn.disconnect(4001, "never")?;
                 }
-                conn.shutdown();
+                conn.abort();
                 Ok::<_, SendError>(())
             })
         });
@@ -185,12 +186,13 @@ fn another_connection_can_be_cut_while_its_messages_wait() {
                     if id != me
                         && let Some(mut conn) = hub.get(id)
                     {
-                        conn.shutdown();
+                        conn.abort();
                     }
                 }
                 conn.send_utf8("done")
             })
-            .turn_share(1 << 20, 1)
+            .turn_bytes(1 << 20)
+            .turn_messages(1)
     });
     let mut other = server.ready();
     log.expect(&["connect", "ready"]);
@@ -199,7 +201,7 @@ fn another_connection_can_be_cut_while_its_messages_wait() {
     let mut writer = Client::over(client.stream.try_clone().expect("a second descriptor"));
     let flood = std::thread::spawn(move || {
         let texts = frame(0x81, b"x").repeat(1000);
-        // It ends when the connection does.
+        // The thread ends when the connection does.
         let started = Instant::now();
         while std::io::Write::write_all(&mut writer.stream, &texts).is_ok() {
             assert!(started.elapsed() < PATIENCE, "it is never cut");
@@ -218,7 +220,7 @@ fn a_cut_in_disconnect_changes_nothing() {
     let server = Running::start(move |builder| {
         builder.on(Disconnect, move |conn, why| {
             sender.send(format!("disconnect {why}")).unwrap_or_default();
-            conn.shutdown();
+            conn.abort();
             assert_eq!(conn.send_utf8("never"), Err(SendError::Closing));
         })
     });

@@ -1,4 +1,5 @@
-//! Opening handshakes that are answered later: once, by anybody, and with nothing lost meanwhile.
+//! Opening handshakes that are answered later: once, from any thread, and without losing anything
+//! in between.
 
 use std::sync::mpsc::{self, Receiver};
 
@@ -8,7 +9,7 @@ use wsloop::{Builder, ConnectionId, SendError};
 
 use crate::support::{PATIENCE, REQUEST, Running, frame, log, recorded, request_with, settle};
 
-/// A server that postpones each answer to `/chat`, and tells whose.
+/// Starts a server that defers each response to `/chat`, and reports the ids of those connections.
 fn postponing(
     configure: impl FnOnce(Builder) -> Builder + Send + 'static,
 ) -> (Running, Receiver<ConnectionId>) {
@@ -49,10 +50,10 @@ fn accepted_later_with_all_that_came_meanwhile() {
             client.send_raw(frame(0x81, b"one"));
         }
         client.send_raw(frame(0x81, b"two"));
-        // Others are served, and nothing of this one.
+        // The server serves other clients, and delivers nothing of this one.
         settle(&mut busy);
         log.expect(&["connect", "utf8 alive?", "utf8 alive?", "utf8 alive?"]);
-        let done = server.handle.answer(id, |upgrade| {
+        let done = server.handle.answer(id, |_, upgrade| {
             upgrade.header("X-Late", "yes")?;
             upgrade.cookie("id", "7", "")?;
             upgrade.set_subprotocol("a")
@@ -67,9 +68,9 @@ fn accepted_later_with_all_that_came_meanwhile() {
         client.expect_text("two");
         client.expect_alive();
         log.expect(&["ready", "utf8 one", "utf8 two", "utf8 alive?"]);
-        // Once is enough.
+        // Later answers have no effect.
         for _ in 0..2 {
-            let again = server.handle.answer(id, |upgrade| upgrade.refuse(404));
+            let again = server.handle.answer(id, |_, upgrade| upgrade.refuse(404));
             again.expect("the server runs");
         }
         client.expect_alive();
@@ -90,18 +91,18 @@ fn refused_later() {
         let handle = &server.handle;
         let (done, status) = match way {
             0 => (
-                handle.answer(id, |upgrade| {
+                handle.answer(id, |_, upgrade| {
                     upgrade.refuse(Refusal::new(401).header("WWW-Authenticate", "Basic"))
                 }),
                 401,
             ),
-            1 => (handle.answer(id, |_| false), 403),
-            2 => (handle.answer(id, |_| Err::<(), _>("told to")), 500),
-            3 => (handle.answer(id, |_| -> bool { panic!("told to") }), 500),
+            1 => (handle.answer(id, |_, _| false), 403),
+            2 => (handle.answer(id, |_, _| Err::<(), _>("told to")), 500),
+            3 => (handle.answer(id, |_, _| -> bool { panic!("told to") }), 500),
             _ => (handle.disconnect(id, 1000, ""), 403),
         };
         done.expect("the server runs");
-        let late = handle.answer(id, |_| true);
+        let late = handle.answer(id, |_, _| true);
         late.expect("the server runs");
         assert_eq!(client.response().status, status);
         client.expect_eof();
@@ -136,18 +137,18 @@ fn from_the_loop_and_more_than_once() {
         let mut conn = hub.get(id).expect("it waits");
         assert!(conn.request().is_some() && !conn.is_ready());
         assert_eq!(conn.send_utf8("never"), Err(SendError::NotReady));
-        assert_eq!(conn.answer(|_| true), Ok(()));
-        assert_eq!(conn.answer(|_| false), Err(SendError::HandshakeDone));
+        assert_eq!(conn.answer(|_, _| true), Ok(()));
+        assert_eq!(conn.answer(|_, _| false), Err(AnswerError::HandshakeDone));
     });
     run.expect("the server runs");
     assert_eq!(client.response().status, 101);
-    // Postponed again.
+    // An answer can defer again.
     let mut client = server.client();
     client.send_raw(REQUEST);
     let id = next(&ids);
-    let again = server.handle.answer(id, |upgrade| upgrade.defer());
+    let again = server.handle.answer(id, |_, upgrade| upgrade.defer());
     again.expect("the server runs");
-    let done = server.handle.answer(id, |upgrade| upgrade.refuse(410));
+    let done = server.handle.answer(id, |_, upgrade| upgrade.refuse(410));
     done.expect("the server runs");
     assert_eq!(client.response().status, 410);
 }
@@ -165,13 +166,13 @@ fn clients_that_left_and_answers_to_nothing() {
             false => drop(client),
         }
         for _ in 0..2 {
-            let done = server.handle.answer(id, |_| true);
+            let done = server.handle.answer(id, |_, _| true);
             done.expect("the server runs");
         }
         log.expect(&["connect"]);
         while !log.next().starts_with("disconnect") {}
     }
-    // One that never postponed, and a server that goes down meanwhile.
+    // A connection that was never deferred, and a server that shuts down in the meantime.
     let mut ready = server.client();
     assert_eq!(
         ready.request(REQUEST.replace("/chat", "/other")).status,

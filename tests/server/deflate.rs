@@ -1,5 +1,5 @@
-//! permessage-deflate (RFC 7692) over real sockets: what is agreed on, what is compressed, and what
-//! becomes of those who compress badly.
+//! permessage-deflate (RFC 7692) over real sockets: the negotiation, the choice of messages to
+//! compress, and the treatment of invalid compressed data.
 
 use crate::support::{Client, Frame, Running, echo, frame, log, request_with};
 use socket2::SockRef;
@@ -7,12 +7,12 @@ use wsloop::event::{Binary, Connect, Disconnect, Handshake, Ready, Utf8};
 use wsloop::protocol::deflate::{Deflater, Inflater};
 use wsloop::{Builder, Compress, DeflateConfig, Hub, OpCode, Prepared, SlowConsumer};
 
-/// A client that agreed on compression, with both directions of it.
+/// A client that has negotiated compression, with both directions of it.
 pub(crate) struct Peer {
     pub(crate) client: Client,
     deflater: Deflater,
     pub(crate) inflater: Inflater,
-    /// What the server answered.
+    /// The extension in the server's response.
     pub(crate) agreed: String,
 }
 
@@ -39,13 +39,13 @@ impl Peer {
         bytes
     }
 
-    /// Sends a message compressed, in one frame.
+    /// Sends a compressed message in one frame.
     pub(crate) fn send(&mut self, first: u8, payload: &[u8], takeover: bool) {
         let bytes = self.compressed(payload, takeover);
         self.client.send_frame(first | 0x40, bytes);
     }
 
-    /// Reads a message; returns its first byte, its size on the wire and what it is.
+    /// Reads a message; returns its first byte, its size on the wire and its content.
     #[track_caller]
     pub(crate) fn read(&mut self) -> (u8, usize, Vec<u8>) {
         let Frame { first, payload } = self.client.read_frame();
@@ -66,7 +66,7 @@ pub(crate) fn deflating(config: DeflateConfig) -> Running {
     Running::start(move |builder| echo(builder).deflate(config))
 }
 
-/// Numbers that look like chance.
+/// Returns pseudo-random numbers.
 pub(crate) fn noise(seed: u32) -> impl Iterator<Item = u32> {
     std::iter::successors(Some(seed), |last| {
         Some(last.wrapping_mul(1_664_525).wrapping_add(1_013_904_223))
@@ -75,7 +75,7 @@ pub(crate) fn noise(seed: u32) -> impl Iterator<Item = u32> {
     .skip(1)
 }
 
-/// Text that becomes smaller, and smaller still when it comes again.
+/// Returns text that can be compressed, and more so when it is repeated.
 pub(crate) fn text(size: usize, seed: u32) -> Vec<u8> {
     let mut text: String = noise(seed)
         .take(size / 8 + 1)
@@ -128,10 +128,10 @@ fn a_malformed_offer_is_declined() {
         assert_eq!(response.status, 101, "{value}");
         assert_eq!(response.header("sec-websocket-extensions"), None, "{value}");
     }
-    // Neither does it spoil a good one behind it.
+    // A malformed extension does not affect a valid one after it.
     let peer = Peer::of(&server, "a b, permessage-deflate; =, permessage-deflate");
     assert_eq!(peer.agreed, "permessage-deflate");
-    // One that cannot be kept is declined.
+    // An offer that the server cannot satisfy is declined.
     let peer = Peer::of(&server, "permessage-deflate; server_max_window_bits=8");
     assert_eq!(peer.agreed, "");
 }
@@ -144,7 +144,7 @@ fn messages_are_compressed_both_ways() {
     ] {
         let server = deflating(config);
         let mut peer = Peer::of(&server, OFFER);
-        // Nothing is named that was not offered.
+        // The response does not contain parameters that were not offered.
         assert_eq!(peer.agreed, "permessage-deflate");
         let mut sizes = Vec::new();
         for at in 0..4 {
@@ -176,7 +176,7 @@ fn small_and_binary_messages_are_not_compressed_by_default() {
         let (answer, _, message) = peer.read();
         assert_eq!(answer, first | if compressed { 0x40 } else { 0 }, "{size}");
         assert!(message == payload, "{size}");
-        // Those that are not compressed come through as well.
+        // Uncompressed messages are echoed as well.
         peer.client.send_frame(first, &payload);
         assert!(peer.read().2 == payload, "{size}");
     }
@@ -209,13 +209,16 @@ fn a_message_may_say_itself() {
                     !conn.should_deflate(OpCode::Text, 10)
                         && conn.should_deflate(OpCode::Text, 1410)
                 );
-                conn.send_with(OpCode::Text, text.as_bytes(), Compress::Yes)?;
-                conn.send_with(OpCode::Binary, text.as_bytes(), Compress::Yes)?;
-                conn.send_with(OpCode::Text, text.as_bytes(), Compress::No)?;
-                conn.send_with(OpCode::Text, text.as_bytes(), Compress::Auto)?;
-                let wrong = conn.send_with(OpCode::Text, b"\xff", Compress::Yes);
+                conn.send_message(Outgoing::text(text).compress(Compress::Yes))?;
+                conn.send_message(Outgoing::binary(text.as_bytes()).compress(Compress::Yes))?;
+                conn.send_message(Outgoing::text(text).compress(Compress::No))?;
+                conn.send_message(Outgoing::text(text).compress(Compress::Auto))?;
+                let wrong = conn.send_message(
+                    Outgoing::parts(OpCode::Text, &[b"\xff"]).compress(Compress::Yes),
+                );
                 assert_eq!(wrong, Err(wsloop::SendError::BadUtf8));
-                let wrong = conn.send_with(OpCode::Ping, b"", Compress::Yes);
+                let wrong = conn
+                    .send_message(Outgoing::parts(OpCode::Ping, &[b""]).compress(Compress::Yes));
                 assert_eq!(wrong, Err(wsloop::SendError::BadFrame));
                 Ok::<_, wsloop::SendError>(())
             })
@@ -226,11 +229,11 @@ fn a_message_may_say_itself() {
         let (answer, _, message) = peer.read();
         assert_eq!((answer, &message[..]), (first, &b"short"[..]));
     }
-    // Without the agreement nothing is compressed, whatever is asked for.
+    // Without negotiation nothing is compressed, whatever the program requests.
     let mut client = server.client();
     client.upgrade();
     client.send_text("short");
-    // `should_deflate` says so, and the handler's assertion closes the connection.
+    // The assertion on `should_deflate` fails in the handler, which closes the connection.
     client.expect_close(1011);
 }
 
@@ -246,7 +249,7 @@ fn fragments_and_control_frames_come_as_ever() {
         peer.client.send_frame(0x89, b"now");
         peer.client.expect_frame(0x8a, b"now");
         peer.client.send_frame(0x00, b"");
-        // One byte at a time.
+        // The rest arrives one byte at a time.
         let rest = frame(0x80, &bytes[cut..]);
         for byte in &rest {
             peer.client.send_raw([*byte]);
@@ -282,7 +285,7 @@ fn bad_compression_ends_its_connection_alone() {
     let cases: [(&[u8], u16); 3] = [
         (b"\x07", 1002),
         (b"\x00\x05\x00\xfb\xff\x48", 1002),
-        // "\xff" in a block that is not compressed.
+        // "\xff" in a stored block.
         (b"\x00\x01\x00\xfe\xff\xff\x00", 1007),
     ];
     for (bytes, code) in cases {
@@ -297,7 +300,7 @@ fn bad_compression_ends_its_connection_alone() {
 
 #[test]
 fn a_bomb_is_refused_at_the_limit() {
-    // CVE-2018-1000518, CVE-2016-10544: both sizes are limited.
+    // CVE-2018-1000518, CVE-2016-10544: both the compressed and the decompressed size are limited.
     let server = Running::start(|builder| {
         echo(builder)
             .deflate(DeflateConfig::default())
@@ -313,7 +316,7 @@ fn a_bomb_is_refused_at_the_limit() {
         reason,
         "message of 100001 bytes exceeds max_recv_size of 100000"
     );
-    // In fragments, and by the announcement alone.
+    // In fragments, and with only the header of a large frame.
     let mut peer = Peer::of(&server, OFFER);
     let bomb = peer.compressed(&vec![0; 8 << 20], false);
     assert!(bomb.len() < 10_000, "it is small as it comes");
@@ -326,7 +329,7 @@ fn a_bomb_is_refused_at_the_limit() {
     let mut peer = Peer::of(&server, OFFER);
     peer.client.send_raw(&frame(0xc2, &vec![0; 120_000])[..14]);
     peer.client.expect_close(1009);
-    // The ratio by itself.
+    // The ratio alone.
     let server = Running::start(|builder| {
         echo(builder)
             .deflate(DeflateConfig::default().max_ratio(100))
@@ -343,7 +346,7 @@ fn windows_are_what_was_agreed_on() {
     let server = deflating(DeflateConfig::dedicated().level(6));
     let mut peer = Peer::of(&server, "permessage-deflate; server_max_window_bits=9");
     assert_eq!(peer.agreed, "permessage-deflate; server_max_window_bits=9");
-    // What comes again after more than 512 bytes is not found any more.
+    // A repetition after more than 512 bytes is not found with this window.
     let half: Vec<u8> = (0..1500u32)
         .map(|at| b' ' + ((at * at / 7 + at) % 90) as u8)
         .collect();
@@ -406,7 +409,7 @@ fn broadcasts_are_compressed_once_and_do_not_disturb() {
         Peer::of(&server, "none"),
     ];
     for round in 0..3 {
-        // Each context goes on in between.
+        // Each context continues between the broadcasts.
         for peer in &mut peers {
             let payload = text(3000, round);
             peer.client.send_frame(0x81, &payload);
@@ -462,7 +465,7 @@ fn max_send_size_counts_what_it_is_before() {
 
 #[test]
 fn dropped_messages_are_missed_by_no_other() {
-    // The connection's own context is in use before and after its oldest messages are dropped.
+    // The context of the connection is used before and after its oldest messages are dropped.
     let server = Running::start(|builder| {
         echo(builder)
             .deflate(DeflateConfig::default().threshold(0))

@@ -1,4 +1,4 @@
-//! `disconnect` sends a Close frame, waits for the peer's, and cuts the connection if none comes.
+//! `disconnect` sends a Close frame, waits for the peer's, and cuts the connection if none arrives.
 
 use std::io::Write;
 use std::sync::mpsc::Sender;
@@ -9,10 +9,10 @@ use crate::support::{Client, Frame, PATIENCE, REQUEST, Running, frame, log, reco
 use wsloop::event::{Binary, Connect, Handshake, Origin, PeerClose, Ping, Pong, Ready, Utf8};
 use wsloop::{Builder, CloseCode, Connection, SendError};
 
-/// Makes one handler close.
+/// Registers a handler that closes the connection.
 type Arrange = fn(Builder) -> Builder;
 
-/// Every handler that can close an open connection, with the frame that leads to it.
+/// All handlers that can close an open connection, and the frame that causes each event.
 const PLACES: [(&str, Arrange, &[u8]); 5] = [
     (
         "Ready",
@@ -43,20 +43,20 @@ const PLACES: [(&str, Arrange, &[u8]); 5] = [
 
 fn close(conn: &mut Connection<'_>) -> Result<(), SendError> {
     conn.disconnect(4001, "enough")?;
-    assert!(conn.disconnecting() && !conn.is_ready());
+    assert!((conn.phase() == Phase::Closing) && !conn.is_ready());
     assert_eq!(conn.send_utf8("never"), Err(SendError::Closing));
     assert_eq!(conn.ping(b"never"), Err(SendError::Closing));
-    // The first close counts.
+    // Only the first close counts.
     conn.disconnect(4002, "again")
 }
 
-/// A server where `arrange` says which handler closes.
+/// Starts a server in which the handler of `arrange` closes.
 fn closing(log: &Sender<String>, arrange: Arrange, close_timeout: Duration) -> Running {
     let log = log.clone();
     Running::start(move |builder| arrange(recorded(builder, &log)).close_timeout(close_timeout))
 }
 
-/// Opens a connection, and leads it to the handler that closes.
+/// Opens a connection, and causes the event whose handler closes it.
 fn lead(server: &Running, first: &[u8]) -> Client {
     let mut client = server.ready();
     if let [first] = first {
@@ -71,9 +71,9 @@ fn every_handler_can_close_and_the_peer_is_waited_for() {
         let (sender, log) = log();
         let server = closing(&sender, arrange, PATIENCE);
         let mut client = lead(&server, first);
-        // No pong, no echo: the Close frame is the first that comes.
+        // There is neither a pong nor an echo: the Close frame comes first.
         assert_eq!(client.expect_close(4001), "enough", "{place}");
-        // What comes now is thrown away, and answers nothing.
+        // Later messages are discarded and not answered.
         client.send_text("never");
         client.send_frame(0x89, "never");
         client.send_frame(0x02, "never");
@@ -83,7 +83,7 @@ fn every_handler_can_close_and_the_peer_is_waited_for() {
         } else {
             log.expect(&["connect", "ready"]);
         }
-        // Another connection is served, and the first one is not over yet.
+        // Another connection is served, and the first one has not ended yet.
         let mut other = server.client();
         assert_eq!(other.request(REQUEST).status, 101);
         log.expect(&["connect"]);
@@ -124,7 +124,7 @@ fn a_peer_that_only_talks_on_is_cut_as_well() {
     let server = closing(&sender, PLACES[1].1, Duration::from_millis(60));
     let mut client = lead(&server, b"\x81");
     assert_eq!(client.expect_close(4001), "enough");
-    // Whatever it sends does not put the deadline off.
+    // Further messages of the client do not extend the deadline.
     let text = frame(0x81, b"blah");
     let started = Instant::now();
     while client.stream.write_all(&text).is_ok() {
@@ -254,7 +254,7 @@ fn what_cannot_be_sent_is_an_error_and_closes_nothing() {
             // 124 bytes in 62 characters.
             let long = conn.disconnect(1000, &"ü".repeat(62));
             assert_eq!(long, Err(SendError::ControlTooLong { size: 126 }));
-            assert!(conn.is_ready() && !conn.disconnecting());
+            assert!(conn.is_ready() && !(conn.phase() == Phase::Closing));
             results.send("all refused".into()).unwrap_or_default();
         })
     });
@@ -293,7 +293,7 @@ fn before_ready_it_refuses_the_handshake() {
         if entry == "connect" {
             entry = log.next();
         }
-        // A refusal is one answer, and no Close frame.
+        // A refusal is one HTTP response, without a Close frame.
         assert_eq!(entry, "disconnect 4001 (closed here) early");
         drop((client, server));
     }

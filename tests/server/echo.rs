@@ -1,4 +1,4 @@
-//! Messages come back as they were sent.
+//! Messages come back unchanged.
 
 use crate::support;
 use crate::support::Running;

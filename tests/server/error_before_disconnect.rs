@@ -1,12 +1,12 @@
-//! `Error` tells what went wrong, once, before the `Disconnect` that it causes; an ordinary end is
-//! no error.
+//! `Error` reports a fault once, before the `Disconnect` that the fault causes. An ordinary end
+//! causes no `Error`.
 
 use crate::support;
 use crate::support::events::record;
 use crate::support::{Running, log};
 use wsloop::event::{Disconnect, Error, Handshake, Utf8};
 
-/// The entries from the first `error` or `disconnect` on.
+/// Returns the entries from the first `error` or `disconnect` on.
 fn end(log: &support::Log) -> Vec<String> {
     let mut end = Vec::new();
     while end
@@ -52,7 +52,7 @@ fn a_reset_within_the_request_is_an_error() {
     let mut client = server.client();
     client.send_raw("GET / HTTP/1.1\r\n");
     log.expect(&["start", "accept", "connect"]);
-    // The server has read it: it is asked for something else behind it.
+    // The server has read the request, because it has served another client since.
     let mut other = server.ready();
     support::settle(&mut other);
     client.reset();
@@ -169,7 +169,7 @@ fn what_comes_after_our_own_close_is_none() {
     let mut client = server.ready();
     client.send_text("bye");
     client.expect_close(4000);
-    // Not masked, and of a kind that nobody defines.
+    // An unmasked frame with an undefined opcode.
     client.send_raw([0x83, 0x01, b'x']);
     assert_eq!(end(&log), ["disconnect 4000 (closed here) enough"]);
 }

@@ -1,8 +1,8 @@
-//! The examples do what they say. Each is started on a port of the kernel's choice, talked to, and
-//! killed.
+//! Tests of the examples. Each example is started on a free port, used, and killed.
 //!
-//! `cargo test` builds the examples before it runs this. So does `cargo test --examples --test
-//! examples`, which runs this alone; without `--examples` it takes what was built before.
+//! `cargo test` builds the examples before it runs these tests. So does
+//! `cargo test --examples --test server examples`, which runs only these; without `--examples` they
+//! use the existing binaries.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -24,12 +24,13 @@ use serde_json::{Value, json};
 use crate::support;
 use crate::support::{Client, PATIENCE};
 
-/// An example that runs; it is killed when this is dropped.
+/// A running example. It is killed when this is dropped.
 struct Example {
     child: Child,
-    /// What it says after `listening on`.
+    /// The text that it prints after `listening on`.
     place: String,
-    /// The lines of its standard error; they are read until it ends, so that it never blocks.
+    /// The lines of its standard error. A thread reads them until the end, so that the example
+    /// never blocks.
     errors: Receiver<String>,
 }
 
@@ -84,7 +85,7 @@ impl Example {
         client
     }
 
-    /// A client whose request has this target and these header lines; the answer's status.
+    /// Sends a request with this target and these header lines; returns the client and the status.
     fn request(&self, target: &str, headers: &str) -> (Client, u16) {
         let request = support::REQUEST
             .replace("/chat?room=7", target)
@@ -96,15 +97,15 @@ impl Example {
 }
 
 impl Example {
-    /// Sends the example a signal, by its name.
+    /// Sends the example a signal.
     fn signal(&self, name: &str) {
         let kill = format!("kill -s {name} {}", self.child.id());
         let status = Command::new("sh").args(["-c", &kill]).status().unwrap();
         assert!(status.success(), "{kill}");
     }
 
-    /// Has the example end as the system does, and sees that the client is told and the exit is
-    /// a success.
+    /// Sends the example a signal that ends it; checks that the client receives a Close frame, and
+    /// that the exit status is a success.
     fn expect_drain<S: Read + Write>(mut self, signal: &str, client: &mut Client<S>) {
         self.signal(signal);
         let frame = loop {
@@ -126,7 +127,7 @@ impl Drop for Example {
     }
 }
 
-/// Where cargo puts an example: beside the directory of this test.
+/// Returns the path of an example: cargo puts it beside the directory of this test.
 fn binary(name: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let profile = test.ancestors().nth(2).unwrap();
@@ -180,7 +181,7 @@ fn access_log_has_a_line_for_each_connection() {
     assert!(line.starts_with(&start), "{line}");
     assert!(line.contains(" s 1 in 1 out "), "{line}");
     assert!(line.ends_with("\"closed by the peer\""), "{line}");
-    // One that is refused has a line as well, and the reason is in the log of errors.
+    // A refused connection has a line as well, and the error log contains the reason.
     let (client, status) = example.request("/", "Origin: https://evil.example\r\n");
     assert_eq!(status, 403);
     drop(client);
@@ -189,7 +190,7 @@ fn access_log_has_a_line_for_each_connection() {
         line.contains(" 1006 ") && line.ends_with("\"origin refused\""),
         "{line}"
     );
-    // Behind the line that says where it listens.
+    // The lines about the listeners come first.
     let mut said = example.errors.recv_timeout(PATIENCE).unwrap();
     while said.contains("wsloop::server") {
         said = example.errors.recv_timeout(PATIENCE).unwrap();
@@ -201,7 +202,7 @@ fn access_log_has_a_line_for_each_connection() {
 }
 
 impl Example {
-    /// Somebody in the chat, for whom `welcome` is read.
+    /// Connects a guest of the chat, and reads its `welcome`.
     #[track_caller]
     fn guest(&self, target: &str) -> (Client, Value) {
         let (mut client, status) = self.request(target, "");
@@ -212,14 +213,14 @@ impl Example {
     }
 }
 
-/// The next message of the chat.
+/// Returns the next message of the chat.
 fn heard(client: &mut Client) -> Value {
     let frame = client.read_frame();
     assert_eq!(frame.first, 0x81);
     serde_json::from_slice(&frame.payload).unwrap()
 }
 
-/// What somebody says in the chat, as far as it does not depend on the time.
+/// Expects a message of the chat, and returns it; ignores the fields that depend on the time.
 #[track_caller]
 fn expect_said(client: &mut Client, nick: &str, text: &str) -> Value {
     let said = heard(client);
@@ -255,7 +256,8 @@ fn chat_keeps_rooms_apart() {
     ada.send_text(r#"{"text": "alone"}"#);
     expect_said(&mut ada, "ada", "alone");
 
-    // eve heard nothing of all that, and in the room `lobby` is joined by a guest without a name.
+    // eve has received nothing of that. In the room `lobby` she is joined by a guest without a
+    // name.
     let (mut guest, status) = example.request("/", "");
     assert_eq!(status, 101);
     let join = heard(&mut eve);
@@ -263,7 +265,7 @@ fn chat_keeps_rooms_apart() {
         join["nick"].as_str().unwrap().starts_with("guest"),
         "{join}"
     );
-    // It gets what was said before it came.
+    // The guest receives the messages that were sent before it joined.
     expect_said(&mut guest, "eve", "anybody?");
     let welcome = heard(&mut guest);
     assert_eq!(welcome["members"], json!(["eve", join["nick"]]));
@@ -286,7 +288,7 @@ fn chat_keeps_what_was_said_last() {
         expect_said(&mut bob, "ada", &number.to_string());
     }
     assert_eq!(heard(&mut bob)["type"], "welcome");
-    // A room that everybody has left is forgotten.
+    // A room is forgotten when all guests have left.
     bob.send_close(1000, "");
     assert_eq!(heard(&mut ada), json!({"type": "join", "nick": "bob"}));
     assert_eq!(heard(&mut ada), json!({"type": "leave", "nick": "bob"}));
@@ -332,7 +334,7 @@ fn chat_has_bounds() {
         let target = format!("/?{name}={value}");
         let mut client = Client::connect(example.addr());
         let upgrade = support::REQUEST.replace("/chat?room=7", &target);
-        // Both the page and the socket are refused, and are told why.
+        // Both the page and the WebSocket are refused, with a reason.
         let page = format!("GET {target} HTTP/1.1\r\nHost: example.com\r\n\r\n");
         for request in [page, upgrade] {
             let answer = client.request(request);
@@ -345,7 +347,7 @@ fn chat_has_bounds() {
         }
     }
     assert_eq!(example.request("/garden", "").1, 404);
-    // Those who were refused were never there.
+    // Refused guests were never members.
     let (mut ada, welcome) = example.guest("/?nick=ada");
     assert_eq!(welcome["members"], json!(["ada"]));
     for wrong in [
@@ -377,7 +379,7 @@ fn chat_serves_its_page() {
     assert!(String::from_utf8_lossy(&page.body).contains("new WebSocket"));
     assert_eq!(client.request(get("/favicon.ico")).status, 404);
     assert_eq!(client.request(get("/").replace("GET", "POST")).status, 405);
-    // The page's browser upgrades on the same connection, or on another.
+    // The browser upgrades on the same connection or on another one.
     let upgrade = support::REQUEST.replace("/chat?room=7", "/");
     assert_eq!(client.request(upgrade).status, 101);
 }
@@ -388,7 +390,7 @@ fn chat_checks_the_origin() {
     for (origin, status) in [
         ("http://example.com", 101), // the host of the request
         ("https://friend.example", 101),
-        ("https://example.com", 101), // the same, behind a proxy
+        ("https://example.com", 101), // the same host, behind a proxy
         ("http://example.com:8080", 403),
         ("http://example.com.evil.example", 403),
         ("http://evil.example", 403),
@@ -406,7 +408,7 @@ fn adopt_takes_websockets_over_from_hyper() {
     let mut client = Client::connect(example.addr());
     let page = client.request("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!(page.body, b"a page of hyper\n");
-    // On the same connection, and the first message in one piece with the request.
+    // On the same connection, with the first message in one write with the request.
     let request = support::REQUEST.replace("/chat?room=7", "/ws");
     client.send_raw([request.as_bytes(), &support::frame(0x81, b"first")].concat());
     assert_eq!(client.response().status, 101);
@@ -500,7 +502,7 @@ fn a_second_signal_is_obeyed_sooner() {
     example.signal("TERM");
     first.expect_close(1001);
     first.send_close(1001, "");
-    // The turn of this one comes in a second, or now.
+    // The second client would be closed a second later; the second signal closes it now.
     example.signal("TERM");
     second.expect_close(1001);
     second.send_close(1001, "");

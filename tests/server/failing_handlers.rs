@@ -1,5 +1,5 @@
-//! A handler that fails, by an error or a panic, ends its own connection and nothing else; a
-//! handler of the server's own is only logged.
+//! A handler that fails, with an error or a panic, ends its own connection and nothing else. A
+//! failure of a server handler is only logged.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -24,7 +24,7 @@ fn fail(how: How) -> Result<(), String> {
     }
 }
 
-/// The second connection is the victim.
+/// Whether a connection is the victim. The second connection is.
 #[derive(Clone, Copy, Default, Eq, PartialEq)]
 struct Victim(bool);
 
@@ -35,7 +35,7 @@ fn fail_victim(conn: &mut Connection<'_>, how: How) -> Result<(), String> {
     }
 }
 
-/// An echo server whose handler for `event` fails for the second connection.
+/// Configures an echo server whose handler for `event` fails for the second connection.
 fn breaking(builder: Builder, event: &str, how: How, log: Sender<String>) -> Builder {
     let broken_connect = event == "connect";
     let broken_end = event == "disconnect";
@@ -85,8 +85,9 @@ fn breaking(builder: Builder, event: &str, how: How, log: Sender<String>) -> Bui
     }
 }
 
-/// Lets the handler for `event` fail for the second of three connections. `provoke` plays that
-/// one, to its end; then the log is as `expected`, and the others live.
+/// Makes the handler for `event` fail for the second of three connections. `provoke` plays this
+/// connection to its end. Then the log must equal `expected`, and the other connections must still
+/// be open.
 fn check(event: &'static str, provoke: impl Fn(&mut Client), expected: &[&str]) {
     for how in [How::Error, How::Panic] {
         let (sender, log) = support::log();
@@ -105,7 +106,7 @@ fn check(event: &'static str, provoke: impl Fn(&mut Client), expected: &[&str]) 
             How::Panic => "panicked: on purpose",
         };
         let entries = log.rest();
-        // One `Error` tells of the handler; refusing the request may be told by another.
+        // One `Error` reports the failed handler; another may report the refused request.
         let told = format!("error handler failed: {text}");
         let count = entries.iter().filter(|entry| **entry == told).count();
         let at_the_end = ["disconnect", "error"].contains(&event);
@@ -156,7 +157,7 @@ fn in_messages_and_control_frames() {
         let provoke = |client: &mut Client| {
             client.upgrade();
             client.send_frame(first, "x");
-            // Behind it, in the same segment or not, nothing is served.
+            // Frames after that one are not served, in the same segment or later.
             client.send_text("never answered");
             expect_1011(client);
         };
@@ -177,7 +178,7 @@ fn what_the_handler_sent_before_is_sent() {
 
 #[test]
 fn in_peer_close() {
-    // The peer's code is what ended the connection; the answer tells that something failed.
+    // The cause of the end is the peer's code; the Close frame of the server reports the failure.
     let provoke = |client: &mut Client| {
         client.upgrade();
         client.send_close(4000, "bye");

@@ -1,4 +1,4 @@
-//! However much one client sends, the others are served in between, and nothing of it is lost.
+//! However much one client sends, the server serves other clients in between, and loses nothing.
 
 use std::cell::Cell;
 use std::net::SocketAddr;
@@ -11,14 +11,14 @@ use crate::support::{Client, PATIENCE, REQUEST, Running, frame};
 use wsloop::event::{Binary, Ready, Utf8};
 use wsloop::{Builder, Server};
 
-/// A server whose turns the test takes itself, and what was counted.
+/// A server that the test runs turn by turn, with counters.
 struct Turned {
     server: Server,
     addr: SocketAddr,
     ready: Rc<Cell<usize>>,
-    /// Binary messages, of whoever floods.
+    /// Binary messages, sent by the flooding client.
     flood: Rc<Cell<usize>>,
-    /// Text messages, of whoever is polite.
+    /// Text messages, sent by the polite client.
     polite: Rc<Cell<usize>>,
     began: Instant,
 }
@@ -70,7 +70,7 @@ impl Turned {
 #[test]
 fn a_flood_of_messages_gets_its_share_of_a_turn() {
     const SHARE: usize = 16;
-    let mut turned = Turned::new(|builder| builder.turn_share(1 << 20, SHARE));
+    let mut turned = Turned::new(|builder| builder.turn_bytes(1 << 20).turn_messages(SHARE));
     let mut flooder = turned.client();
     let mut polite = turned.client();
     let count = 8000;
@@ -88,10 +88,10 @@ fn a_flood_of_messages_gets_its_share_of_a_turn() {
         let before = turned.flood.get();
         turned.turn();
         assert!(turned.flood.get() - before <= SHARE);
-        // It is on the way all the time: no turn is lost waiting.
+        // All messages have already arrived, so no turn waits.
         assert!(turned.flood.get() > before);
     }
-    // And nothing comes twice.
+    // No message is delivered twice.
     flooder.send_text("done");
     while turned.polite.get() == 1 {
         turned.turn();
@@ -102,7 +102,7 @@ fn a_flood_of_messages_gets_its_share_of_a_turn() {
 
 #[test]
 fn control_frames_count_like_messages() {
-    let mut turned = Turned::new(|builder| builder.turn_share(1 << 20, 8));
+    let mut turned = Turned::new(|builder| builder.turn_bytes(1 << 20).turn_messages(8));
     let mut flooder = turned.client();
     let mut polite = turned.client();
     flooder.send_raw([frame(0x89, b"x").repeat(4000), frame(0x82, b"x")].concat());
@@ -127,8 +127,12 @@ fn control_frames_count_like_messages() {
 fn a_flood_of_bytes_gets_its_share_of_a_turn() {
     const SIZE: usize = 10_000;
     const BUFFER: usize = 32 << 10;
-    let mut turned =
-        Turned::new(|builder| builder.turn_share(64 << 10, usize::MAX).read_buffer(BUFFER));
+    let mut turned = Turned::new(|builder| {
+        builder
+            .turn_bytes(64 << 10)
+            .turn_messages(usize::MAX)
+            .read_buffer(BUFFER)
+    });
     let mut flooder = turned.client();
     let mut polite = turned.client();
     let count = 1000;
@@ -141,7 +145,7 @@ fn a_flood_of_bytes_gets_its_share_of_a_turn() {
         let before = turned.flood.get();
         turned.turn();
         turned.turn();
-        // Two shares, and what the last read of each went beyond.
+        // Two shares, plus the rest of the last read in each.
         assert!((turned.flood.get() - before) * SIZE <= 2 * (96 << 10) + SIZE);
         answered += 1;
         assert_eq!(turned.polite.get(), answered);
@@ -179,7 +183,8 @@ fn a_crowd_at_the_door_does_not_keep_others_from_being_served() {
 fn many_floods_at_once_and_a_polite_client() {
     let server = Running::start(|builder| {
         builder
-            .turn_share(16 << 10, 16)
+            .turn_bytes(16 << 10)
+            .turn_messages(16)
             .on(Binary, |conn, _| *conn.data::<u64>() += 1)
             .on(Utf8, |conn, text| {
                 let count = *conn.data::<u64>();
@@ -210,7 +215,7 @@ fn many_floods_at_once_and_a_polite_client() {
         polite.send_text("please");
         polite.expect_text("please 0");
     }
-    // New clients get in, too.
+    // New clients are accepted as well.
     for _ in 0..10 {
         server.ready();
     }

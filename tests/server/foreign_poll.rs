@@ -1,4 +1,4 @@
-//! A program that waits in a poll of its own can wait for the server there.
+//! A program can wait for the server in its own poll.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -17,8 +17,9 @@ use wsloop::event::Tick;
 fn a_foreign_poll_waits_for_events_and_deadlines() {
     let mut server = support::echo(Server::builder().listen("127.0.0.1:0"))
         .tick_period(Duration::from_millis(30))
-        // So that work is left over at the end of a turn.
-        .turn_share(1 << 20, 2)
+        // Leaves work to do at the end of a turn.
+        .turn_bytes(1 << 20)
+        .turn_messages(2)
         .on(Tick, |hub, _| *hub.shared::<u32>() += 1)
         .build()
         .unwrap();
@@ -28,7 +29,7 @@ fn a_foreign_poll_waits_for_events_and_deadlines() {
     poll.registry()
         .register(&mut SourceFd(&fd), Token(0), Interest::READABLE)
         .unwrap();
-    // A program with something else to wait for.
+    // Another event source of the program.
     let waker = Arc::new(mio::Waker::new(poll.registry(), Token(1)).unwrap());
     let wakes = waker.clone();
     let addr = server.local_addr().unwrap();
@@ -55,6 +56,6 @@ fn a_foreign_poll_waits_for_events_and_deadlines() {
         assert!(server.turn(Some(Duration::ZERO)).unwrap());
     }
     drop(client.join().unwrap());
-    // Until here, or its wake-up would be gone with it.
+    // Dropping the waker earlier could lose its event.
     drop(waker);
 }

@@ -1,4 +1,4 @@
-//! `Fragment`: messages that are larger than memory, or than `max_recv_size`, in pieces.
+//! `Fragment` delivers messages in pieces that are larger than the memory or than `max_recv_size`.
 
 use std::sync::mpsc::Sender;
 
@@ -6,7 +6,7 @@ use crate::support::{Log, Running, frame, log, recorded};
 use wsloop::Builder;
 use wsloop::event::Fragment;
 
-/// Writes pieces down as they come.
+/// Records pieces when they arrive.
 fn in_pieces(builder: Builder, sender: &Sender<String>) -> Builder {
     let pieces = sender.clone();
     recorded(builder, sender)
@@ -19,7 +19,7 @@ fn in_pieces(builder: Builder, sender: &Sender<String>) -> Builder {
         })
 }
 
-/// The pieces of one message, put together; they begin and end as they should.
+/// Joins the pieces of one message, and checks that they start and end correctly.
 fn whole(log: &Log) -> (String, usize) {
     let mut text = String::new();
     for count in 1.. {
@@ -79,7 +79,7 @@ fn a_message_larger_than_allowed_comes_in_pieces() {
     client.send_text(&text);
     let (whole_text, count) = whole(&log);
     assert!(whole_text == text && count > 1);
-    // More frames than `max_fragments`, more bytes than `max_recv_size`.
+    // There are more frames than `max_fragments`, and more bytes than `max_recv_size`.
     client.send_frame(0x01, "x");
     for _ in 0..5000 {
         client.send_frame(0x00, "y");
@@ -95,7 +95,7 @@ fn a_message_larger_than_allowed_comes_in_pieces() {
 fn text_is_checked_over_its_pieces() {
     let (sender, log) = log();
     let server = Running::start(move |builder| in_pieces(builder, &sender));
-    // A character that is cut is none that is wrong.
+    // A character that is split between pieces is valid.
     let mut client = server.ready();
     client.send_frame(0x01, b"\xe2\x82");
     client.send_frame(0x80, b"\xac");

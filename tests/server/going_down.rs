@@ -1,5 +1,5 @@
-//! A drain loses nothing: who waits is let in, what is queued arrives, clients are closed one after
-//! the other, and what had to be cut is counted.
+//! A drain loses nothing: waiting clients are accepted, queued messages arrive, clients are closed
+//! one after the other, and connections that had to be cut are counted.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -19,31 +19,36 @@ use wsloop::{CloseCode, Handle, Listening, SendError, Server};
 
 const LONG: Duration = Duration::from_secs(3600);
 
-/// Stops the loop until what is returned is sent to; then it drains, before anything else.
+/// Blocks the event loop until a message is sent to the returned channel; then the server drains
+/// first.
 fn hold_and_drain(handle: &Handle) -> mpsc::Sender<()> {
     let (held, holds) = mpsc::channel();
     let (release, released) = mpsc::channel();
     let hold = move |hub: &mut wsloop::Hub<'_>| {
         held.send(()).unwrap();
         released.recv_timeout(PATIENCE).unwrap();
-        hub.drain(LONG, CloseCode::SERVICE_RESTART, Duration::ZERO)
-            .unwrap();
+        hub.wind_down(
+            WindDown::within(LONG)
+                .spread(Duration::ZERO)
+                .code(CloseCode::SERVICE_RESTART),
+        )
+        .unwrap();
     };
     handle.run(hold).unwrap();
     holds.recv_timeout(PATIENCE).unwrap();
     release
 }
 
-/// Answers the Close that has to come next.
+/// Expects a Close frame next, and answers it.
 fn answer_close(client: &mut Client, code: u16) {
     client.expect_close(code);
     client.send_close(code, "");
     client.expect_eof();
 }
 
-/// Sees that nobody listens there.
+/// Checks that no socket listens on an address.
 fn expect_refused(addr: SocketAddr) {
-    // A process that another test is about to start may have the socket for a moment.
+    // A process that another test is just starting may hold the socket for a moment.
     if let Ok(mut stream) = TcpStream::connect(addr) {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let read = stream.read(&mut [0]).map_err(|error| error.kind());
@@ -68,21 +73,28 @@ fn every_client_is_closed_and_the_server_ends_with_the_last() {
             .on(Disconnect, move |_, why| sender.send(why.to_string()))
             .on(Stopped, move |hub, stats| {
                 assert_eq!(hub.stats(), stats);
-                let (drained, cut) = (stats.drained, stats.cut);
+                let (drained, cut) = (stats.ended_in_order, stats.cut);
                 stopped.send(format!("stopped: {drained}, {cut}"))
             })
     });
     let mut clients: Vec<_> = (0..10).map(|_| server.ready()).collect();
     server
         .handle
-        .drain(LONG, 1012, Duration::from_millis(50))
+        .wind_down(
+            WindDown::within(LONG)
+                .spread(Duration::from_millis(50))
+                .code(1012),
+        )
         .unwrap();
     for client in &mut clients {
         client.expect_text("farewell");
         answer_close(client, 1012);
     }
     let stats = server.join();
-    assert_eq!((stats.drained, stats.cut, stats.cut_bytes), (10, 0, 0));
+    assert_eq!(
+        (stats.ended_in_order, stats.cut, stats.cut_bytes),
+        (10, 0, 0)
+    );
     let expected = std::iter::once("shutdown")
         .chain(["1012 (server went down)"; 10])
         .chain(["stopped: 10, 0"]);
@@ -92,7 +104,7 @@ fn every_client_is_closed_and_the_server_ends_with_the_last() {
 
 #[test]
 fn who_waits_in_the_kernels_queue_is_let_in() {
-    // More than are accepted in a turn.
+    // More clients than the server accepts in a turn.
     const CLIENTS: usize = 100;
     let mut server = Running::start(|builder| support::echo(builder).turn_accepts(7));
     let release = hold_and_drain(&server.handle);
@@ -103,7 +115,7 @@ fn who_waits_in_the_kernels_queue_is_let_in() {
         answer_close(client, 1012);
     }
     let stats = server.join();
-    assert_eq!((stats.drained, stats.cut), (CLIENTS as u64, 0));
+    assert_eq!((stats.ended_in_order, stats.cut), (CLIENTS as u64, 0));
 }
 
 #[test]
@@ -147,7 +159,10 @@ fn messages_come_as_ever_until_the_close() {
             .on(Tick, |hub, _| hub.broadcast_binary(b"tick"))
     });
     let (mut first, mut second) = (server.ready(), server.ready());
-    server.handle.drain(LONG, 1001, LONG).unwrap();
+    server
+        .handle
+        .wind_down(WindDown::within(LONG).spread(LONG).code(1001))
+        .unwrap();
     let closed = |client: &mut Client| loop {
         let frame = client.read_frame();
         if frame.first != 0x82 {
@@ -157,12 +172,12 @@ fn messages_come_as_ever_until_the_close() {
     assert!(closed(&mut first));
     first.send_close(1001, "");
     first.expect_eof();
-    // Ticks go on, and echoes do.
+    // Ticks and echoes continue.
     second.expect_frame(0x82, b"tick");
     second.send_text("still here?");
     assert!(!closed(&mut second));
     second.expect_frame(0x82, b"tick");
-    // Enough of it.
+    // `shutdown` ends the drain early.
     server.handle.shutdown().unwrap();
     assert!(closed(&mut second));
     second.send_close(1001, "");
@@ -180,7 +195,8 @@ fn a_slow_reader_gets_everything() {
             .close_timeout(TIMEOUT)
             .on(Utf8, |conn, _| {
                 conn.send_binary(&vec![7; SIZE])?;
-                conn.server().drain(LONG, 1012, Duration::ZERO)
+                conn.server()
+                    .wind_down(WindDown::within(LONG).spread(Duration::ZERO).code(1012))
             })
     });
     let mut client = server.ready();
@@ -211,11 +227,16 @@ fn what_the_deadline_cuts_is_counted() {
     log.expect(&["sent"]);
     server
         .handle
-        .drain(Duration::from_millis(100), 1012, Duration::ZERO)
+        .wind_down(
+            WindDown::within(Duration::from_millis(100))
+                .spread(Duration::ZERO)
+                .code(1012),
+        )
         .unwrap();
     let stats = server.join();
-    assert_eq!((stats.drained, stats.cut), (0, 1));
-    // The others are with the kernel, or have come: a header and a Close are among them.
+    assert_eq!((stats.ended_in_order, stats.cut), (0, 1));
+    // The other bytes are in the kernel or have arrived, together with a frame header and a Close
+    // frame.
     let came = stuck.read_to_end().len() as u64;
     assert!(stats.cut_bytes > 0, "the kernel cannot take so much");
     assert!(
@@ -230,10 +251,13 @@ fn what_the_deadline_cuts_is_counted() {
 fn a_code_that_must_not_be_sent_is_refused() {
     let server = Running::echo();
     for code in [999, 1005, 1006, 5000] {
-        let refused = server.handle.drain(LONG, code, LONG);
+        let refused = server
+            .handle
+            .wind_down(WindDown::within(LONG).spread(LONG).code(code));
         assert_eq!(refused, Err(SendError::BadCloseCode(code)));
     }
-    let asked = |hub: &mut wsloop::Hub<'_>| hub.drain(LONG, 1006, LONG);
+    let asked =
+        |hub: &mut wsloop::Hub<'_>| hub.wind_down(WindDown::within(LONG).spread(LONG).code(1006));
     let answer = server.handle.ask(asked).unwrap().recv().unwrap();
     assert_eq!(answer, Err(SendError::BadCloseCode(1006)));
     server.ready().expect_alive();
@@ -242,9 +266,14 @@ fn a_code_that_must_not_be_sent_is_refused() {
 #[test]
 fn without_clients_it_ends_at_once() {
     let mut server = Running::echo();
-    server.handle.drain(LONG, 1001, LONG).unwrap();
-    // Others find it going down, or gone.
-    let _ = server.handle.drain(LONG, 1001, LONG);
+    server
+        .handle
+        .wind_down(WindDown::within(LONG).spread(LONG).code(1001))
+        .unwrap();
+    // Later calls find a server that is shutting down or has ended.
+    let _ = server
+        .handle
+        .wind_down(WindDown::within(LONG).spread(LONG).code(1001));
     let _ = server.handle.shutdown();
     server.join();
 }
@@ -264,7 +293,10 @@ fn a_program_with_a_loop_of_its_own_drains() {
     while server.stats().messages_out == 0 {
         assert!(server.turn(None).unwrap());
     }
-    server.hub().drain(LONG, 1001, LONG).unwrap();
+    server
+        .hub()
+        .wind_down(WindDown::within(LONG).spread(LONG).code(1001))
+        .unwrap();
     while server.turn(None).unwrap() {}
     assert_eq!(server.stats().drained, 1);
     client.join().unwrap();
@@ -290,14 +322,14 @@ fn listeners_are_handed_over() {
     let mut old = Client::connect(addr);
     old.upgrade();
 
-    // Both listen, then only the successor does.
+    // Both processes listen; then only the successor does.
     let [tcp, unix] = sockets.try_into().unwrap();
     let next = Running::start_on(|| {
         let builder = Server::builder().listener(TcpListener::from(tcp));
         support::echo(builder.listener(UnixListener::from(unix)))
     });
     handle.hand_over_listeners().unwrap();
-    // They are not had back.
+    // The old server cannot take the listeners back.
     handle.start_listening().unwrap();
     let listeners = handle.ask(|hub| hub.local_addrs().len()).unwrap();
     assert_eq!(listeners.recv().unwrap(), 0);
@@ -314,10 +346,12 @@ fn listeners_are_handed_over() {
         client.expect_alive();
         over_unix();
     }
-    handle.drain(LONG, 1012, Duration::ZERO).unwrap();
+    handle
+        .wind_down(WindDown::within(LONG).spread(Duration::ZERO).code(1012))
+        .unwrap();
     answer_close(&mut old, 1012);
     assert_eq!(thread.join().unwrap().accepted, 1);
-    // The file is the successor's now.
+    // The file now belongs to the successor.
     over_unix();
     assert_eq!(next.stop().accepted, 41);
 }
@@ -340,8 +374,12 @@ fn listeners_are_left_to_the_successor_whichever_was_asked_for_first() {
     let own = path.clone();
     let mut server = Running::start_on(move || Server::builder().listen_unix(own));
     let restart = |hub: &mut wsloop::Hub<'_>| {
-        hub.drain(LONG, CloseCode::SERVICE_RESTART, Duration::ZERO)
-            .unwrap();
+        hub.wind_down(
+            WindDown::within(LONG)
+                .spread(Duration::ZERO)
+                .code(CloseCode::SERVICE_RESTART),
+        )
+        .unwrap();
         hub.hand_over_listeners();
     };
     server.handle.run(restart).unwrap();
@@ -352,7 +390,7 @@ fn listeners_are_left_to_the_successor_whichever_was_asked_for_first() {
 #[cfg(feature = "tls")]
 #[test]
 fn what_tls_holds_back_is_owed_as_well() {
-    // More than both kernels take, and no more than that and TLS.
+    // More than both kernels can buffer, but no more than they and TLS together.
     const SIZE: usize = 170 << 10;
     let identity = support::tls::Identity::new();
     let tls = identity.server.clone();
@@ -379,9 +417,14 @@ fn what_tls_holds_back_is_owed_as_well() {
     log.expect(&["sent"]);
     server
         .handle
-        .drain(LONG, CloseCode::SERVICE_RESTART, Duration::ZERO)
+        .wind_down(
+            WindDown::within(LONG)
+                .spread(Duration::ZERO)
+                .code(CloseCode::SERVICE_RESTART),
+        )
         .unwrap();
-    // Longer than `close_timeout`: that is for the answer to a Close that was read.
+    // Longer than `close_timeout`, which only limits the wait for an answer to a Close frame that
+    // was written.
     thread::sleep(Duration::from_secs(5));
     let frame = client.read_frame();
     assert!(frame.payload.len() == SIZE && frame.payload.iter().all(|byte| *byte == 7));
@@ -389,5 +432,8 @@ fn what_tls_holds_back_is_owed_as_well() {
     client.send_close(1012, "");
     drop(client);
     let stats = server.join();
-    assert_eq!((stats.drained, stats.cut, stats.cut_bytes), (1, 0, 0));
+    assert_eq!(
+        (stats.ended_in_order, stats.cut, stats.cut_bytes),
+        (1, 0, 0)
+    );
 }

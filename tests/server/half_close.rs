@@ -1,4 +1,5 @@
-//! A client that sends its requests and FIN still gets every reply, and then the server's FIN.
+//! A client that sends its requests and a FIN still receives every reply, and then the server's
+//! FIN.
 
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ fn a_fin_without_a_close_is_told_as_such() {
         if fin {
             let mut client = client;
             client.shutdown_write();
-            // No Close frame: the peer did not ask for one, and nothing was wrong with it.
+            // The server sends no Close frame: the client did not send one, and there was no error.
             client.expect_eof();
         } else {
             drop(client);
@@ -31,7 +32,7 @@ fn small_replies_come_before_the_end() {
     let (sender, log) = log();
     let server = Running::start(move |builder| recorded(builder, &sender));
     let mut client = server.client();
-    // The whole conversation in one segment, FIN and all.
+    // The whole conversation in one segment, including the FIN.
     let mut bytes = REQUEST.as_bytes().to_vec();
     bytes.extend(frame(0x81, b"a"));
     bytes.extend(frame(0x89, b"b"));
@@ -79,7 +80,7 @@ fn large_replies_come_before_the_end() {
     log.expect(&["None"]);
 }
 
-/// More than the sockets on both sides hold.
+/// More than the socket buffers on both sides can hold.
 const REPLY: usize = 16 << 20;
 
 #[test]
@@ -121,7 +122,7 @@ fn a_fin_inside_a_message_or_a_request_ends_it() {
         client.send_raw(&REQUEST[..cut]);
         client.shutdown_write();
         client.expect_eof();
-        // There was no WebSocket: nobody closed one.
+        // There was no WebSocket yet, so there is no `PeerClose`.
         log.expect(&["connect"]);
         log.expect(&["disconnect 1006 (connection ended without a close frame)"]);
     }
@@ -141,7 +142,7 @@ fn a_reset_is_told_once() {
         entry = log.next();
     }
     assert!(entry.starts_with("disconnect 1006 ("), "{entry}");
-    // Nothing else comes of it.
+    // The reset causes no other events.
     server.ready().expect_alive();
     log.expect(&["connect", "ready", "utf8 alive?"]);
 }
@@ -156,12 +157,13 @@ fn a_reset_while_replies_wait_is_told_once() {
             .max_backlog(4 * REPLY)
             .close_timeout(Duration::from_secs(60))
     });
-    // Open, and drained after a Close frame or a FIN: the server has more to write than it can.
+    // The connection is open, or closing after a Close frame or a FIN, and the server cannot write
+    // everything.
     for then in ["", "close", "fin"] {
         let mut client = server.ready();
         client.send_text("x");
         log.expect(&["connect", "ready"]);
-        // The reply is under way.
+        // A part of the reply has arrived.
         client.read_exactly(1);
         let end = match then {
             "close" => {
@@ -188,7 +190,7 @@ fn a_reset_while_replies_wait_is_told_once() {
             assert!(entry.starts_with("disconnect 1006 ("), "{entry}");
         }
     }
-    // The server ends soon only if none of them is left.
+    // The server stops quickly only if no connection is left.
     let started = std::time::Instant::now();
     server.stop();
     assert!(started.elapsed() < PATIENCE, "no connection is left");

@@ -1,5 +1,5 @@
-//! A handler is never called while another one runs: what it causes is told when it has returned,
-//! once.
+//! A handler is never called while another one runs. Events that it causes are delivered once,
+//! after it has returned.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -13,7 +13,7 @@ use crate::support::{Client, Running};
 use wsloop::event::*;
 use wsloop::{Builder, Connection};
 
-/// Tells whether a handler is running.
+/// Records whether a handler is running.
 #[derive(Clone)]
 struct Guard {
     running: Rc<Cell<bool>>,
@@ -31,7 +31,7 @@ impl Guard {
     }
 }
 
-/// Does to the others what can be done to them: every second is cut, the rest are closed.
+/// Ends the other connections: every second one is cut, and the rest are closed.
 fn end_the_others(conn: &mut Connection<'_>) {
     let own = conn.id();
     let mut cut = false;
@@ -39,7 +39,7 @@ fn end_the_others(conn: &mut Connection<'_>) {
         if other.id() != own {
             cut = !cut;
             match cut {
-                true => other.shutdown(),
+                true => other.abort(),
                 false => other.disconnect(4000, "you too").unwrap(),
             }
         }
@@ -82,8 +82,8 @@ fn chaotic(builder: Builder, log: Sender<String>) -> Builder {
                     conn.disconnect(4001, "me too").unwrap();
                 }
                 "cut all" => conn.server().for_each(|conn| {
-                    conn.shutdown();
-                    conn.shutdown();
+                    conn.abort();
+                    conn.abort();
                 }),
                 text => _ = conn.send_utf8(text).unwrap(),
             })
@@ -96,7 +96,7 @@ fn chaotic(builder: Builder, log: Sender<String>) -> Builder {
             end.run("disconnect", || {
                 let id = conn.id();
                 log.send(format!("gone {id} {}", why.cause)).unwrap();
-                assert!(conn.disconnected() && !conn.is_ready());
+                assert!((conn.phase() >= Phase::Lingering) && !conn.is_ready());
                 assert!(conn.server().get(id).is_none(), "it is over");
                 conn.server().broadcast_utf8("left").unwrap();
             })
@@ -108,7 +108,8 @@ fn chaotic(builder: Builder, log: Sender<String>) -> Builder {
         })
 }
 
-/// Waits for the `Disconnect` of `count` connections; each comes once, and nothing nests.
+/// Waits for the `Disconnect` of `count` connections; checks that each comes once and that no
+/// handlers nest.
 fn expect_gone(log: &support::Log, count: usize) -> Vec<String> {
     let mut gone: Vec<_> = (0..count).map(|_| log.next()).collect();
     gone.sort();
@@ -119,7 +120,7 @@ fn expect_gone(log: &support::Log, count: usize) -> Vec<String> {
     gone
 }
 
-/// Reads until this text comes.
+/// Reads frames until a text arrives.
 fn read_until(client: &mut Client, text: &str) {
     while client.read_frame().payload != text.as_bytes() {}
 }
@@ -131,7 +132,7 @@ fn one_ends_all_others_at_once() {
     let mut clients: Vec<_> = (0..9).map(|_| server.ready()).collect();
     let mut one = clients.pop().unwrap();
     one.send_text("end the others");
-    // Those that are closed do not answer: `close_timeout` ends them.
+    // The closed clients do not answer, so `close_timeout` ends their connections.
     let gone = expect_gone(&log, 8);
     drop(clients);
     let cut = gone.iter().filter(|entry| entry.ends_with(" cut"));
@@ -165,7 +166,7 @@ fn one_ends_all_and_itself() {
 
 #[test]
 fn a_chain_of_disconnects_runs_to_its_end() {
-    // Each `Disconnect` cuts one more.
+    // Each `Disconnect` cuts one more connection.
     let (sender, log) = support::log();
     let server = Running::start(move |builder| {
         let inside = Rc::new(Cell::new(false));
@@ -200,10 +201,10 @@ fn disconnect_comes_after_the_handler_that_caused_it() {
             .on(Utf8, move |conn, text| {
                 let own = conn.id();
                 match text {
-                    "cut" => conn.shutdown(),
+                    "cut" => conn.abort(),
                     "cut the other" => conn.server().for_each(|conn| {
                         if conn.id() != own {
-                            conn.shutdown();
+                            conn.abort();
                         }
                     }),
                     _ => conn.disconnect(4000, "").unwrap(),

@@ -1,5 +1,5 @@
-//! A handler that a connection sets for itself serves from the next event on, in place of the
-//! server's, for that connection alone.
+//! A handler that is set for one connection replaces the server's handler for that connection, from
+//! the next event on.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -159,7 +159,8 @@ fn set_in_connect_they_can_refuse() {
 
 #[test]
 fn what_they_hold_is_freed_when_the_connection_is_over() {
-    // Counts its living clones in a cell that a `Disconnect` handler can ask.
+    // The handlers of the connections hold clones of a value. A `Tick` handler reports the number
+    // of clones.
     let (sender, log) = support::log();
     let server = Running::start(move |builder| {
         let held = Rc::new(Cell::new(0));
@@ -170,7 +171,7 @@ fn what_they_hold_is_freed_when_the_connection_is_over() {
                 let held = held.clone();
                 conn.on(Utf8, move |conn, _| {
                     held.set(held.get() + 1);
-                    // Held by the server's closure and by each connection's.
+                    // The server's handler and each connection's handler hold a clone.
                     let count = Rc::strong_count(&held) - 1;
                     conn.send_utf8(&format!("{} {count}", held.get()))
                 });

@@ -1,5 +1,5 @@
-//! What the `Handshake` handler says goes out with the answer, and on request it sees what is
-//! refused without it.
+//! The `Handshake` handler can change the response. On request it also receives handshakes that the
+//! server refuses.
 
 use wsloop::HandshakeError;
 use wsloop::event::{Disconnect, Handshake};
@@ -46,7 +46,7 @@ fn headers_and_cookies_of_ones_own() {
     assert_eq!(response.header("set-cookie"), Some("id=; Max-Age=0"));
 }
 
-/// Requests that ask for a WebSocket and may not have it, and how they are answered.
+/// Invalid opening handshakes, and the status of the response.
 const BAD: [(&str, &str, u16, HandshakeError); 4] = [
     ("GET", "POST", 405, HandshakeError::MethodNotGet),
     (": 13", ": 8", 426, HandshakeError::UnsupportedVersion),
@@ -71,7 +71,7 @@ fn bad_requests_are_shown_where_that_is_asked_for() {
                     let error = upgrade.error().map(|error| error.to_string());
                     let seen = format!("{} {error:?}", upgrade.request().path());
                     sender.send(seen).unwrap_or_default();
-                    // Whatever it answers, the default stands.
+                    // The handler cannot change the default response.
                     upgrade.refuse(404)?;
                     upgrade.header("X", "y")?;
                     conn.http_error(404)
@@ -93,7 +93,7 @@ fn bad_requests_are_shown_where_that_is_asked_for() {
             }
             assert_eq!(log.next(), format!("1006 ({error})"));
         }
-        // A good one is as ever.
+        // A valid request is handled as usual.
         assert_eq!(server.client().request(REQUEST).status, 404);
         assert_eq!(log.next(), "/chat None");
     }

@@ -1,5 +1,5 @@
-//! An opening handshake is accepted in every form that RFC 6455 and HTTP/1.1 allow it, however its
-//! bytes come.
+//! The server accepts an opening handshake in every form that RFC 6455 and HTTP/1.1 allow, however
+//! its bytes arrive.
 
 use crate::support;
 use crate::support::{Client, REQUEST, Running, frame, log, settle};
@@ -51,7 +51,7 @@ fn names_and_lists_in_any_case_and_over_several_lines() {
         assert_eq!(response.header("connection"), Some("Upgrade"));
         let accept = response.header("sec-websocket-accept");
         assert_eq!(accept, Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "{request}");
-        // Nothing was asked for.
+        // The client offered neither.
         assert_eq!(response.header("sec-websocket-protocol"), None);
         assert_eq!(response.header("sec-websocket-extensions"), None);
         client.expect_alive();
@@ -113,13 +113,13 @@ fn what_follows_the_request_is_a_frame_and_no_request() {
     let mut client = server.client();
     client.send_raw(REQUEST.repeat(2));
     assert_eq!(client.response().status, 101);
-    // "G" has reserved bits.
+    // As a frame, "G" has reserved bits.
     client.expect_close(1002);
     client.expect_eof();
     server.ready().expect_alive();
 }
 
-/// What is answered to a request with `byte` in a header of this name.
+/// Returns the status of a request with `byte` in a header line, between `before` and `after`.
 fn status(server: &Running, before: &str, byte: u8, after: &str) -> u16 {
     let at = REQUEST.find("Host:").unwrap_or_default();
     let mut request = REQUEST.as_bytes()[..at].to_vec();
@@ -134,7 +134,7 @@ fn status(server: &Running, before: &str, byte: u8, after: &str) -> u16 {
 fn high_bytes_in_every_header() {
     let server = Running::echo();
     for byte in 0x80..=0xff {
-        // Where anything may stand.
+        // Headers that may contain any such byte.
         for name in [
             "Cookie",
             "User-Agent",
@@ -148,7 +148,7 @@ fn high_bytes_in_every_header() {
                 "{name} {byte:#x}"
             );
         }
-        // Names, and headers that mean something.
+        // Header names, and headers with a defined syntax.
         assert_eq!(status(&server, "X-", byte, ": a\r\n"), 400, "{byte:#x}");
         assert_eq!(
             status(&server, "Sec-WebSocket-Key: a", byte, "\r\n"),
@@ -161,7 +161,7 @@ fn high_bytes_in_every_header() {
             "{byte:#x}"
         );
         assert_eq!(status(&server, "Host: a", byte, "\r\n"), 400, "{byte:#x}");
-        // Another line lists the upgrade.
+        // Another header line contains the upgrade.
         assert_eq!(
             status(&server, "Upgrade: a", byte, "\r\n"),
             101,
@@ -188,7 +188,7 @@ fn high_bytes_in_every_header() {
 fn an_origin_with_high_bytes_is_never_taken_for_none() {
     let (sender, log) = log();
     let server = Running::start(move |builder| {
-        // Only programs that are no browsers may come.
+        // Only clients without an origin, which are not browsers, are accepted.
         builder.on(Origin, move |_, origin| {
             sender.send(format!("{origin:?}")).unwrap_or_default();
             origin.is_none()

@@ -1,22 +1,23 @@
-//! A request that is no opening handshake gets one whole HTTP answer with the right status, and
-//! then the end of the connection.
+//! A request that is not a valid opening handshake receives one complete HTTP response with the
+//! right status, and then the end of the connection.
 
 use crate::support;
 use crate::support::{REQUEST, Response, Running, frame, settle};
 use wsloop::event::{Connect, Handshake, Origin};
 
-/// The request with one part replaced.
+/// Returns the request with one part replaced.
 fn altered(from: &str, to: &str) -> String {
     assert!(REQUEST.contains(from));
     REQUEST.replace(from, to)
 }
 
-/// Sends a request that is refused, and a lot behind it; reads the answer and the end.
+/// Sends a request that is refused, followed by much more data; reads the response and the end of
+/// the stream.
 #[track_caller]
 fn refused(server: &Running, request: impl AsRef<[u8]>) -> Response {
     let request = request.as_ref();
     let mut client = server.client();
-    // Another request, then frames: nobody looks at them.
+    // The server ignores the following request and frames.
     let behind = [REQUEST.as_bytes(), &frame(0x81, b"never").repeat(10_000)].concat();
     client.send_raw([request, &behind].concat());
     let response = client.response();
@@ -69,7 +70,7 @@ fn bad_requests() {
         altered("/chat?room=7", "/ch\tat"),
         altered("/chat?room=7", "/ch\0at"),
         altered("/chat?room=7", "/chät"),
-        // The form of the lines.
+        // The syntax of the lines.
         REQUEST.replace("\r\n", "\n"),
         altered("Host: example.com\r\n", "Host: example.com\n"),
         altered("Host: example.com\r\n", "Host: example.com\r"),
@@ -147,7 +148,7 @@ fn other_versions_and_other_upgrades() {
         altered("Version: 13", "Version: 013"),
         altered("Version: 13", "Version: 13, 8"),
         altered("Version: 13", "Version: 4294967309"),
-        // The draft that had no version, and a page of a browser.
+        // The draft without a version, and the request for a page from a browser.
         "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: WebSocket\r\nConnection: Upgrade\r\n\
             Sec-WebSocket-Key1: 3e6b263  4 17 80\r\nSec-WebSocket-Key2: 17  9 G`ZD9   2 2b 7X 3 /r90\
             \r\n\r\nWjN}|M(6"
@@ -174,7 +175,7 @@ fn other_versions_of_http() {
 
 #[test]
 fn heads_at_the_limit_and_beyond() {
-    // The default, and one that is set.
+    // The default limit, and a configured one.
     for (server, limit) in [
         (Running::echo(), 16_384),
         (
@@ -206,7 +207,7 @@ fn heads_at_the_limit_and_beyond() {
             431,
         );
         expect_status(&server, altered("Host", &"x".repeat(limit)), 431);
-        // It is refused before its end has come.
+        // The request is refused before its end arrives.
         let mut client = server.client();
         client.send_raw(&filled(limit + 1)[..limit]);
         assert_eq!(client.response().status, 431);
@@ -230,7 +231,7 @@ fn header_lines_at_the_limit_and_beyond() {
         ),
     ] {
         let lines = |count: usize| -> String {
-            // The mandatory ones are the last: none of them may be lost.
+            // The mandatory headers come last, and none of them may be lost.
             let more: String = (own..count).map(|at| format!("X-{at}: {at}\r\n")).collect();
             altered("Host:", &format!("{more}Host:"))
         };
@@ -241,7 +242,7 @@ fn header_lines_at_the_limit_and_beyond() {
         expect_status(&server, lines(limit + 2000), 431);
         server.ready().expect_alive();
     }
-    // One name a thousand times.
+    // One header, repeated a thousand times.
     let server = Running::echo();
     let repeated = format!("{}Host:", "Cookie: a=b\r\n".repeat(1000));
     expect_status(&server, altered("Host:", &repeated), 431);

@@ -1,5 +1,5 @@
-//! An opening handshake that is not done in time ends: with 408 if a request was begun, else
-//! without a word.
+//! An opening handshake that is not completed in time ends: with 408 if the client has started a
+//! request, otherwise without a response.
 
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -47,7 +47,8 @@ fn a_request_that_drips_does_not_put_it_off() {
     let server = Running::start(|builder| builder.handshake_timeout(SHORT).close_timeout(SHORT));
     let mut client = server.client();
     client.send_raw("GET / HTTP/1.1\r\nX: ");
-    // It ends when the server has had enough: what comes behind the 408 is read, but not for long.
+    // The thread ends when the server closes the socket: it reads the data after the 408 only for a
+    // short time.
     let mut dripping = client.stream.try_clone().expect("a second descriptor");
     let drip = std::thread::spawn(move || {
         let started = Instant::now();
@@ -65,7 +66,7 @@ fn a_request_that_drips_does_not_put_it_off() {
 fn a_client_that_is_ready_is_not_meant() {
     let server = Running::start(|builder| support::echo(builder).handshake_timeout(SHORT));
     let mut client = server.ready();
-    // A later one runs into it.
+    // A later client times out.
     let mut late = server.client();
     late.expect_eof();
     client.expect_alive();
@@ -78,7 +79,7 @@ fn a_refused_client_that_stays_is_cut_after_the_close_timeout() {
     let mut client = server.client();
     assert_eq!(client.request(REQUEST.replace("GET", "PUT")).status, 405);
     client.expect_eof();
-    // The socket is closed in the end: what is sent then is answered with RST.
+    // The server eventually closes the socket, and answers further data with RST.
     let started = Instant::now();
     while client.stream.write_all(b"x").is_ok() {
         assert!(started.elapsed() < PATIENCE, "it is never cut");
@@ -88,6 +89,6 @@ fn a_refused_client_that_stays_is_cut_after_the_close_timeout() {
     assert!(log.next().starts_with("error: "));
     assert!(log.next().starts_with("disconnect 1006 ("));
     server.ready().expect_alive();
-    // And there is no second `Disconnect`.
+    // There is no second `Disconnect`.
     log.expect(&["connect", "ready", "utf8 alive?"]);
 }

@@ -1,10 +1,10 @@
-//! Health checks of balancers, and how they fail before the listeners close.
+//! Health checks of load balancers, and how they fail before the listeners close.
 
 use std::time::Duration;
 
 use crate::support::{Response, Running, echo, log};
 use wsloop::event::{Request, Shutdown};
-use wsloop::http::Response as Answer;
+use wsloop::plain_http::Response as Answer;
 use wsloop::{CloseCode, Server};
 
 fn ask(server: &Running, request: &str) -> Response {
@@ -38,11 +38,11 @@ fn they_are_answered_with_and_without_a_handler_for_plain_requests() {
             client.send_raw(request);
             assert_eq!(client.response_head().status, status, "{request}");
         }
-        // One that should be answered as ever.
+        // A request with another method is handled as usual.
         let post = "POST /health HTTP/1.1\r\nHost: example.com\r\nContent-Length: 0\r\n\r\n";
         let status = if with_handler { 204 } else { 405 };
         assert_eq!(ask(&server, post).status, status);
-        // Upgrades go on as they did.
+        // Upgrades work as before.
         let mut client = server.ready();
         client.send_text("hello");
         client.expect_text("hello");
@@ -63,9 +63,11 @@ fn they_fail_before_a_drain_closes_the_listeners() {
     let mut early = server.ready();
     let drain = || {
         let second = Duration::from_secs(1);
-        server
-            .handle
-            .drain(10 * second, CloseCode::GOING_AWAY, Duration::ZERO)
+        server.handle.wind_down(
+            WindDown::within(10 * second)
+                .spread(Duration::ZERO)
+                .code(CloseCode::GOING_AWAY),
+        )
     };
     drain().expect("the server lives");
     while ask(&server, health).status == 200 {
@@ -74,13 +76,13 @@ fn they_fail_before_a_drain_closes_the_listeners() {
     let failed = ask(&server, health);
     assert_eq!(failed.status, 503);
     assert_eq!(failed.header("connection"), Some("close"));
-    // Clients are served, and more are accepted.
+    // Open clients are served, and new ones are accepted.
     let mut late = server.ready();
     for client in [&mut early, &mut late] {
         client.send_text("still there");
         client.expect_text("still there");
     }
-    // Asked once more it begins.
+    // A second call starts the drain at once.
     drain().expect("the server lives");
     log.expect(&["shutdown"]);
     for client in [&mut early, &mut late] {
@@ -101,9 +103,11 @@ fn a_lame_duck_ends_by_itself_and_by_a_shutdown() {
         });
         let mut client = server.ready();
         let second = Duration::from_secs(1);
-        let drained = server
-            .handle
-            .drain(10 * second, CloseCode::SERVICE_RESTART, Duration::ZERO);
+        let drained = server.handle.wind_down(
+            WindDown::within(10 * second)
+                .spread(Duration::ZERO)
+                .code(CloseCode::SERVICE_RESTART),
+        );
         drained.expect("the server lives");
         if !drains {
             server.handle.shutdown().expect("the server lives");

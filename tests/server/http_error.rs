@@ -1,11 +1,11 @@
-//! A handler of the opening handshake can answer with any HTTP error, once, and only then.
+//! A handler of the opening handshake can answer with any HTTP error, once, and not later.
 
 use crate::support::{REQUEST, Running, log, recorded};
 use wsloop::event::{Binary, Connect, Disconnect, Handshake, Origin, PeerClose, Ready, Utf8};
 use wsloop::handshake::Refusal;
 use wsloop::{Builder, Connection, SendError};
 
-/// Registers the same answer for one of the three handlers.
+/// Registers a handler with the same answer for one of the three events.
 fn answer(builder: Builder, place: usize, with: fn(&mut Connection<'_>) -> Answer) -> Builder {
     match place {
         0 => builder.on(Connect, move |conn, ()| with(conn)),
@@ -31,7 +31,7 @@ fn status_reason_headers_and_body() {
                     .body(&br#"{"later":true}"#[..]);
                 conn.http_error(refusal)?;
                 // There is one answer.
-                assert_eq!(conn.http_error(404), Err(SendError::HandshakeDone));
+                assert_eq!(conn.http_error(404), Err(AnswerError::HandshakeDone));
                 assert_eq!(conn.send_utf8("never"), Err(SendError::NotReady));
                 Ok(true)
             })
@@ -149,7 +149,7 @@ fn it_comes_too_late_after_the_handshake() {
         let try_it = |place: &'static str| {
             let sender = sender.clone();
             move |conn: &mut Connection<'_>| {
-                assert_eq!(conn.http_error(404), Err(SendError::HandshakeDone));
+                assert_eq!(conn.http_error(404), Err(AnswerError::HandshakeDone));
                 sender.send(place.into()).unwrap_or_default();
             }
         };
@@ -173,7 +173,7 @@ fn it_comes_too_late_after_the_handshake() {
     client.expect_close(1000);
     client.expect_eof();
     log.expect(&["ready", "utf8", "peer_close", "disconnect"]);
-    // Passed on as the handler's failure, it closes in the WebSocket's way.
+    // If the handler returns this error, the connection closes with a Close frame.
     let mut client = server.ready();
     client.send_frame(0x82, "");
     client.expect_close(1011);

@@ -1,7 +1,8 @@
-//! Sockets that a process is started with are listened on, in a process that is (sd_listen_fds(3)).
+//! The server listens on sockets that its process inherited, in a separate process
+//! (sd_listen_fds(3)).
 //!
-//! The process is this program again, started by a shell that puts the sockets where they belong
-//! and knows the process's number.
+//! The process runs this program again. A shell starts it, puts the sockets in place, and sets
+//! `LISTEN_PID`.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -17,14 +18,15 @@ use crate::support::temp::TempDir;
 use crate::support::{Client, PATIENCE};
 use wsloop::{Place, Server};
 
-/// Where the other process is told to listen: names with commas between, `*` for all.
+/// The places on which the process listens: names separated by commas, `*` for all.
 const PLACES: &str = "WSLOOP_TEST_PLACES";
 
-/// The directory with the certificate that it shows, if it is to speak TLS.
+/// The directory with the certificate, if the process uses TLS.
 #[cfg(feature = "tls")]
 const CERTIFICATE: &str = "WSLOOP_TEST_CERTIFICATE";
 
-/// What the other process does: it serves, and tells on its standard error where, or why not.
+/// The code of the process: it serves, and prints on standard error where it listens, or why it
+/// does not.
 #[test]
 #[ignore = "it is the process that the others start"]
 fn the_process() {
@@ -67,14 +69,14 @@ fn tls(place: Place) -> Place {
     place
 }
 
-/// The other process; it is killed when this is dropped.
+/// The process. It is killed when this is dropped.
 struct Process {
     child: Child,
     said: BufReader<ChildStderr>,
 }
 
 impl Process {
-    /// Starts it with the sockets as descriptors 3 and 4, and these variables.
+    /// Starts the process with the sockets as descriptors 3 and 4, and with these variables.
     fn start(places: &str, sockets: Vec<OwnedFd>, vars: &[(&str, &str)]) -> Self {
         const SCRIPT: &str =
             r#"export LISTEN_PID=${AS:-$$}; exec "$0" "$@" 3<&0 4>&1 </dev/null >/dev/null"#;
@@ -102,7 +104,7 @@ impl Process {
         assert_eq!(said.trim_end(), line);
     }
 
-    /// Expects it to refuse, for a reason with these words.
+    /// Expects the process to fail with an error that contains these words.
     #[track_caller]
     fn expect_refusal(mut self, named: &str) {
         let mut said = String::new();
@@ -136,7 +138,7 @@ fn all_of_them_tcp_and_unix() {
     let path = dir.path("socket");
     let (socket, addr) = tcp();
     let unix = UnixListener::bind(&path).unwrap();
-    // Who comes before the process is served, too.
+    // A client that connects before the process starts is served as well.
     let early = Client::connect(addr);
     let mut process = Process::start("*", vec![socket, unix.into()], &[("LISTEN_FDS", "2")]);
     process.expect(&format!("listening on {addr}"));
@@ -149,7 +151,7 @@ fn all_of_them_tcp_and_unix() {
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     expect_echo(Client::over(stream));
     drop(process);
-    // It belongs to whoever made it.
+    // The server does not remove a file that it has not created.
     assert!(path.exists());
 }
 
@@ -171,7 +173,7 @@ fn those_of_one_name_leave_the_others() {
     let mut process = Process::start("web", vec![one, other], &vars);
     process.expect(&format!("listening on {first}"));
     process.expect("left in the environment: [false, false]");
-    // Another server takes the rest.
+    // Another server takes the remaining socket.
     process.expect(&format!("again: listening on {second}"));
     expect_echo(Client::connect(first));
 }
@@ -182,7 +184,7 @@ fn a_name_that_is_not_there_or_taken() {
     Process::start("chat", vec![tcp().0], &vars)
         .expect_refusal(r#"none has that name, but there are ["web"]"#);
     Process::start("web,web", vec![tcp().0], &vars).expect_refusal("taken already");
-    // Without names all are called so.
+    // Without LISTEN_FDNAMES all sockets have this name.
     let unnamed = [("LISTEN_FDS", "1")];
     Process::start("web", vec![tcp().0], &unnamed).expect_refusal(r#"["unknown"]"#);
     let mut process = Process::start("unknown", vec![tcp().0], &unnamed);
@@ -204,13 +206,13 @@ fn what_does_not_listen_is_refused() {
     let datagrams = UdpSocket::bind("127.0.0.1:0").unwrap();
     Process::start("*", vec![datagrams.into()], &vars)
         .expect_refusal(r#"socket 0, named "web", is no TCP or Unix stream socket"#);
-    // A connection, as inetd hands one over.
+    // A connection, as inetd passes it.
     let (_socket, addr) = tcp();
     let connected = TcpStream::connect(addr).unwrap();
     Process::start("*", vec![connected.into()], &vars).expect_refusal("does not listen");
     let (one, _other) = UnixStream::pair().unwrap();
     Process::start("*", vec![one.into()], &vars).expect_refusal("does not listen");
-    // Descriptor 3 is no socket, and 5 is closed.
+    // Descriptor 3 is not a socket, and 5 is closed.
     Process::start("*", vec![], &vars).expect_refusal("is no TCP or Unix stream socket");
     let sockets = vec![tcp().0, tcp().0];
     Process::start("*", sockets, &[("LISTEN_FDS", "3")]).expect_refusal("socket 2, named");

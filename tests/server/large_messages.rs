@@ -1,4 +1,4 @@
-//! Messages larger than a read: each arrives as it was sent, whatever came before it.
+//! Messages larger than a read arrive unchanged, whatever came before them.
 
 use std::io::Write as _;
 
@@ -16,7 +16,7 @@ fn large() -> Running {
     })
 }
 
-/// Bytes that no other place, size or seed has.
+/// Returns bytes that depend on the position and the seed.
 fn payload(seed: usize, size: usize) -> Vec<u8> {
     (0..size)
         .map(|at| (at * 31 + at / 251 + seed * 17) as u8)
@@ -88,8 +88,8 @@ fn what_is_expected_may_not_come() {
     let server = large();
     let mut other = server.ready();
     let text = "\u{1f980}é".repeat(100_000);
-    // After a large message another is expected; each of these comes instead.
-    // What is echoed of it, in bytes, and how many pings are among it.
+    // After a large message the server prepares for another large one, but each of these messages
+    // arrives instead. The numbers are the bytes and the pongs of the reply.
     let size = text.len();
     let text = text.as_str();
     let whole = frame(0x81, text.as_bytes());
@@ -153,7 +153,7 @@ fn large_text_must_be_utf8_and_within_the_limit() {
     let mut client = server.ready();
     client.send_frame(0x82, payload(1, 4 * MIB));
     assert_eq!(client.read_frame().payload.len(), 4 * MIB);
-    // Failed at its header; the rest may meet a closed socket.
+    // The header already exceeds the limit; the socket may be closed before the rest is written.
     let _ = client
         .stream
         .write_all(&frame(0x82, &payload(1, 4 * MIB + 1)));

@@ -1,4 +1,4 @@
-//! One server listens in several places, each of any kind.
+//! One server listens in several places of different kinds.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -43,7 +43,7 @@ fn every_kind_on_one_server() {
             Ok::<_, wsloop::SendError>(())
         })
     });
-    // In the order they were given; the Unix socket has none.
+    // The addresses have the order of the places; the Unix socket has none.
     assert_eq!(server.addrs.len(), 3 + usize::from(ipv6));
     assert_eq!(server.addr, server.addrs[0]);
     assert_eq!(server.addrs[2], ready_addr);
@@ -60,7 +60,7 @@ fn every_kind_on_one_server() {
     let mut unix = unix_client(&path);
     unix.upgrade();
     unix.expect_text("one more");
-    // All of them are connections of one server.
+    // All clients are connections of one server.
     let count = clients.len();
     for (at, client) in clients.iter_mut().enumerate() {
         for _ in at + 1..=count {
@@ -77,7 +77,7 @@ fn every_kind_on_one_server() {
 fn a_ready_listener_may_be_blocking() {
     let ready = TcpListener::bind("127.0.0.1:0").unwrap();
     let server = Running::start_on(move || support::echo(Server::builder().listener(ready)));
-    // A listener that blocked would keep the loop from this client after the first.
+    // A blocking listener would block the loop after the first client.
     let (mut one, mut other) = (server.ready(), server.ready());
     one.expect_alive();
     other.expect_alive();
@@ -108,7 +108,7 @@ fn more_clients_at_once_than_are_accepted_in_a_turn() {
 fn at_max_connections_the_next_ones_wait() {
     let server = Running::start(|builder| support::echo(builder.max_connections(2)));
     let (mut one, mut two) = (server.ready(), server.ready());
-    // In the kernel's queue.
+    // These clients wait in the accept queue.
     let mut three = server.client();
     three.send_raw(support::REQUEST);
     let mut four = server.client();
@@ -131,7 +131,7 @@ fn at_max_connections_the_next_ones_wait() {
 fn a_stale_unix_socket_is_replaced_and_removed_at_the_end() {
     let dir = TempDir::new();
     let path = dir.path("socket");
-    // A server that died left it behind.
+    // A server that ended abnormally has left the file.
     drop(UnixListener::bind(&path).unwrap());
     assert!(path.exists());
     let listen = path.clone();
@@ -177,7 +177,7 @@ fn the_unix_socket_of_a_successor_is_left_alone() {
     let dir = TempDir::new();
     let path = dir.path("socket");
     let old = Server::builder().listen_unix(&path).build().unwrap();
-    // As a deployment does: the new one takes the name over, then the old one ends.
+    // As in a deployment: the new server takes over the path, and then the old one ends.
     std::fs::remove_file(&path).unwrap();
     let listen = path.clone();
     let _new = Running::start_on(move || support::echo(Server::builder().listen_unix(listen)));
@@ -210,7 +210,7 @@ fn a_failed_build_leaves_nothing_behind() {
 fn a_port_is_free_again_when_the_server_is_gone() {
     let server = Running::echo();
     let addr = server.addr;
-    // Connections that the server closed first are in TIME_WAIT on its side.
+    // Connections that the server closed first are in TIME-WAIT on its side.
     let mut client = server.ready();
     server.handle.shutdown().unwrap();
     client.expect_close(1001);

@@ -1,4 +1,5 @@
-//! Listeners are closed and opened again while connections live on; the server ends with any code.
+//! Listeners close and open again while connections stay open. The server can stop with any close
+//! code.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -14,7 +15,7 @@ use crate::support::{Client, PATIENCE, REQUEST, Running};
 use wsloop::event::*;
 use wsloop::{BuildError, Error, Place, SendError, Server};
 
-/// What the loop says it listens on, once it has done what it was asked before.
+/// Returns the addresses on which the loop listens, after it has executed earlier commands.
 fn addrs(server: &Running) -> Vec<SocketAddr> {
     let answer = server.handle.ask(|hub| {
         assert_eq!(hub.local_addr(), hub.local_addrs().first().copied());
@@ -49,7 +50,8 @@ fn listening_stops_and_starts_again() {
         server.handle.stop_listening().unwrap();
         assert_eq!(addrs(&server), []);
         refused(before[0]);
-        // This one is not the server's to close: who comes waits.
+        // The server did not open this listener, and so does not close it: clients wait in its
+        // queue.
         let mut early = Client::connect(before[1]);
         early.send_raw(REQUEST);
         assert!(!path.exists());
@@ -94,7 +96,7 @@ fn handlers_order_it_too_and_nobody_is_lost() {
     assert_eq!(addrs(&server), [server.addr]);
     let second = server.ready();
     assert_eq!(addrs(&server), []);
-    // Without listeners and connections the server still lives.
+    // The server continues without listeners and connections.
     drop((first, second));
     while addrs(&server).is_empty() {}
     server.ready();
@@ -124,14 +126,14 @@ fn an_address_that_is_lost_is_an_error_and_can_be_tried_again() {
     assert_eq!(source.kind(), ErrorKind::AddrInUse);
     assert_eq!(server.local_addrs(), []);
     refused(addrs[0]);
-    // From the loop it is only logged.
+    // The same failure in the loop is only logged.
     server.hub().start_listening();
     assert!(server.turn(Some(Duration::ZERO)).unwrap());
     assert_eq!(server.local_addrs(), []);
     drop(other);
     server.start_listening().unwrap();
     assert_eq!(server.local_addrs(), addrs);
-    // Not any more when it goes down.
+    // Listeners do not open again during a shutdown.
     server.hub().shutdown();
     server.hub().start_listening();
     assert!(!server.turn(Some(Duration::ZERO)).unwrap());
@@ -148,7 +150,7 @@ fn the_server_stops_with_a_code() {
                 conn.server().stop(code)
             })
             .on(Shutdown, |hub, ()| {
-                // Too late: it goes down already.
+                // This has no effect, because the server is already shutting down.
                 hub.stop(4000).unwrap();
                 hub.broadcast_utf8("farewell")
             })

@@ -1,7 +1,7 @@
-//! A server on its own thread, and clients of every kind, right and wrong, over real sockets.
+//! A server on its own thread, with valid and invalid clients of all kinds, over real sockets.
 //!
-//! One program, so that it is built and linked once. What counts allocations or takes all
-//! descriptors has a process of its own beside it.
+//! These tests form one program, so that it is built and linked once. Tests that count allocations
+//! or exhaust descriptors are separate programs.
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,11 +1,11 @@
-//! At `max_connections` accepting pauses, further clients wait in the kernel, and none is lost.
+//! At `max_connections` accepting pauses. Further clients wait in the kernel, and none is lost.
 
 use std::time::Duration;
 
 use crate::support;
 use crate::support::{Client, REQUEST, Running, settle};
 
-/// Whether the server has said anything.
+/// Returns whether the server has sent nothing.
 fn is_silent(client: &mut Client) -> bool {
     let mut byte = [0];
     client
@@ -33,7 +33,7 @@ fn further_clients_wait_for_their_turn() {
     settle(&mut second);
     assert!(waiting.iter_mut().all(is_silent));
     drop(first);
-    // They come in the order in which they connected, one for one that goes.
+    // Clients are accepted in the order in which they connected, one for each that disconnects.
     let mut waiting = waiting.into_iter();
     let mut last = waiting.next().expect("five wait");
     assert_eq!(last.response().status, 101);
@@ -52,7 +52,7 @@ fn further_clients_wait_for_their_turn() {
     drop((last, second));
     let stats = server.stop();
     assert_eq!(stats.accepted, 7);
-    // Once for each time that it was full, and not for each look at it.
+    // Pauses are counted once each time the server is full, and not for every check.
     assert!((1..=7).contains(&stats.accept_pauses), "{stats:?}");
     assert_eq!(stats.accept_failures, 0);
 }
@@ -69,7 +69,7 @@ fn below_it_nothing_pauses() {
         first.expect_eof();
         second.expect_eof();
         drop((first, second));
-        // They are gone when the server has seen the end of both.
+        // The connections are over when the server has read the end of both.
         settle(&mut server.ready());
     }
     drop(server.ready());
@@ -84,7 +84,7 @@ fn whoever_holds_a_place_without_a_handshake_loses_it_in_time() {
             .handshake_timeout(Duration::from_millis(60))
             .close_timeout(Duration::from_millis(60))
     });
-    // One that says nothing, one that is refused and stays, one that does not answer a Close.
+    // One client sends nothing, one is refused and stays, and one does not answer the Close frame.
     let silent = server.client();
     let mut refused = server.client();
     refused.send_raw(REQUEST.replace("GET", "PUT"));

@@ -1,4 +1,4 @@
-//! With a budget of memory whoever reads is served, and whoever does not read gives it back.
+//! With a memory budget, clients that read are served, and clients that do not read are closed.
 
 use std::io::{Read, Write};
 use std::sync::mpsc;
@@ -8,7 +8,7 @@ use crate::support::{Client, PATIENCE, Running, frame};
 use wsloop::event::Utf8;
 use wsloop::{Builder, Hub};
 
-/// Has the kernel hold little for each connection.
+/// Configures small send buffers in the kernel.
 fn narrow(builder: Builder) -> Builder {
     builder.send_buffer_size(16 << 10)
 }
@@ -16,7 +16,7 @@ fn narrow(builder: Builder) -> Builder {
 #[test]
 fn many_readers_get_every_broadcast() {
     const CLIENTS: usize = 200;
-    // A copy for each would be three times the budget.
+    // A copy for each client would be three times the budget.
     let server = Running::start(|builder| narrow(builder).memory_budget(4 << 20));
     let clients: Vec<Client> = (0..CLIENTS).map(|_| server.ready()).collect();
     let readers: Vec<_> = clients
@@ -61,7 +61,7 @@ fn clients_that_stop_reading_do_not_shut_the_others_out() {
         client.stream.set_nonblocking(true).unwrap();
     }
     let mut good: Vec<Client> = (0..5).map(|_| server.ready()).collect();
-    // Each gets something of its own, so that nothing is shared, until memory is short.
+    // Sends each client its own message, so that the queues share no memory.
     let fill = |hub: &mut Hub<'_>| {
         hub.for_each(|conn| {
             let bytes = vec![7; 20_000];
@@ -80,7 +80,7 @@ fn clients_that_stop_reading_do_not_shut_the_others_out() {
             );
         }
         for client in &mut deaf {
-            // They are not silent: that is not what ends them.
+            // The clients send pings, so they are not closed for silence.
             let _ = client.stream.write(&frame(0x89, b""));
         }
         let (tell, told) = mpsc::channel();
@@ -90,7 +90,7 @@ fn clients_that_stop_reading_do_not_shut_the_others_out() {
         assert!(begun.elapsed() < Duration::from_secs(60));
         std::thread::sleep(Duration::from_millis(50));
     }
-    // It is over: somebody new is let in, and served.
+    // Memory is free again: a new client is accepted and served.
     let mut late = server.ready();
     late.send_raw(frame(0x81, b"hello"));
     loop {

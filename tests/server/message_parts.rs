@@ -1,4 +1,5 @@
-//! Messages in parts: several frames over time, all at once, or one frame from several places.
+//! Messages in parts: several frames over time, several frames at once, or one frame from several
+//! slices.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -6,7 +7,7 @@ use crate::support::{self, Running};
 use wsloop::event::*;
 use wsloop::{Connection, OpCode, Prepared, SendError};
 
-/// Runs `action` when the client says "go".
+/// Starts a server that runs `action` when the client says "go".
 fn on_go(
     action: impl Fn(&mut Connection<'_>) -> Result<(), SendError> + Send + 'static,
 ) -> Running {
@@ -23,7 +24,7 @@ fn on_go(
 #[test]
 fn in_one_handler() {
     let server = on_go(|conn| {
-        conn.start_message(OpCode::Text)?;
+        conn.start_message(OpCode::Text, Compress::Auto)?;
         assert!(conn.is_message_under_way());
         assert_eq!(conn.send_part("one, "), Ok(7));
         assert_eq!(conn.send_part(""), Ok(0));
@@ -31,9 +32,9 @@ fn in_one_handler() {
         assert_eq!(conn.ping(b"between"), Ok(9));
         assert_eq!(conn.end_message("three"), Ok(7));
         assert!(!conn.is_message_under_way());
-        conn.start_message(OpCode::Binary)?;
+        conn.start_message(OpCode::Binary, Compress::Auto)?;
         assert_eq!(conn.end_message(b"\xff"), Ok(3));
-        conn.start_message(OpCode::Text)?;
+        conn.start_message(OpCode::Text, Compress::Auto)?;
         assert_eq!(conn.end_message(""), Ok(2));
         Ok(())
     });
@@ -54,21 +55,29 @@ fn in_one_handler() {
 fn over_many_handlers_with_control_frames_between() {
     let server = Running::start(|builder| {
         builder
-            .on(Ready, |conn, ()| conn.start_message(OpCode::Text))
+            .on(Ready, |conn, ()| {
+                conn.start_message(OpCode::Text, Compress::Auto)
+            })
             .on(Utf8, |conn, text| match text {
                 "end" => conn.end_message("."),
                 text => conn.send_part(text),
             })
             .on(Binary, |conn, data| {
-                // None of them may break the message apart.
+                // None of these calls may interrupt the message in parts.
                 let refused = Err(SendError::MessageUnderWay);
                 let prepared = Prepared::binary(data);
                 assert_eq!(conn.send_binary(data), refused);
                 assert_eq!(conn.send_utf8(""), refused);
                 assert_eq!(conn.send_prepared(&prepared), refused);
-                assert_eq!(conn.send_parts(OpCode::Text, &["a"]), refused);
-                assert_eq!(conn.send_multiframe(OpCode::Text, &["a"]), refused);
-                let again = conn.start_message(OpCode::Text);
+                assert_eq!(
+                    conn.send_message(Outgoing::parts(OpCode::Text, &["a"])),
+                    refused
+                );
+                assert_eq!(
+                    conn.send_message(Outgoing::parts(OpCode::Text, &["a"]).in_frames()),
+                    refused
+                );
+                let again = conn.start_message(OpCode::Text, Compress::Auto);
                 assert_eq!(again, Err(SendError::MessageUnderWay));
                 assert_eq!(conn.server().broadcast_utf8("all"), Ok(0));
                 let id = conn.id();
@@ -94,22 +103,34 @@ fn over_many_handlers_with_control_frames_between() {
 fn text_is_text_over_all_parts() {
     let server = on_go(|conn| {
         let euro = "€".as_bytes();
-        conn.start_message(OpCode::Text)?;
+        conn.start_message(OpCode::Text, Compress::Auto)?;
         conn.send_part(&euro[..1])?;
         assert_eq!(conn.send_part("a"), Err(SendError::BadUtf8));
         assert_eq!(conn.end_message(&euro[1..2]), Err(SendError::BadUtf8));
         assert_eq!(conn.send_part(&euro[1..2]), Ok(3));
-        // What was refused has changed nothing.
+        // The refused part has not changed the message.
         assert_eq!(conn.end_message([euro[2], b'!']), Ok(4));
 
         let parts = [&euro[..2], &euro[2..]];
-        assert_eq!(conn.send_parts(OpCode::Text, &parts), Ok(5));
-        assert_eq!(conn.send_multiframe(OpCode::Text, &parts), Ok(7));
+        assert_eq!(
+            conn.send_message(Outgoing::parts(OpCode::Text, &parts)),
+            Ok(5)
+        );
+        assert_eq!(
+            conn.send_message(Outgoing::parts(OpCode::Text, &parts).in_frames()),
+            Ok(7)
+        );
         let cut = [euro, &euro[..1]];
-        assert_eq!(conn.send_parts(OpCode::Text, &cut), Err(SendError::BadUtf8));
-        let result = conn.send_multiframe(OpCode::Text, &cut);
+        assert_eq!(
+            conn.send_message(Outgoing::parts(OpCode::Text, &cut)),
+            Err(SendError::BadUtf8)
+        );
+        let result = conn.send_message(Outgoing::parts(OpCode::Text, &cut).in_frames());
         assert_eq!(result, Err(SendError::BadUtf8));
-        assert_eq!(conn.send_parts(OpCode::Binary, &cut), Ok(6));
+        assert_eq!(
+            conn.send_message(Outgoing::parts(OpCode::Binary, &cut)),
+            Ok(6)
+        );
         Ok(())
     });
     let mut client = server.ready();
@@ -129,18 +150,30 @@ fn sizes_are_those_of_all_parts() {
     let server = on_go(|conn| {
         conn.set_max_send_size(10);
         let big = |size| SendError::TooBig { size, limit: 10 };
-        conn.start_message(OpCode::Binary)?;
+        conn.start_message(OpCode::Binary, Compress::Auto)?;
         assert_eq!(conn.send_part([1; 11]), Err(big(11)));
         conn.send_part([1; 6])?;
         assert_eq!(conn.send_part([1; 5]), Err(big(11)));
         assert_eq!(conn.end_message([1; 6]), Err(big(12)));
         conn.end_message([1; 4])?;
         let parts = [[2; 6], [2; 6]];
-        assert_eq!(conn.send_parts(OpCode::Binary, &parts), Err(big(12)));
-        assert_eq!(conn.send_multiframe(OpCode::Binary, &parts), Err(big(12)));
+        assert_eq!(
+            conn.send_message(Outgoing::parts(OpCode::Binary, &parts)),
+            Err(big(12))
+        );
+        assert_eq!(
+            conn.send_message(Outgoing::parts(OpCode::Binary, &parts).in_frames()),
+            Err(big(12))
+        );
         let parts = [&[2; 6][..], &[2; 4], &[]];
-        assert_eq!(conn.send_parts(OpCode::Binary, &parts), Ok(12));
-        assert_eq!(conn.send_multiframe(OpCode::Binary, &parts), Ok(14));
+        assert_eq!(
+            conn.send_message(Outgoing::parts(OpCode::Binary, &parts)),
+            Ok(12)
+        );
+        assert_eq!(
+            conn.send_message(Outgoing::parts(OpCode::Binary, &parts).in_frames()),
+            Ok(14)
+        );
         Ok(())
     });
     let mut client = server.ready();
@@ -157,14 +190,29 @@ fn sizes_are_those_of_all_parts() {
 fn empty_parts_have_no_frame_unless_all_are() {
     let server = on_go(|conn| {
         assert_eq!(
-            conn.send_multiframe(OpCode::Text, &["", "a", "", "b", ""]),
+            conn.send_message(Outgoing::parts(OpCode::Text, &["", "a", "", "b", ""]).in_frames()),
             Ok(6)
         );
-        assert_eq!(conn.send_multiframe(OpCode::Text, &["", "c"]), Ok(3));
-        assert_eq!(conn.send_multiframe(OpCode::Text, &["", ""]), Ok(2));
-        assert_eq!(conn.send_multiframe(OpCode::Binary, &[""; 0]), Ok(2));
-        assert_eq!(conn.send_parts(OpCode::Text, &["", ""]), Ok(2));
-        assert_eq!(conn.send_parts(OpCode::Binary, &[""; 0]), Ok(2));
+        assert_eq!(
+            conn.send_message(Outgoing::parts(OpCode::Text, &["", "c"]).in_frames()),
+            Ok(3)
+        );
+        assert_eq!(
+            conn.send_message(Outgoing::parts(OpCode::Text, &["", ""]).in_frames()),
+            Ok(2)
+        );
+        assert_eq!(
+            conn.send_message(Outgoing::parts(OpCode::Binary, &[""; 0]).in_frames()),
+            Ok(2)
+        );
+        assert_eq!(
+            conn.send_message(Outgoing::parts(OpCode::Text, &["", ""])),
+            Ok(2)
+        );
+        assert_eq!(
+            conn.send_message(Outgoing::parts(OpCode::Binary, &[""; 0])),
+            Ok(2)
+        );
         Ok(())
     });
     let mut client = server.ready();
@@ -185,9 +233,17 @@ fn what_cannot_be_sent_is_refused() {
         builder
             .on(Connect, |conn, ()| {
                 let early = Err(SendError::NotReady);
-                assert_eq!(conn.start_message(OpCode::Text), early);
-                assert_eq!(conn.send_parts(OpCode::Text, &["a"]).map(drop), early);
-                assert_eq!(conn.send_multiframe(OpCode::Text, &["a"]).map(drop), early);
+                assert_eq!(conn.start_message(OpCode::Text, Compress::Auto), early);
+                assert_eq!(
+                    conn.send_message(Outgoing::parts(OpCode::Text, &["a"]))
+                        .map(drop),
+                    early
+                );
+                assert_eq!(
+                    conn.send_message(Outgoing::parts(OpCode::Text, &["a"]).in_frames())
+                        .map(drop),
+                    early
+                );
                 assert_eq!(conn.when_sent(|_, _| ()), early);
             })
             .on(Ready, |conn, ()| {
@@ -200,16 +256,26 @@ fn what_cannot_be_sent_is_refused() {
                     OpCode::Continuation,
                 ] {
                     let bad = Err(SendError::BadFrame);
-                    assert_eq!(conn.start_message(opcode), bad);
-                    assert_eq!(conn.send_parts(opcode, &["a"]).map(drop), bad);
-                    assert_eq!(conn.send_multiframe(opcode, &["a"]).map(drop), bad);
+                    assert_eq!(conn.start_message(opcode, Compress::Auto), bad);
+                    assert_eq!(
+                        conn.send_message(Outgoing::parts(opcode, &["a"])).map(drop),
+                        bad
+                    );
+                    assert_eq!(
+                        conn.send_message(Outgoing::parts(opcode, &["a"]).in_frames())
+                            .map(drop),
+                        bad
+                    );
                 }
                 // A close does not wait for the end of a message.
-                conn.start_message(OpCode::Text)?;
+                conn.start_message(OpCode::Text, Compress::Auto)?;
                 conn.send_part("unfinished")?;
                 conn.disconnect(4000, "enough")?;
                 assert_eq!(conn.send_part("a"), Err(SendError::Closing));
-                assert_eq!(conn.start_message(OpCode::Text), Err(SendError::Closing));
+                assert_eq!(
+                    conn.start_message(OpCode::Text, Compress::Auto),
+                    Err(SendError::Closing)
+                );
                 Ok::<_, SendError>(())
             })
     });
@@ -225,9 +291,9 @@ fn many_parts_of_every_size_arrive_whole() {
     let server = on_go(|conn| {
         conn.set_max_send_size(usize::MAX);
         let parts: Vec<Vec<u8>> = (0..200).map(|at| vec![at as u8; at * at]).collect();
-        conn.send_parts(OpCode::Binary, &parts)?;
-        conn.send_multiframe(OpCode::Binary, &parts)?;
-        conn.start_message(OpCode::Binary)?;
+        conn.send_message(Outgoing::parts(OpCode::Binary, &parts))?;
+        conn.send_message(Outgoing::parts(OpCode::Binary, &parts).in_frames())?;
+        conn.start_message(OpCode::Binary, Compress::Auto)?;
         for part in &parts {
             conn.send_part(part)?;
         }
@@ -262,7 +328,7 @@ fn another_connection_is_sent_parts_by_its_id() {
             for id in hub.ids() {
                 let mut conn = hub.get(id).unwrap();
                 if !conn.is_message_under_way() {
-                    conn.start_message(OpCode::Text).unwrap();
+                    conn.start_message(OpCode::Text, Compress::Auto).unwrap();
                 }
                 conn.send_part(part).unwrap();
             }

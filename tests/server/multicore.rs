@@ -1,4 +1,4 @@
-//! Several servers share an address, each on a thread of its own, if all of them allow it.
+//! Several servers, each on its own thread, share an address if all of them allow it.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -11,13 +11,13 @@ use crate::support::{Client, Running};
 use wsloop::event::*;
 use wsloop::{BuildError, Error, Server};
 
-/// Clients enough, unless chance wills it otherwise.
+/// This number of clients usually reaches both servers.
 const CLIENTS: usize = 64;
 
-/// Clients that are too many for chance: the kernel does not spread them.
+/// With this number of clients on one server, the kernel does not distribute them.
 const CLIENTS_MAX: usize = 1000;
 
-/// A server that echoes, shares its address, and logs its name for each client.
+/// Starts an echo server that shares its address, and logs its name for each client.
 fn sharing(addr: SocketAddr, name: &'static str, log: &Sender<String>) -> Running {
     let log = log.clone();
     Running::start_on(move || {
@@ -66,7 +66,7 @@ fn two_loops_share_the_clients() {
     }
     for client in &mut clients {
         client.expect_text("to all of yours");
-        // Nothing came twice.
+        // No message arrived twice.
         client.expect_alive();
     }
     drop(clients);

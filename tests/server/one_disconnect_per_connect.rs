@@ -1,4 +1,4 @@
-//! Exactly one `Disconnect` follows each `Connect`, on every path that a connection can end by.
+//! Exactly one `Disconnect` follows each `Connect`, however the connection ends.
 
 use std::collections::HashMap;
 use std::io::Read;
@@ -8,7 +8,7 @@ use crate::support::{Client, REQUEST, Running, frame, log};
 use wsloop::event::{Connect, Disconnect, Error, Handshake, Ready, Utf8};
 use wsloop::{Builder, SendError, SlowConsumer};
 
-/// A server whose connections do what they are told, and write down where they begin and end.
+/// Configures a server whose connections execute orders, and log their start and end.
 fn obedient(builder: Builder, log: std::sync::mpsc::Sender<String>) -> Builder {
     let (begin, errors, end) = (log.clone(), log.clone(), log);
     builder
@@ -41,12 +41,12 @@ fn obedient(builder: Builder, log: std::sync::mpsc::Sender<String>) -> Builder {
                 conn.disconnect(4001, "").map_err(|error| error.to_string())
             }
             "cut" => {
-                conn.shutdown();
+                conn.abort();
                 Ok(())
             }
             "close and cut" => {
                 let _ = conn.disconnect(4000, "told to");
-                conn.shutdown();
+                conn.abort();
                 Ok(())
             }
             "error" => Err("told to".into()),
@@ -94,7 +94,8 @@ fn asked(server: &Running, query: &str) -> Client {
     client
 }
 
-/// A way to go: a client that stays until the server ends the connection is returned.
+/// A way in which a connection ends. Returns the client if it stays until the server ends the
+/// connection.
 type Way = fn(&Running) -> Option<Client>;
 
 const WAYS: [(&str, Way); 31] = [
@@ -236,11 +237,12 @@ fn on_every_path() {
         for (_, way) in WAYS {
             stay.extend(way(&server));
         }
-        // Silence, and the end of the server.
+        // A client that sends nothing, until the server ends.
         stay.push(server.ready());
     }
     let accepted = 3 * (WAYS.len() as u64 + 1);
-    // Each ends by itself; only those that would fill the sockets are not read to their end.
+    // Each connection ends without further action. Clients whose data would fill the sockets are
+    // not read to the end.
     for mut client in stay {
         let mut bytes = [0; 4096];
         while client.stream.read(&mut bytes).is_ok_and(|count| count > 0) {}
@@ -286,7 +288,7 @@ fn also_when_the_server_goes_down_or_is_dropped() {
                 stay.extend(way(&server));
                 count += 1;
             }
-            // The last of them was accepted, so all were.
+            // The last client was accepted, so all of them were.
             stay.push(server.ready());
             count += 1;
             server.stop();
@@ -296,7 +298,7 @@ fn also_when_the_server_goes_down_or_is_dropped() {
     }
 }
 
-/// Checks that each connection has its beginning, then errors if any, then its end.
+/// Checks that each connection has a start, then any number of errors, and then an end.
 #[track_caller]
 fn check(log: &[String], connections: u64) {
     let mut lives: HashMap<&str, Vec<&str>> = HashMap::new();

@@ -1,4 +1,4 @@
-//! The events of one connection come in the documented order, each where it belongs.
+//! The events of one connection come in the documented order.
 
 use crate::support;
 use crate::support::Running;
@@ -11,7 +11,7 @@ fn a_whole_life_closed_by_the_peer() {
     let server = Running::start(move |builder| record(builder, &sender));
     log.expect(&["start"]);
     let mut client = server.client();
-    // Both come before the client has said anything.
+    // Both events come before the client has sent anything.
     log.expect(&["accept", "connect"]);
     let request = support::request_with("Origin: http://a.example\r\n");
     assert_eq!(client.request(request).status, 101);
@@ -53,7 +53,7 @@ fn everything_in_one_segment_comes_in_the_same_order() {
         (0x88, "\u{3}\u{e9}g"),
         (0x81, "after the close"),
     ] {
-        // 1001, the bytes of which are no text of their own.
+        // A Close frame with the code 1001, whose bytes are not valid text.
         let payload = match first {
             0x88 => b"\x03\xe9g".to_vec(),
             _ => payload.as_bytes().to_vec(),
@@ -106,7 +106,8 @@ fn a_life_closed_by_the_server() {
         "connect",
         "origin none",
         "handshake /chat",
-        // No message, no ping, and no `PeerClose`: that one answers our own.
+        // There is no message, no ping, and no `PeerClose`, because the peer's Close answers the
+        // server's.
         "disconnect 4000 (closed here) enough",
     ]);
 }

@@ -1,4 +1,4 @@
-//! The list of origins that may connect, before the `Origin` handler.
+//! The list of allowed origins, which is checked before the `Origin` handler.
 
 use wsloop::event::Origin;
 use wsloop::{BuildError, Error, Server};
@@ -17,7 +17,7 @@ fn only_those_on_the_list_connect() {
         ("Origin: https://friend.example:443\r\n", 101),
         ("Origin: HTTPS://FRIEND.EXAMPLE\r\n", 101),
         ("Origin: http://example.com\r\n", 101), // the host of the request
-        ("Origin: https://example.com\r\n", 101), // a proxy ended TLS
+        ("Origin: https://example.com\r\n", 101), // a proxy terminates TLS
         ("Origin: http://friend.example\r\n", 403),
         ("Origin: https://friend.example:8443\r\n", 403),
         ("Origin: https://friend.example.evil.example\r\n", 403),
@@ -33,7 +33,7 @@ fn only_those_on_the_list_connect() {
         ("Origin: null\r\n", 403),
         ("Origin:\r\n", 403),
         ("", 403),
-        // Two of them are no request at all.
+        // Two `Origin` headers make the request invalid.
         (
             "Origin: https://friend.example\r\nOrigin: https://friend.example\r\n",
             400,
@@ -112,7 +112,7 @@ fn what_is_no_origin_is_told_at_the_start() {
             other => panic!("{entry}: {other:?}"),
         }
     }
-    // Without a list everybody may connect.
+    // Without a list every client may connect.
     let server = Running::echo();
     assert_eq!(server.client().request(REQUEST).status, 101);
     assert_eq!(status(&server, "Origin: http://evil.example\r\n"), 101);

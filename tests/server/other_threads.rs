@@ -1,5 +1,5 @@
-//! Other threads reach the server through a `Handle`: in order, waking it, harmless when it is
-//! gone.
+//! Other threads reach the server through a `Handle`. Commands stay in order, wake the loop, and
+//! are harmless when the server has ended.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -13,7 +13,7 @@ use crate::support::{Client, PATIENCE, Running};
 use wsloop::event::*;
 use wsloop::{CloseCode, ConnectionId, SendError, Server};
 
-/// A server whose loop sleeps for as long as nothing happens, and the ids of its clients.
+/// Starts a server whose loop sleeps while nothing happens; returns the ids of its clients as well.
 fn sleeping() -> (Running, mpsc::Receiver<ConnectionId>) {
     let (sender, ids) = mpsc::channel();
     let server = Running::start(move |builder| {
@@ -35,7 +35,7 @@ fn every_command_is_carried_out() {
     let (mut one, first) = ready(&server, &ids);
     let (mut other, second) = ready(&server, &ids);
     let handle = server.handle.clone();
-    // Each wakes a loop that sleeps: the answer to the one before was waited for.
+    // Each command wakes a sleeping loop, because the reply to the previous one has arrived.
     handle.send_utf8(first, "to one").unwrap();
     one.expect_text("to one");
     handle.send_binary(second, b"to the other").unwrap();
@@ -50,7 +50,7 @@ fn every_command_is_carried_out() {
     handle
         .run(move |hub| {
             hub.get(first).unwrap().send_utf8("from a closure").unwrap();
-            // A handle made by the hub is one of the same server.
+            // A handle from the hub belongs to the same server.
             hub.handle().send_utf8(second, "from within").unwrap();
             sender.send((hub.len(), hub.stats().accepted)).unwrap();
         })
@@ -69,7 +69,7 @@ fn every_command_is_carried_out() {
 
 #[test]
 fn commands_of_one_thread_keep_their_order() {
-    // More than are carried out in one turn.
+    // More commands than one turn executes.
     const COUNT: usize = 10_000;
     let (server, ids) = sleeping();
     let (mut client, id) = ready(&server, &ids);
@@ -139,13 +139,13 @@ fn what_cannot_be_done_harms_nobody() {
     let (server, ids) = sleeping();
     let (mut client, id) = ready(&server, &ids);
     let handle = server.handle.clone();
-    // Too large, no code for a Close frame, a reason that is too long.
+    // A message that is too large, an invalid close code, and a reason that is too long.
     handle.send_utf8(id, &"x".repeat(65_537)).unwrap();
     handle.broadcast_binary(&[0; 65_537]).unwrap();
     handle.disconnect(id, 1006, "").unwrap();
     handle.disconnect(id, 1000, &"x".repeat(124)).unwrap();
     client.expect_alive();
-    // Closing: the second changes nothing, and nothing is sent any more.
+    // While the connection closes, a second close changes nothing, and nothing more is sent.
     handle.disconnect(id, 4000, "").unwrap();
     handle.disconnect(id, 4001, "").unwrap();
     handle.send_utf8(id, "too late").unwrap();

@@ -1,4 +1,4 @@
-//! A program with a loop of its own takes the server's turns itself.
+//! A program with its own loop runs the server turn by turn.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -9,7 +9,7 @@ use crate::support::{Client, PATIENCE};
 use wsloop::Server;
 use wsloop::event::*;
 
-/// Takes turns until `done`.
+/// Runs turns until `done` returns true.
 fn turns(server: &mut Server, mut done: impl FnMut(&mut Server) -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !done(server) {
@@ -18,7 +18,7 @@ fn turns(server: &mut Server, mut done: impl FnMut(&mut Server) -> bool) {
     }
 }
 
-/// Plays a client on a thread of its own; the server's turns are taken meanwhile.
+/// Runs a client on another thread, and the server's turns in the meantime.
 fn play<T: Send + 'static>(
     server: &mut Server,
     client: impl FnOnce(Client) -> T + Send + 'static,
@@ -51,7 +51,7 @@ fn a_turn_does_not_sleep_through_a_tick() {
         .on(Tick, move |_, _| sender.send("tick".into()))
         .build()
         .unwrap();
-    // Without an end of its own, it would sleep for good.
+    // These turns have no timeout, so only the tick can end them.
     for _ in 0..4 {
         assert!(server.turn(None).unwrap());
     }
@@ -89,7 +89,7 @@ fn between_turns_the_hub_reaches_everybody() {
     assert!(server.turn(Some(Duration::ZERO)).unwrap());
     assert_eq!(server.hub().broadcast_utf8("from between"), Ok(1));
     *server.hub().shared::<u32>() = 7;
-    // What was sent leaves with the next turn, which does not sleep first.
+    // The queued message is sent in the next turn, which does not sleep first.
     assert!(server.turn(None).unwrap());
     client.expect_text("from between");
     assert_eq!(*server.hub().shared::<u32>(), 7);
@@ -127,7 +127,7 @@ fn a_cut_between_turns_is_told_in_the_next() {
         client.upgrade();
         client
     });
-    server.hub().for_each(|conn| conn.shutdown());
+    server.hub().for_each(|conn| conn.abort());
     assert!(server.turn(None).unwrap());
     log.expect(&["1006 (cut)"]);
     assert_eq!(client.read_to_end(), b"");

@@ -1,4 +1,4 @@
-//! Reading is paused and resumed, by a connection itself, by others, by other threads.
+//! A connection, other connections and other threads can pause and resume reading.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -8,7 +8,7 @@ use crate::support::{self, Client, Running};
 use wsloop::event::{Disconnect, Ready, Utf8};
 use wsloop::{Builder, ConnectionId};
 
-/// Logs what is read, and pauses after each text.
+/// Logs received texts, and pauses after each.
 fn one_by_one(builder: Builder, log: &Sender<String>) -> Builder {
     let (texts, ends) = (log.clone(), log.clone());
     builder
@@ -65,7 +65,7 @@ fn tcp_holds_the_peer_back_and_nothing_is_lost() {
     });
     let mut client = server.ready();
     let mut writer = Client::over(client.stream.try_clone().unwrap());
-    // 20 MB are more than two sockets hold.
+    // 20 MB are more than the buffers of two sockets.
     let writing = std::thread::spawn(move || {
         for number in 0..2_500 {
             writer.send_text(&format!("{number} {}", "x".repeat(8_000)));
@@ -171,7 +171,7 @@ fn over_tls_what_was_decrypted_waits() {
         one_by_one(Server::builder().listen_tls("127.0.0.1:0", tls), &sender)
     });
     let mut client = identity.ready(server.addr);
-    // Several messages in a record, a message in several, and all of it at once.
+    // Several messages in one record, one message in several records, and everything at once.
     let large = "x".repeat(40_000);
     let texts = ["a", "b", &large, "c"].map(|text| support::frame(0x81, text.as_bytes()));
     client.send_raw(texts.concat());

@@ -1,16 +1,16 @@
-//! Plain HTTP on the WebSocket's port: requests are answered by their handler, one after the other,
-//! and a connection may still upgrade.
+//! Plain HTTP on the port of the WebSocket: a handler answers the requests one after the other, and
+//! a connection may still upgrade.
 
 use std::net::Shutdown;
 use std::sync::mpsc::Sender;
 
 use wsloop::event::{Accept, Connect, Handshake, Ready, Request};
-use wsloop::http::Response;
+use wsloop::plain_http::Response;
 use wsloop::{Builder, Connection, SendError};
 
 use crate::support::{Client, REQUEST, Running, frame, log, recorded};
 
-/// Answers every request with what it was.
+/// Answers every request with its method, URI and body.
 fn mirror(builder: Builder) -> Builder {
     builder.on(Request, |_, request| {
         let line = format!("{} {} ", request.method(), request.uri());
@@ -64,12 +64,12 @@ fn requests_are_answered_on_one_connection() {
         client.send_raw([byte]);
     }
     expect_body(&mut client, "POST /d hello world");
-    // No answer is a 404, and the connection goes on.
+    // If the handler returns nothing, the response is a 404, and the connection continues.
     assert_eq!(client.request(get("/none")).status, 404);
     client.send_raw(get("/last"));
     expect_body(&mut client, "GET /last ");
 
-    // All of that was one connection without a word of WebSocket.
+    // All requests used one connection, which was never a WebSocket.
     client.shutdown_write();
     client.expect_eof();
     log.expect(&["connect"]);
@@ -115,7 +115,7 @@ fn a_later_request_upgrades() {
     expect_body(&mut client, "GET /page ");
     client.upgrade();
     client.expect_alive();
-    // In one piece with frames behind it.
+    // The requests, the upgrade and a frame arrive together.
     let mut other = server.client();
     other.send_raw(
         [
@@ -158,7 +158,7 @@ fn the_client_says_when_it_is_the_last() {
         ),
     ] {
         let mut client = server.client();
-        // What comes behind the last request is not looked at.
+        // Data after the last request is ignored.
         client.send_raw([&request, REQUEST, "rubbish\n\n"].concat());
         let response = client.response();
         assert_eq!(response.status, 200, "{request}");
@@ -194,10 +194,11 @@ fn head_has_headers_only() {
     assert_eq!(response.header("content-length"), Some("11"));
     client.send_raw(get("/none").replace("GET", "HEAD"));
     assert_eq!(client.response_head().status, 404);
-    // The next answer begins right behind it.
+    // The next response follows immediately.
     client.send_raw(get("/next"));
     expect_body(&mut client, "GET /next ");
-    // Refusals as well: a bad one, and one where nothing but upgrades is served.
+    // Refusals have no body either: of an invalid request, and on a server that serves only
+    // upgrades.
     client.send_raw("HEAD / HTTP/1.1\r\nHost: a b\r\n\r\n");
     assert_eq!(client.response_head().status, 400);
     client.expect_eof();
@@ -223,7 +224,7 @@ fn a_client_that_waits_for_100_gets_it() {
     assert_eq!(client.response_head().status, 100);
     client.send_raw("hi");
     expect_body(&mut client, "POST / hi");
-    // A body that will not be taken is not asked for.
+    // The server does not ask for a body that exceeds the limit.
     client.send_raw(post("/", "Expect: 100-continue\r\nContent-Length: 11", ""));
     assert_eq!(client.response().status, 413);
     client.expect_eof();
@@ -262,7 +263,7 @@ fn a_client_that_does_not_read_is_not_read() {
     let mut client = server.client();
     let mut writer = client.stream.try_clone().expect("a second descriptor");
     let sends = std::thread::spawn(move || {
-        // 300 MB of answers, of which the server never holds more than a few.
+        // 300 MB of responses, of which the server never holds more than a few.
         std::io::Write::write_all(&mut writer, get("/").repeat(900).as_bytes())
     });
     for _ in 0..900 {
@@ -285,7 +286,7 @@ fn failing_handlers_answer_500_and_close() {
                 Ok(None)
             }
             "/cut" => {
-                conn.shutdown();
+                conn.abort();
                 Ok(None)
             }
             _ => {
@@ -319,7 +320,7 @@ fn failing_handlers_answer_500_and_close() {
             entry = log.next();
         }
         assert!(entry.starts_with("disconnect 1006"), "{entry}");
-        // HEAD too, and without a body.
+        // The same with HEAD, without a body.
         let mut client = server.client();
         client.send_raw(get(path).replace("GET", "HEAD"));
         assert_eq!(client.response_head().status, status);
@@ -384,12 +385,12 @@ fn other_upgrades_are_plain_requests() {
     let mut client = server.client();
     client.send_raw(get("/h2").replace("Host", "Connection: Upgrade\r\nUpgrade: h2c\r\nHost"));
     expect_body(&mut client, "GET /h2 ");
-    // One that asks for a WebSocket and may not have it is refused as ever.
+    // An invalid opening handshake is refused as usual.
     assert_eq!(client.request(REQUEST.replace(": 13", ": 8")).status, 426);
     client.expect_eof();
 }
 
-/// A large answer that is the last, and one that is not, over TLS.
+/// A large response that is the last, and one that is not, over TLS.
 #[cfg(feature = "tls")]
 #[test]
 fn over_tls_it_is_the_same() {
@@ -403,7 +404,7 @@ fn over_tls_it_is_the_same() {
         wsloop::Server::builder()
             .listen_tls("127.0.0.1:0", config)
             .on(Request, move |conn, request| {
-                assert!(conn.is_ssl());
+                assert!(conn.is_tls());
                 match request.path() {
                     "/large" => Response::new(200).body(large.clone()),
                     _ => Response::new(200).body(request.body()),
@@ -440,7 +441,7 @@ fn where_an_upgrade_is_expected_it_is_426_with_what_goes_with_it() {
     assert_eq!(client.request(get("/other")).status, 404, "it lives on");
     assert_eq!(client.request(REQUEST).status, 101);
 
-    // Without a handler nothing but an upgrade is expected.
+    // Without a handler the server serves only upgrades.
     let server = Running::echo();
     for (request, status) in [
         (get("/"), 426),

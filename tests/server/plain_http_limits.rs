@@ -1,7 +1,7 @@
-//! Plain requests that are wrong or too much: refused, and nothing behind them is looked at.
+//! Invalid or excessive plain requests are refused, and data after them is ignored.
 
 use wsloop::event::Request;
-use wsloop::http::Response;
+use wsloop::plain_http::Response;
 
 use crate::support::{Running, log, recorded, settle};
 
@@ -93,7 +93,7 @@ fn what_is_wrong_is_refused_and_ends_the_connection() {
             client.expect_drained(&mut other);
         }
     }
-    // At the limits.
+    // Exactly at the limits.
     let mut client = server.client();
     assert_eq!(
         client

@@ -1,5 +1,6 @@
-//! Whatever breaks the protocol is answered by a Close frame with the right code, and then by the
-//! end of the connection in order: everything that is still sent is taken, and nothing is lost.
+//! The server answers every violation of the protocol with a Close frame with the right code, and
+//! then closes the connection in an orderly way: it reads all data that still arrives, and loses
+//! nothing.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -11,7 +12,7 @@ use crate::support::{Client, PATIENCE, Running, frame, settle};
 use wsloop::ProtocolError::{self, *};
 use wsloop::event::{Cause, Disconnect, Utf8};
 
-/// Bytes that break the protocol at their last byte, and what they are told.
+/// Bytes whose last byte violates the protocol, and the expected error.
 struct Breach {
     bytes: Vec<u8>,
     code: u16,
@@ -35,11 +36,11 @@ fn breaches() -> Vec<Breach> {
     all
 }
 
-/// RFC 6455, 5.2 and 5.5: a single header.
+/// RFC 6455, 5.2 and 5.5: violations in a single header.
 fn framing() -> Vec<Breach> {
     let mut all = Vec::new();
     for (bit, bits) in [(0x40, 0b100), (0x20, 0b010), (0x10, 0b001), (0x70, 0b111)] {
-        // On data, a continuation, a control frame.
+        // On a data frame, a continuation and a control frame.
         for first in [0x81, 0x02, 0x80, 0x89] {
             all.push(breach(&[&[first | bit]], 1002, ReservedBits(bits)));
         }
@@ -88,7 +89,7 @@ fn framing() -> Vec<Breach> {
     all
 }
 
-/// RFC 6455, 5.4: the order of frames.
+/// RFC 6455, 5.4: violations of the order of frames.
 fn sequences() -> Vec<Breach> {
     let header = |first| header(first, 0);
     let (start, whole) = (frame(0x01, b"start"), frame(0x81, b""));
@@ -96,7 +97,7 @@ fn sequences() -> Vec<Breach> {
     vec![
         breach(&[&header(0x80)], 1002, ContinuationUnexpected),
         breach(&[&header(0x00)], 1002, ContinuationUnexpected),
-        // After a message that is whole, of one frame or two, and after a ping.
+        // After a complete message, in one frame or two, and after a ping.
         breach(&[&whole, &header(0x80)], 1002, ContinuationUnexpected),
         breach(&[&done, &header(0x80)], 1002, ContinuationUnexpected),
         breach(
@@ -120,7 +121,7 @@ fn sequences() -> Vec<Breach> {
     ]
 }
 
-/// RFC 6455, 5.5.1 and 7.4: the body of a Close frame.
+/// RFC 6455, 5.5.1 and 7.4: violations in the body of a Close frame.
 fn closes() -> Vec<Breach> {
     let mut all = vec![
         breach(&[&frame(0x88, b"\x03")], 1002, BadCloseLength),
@@ -140,14 +141,14 @@ fn closes() -> Vec<Breach> {
     all
 }
 
-/// RFC 6455, 8.1: text is UTF-8, and what can't become UTF-8 is refused at its first wrong byte.
+/// RFC 6455, 8.1: text must be UTF-8. The server rejects invalid text at its first wrong byte.
 fn texts() -> Vec<Breach> {
     let head = [0x81, 0xfe, 0x03, 0xe8, 0, 0, 0, 0];
     let face = "😀".as_bytes();
     vec![
         breach(&[&frame(0x81, b"\xff")], 1007, BadUtf8),
         breach(&[&frame(0x81, b"cut \xf0\x9f\x98")], 1007, BadUtf8),
-        // The first of 1,000 bytes, none of the others was sent.
+        // The first of 1,000 bytes, without the others.
         breach(&[&head, b"\xc0"], 1007, BadUtf8),
         breach(&[&head, b"good \xed\xa0"], 1007, BadUtf8),
         // In a fragment that is not the last.
@@ -170,7 +171,7 @@ fn texts() -> Vec<Breach> {
     ]
 }
 
-/// The limits of the server below.
+/// Violations of the limits of the server below.
 fn limits() -> Vec<Breach> {
     let limit = MAX_RECV_SIZE;
     let big = |size| MessageTooBig { size, limit };
@@ -182,7 +183,7 @@ fn limits() -> Vec<Breach> {
     };
     let long = |len: u64| header(0x82, len);
     vec![
-        // Nothing but the header was sent.
+        // Only the header is sent.
         breach(&[&header(0x82, 1001)], 1009, big(1001)),
         breach(&[&header(0x01, 1001)], 1009, big(1001)),
         breach(&[&first, &more, &header(0x80, 126)], 1009, big(1026)),
@@ -206,7 +207,7 @@ fn limits() -> Vec<Breach> {
 const MAX_RECV_SIZE: usize = 1000;
 const MAX_FRAGMENTS: usize = 4;
 
-/// A server with these limits, and how each of its connections ended.
+/// Starts a server with these limits; returns how each of its connections ended as well.
 fn server() -> (Running, Receiver<(Cause, u16, String)>) {
     let (sender, receiver) = mpsc::channel();
     let server = Running::start(move |builder| {
@@ -225,11 +226,11 @@ fn server() -> (Running, Receiver<(Cause, u16, String)>) {
     (server, receiver)
 }
 
-/// Reads up to the answer to a breach, which is a Close frame, and the end.
+/// Reads up to the Close frame that answers a violation, and to the end of the stream.
 #[track_caller]
 fn expect_failed(client: &mut Client, breach: &Breach, ends: &Receiver<(Cause, u16, String)>) {
     let shown = breach.bytes.escape_ascii();
-    // What was whole and good before is answered: echoes, pongs.
+    // Complete and valid frames before the violation are answered with echoes and pongs.
     let close = loop {
         let frame = client.read_frame();
         if frame.first == 0x88 {
@@ -254,7 +255,7 @@ fn every_breach_is_answered_as_soon_as_it_is_seen() {
         client.expect_alive();
         client.send_raw(&breach.bytes);
         expect_failed(&mut client, &breach, &ends);
-        // The server has sent its FIN, and still takes what comes.
+        // The server has sent its FIN, and still reads data.
         client.expect_drained(&mut other);
     }
 }
@@ -311,7 +312,7 @@ fn a_breach_ends_its_own_connection_only() {
 #[test]
 fn the_next_client_is_served_while_the_last_is_drained() {
     let (server, ends) = server();
-    // None of them goes by itself.
+    // None of these clients closes its connection.
     let mut stay = Vec::new();
     for breach in breaches() {
         let mut client = server.ready();
@@ -319,7 +320,7 @@ fn the_next_client_is_served_while_the_last_is_drained() {
         expect_failed(&mut client, &breach, &ends);
         stay.push(client);
         server.ready().expect_alive();
-        // The client that was served has gone without a word.
+        // The served client has disconnected without a Close frame.
         let served = ends.recv_timeout(PATIENCE).unwrap();
         assert_eq!(served.0, Cause::Eof);
     }

@@ -1,5 +1,5 @@
-//! Clients behind proxies, told by the header of the PROXY protocol and by headers of the request.
-//! A client that writes these itself does not change its address.
+//! Clients behind proxies, which the PROXY protocol or request headers identify. A client that
+//! sends these itself cannot change its address.
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 use wsloop::event::{Connect, Disconnect, Error, Ready, Request};
-use wsloop::http::Response;
+use wsloop::plain_http::Response;
 use wsloop::{Builder, ClientAddress, Connection, Place, Rate, RefusalReason, Server, Stats};
 
 use crate::support::temp::TempDir;
 use crate::support::{Client, Log, PATIENCE, REQUEST, Running, echo, log, request_with};
 
-/// Connects from an address of this machine.
+/// Connects from a given local address.
 fn from(addr: SocketAddr, ip: [u8; 4]) -> Client {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     let own = SocketAddr::new(ip.into(), 0);
@@ -30,16 +30,16 @@ const PROXY: [u8; 4] = [127, 0, 0, 1];
 const FARTHER_PROXY: [u8; 4] = [127, 0, 0, 7];
 const STRANGER: [u8; 4] = [127, 0, 0, 2];
 
-/// What is seen of a client: its address, whether it speaks TLS, the URI.
+/// Returns what the server knows of a client: its address, whether it uses TLS, and the URI.
 fn seen(conn: &Connection<'_>) -> String {
     let addr = conn.peer_addr();
     let addr = addr.map_or_else(|| "unix".to_owned(), |addr| addr.to_string());
-    let tls = if conn.is_client_ssl() { " tls" } else { "" };
+    let tls = if conn.is_client_tls() { " tls" } else { "" };
     let uri = conn.request_uri().map(|uri| uri.to_string());
     format!("{addr}{tls} {}", uri.unwrap_or_default())
 }
 
-/// Writes down what is seen of each client; its port only if that is the proxy's to tell.
+/// Records what the server knows of each client; its port only if the proxy has sent one.
 fn watched(builder: Builder, log: &Sender<String>) -> Builder {
     let tell = |log: &Sender<String>, text: String| _ = log.send(text);
     let (connect, ready, error) = (log.clone(), log.clone(), log.clone());
@@ -61,12 +61,12 @@ fn watched(builder: Builder, log: &Sender<String>) -> Builder {
         })
 }
 
-/// A server behind proxies that tell the client by a header.
+/// Starts a server behind proxies that name the client in a header.
 fn behind(address: ClientAddress, configure: fn(Builder) -> Builder) -> (Running, Log) {
     let (sender, log) = log();
     let server = Running::start(move |builder| {
         let builder = watched(builder, &sender)
-            // Of those who are there when it stops.
+            // The limit for clients that are still connected when the server stops.
             .close_timeout(Duration::from_millis(500))
             .trusted_proxies(["127.0.0.1", "127.0.0.7", "10.0.0.0/8"])
             .client_address(address);
@@ -75,7 +75,7 @@ fn behind(address: ClientAddress, configure: fn(Builder) -> Builder) -> (Running
     (server, log)
 }
 
-/// The first client's request with these header lines, as the server saw it.
+/// Sends a request with these header lines; returns the `Ready` entry of the log.
 fn upgraded(server: &Running, log: &Log, ip: [u8; 4], lines: &str) -> String {
     let mut client = from(server.addr, ip);
     let response = client.request(request_with(lines));
@@ -126,7 +126,7 @@ fn a_trusted_proxy_tells_the_client() {
     assert_eq!(ready, "ready 192.0.2.7:0 ws://example.com/chat?room=7");
 }
 
-/// What clients try that want to look like others. Each is seen as what it is.
+/// Attempts of clients to look like others. The server sees each as what it is.
 #[test]
 fn spoofing_by_headers() {
     let all = |builder: Builder| builder.forwarded_scheme(true).forwarded_host(true);
@@ -135,7 +135,7 @@ fn spoofing_by_headers() {
                  X-Forwarded: for=10.0.0.9\r\nX-Client-IP: 10.0.0.9\r\nTrue-Client-IP: 10.0.0.9\r\n\
                  CF-Connecting-IP: 10.0.0.9\r\nX-Cluster-Client-IP: 10.0.0.9\r\n\
                  Via: 1.1 proxy\r\nX_Forwarded_For: 10.0.0.9\r\n";
-    // Who is no proxy is not believed, whatever it writes.
+    // Headers from a client that is not a trusted proxy are ignored.
     for address in [
         ClientAddress::XForwardedFor,
         ClientAddress::Forwarded,
@@ -146,12 +146,13 @@ fn spoofing_by_headers() {
         assert!(ready.starts_with("ready 127.0.0.2:"), "{ready}");
         assert!(ready.ends_with(" ws://example.com/chat?room=7"), "{ready}");
     }
-    // Nor is anybody where proxies are not trusted.
+    // Without trusted proxies all such headers are ignored.
     let (sender, log_) = log();
     let server = Running::start(move |builder| watched(builder, &sender));
     let ready = upgraded(&server, &log_, PROXY, every);
     assert!(ready.starts_with("ready 127.0.0.1:"), "{ready}");
-    // What a client writes stands before what its proxy adds, on a line of its own or on the same.
+    // A client's own values come before the values that its proxy adds, on a separate line or on
+    // the same one.
     let (server, log) = behind(ClientAddress::XForwardedFor, all);
     for (written, added) in [
         ("6.6.6.6", "192.0.2.7"),
@@ -187,7 +188,7 @@ fn spoofing_by_headers() {
             "for=10.0.0.9;proto=https",
             "for=192.0.2.7;by=127.0.0.7,for=127.0.0.7",
         ),
-        // The host that a client asked for, as a proxy quotes it.
+        // The host that the client requested, as a proxy quotes it.
         ("for=10.0.0.9", "for=192.0.2.7;by=\"evil,for=10.0.0.9\""),
     ] {
         let lines = format!("Forwarded: {written}, {added}\r\n");
@@ -197,7 +198,7 @@ fn spoofing_by_headers() {
             "{lines}"
         );
     }
-    // Hosts and schemes that are none.
+    // Invalid hosts and schemes.
     let (server, log) = behind(ClientAddress::XForwardedFor, all);
     for lines in [
         "X-Forwarded-Host: u@evil.test\r\n",
@@ -215,7 +216,7 @@ fn spoofing_by_headers() {
     }
 }
 
-/// The status of a request with these header lines from a proxy, and the connection.
+/// Sends a request with these header lines from a proxy; returns the status, and the client.
 fn asked(server: &Running, lines: &str) -> (u16, Client) {
     let mut client = from(server.addr, PROXY);
     let status = client.request(request_with(lines)).status;
@@ -231,7 +232,7 @@ fn limits_go_by_the_client_and_not_by_the_proxy() {
             .max_handshake_rate(Rate::new(3, Duration::from_secs(3600)))
     });
     let one = "X-Forwarded-For: 192.0.2.1\r\n";
-    // The proxy itself may have as many as it likes: these wait for their requests.
+    // The limit does not apply to the proxy itself: these connections have not sent a request yet.
     let idle: Vec<_> = (0..20).map(|_| from(server.addr, PROXY)).collect();
     let (first, second) = (asked(&server, one), asked(&server, one));
     assert_eq!((first.0, second.0), (101, 101));
@@ -241,13 +242,13 @@ fn limits_go_by_the_client_and_not_by_the_proxy() {
         assert_eq!(status, 101, "{other}");
         client.expect_alive();
     }
-    // A client that leaves makes room, and the rate is its own.
+    // A client that disconnects makes room, and each client has its own rate.
     let (_, mut leaving) = first;
     leaving.send_close(1000, "");
     leaving.expect_close(1000);
     leaving.expect_eof();
     let third = loop {
-        // The server notes that it left when it has read the end.
+        // The server frees the place when it has read the end of the stream.
         match asked(&server, one) {
             (101, client) => break client,
             (status, _) => assert_eq!(status, 429),
@@ -263,7 +264,7 @@ fn limits_go_by_the_client_and_not_by_the_proxy() {
         > 0
     {}
     assert_eq!(asked(&server, one).0, 429, "a fourth handshake in an hour");
-    // What names nobody is the proxy's own, and has the proxy's limit: nobody gets by it so.
+    // A request whose header names no client counts for the proxy, so it cannot evade the limits.
     let odd: Vec<_> = (0..3)
         .map(|_| asked(&server, "X-Forwarded-For: x\r\n"))
         .collect();
@@ -289,10 +290,10 @@ fn a_connection_that_a_proxy_keeps_alive_counts_for_a_client_only_while_it_asks(
         let body = String::from_utf8(response.body).expect("text");
         assert_eq!((response.status, body), (200, format!("{ip}:0 ")));
     }
-    // The connection is the proxy's again, so the client may have another.
+    // The connection counts for the proxy again, so the client may open another one.
     let (status, mut open) = asked(&server, "X-Forwarded-For: 192.0.2.1\r\n");
     assert_eq!(status, 101);
-    // And now the plain request is one too many; the answer ends the connection.
+    // Now the plain request exceeds the limit, and the response closes the connection.
     let mut over = from(server.addr, PROXY);
     assert_eq!(over.request(plain("192.0.2.1")).status, 429);
     over.expect_eof();
@@ -332,7 +333,7 @@ fn what_a_proxy_sends_between_two_requests_is_its_own() {
     let mut kept = from(server.addr, PROXY);
     let plain = "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.1\r\n\r\n";
     assert_eq!(kept.request(plain).body, b"192.0.2.1:0 ");
-    // Health checks count for nobody, however often they come.
+    // Health checks count for no client, however often they come.
     for _ in 0..3 {
         assert_eq!(
             kept.request("GET /health HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -340,7 +341,7 @@ fn what_a_proxy_sends_between_two_requests_is_its_own() {
             200
         );
     }
-    // What cannot be read is not the last client's fault.
+    // An invalid request is not attributed to the last client.
     assert_eq!(
         kept.request("GET / HTTP/1.1\r\nHost: a b\r\n\r\n").status,
         400
@@ -368,7 +369,7 @@ fn what_a_header_says_of_tls_holds_for_whom_it_names() {
     });
     for (lines, expected) in [
         ("", "192.0.2.7:56324 tls wss://example.com/chat?room=7 true"),
-        // It is the next proxy's certificate, not the client's behind that.
+        // The TLS information describes the next proxy, not the client behind it.
         (
             "X-Forwarded-For: 198.51.100.9\r\n",
             "198.51.100.9:0 ws://example.com/chat?room=7 false",
@@ -432,7 +433,7 @@ fn self_is_the_host_and_scheme_that_the_client_asked_for() {
         let mut client = from(server.addr, PROXY);
         assert_eq!(client.request(inner(&lines)).status, status, "{lines}");
     }
-    // From somebody else it is what `Host` says.
+    // For other peers `Host` is used.
     let mut client = from(server.addr, STRANGER);
     let request = inner(&format!("{forwarded}Origin: https://chat.test\r\n"));
     assert_eq!(client.request(request).status, 403);
@@ -466,7 +467,7 @@ fn a_unix_socket_is_trusted_if_it_is_named() {
     }
 }
 
-/// A server that only proxies may connect to, which send the header of the PROXY protocol.
+/// Starts a server that accepts connections only from proxies with the PROXY protocol.
 fn by_header(configure: fn(Builder) -> Builder) -> (Running, Log) {
     let (sender, log) = log();
     let server = Running::start_on(move || {
@@ -479,7 +480,7 @@ fn by_header(configure: fn(Builder) -> Builder) -> (Running, Log) {
 
 const V1: &[u8] = b"PROXY TCP4 192.0.2.7 198.51.100.1 56324 443\r\n";
 
-/// A header of version 2.
+/// Returns a header of version 2.
 fn v2(command: u8, family: u8, rest: &[u8]) -> Vec<u8> {
     let mut bytes = b"\r\n\r\n\0\r\nQUIT\n".to_vec();
     bytes.extend([command, family]);
@@ -490,7 +491,7 @@ fn v2(command: u8, family: u8, rest: &[u8]) -> Vec<u8> {
 
 const TCP4: [u8; 12] = [192, 0, 2, 7, 198, 51, 100, 1, 0xdc, 4, 1, 0xbb];
 
-/// One whose client speaks TLS with the proxy.
+/// Returns a header for a client that uses TLS with the proxy.
 fn v2_ssl() -> Vec<u8> {
     let ssl = [0x20, 0, 5, 3, 0, 0, 0, 0];
     v2(0x21, 0x11, &[&TCP4[..], &ssl].concat())
@@ -518,7 +519,7 @@ fn the_header_of_the_proxy_protocol_at_every_cut() {
             let mut client = from(server.addr, PROXY);
             client.send_raw(&stream[..cut]);
             if cut > 0 {
-                // So that the two come in two reads.
+                // Waits, so that the server reads the parts separately.
                 settle(&server);
             }
             client.send_raw(&stream[cut..]);
@@ -531,7 +532,7 @@ fn the_header_of_the_proxy_protocol_at_every_cut() {
     }
 }
 
-/// Has the server go round once.
+/// Waits until the server has completed a turn.
 fn settle(server: &Running) {
     server
         .handle
@@ -553,7 +554,7 @@ fn local_and_unknown_keep_the_proxy_s_address() {
         b"PROXY UNKNOWN\r\n".to_vec(),
         v2(0x21, 0x00, &[]),
         v2(0x21, 0x31, &[b'/'; 216]),
-        // HAProxy sends it for clients of a Unix socket, not for itself alone.
+        // HAProxy sends LOCAL for clients of a Unix socket, and not only for its own connections.
         v2(0x20, 0, &[]),
         v2(0x20, 0x11, &[]),
     ] {
@@ -571,18 +572,18 @@ fn local_and_unknown_keep_the_proxy_s_address() {
     }
 }
 
-/// What clients try at a place for proxies, and what proxies that are set up wrongly send: no event
-/// tells of any, and the next is served.
+/// Attempts of clients, and mistakes of proxies, on a listener for proxies. They cause no events,
+/// and the next client is served.
 #[test]
 fn spoofing_by_the_header_of_the_proxy_protocol() {
     let (server, log) = by_header(|builder| builder);
     let long = format!("PROXY UNKNOWN {}\r\n", "x".repeat(200));
     for (first, status) in [
-        // No header at all.
+        // No header.
         (REQUEST.as_bytes(), 400),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),
         (b"POST / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-        // Malformed ones.
+        // Malformed headers.
         (b"PROXY TCP4 192.0.2.7 198.51.100.1 56324 443 \r\n", 400),
         (b"PROXY TCP4 192.0.2.999 198.51.100.1 56324 443\r\n", 400),
         (b"PROXY TCP4 192.0.2.7\r\nGET / HTTP/1.1\r\n", 400),
@@ -599,7 +600,7 @@ fn spoofing_by_the_header_of_the_proxy_protocol() {
         assert_eq!(client.response().status, status, "{}", first.escape_ascii());
         client.expect_eof();
     }
-    // A second header is the client's own: it is no request.
+    // A second header comes from the client, and is not a valid request.
     let twice = [
         V1,
         b"PROXY TCP4 6.6.6.6 6.6.6.6 6 6\r\n",
@@ -613,7 +614,7 @@ fn spoofing_by_the_header_of_the_proxy_protocol() {
     log.expect(&["connect Some(192.0.2.7:56324)"]);
     assert!(log.next().starts_with("error "));
     log.expect(&["end 192.0.2.7"]);
-    // Nor are headers of the request believed, from a client that the proxy named.
+    // Request headers from a client that the proxy named are not trusted either.
     let (trusting, seen) = by_header(|builder| {
         builder
             .trusted_proxies(["127.0.0.1"])
@@ -628,10 +629,10 @@ fn spoofing_by_the_header_of_the_proxy_protocol() {
         "connect Some(192.0.2.7:56324)",
         "ready 192.0.2.7:56324 ws://example.com/chat?room=7",
     ]);
-    // From somebody else, with the header and without.
+    // From other peers, with and without a header.
     for first in [V1, REQUEST.as_bytes()] {
         let mut client = from(server.addr, STRANGER);
-        // The answer may come before, and the rest of a longer request would meet a reset.
+        // The response may come first, and the rest of a longer request would meet a reset.
         _ = client.stream.write_all(first);
         assert_eq!(client.response().status, 403);
     }
@@ -676,7 +677,7 @@ fn one_that_sends_no_header_is_cut_in_time_and_probes_are_silent() {
     for client in [&mut silent, &mut slow] {
         client.expect_eof();
     }
-    // The header has come, and the request has not.
+    // The header arrives, but the request does not.
     let mut named = from(server.addr, PROXY);
     named.send_raw(V1);
     named.expect_eof();
@@ -684,7 +685,7 @@ fn one_that_sends_no_header_is_cut_in_time_and_probes_are_silent() {
     assert_eq!(log.next(), "connect Some(192.0.2.7:56324)");
     assert!(log.next().starts_with("error "));
     assert_eq!(log.rest(), ["end 192.0.2.7"], "of no other");
-    // One that ends in the middle of its header is no probe.
+    // A connection that ends in the middle of its header does not count as a probe.
     assert_eq!(stats.refused(RefusalReason::BadProxyHeader), 1);
     assert_eq!(stats.refused(RefusalReason::TimedOut), 3);
     assert!(stats.probes >= 2, "{stats:?}");
@@ -732,7 +733,7 @@ fn over_unix_sockets_and_with_a_proxy_in_front_of_the_proxy() {
     let mut clients = Vec::new();
     for (client_ip, header) in [
         ("192.0.2.1", "PROXY TCP4 192.0.2.1 198.51.100.1 7 443\r\n"),
-        // The one that this proxy names is a proxy itself, and tells of many.
+        // The client that the header names is itself a proxy, with several clients.
         ("192.0.2.8", "PROXY TCP4 127.0.0.7 198.51.100.1 7 443\r\n"),
         ("192.0.2.9", "PROXY TCP4 127.0.0.7 198.51.100.1 7 443\r\n"),
     ] {
@@ -784,7 +785,7 @@ fn listeners_that_are_opened_again_still_want_the_header() {
     expect_header_wanted(addr, &log);
 }
 
-/// Connects without the header, which is refused, and with it.
+/// Connects without a header, which is refused, and with one.
 fn expect_header_wanted(addr: SocketAddr, log: &Log) {
     assert_eq!(from(addr, PROXY).request(REQUEST).status, 400);
     let mut client = from(addr, PROXY);
@@ -820,7 +821,7 @@ fn adopted_connections_have_their_clients_too() {
     let limits = wsloop::Limits::default();
     let parsed = wsloop::handshake::Parser::new(&limits).parse(request.as_bytes());
     let (parsed, _) = parsed.expect("a good request").expect("it is whole");
-    // Before its handshake, and after.
+    // Before the opening handshake, and after it.
     let mut client = from(addr, PROXY);
     let (socket, _) = listener.accept().expect("the client is there");
     server
@@ -840,7 +841,7 @@ fn adopted_connections_have_their_clients_too() {
             .adopt_upgraded(socket, b"", parsed.clone(), None);
         adopted.expect("it runs");
     }
-    // The client has one, and whoever is no proxy is not believed.
+    // The client already has a connection. Headers of a peer that is not a proxy are ignored.
     second.expect_close(1013);
     third.expect_alive();
     client.expect_alive();
@@ -848,11 +849,11 @@ fn adopted_connections_have_their_clients_too() {
     server.stop();
     let rest = log.rest();
     let count = |what: &str| rest.iter().filter(|line| line.starts_with(what)).count();
-    // One of them was told of before, and one never is.
+    // The first `connect` was read above, and the refused connection has no events.
     assert_eq!((count("connect"), count("end")), (1, 2), "{rest:?}");
 }
 
-/// Reads with a client of TLS that speaks through something that has sent a header before.
+/// A TLS client, whose proxy sends the header before the TLS handshake.
 #[cfg(feature = "tls")]
 #[test]
 fn with_tls_behind_the_header() {
@@ -871,7 +872,7 @@ fn with_tls_behind_the_header() {
         watched(Server::builder().listener(place), &sender)
             .handshake_timeout(Duration::from_millis(1500))
     });
-    // The header alone, with a part of TLS, with all of it, and in pieces.
+    // The header alone, with the first TLS message, and in pieces.
     for cut in [0, 1, V1.len() - 1, V1.len()] {
         let mut stream = from(server.addr, PROXY).stream;
         stream.write_all(&V1[..cut]).expect("it reads");
@@ -881,7 +882,7 @@ fn with_tls_behind_the_header() {
         let mut head = V1[cut..].to_vec();
         let mut session = session(&identity.client, "localhost");
         session.write_tls(&mut head).expect("a hello");
-        // The hello comes with the rest of the header.
+        // The ClientHello follows the rest of the header.
         stream.write_all(&head).expect("it reads");
         let mut client = Client::over(StreamOwned::new(session, stream));
         client.upgrade();
@@ -893,7 +894,7 @@ fn with_tls_behind_the_header() {
         drop(client);
         log.expect(&["end 192.0.2.7"]);
     }
-    // Without a header not a byte is answered, as there is no TLS yet.
+    // Without a header the server sends nothing, because TLS has not started.
     for first in [REQUEST.as_bytes(), &[22, 3, 1, 0, 1, 1], b"PROXY\r\n"] {
         let mut stream = from(server.addr, PROXY).stream;
         stream.write_all(first).expect("it reads");
@@ -901,12 +902,12 @@ fn with_tls_behind_the_header() {
         _ = stream.read_to_end(&mut answer);
         assert_eq!(answer, b"");
     }
-    // And a header with something behind it that is no TLS fails as ever.
+    // Data after the header that is not TLS fails as usual.
     let mut client = from(server.addr, PROXY);
     client.send_raw([V1, REQUEST.as_bytes()].concat());
     assert_eq!(client.response().status, 400);
     log.expect(&["connect Some(192.0.2.7:56324)"]);
-    // One that stops after the header, or before it.
+    // A client that stops after the header, and one that stops before it.
     let mut named = from(server.addr, PROXY);
     named.send_raw(V1);
     let mut silent = from(server.addr, PROXY);
@@ -976,7 +977,7 @@ fn contradictions_are_told_when_it_is_built() {
     assert_eq!(named, "\"no header\" is no name of a header");
 }
 
-/// The nearest of two proxies, each with its own connection.
+/// Two proxies in a row: the nearest one names the other in the header.
 #[test]
 fn two_hops() {
     let (server, log) = behind(ClientAddress::XForwardedFor, |builder| builder);

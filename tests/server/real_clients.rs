@@ -1,11 +1,11 @@
-//! What deployed clients send in an opening handshake is accepted, and equally so whether
-//! permessage-deflate is on or off. docs/handshake.md has who sends what.
+//! The server accepts the opening handshakes of deployed clients, with and without
+//! permessage-deflate. docs/handshake.md lists what each client sends.
 
 use crate::support::{REQUEST, Running, echo, request_with};
 use wsloop::event::{Handshake, Ready};
 use wsloop::{Builder, Server};
 
-/// Servers that differ in nothing that may matter for who gets in.
+/// Returns servers whose settings must not affect which clients are accepted.
 fn servers() -> Vec<Running> {
     let with = |configure: fn(Builder) -> Builder| Running::start(move |b| configure(echo(b)));
     vec![
@@ -22,16 +22,16 @@ fn servers() -> Vec<Running> {
 #[test]
 fn all_get_in() {
     let requests = [
-        // java.net.http, Dart, Mojolicious, Shelly, older Envoy.
+        // java.net.http, Dart, Mojolicious, Shelly, older versions of Envoy.
         request_with("Content-Length: 0\r\n"),
-        // The example of RFC 6455, 4.1, item 7, as a fixed key.
+        // The example of RFC 6455, 4.1, item 7, used as a fixed key.
         REQUEST.replace("dGhlIHNhbXBsZSBub25jZQ==", "AQIDBAUGBwgJCgsMDQ4PEC=="),
-        // React Native with an empty list, Tcl, proxies that blank a value.
+        // React Native with an empty list, Tcl, and proxies that blank a value.
         request_with("Sec-WebSocket-Protocol:\r\n"),
         request_with("Sec-WebSocket-Protocol: ,\r\n"),
         request_with("Sec-WebSocket-Extensions:\r\n"),
         request_with("Sec-WebSocket-Extensions: ,,\r\n"),
-        // Lists with elements that are none.
+        // Lists with invalid elements.
         request_with("Sec-WebSocket-Protocol: a b, c/d, \"e, f\"\r\n"),
         request_with("Sec-WebSocket-Protocol: a, a\r\n"),
         request_with("Sec-WebSocket-Extensions: a b; =, \"\r\n"),
@@ -42,15 +42,15 @@ fn all_get_in() {
         ),
         REQUEST.replace("keep-alive, Upgrade", "keep-alive\r\nConnection: Upgrade"),
         REQUEST.replace("Upgrade: websocket", "Upgrade: h2c, WebSocket"),
-        // An absolute target with the scheme's own port.
+        // An absolute target with the default port of its scheme.
         REQUEST.replace("/chat?room=7", "http://example.com:80/chat?room=7"),
         REQUEST.replace("/chat?room=7", "wss://EXAMPLE.com:443/chat"),
-        // A higher minor version is read as 1.1 (RFC 9110, 2.5).
+        // A higher minor version is treated as 1.1 (RFC 9110, 2.5).
         REQUEST.replace("HTTP/1.1", "HTTP/1.2"),
         format!("\r\n{}", REQUEST.replace("HTTP/1.1", "HTTP/1.9")),
-        // An empty line first.
+        // An empty line before the request.
         format!("\r\n{REQUEST}"),
-        // What a browser leaves raw in a path and in a query (WHATWG URL, 1.3).
+        // Characters that browsers do not encode in a path and in a query (WHATWG URL, 1.3).
         REQUEST.replace("/chat?room=7", "/a|b[c]'~!$&()*+,;=:@?a={b}|c^d`e[f]\\g"),
         // A user's name in UTF-8, as proxies add it.
         request_with("X-Remote-User: J\u{fc}rgen\r\n"),
@@ -106,7 +106,7 @@ fn bytes_of_a_header_are_there_for_whoever_wants_them() {
 fn the_101_can_leave_before_what_ready_sends() {
     let server = Running::start(|builder| {
         echo(builder).separate_switch(true).on(Ready, |conn, ()| {
-            // It is with the kernel by now.
+            // The kernel has already accepted the 101.
             let waits = conn.buffered_amount();
             conn.send_utf8(&format!("{waits} before"))
         })

@@ -1,5 +1,5 @@
-//! What the client asked for is known from `Origin` on: the request to the end of `Ready`, its URI,
-//! origin and subprotocol to the end.
+//! The client's request is available from `Origin` until the end of `Ready`; its URI, origin and
+//! subprotocol are available until the end of the connection.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 

@@ -1,5 +1,5 @@
-//! Nothing can be smuggled behind, or inside, an opening handshake: bodies are refused, and what
-//! follows a refused request is never looked at.
+//! Nothing can be smuggled after or inside an opening handshake: bodies are refused, and data after
+//! a refused request is ignored.
 
 use crate::support::{REQUEST, Running, frame, log, recorded, settle};
 
@@ -32,7 +32,7 @@ fn an_upgrade_has_no_body() {
         "Transfer-Encoding:\tchunked",
         "Transfer-Encoding: chunked\r\nContent-Length: 5",
         "Content-Length: 5\r\nTransfer-Encoding: chunked",
-        // Forms that others read as one of them.
+        // Forms that other parsers accept as one of these headers.
         "Content-Length : 5",
         "Content-Length\t: 5",
         " Content-Length: 5",
@@ -82,7 +82,7 @@ fn nothing_behind_a_refused_request_is_looked_at() {
             b"GET /admin HTTP/1.1\r\nHost: internal\r\n\r\n".repeat(3),
             vec![0xff; 1 << 20],
         ] {
-            // In the same segment; behind the answer; in between.
+            // In the same segment, before the response, and after it.
             for place in 0..3 {
                 let mut client = server.client();
                 let mut bytes = refused.clone().into_bytes();
@@ -95,7 +95,7 @@ fn nothing_behind_a_refused_request_is_looked_at() {
                 }
                 let response = client.response();
                 assert!(response.status >= 400, "{response:?}");
-                // One answer, and no more.
+                // There is exactly one response.
                 client.expect_eof();
                 log.expect(&["connect"]);
                 assert!(log.next().starts_with("error: handshake refused"));
@@ -111,7 +111,7 @@ fn nothing_behind_a_refused_request_is_looked_at() {
             }
         }
     }
-    // No event came but those.
+    // There were no other events.
     other.expect_alive();
     log.expect(&["utf8 alive?"]);
 }

@@ -1,5 +1,5 @@
-//! Nothing that a handler is given by a client and passes on can break an answer apart: it is
-//! refused where it is passed on, and nothing of it is sent.
+//! A value from a client that a handler passes on cannot split a response: the call that passes it
+//! on fails, and the value is not sent.
 
 use crate::support;
 use crate::support::{REQUEST, Running};
@@ -7,7 +7,7 @@ use wsloop::event::{Connect, Handshake, Origin};
 use wsloop::handshake::Refusal;
 use wsloop::{Connection, SendError};
 
-/// Values that would end a line, or a head, or confuse who reads them.
+/// Values that would end a line or a head, or that parsers could misread.
 const BREAKING: [&str; 10] = [
     "a\r\nX-Evil: b",
     "a\nX-Evil: b",
@@ -21,7 +21,7 @@ const BREAKING: [&str; 10] = [
     "a\x1b[2J",
 ];
 
-/// Names that are none, or that only the handshake itself may write.
+/// Invalid names, and names that only the handshake may use.
 const NO_NAMES: [&str; 16] = [
     "",
     " ",
@@ -46,12 +46,12 @@ fn headers_of_the_101() {
     let server = Running::start(|builder| {
         support::echo(builder).on(Handshake, |_, upgrade| {
             for value in BREAKING {
-                assert_eq!(upgrade.header("X-Good", value), Err(SendError::BadResponse));
+                assert_eq!(upgrade.header("X-Good", value), Err(AnswerError::Malformed));
             }
             for name in NO_NAMES {
                 assert_eq!(
                     upgrade.header(name, "b"),
-                    Err(SendError::BadResponse),
+                    Err(AnswerError::Malformed),
                     "{name:?}"
                 );
             }
@@ -89,7 +89,7 @@ fn subprotocols() {
         support::echo(builder).on(Handshake, |_, upgrade| {
             for name in BREAKING {
                 let set = upgrade.set_subprotocol(name);
-                assert_eq!(set, Err(SendError::SubprotocolNotOffered));
+                assert_eq!(set, Err(AnswerError::SubprotocolNotOffered));
             }
             for name in [
                 "",
@@ -100,7 +100,7 @@ fn subprotocols() {
                 "chat ",
             ] {
                 let set = upgrade.set_subprotocol(name);
-                assert_eq!(set, Err(SendError::SubprotocolNotOffered));
+                assert_eq!(set, Err(AnswerError::SubprotocolNotOffered));
             }
             assert_eq!(upgrade.subprotocol(), None);
         })
@@ -118,7 +118,7 @@ fn refusals_of_the_upgrade() {
     let server = Running::start(|builder| {
         builder.on(Handshake, |_, upgrade| {
             for refusal in malformed() {
-                assert_eq!(upgrade.refuse(refusal), Err(SendError::BadResponse));
+                assert_eq!(upgrade.refuse(refusal), Err(AnswerError::Malformed));
             }
             assert!(upgrade.refusal().is_none());
             upgrade.header("X-Not-Sent", "it is no 101")?;
@@ -149,7 +149,7 @@ fn http_errors_in_every_handler_of_the_handshake() {
         });
         let mut client = server.client();
         let response = client.request(REQUEST);
-        // None of the malformed ones was taken for an answer.
+        // None of the malformed refusals was sent.
         assert_eq!(response.status, 101);
         let names: Vec<&str> = response.headers.iter().map(|(name, _)| &**name).collect();
         assert_eq!(names, ["upgrade", "connection", "sec-websocket-accept"]);
@@ -158,17 +158,17 @@ fn http_errors_in_every_handler_of_the_handshake() {
 
 fn try_malformed(conn: &mut Connection<'_>) {
     for refusal in malformed() {
-        assert_eq!(conn.http_error(refusal), Err(SendError::BadResponse));
+        assert_eq!(conn.http_error(refusal), Err(AnswerError::Malformed));
     }
 }
 
-/// Answers that cannot be given.
+/// Returns malformed refusals.
 fn malformed() -> Vec<Refusal> {
     let mut all = Vec::new();
     for text in BREAKING {
         all.push(Refusal::new(403).reason(text));
         all.push(Refusal::new(403).header("X-Good", text));
-        // One that was malformed cannot be mended.
+        // A later valid value does not repair a malformed refusal.
         all.push(Refusal::new(403).reason(text).reason("good"));
     }
     for name in NO_NAMES {

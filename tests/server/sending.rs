@@ -1,4 +1,5 @@
-//! What can be sent, what it counts, and what is refused without sending anything.
+//! The functions that send: what they send, what they return, and which calls fail without sending
+//! anything.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -22,7 +23,7 @@ fn by_kind() {
             }
             assert!(conn.is_ready());
             assert_eq!(conn.send(OpCode::Close, b"\x0f\xa0bye"), Ok(7));
-            assert!(conn.disconnecting());
+            assert!((conn.phase() == Phase::Closing));
             assert_eq!(conn.send(OpCode::Text, b""), Err(SendError::Closing));
         })
     });
@@ -90,7 +91,7 @@ fn sizes_are_checked_before_anything_is_sent() {
             assert_eq!(conn.server().broadcast_binary(text.as_bytes()), Err(big));
             let prepared = Prepared::binary(text.as_bytes());
             assert_eq!(conn.server().broadcast_prepared(&prepared), Err(big));
-            // The largest goes, with a header of four bytes.
+            // The largest message is sent, with a header of four bytes.
             assert_eq!(conn.send_utf8(&text[1..]), Ok(1004));
         })
     });
@@ -120,7 +121,8 @@ fn prepared_messages_go_to_any_connection_any_number_of_times() {
 
 #[test]
 fn order_is_kept_whatever_the_sizes_and_ways() {
-    // Small ones are collected, large ones go at once, those of a broadcast are shared.
+    // Small messages are collected, large ones are sent at once, and those of a broadcast are
+    // shared.
     let server = Running::start(|builder| {
         builder.on(Utf8, |conn, _| {
             let id = conn.id();

@@ -1,4 +1,4 @@
-//! A server on a thread of its own, as tests and programs start it by `Server::spawn`.
+//! A server on its own thread, which tests and programs start with `Server::spawn`.
 
 use std::net::TcpStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -51,7 +51,7 @@ fn one_that_ends_by_itself_is_waited_for() {
     client.expect_close(1001);
     client.send_close(1001, "");
     assert_eq!(server.join().expect("it ran").messages_in, 1);
-    // Before anybody could ask for it.
+    // The server ends before the call of `shutdown`.
     let server = Server::spawn(|| listening().on(Start, |hub, ()| hub.shutdown()));
     let stats = server.expect("it is built").shutdown().expect("it ran");
     assert_eq!(stats.accepted, 0);

@@ -1,4 +1,4 @@
-//! What can be asked and set while the server runs.
+//! Settings that can be read and changed while the server runs.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -15,7 +15,7 @@ fn ticks_are_switched_on_and_off() {
     let server = Running::start(move |builder| {
         support::echo(builder).on(Tick, move |hub, tick| {
             let period = hub.tick_period();
-            // Off while it is handled: the next one does not come.
+            // The handler switches ticks off, so the next one does not come.
             if tick.missed == 0 && hub.shared::<u32>() == &3 {
                 hub.set_tick_period(Duration::ZERO);
             }
@@ -88,7 +88,7 @@ fn a_connection_knows_where_it_is() {
         let later = sender.clone();
         builder
             .on(Connect, move |conn, ()| {
-                assert!(conn.connecting() && !conn.is_ready());
+                assert!((conn.phase() == Phase::Opening) && !conn.is_ready());
                 let id = conn.id();
                 assert!(conn.server().ids().is_empty());
                 assert_eq!(conn.server().all_ids(), [id]);
@@ -98,7 +98,7 @@ fn a_connection_knows_where_it_is() {
                     .unwrap();
             })
             .on(Ready, move |conn, ()| {
-                assert!(!conn.connecting() && conn.is_ready());
+                assert!(!(conn.phase() == Phase::Opening) && conn.is_ready());
                 let id = conn.id();
                 assert_eq!(conn.server().ids(), [id]);
                 conn.disconnect(1000, "").unwrap();

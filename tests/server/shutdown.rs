@@ -1,4 +1,5 @@
-//! A shutdown tells every client, closes the listeners, and ends when all are gone, or in time.
+//! A shutdown closes the listeners, sends each client a Close frame, and ends when all clients have
+//! gone or the time is up.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -45,7 +46,7 @@ fn nobody_new_comes_in() {
     server.handle.shutdown().unwrap();
     client.expect_text("farewell");
     client.expect_close(1001);
-    // The Close frame was sent after the listeners were closed.
+    // The listeners had been closed before the Close frame was sent.
     let refused = TcpStream::connect(server.addr).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
     client.send_close(1001, "");
@@ -81,7 +82,7 @@ fn one_that_closed_and_does_not_go_is_cut_too() {
     client.send_close(1000, "");
     client.expect_close(1000);
     client.expect_eof();
-    // Its FIN never comes.
+    // The client never sends its FIN.
     server.handle.shutdown().unwrap();
     server.join();
     drop(client);
@@ -137,7 +138,7 @@ fn what_was_sent_before_arrives_first() {
 fn without_clients_it_ends_at_once() {
     let mut server = Running::start(|builder| builder.close_timeout(Duration::from_secs(3600)));
     server.handle.shutdown().unwrap();
-    // A second one finds it going down, or gone.
+    // The server is already shutting down, or has ended.
     let _ = server.handle.shutdown();
     server.join();
 }
@@ -170,7 +171,7 @@ fn a_dropped_server_tells_each_connection_once() {
         .listen("127.0.0.1:0")
         .on(Connect, move |_, ()| sender.send("connect".into()).is_ok())
         .on(Disconnect, move |conn, why| {
-            // A handler may still do what it likes.
+            // Handlers may still use the hub.
             conn.server().broadcast_utf8("left")?;
             ends.send(why.to_string()).unwrap_or_default();
             Ok::<_, wsloop::SendError>(())
@@ -179,7 +180,7 @@ fn a_dropped_server_tells_each_connection_once() {
         .unwrap();
     let addr = server.local_addr().unwrap();
     let thread = std::thread::spawn(move || {
-        // In three phases: connected, ready, closed by itself.
+        // The clients are in three phases: connected, ready, and closed.
         let waiting = Client::connect(addr);
         let mut ready = Client::connect(addr);
         ready.upgrade();
@@ -196,7 +197,7 @@ fn a_dropped_server_tells_each_connection_once() {
     drop(server);
     let (mut waiting, mut ready, closed) = thread.join().unwrap();
     assert_eq!(waiting.read_to_end(), b"");
-    // Nothing but what the handler sent before.
+    // Only the messages that handlers sent before arrive.
     let farewells = ready.read_to_end();
     assert!(farewells.chunks(6).all(|frame| frame == b"\x81\x04left"));
     drop(closed);

@@ -1,4 +1,4 @@
-//! A silent client is pinged; one that gives no sign of life is closed with 1001.
+//! The server pings a silent client, and closes a client that gives no sign of life with 1001.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-/// Reads pings up to a Close frame with 1001; returns how many there were.
+/// Reads pings until a Close frame with 1001 arrives; returns their number.
 #[track_caller]
 fn pings_before_the_close(client: &mut Client) -> usize {
     let mut count = 0;
@@ -44,7 +44,7 @@ fn one_that_does_not_answer_is_closed() {
             client.send_close(1001, "");
             client.expect_eof();
         } else {
-            // It is cut in the end.
+            // The server eventually cuts the connection.
             assert_eq!(client.read_to_end(), b"");
         }
         log.expect(&["connect", "ready", END]);
@@ -126,7 +126,7 @@ fn with_neither_a_silent_client_stays() {
             .close_timeout(ms(50))
     });
     let mut client = server.ready();
-    // Other deadlines come and go.
+    // Other deadlines still expire.
     server.client().expect_eof();
     client.expect_alive();
 }

@@ -1,5 +1,5 @@
-//! What is queued for a client that does not read stays within `max_backlog`, and nothing of what
-//! was taken is lost or out of order.
+//! The queue for a client that does not read stays within `max_backlog`, and accepted messages are
+//! neither lost nor reordered.
 
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use socket2::{Domain, SockRef, Socket, Type};
 use wsloop::event::{Binary, Connect, Disconnect, Drain, Error, Utf8};
 use wsloop::{Builder, Connection, ConnectionId, Hub, SendError, SlowConsumer};
 
-/// Makes the kernel hold little of what goes either way, so that a client is slow soon.
+/// Configures small socket buffers, so that a client soon becomes slow.
 fn narrow(builder: Builder) -> Builder {
     builder.on(Connect, |conn, ()| {
         if let Some(socket) = conn.socket() {
@@ -31,7 +31,7 @@ fn narrow(builder: Builder) -> Builder {
 
 const NARROW: usize = 16 << 10;
 
-/// A client whose side holds little as well, its opening handshake done.
+/// Connects a client with small socket buffers, and performs the opening handshake.
 fn narrow_client(server: &Running) -> Client {
     fn connect(addr: SocketAddr) -> std::io::Result<TcpStream> {
         let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None)?;
@@ -47,7 +47,7 @@ fn narrow_client(server: &Running) -> Client {
     client
 }
 
-/// Sends from a thread of its own, and counts the frames that the kernel took.
+/// Sends on another thread, and counts the frames that the kernel has accepted.
 fn send_all(client: &Client, frames: Vec<Vec<u8>>) -> (JoinHandle<()>, Arc<AtomicUsize>) {
     let stream = client.stream.try_clone().expect("a second descriptor");
     let mut writer = Client::over(stream);
@@ -62,7 +62,7 @@ fn send_all(client: &Client, frames: Vec<Vec<u8>>) -> (JoinHandle<()>, Arc<Atomi
     (thread, sent)
 }
 
-/// Waits until the count stands still: nothing more is taken. Returns it.
+/// Waits until the count no longer changes, and returns it.
 fn standstill(sent: &AtomicUsize) -> usize {
     let mut before = usize::MAX;
     loop {
@@ -75,7 +75,7 @@ fn standstill(sent: &AtomicUsize) -> usize {
     }
 }
 
-/// Runs a closure in the server, and returns what it made of it.
+/// Runs a closure in the server, and returns its result.
 fn ask<T: Send + 'static>(
     server: &Running,
     action: impl FnOnce(&mut Hub<'_>) -> T + Send + 'static,
@@ -86,8 +86,8 @@ fn ask<T: Send + 'static>(
     receiver.recv_timeout(PATIENCE).expect("the server runs it")
 }
 
-/// Sends numbered messages of 1,000 bytes to a connection until one is not taken; returns how
-/// many were, and what came of the next one.
+/// Sends numbered messages of 1,000 bytes until one is not accepted; returns the number of accepted
+/// messages, and the result of the next one.
 fn fill(conn: &mut Connection<'_>) -> (u32, Result<usize, SendError>) {
     for number in 0.. {
         match conn.send_binary(&numbered(number)) {
@@ -102,7 +102,7 @@ fn numbered(number: u32) -> Vec<u8> {
     number.to_be_bytes().repeat(250)
 }
 
-/// Fills the connections that there are from outside, so nothing is held back in a handler.
+/// Fills all open connections from outside of handlers, so that no message is held back.
 fn fill_all(server: &Running) -> Vec<(ConnectionId, u32, Result<usize, SendError>, usize)> {
     ask(server, |hub| {
         let mut all = Vec::new();
@@ -166,7 +166,7 @@ fn close_ends_the_connection_behind_what_was_taken() {
     client.expect_close(1008);
     client.send_close(1008, "");
     client.expect_eof();
-    // As `Fault` has it.
+    // The text of `Fault`.
     log.expect(&["error: max_backlog exceeded"]);
     let end = log.next();
     assert!(
@@ -232,7 +232,7 @@ fn a_message_is_always_taken_if_nothing_is_queued() {
             .on(Utf8, |conn, _| {
                 let large = vec![7; 1 << 20];
                 assert!(conn.send_binary(&large).is_ok());
-                // Now something is.
+                // Now a message is queued.
                 let next = conn.send_utf8("never");
                 assert!(
                     matches!(next, Err(SendError::BacklogFull { limit: 10, .. })),
@@ -265,7 +265,7 @@ fn drain_comes_once_for_each_overflow() {
             })
     });
     let mut client = narrow_client(&server);
-    // What the kernel takes at once is no overflow.
+    // A message that the kernel accepts at once causes no `Drain`.
     client.expect_alive();
     log.expect(&["alive?"]);
     for _ in 0..5 {
@@ -282,7 +282,7 @@ fn drain_comes_once_for_each_overflow() {
 
 #[test]
 fn drain_can_send_the_next_part() {
-    // A large answer in parts, each sent when the one before has gone.
+    // A large reply in parts; each part is sent when the previous one has left.
     const PARTS: u32 = 300;
     #[derive(Default)]
     struct Next(u32);
@@ -319,7 +319,7 @@ fn drain_can_send_the_next_part() {
                 "{number}"
             );
         }
-        // "done" may have been refused by a full backlog, and then it came with the last drain.
+        // If a full backlog refused "done", the last drain sent it.
         client.expect_text("done");
     }
 }
@@ -341,7 +341,7 @@ fn ten_megabytes_of_echo_for_a_client_that_reads_last() {
         .map(|number| frame(0x82, &numbered(number)))
         .collect();
     let (writing, sent) = send_all(&client, frames);
-    // The server has stopped to read, so the client cannot send.
+    // The server has stopped reading, so the client can no longer send.
     let taken = standstill(&sent);
     assert!(taken < count as usize, "the server holds it all");
     other.send_frame(0x82, "others are served");
@@ -367,7 +367,7 @@ fn ten_megabytes_of_echo_for_a_client_that_reads_last() {
 
 #[test]
 fn a_client_that_only_sends_never_overflows_its_backlog_by_its_echoes() {
-    // Messages of every size up to the backlog, each as large as its own limits allow.
+    // Messages of every size up to the backlog, each of the largest allowed size.
     for size in [
         1000,
         LIMIT / 2 - 10,
@@ -412,7 +412,7 @@ fn a_small_backlog_holds_as_well() {
     });
     let mut client = narrow_client(&server);
     let count = 500;
-    // In large segments, so that the replies to many are sent at once.
+    // In large segments, so that many replies are sent at once.
     let frames = (0..count / 50).map(|part| {
         (0..50)
             .flat_map(|at| frame(0x82, &numbered(part * 50 + at)))
@@ -426,7 +426,7 @@ fn a_small_backlog_holds_as_well() {
             .filter_map(|id| hub.get(id).map(|conn| conn.backlog()))
             .max()
     });
-    // Or one message, if nothing else is queued.
+    // If nothing else is queued, one message may exceed the limit.
     assert!(
         backlog.is_some_and(|backlog| backlog <= SMALL + 1004),
         "{backlog:?}"
@@ -460,7 +460,7 @@ fn a_flood_of_pings_by_a_client_that_never_reads() {
         backlogs.iter().all(|backlog| *backlog <= LIMIT),
         "{backlogs:?}"
     );
-    // It reads after all: each ping has its pong, in order.
+    // The client now reads: each ping has its pong, in order.
     for number in 0..count {
         client.expect_frame(0x8a, ping(number));
     }
@@ -482,7 +482,7 @@ fn a_flood_of_pings_that_is_never_read_ends_with_its_client() {
             .stream
             .set_nonblocking(true)
             .expect("a socket option");
-        // As much as the kernel takes.
+        // As many bytes as the kernel accepts.
         while std::io::Write::write_all(&mut writer.stream, &pings).is_ok() {}
         other.expect_alive();
         drop(writer);
@@ -506,7 +506,8 @@ fn one_slow_reader_does_not_hold_up_a_broadcast() {
             reader.expect_frame(0x82, numbered(number));
         }
     }
-    // It was passed over once its backlog was full, and gets whole messages, in order.
+    // Broadcasts skipped the client while its backlog was full; the messages that it receives are
+    // complete and in order.
     assert_eq!(reached.first(), Some(&3));
     assert!(reached.contains(&2));
     for number in (0..)

@@ -1,4 +1,4 @@
-//! Peers on slow links are waited for as long as they are as fast as `min_rate`.
+//! The server waits for peers on slow links as long as they are at least as fast as `min_rate`.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -9,10 +9,10 @@ use socket2::{Domain, Socket, Type};
 use wsloop::event::{Binary, Disconnect, Ready};
 use wsloop::{Builder, Server};
 
-/// A client that reads slowly, and whose kernel holds little.
+/// A client that reads slowly and has a small receive buffer.
 struct Slow {
     stream: TcpStream,
-    /// Most bytes of one read, and the pause after it.
+    /// The largest size of a read, and the pause after it.
     each: usize,
     pause: Duration,
 }
@@ -36,7 +36,8 @@ impl Write for Slow {
     }
 }
 
-/// Connects a client that reads so many bytes each 40 ms, its opening handshake done.
+/// Connects a client that reads at most `each` bytes every 40 ms, and performs the opening
+/// handshake.
 fn slow(server: &Running, each: usize) -> Client<Slow> {
     let socket =
         Socket::new(Domain::for_address(server.addr), Type::STREAM, None).expect("a socket");
@@ -58,7 +59,7 @@ fn slow(server: &Running, each: usize) -> Client<Slow> {
     client
 }
 
-/// Sends a message of so many bytes at `Ready` and closes behind it.
+/// Sends a message of `size` bytes in `Ready`, and then closes.
 fn send_and_close(size: usize) -> impl FnOnce(Builder) -> Builder + Send + 'static {
     move |builder| {
         builder
@@ -74,7 +75,7 @@ fn send_and_close(size: usize) -> impl FnOnce(Builder) -> Builder + Send + 'stat
 
 #[test]
 fn a_slow_reader_gets_all_that_was_sent_before_a_close_and_the_close_frame() {
-    // Little in the server's kernel, and as much as it takes.
+    // With a small send buffer in the kernel, and with the default one.
     for send_buffer in [16 << 10, 0] {
         let (said, log) = log();
         let server = Running::start(move |builder| {
@@ -82,7 +83,7 @@ fn a_slow_reader_gets_all_that_was_sent_before_a_close_and_the_close_frame() {
                 .send_buffer_size(send_buffer)
                 .on(Disconnect, move |_, why| _ = said.send(why.to_string()))
         });
-        // 250 KB/s at most: twice close_timeout at least.
+        // At most 250 KB/s, so this takes at least twice the `close_timeout`.
         let mut client = slow(&server, 10_000);
         assert_eq!(client.read_frame().payload.len(), 1_000_000);
         client.expect_close(1000);
@@ -122,10 +123,11 @@ fn a_slow_reader_of_what_the_kernel_holds_is_no_silent_one() {
             .on(Ready, |conn, ()| conn.send_binary(&vec![7; 3_000_000]))
             .on(Disconnect, move |_, why| _ = said.send(why.to_string()))
     });
-    // Six seconds at least, without a word: the pings come behind the message.
+    // This takes at least six seconds without data from the client: the pings are queued after the
+    // message.
     let mut client = slow(&server, 20_000);
     assert_eq!(client.read_frame().payload.len(), 3_000_000);
-    // It is still there, and leaves by itself.
+    // The client is still connected, and closes the connection itself.
     client.send_close(1000, "");
     log.expect(&["1000 (closed by the peer)"]);
     drop((client, server));
@@ -141,7 +143,7 @@ fn a_steady_upload_has_the_time_that_it_takes() {
             .on(Binary, move |_, data| _ = said.send(data.len().to_string()))
     });
     let mut client = server.ready();
-    // 200 KB/s at most: five seconds at least.
+    // At most 200 KB/s, so this takes at least five seconds.
     for part in frame(0x82, &vec![7; 1 << 20]).chunks(10_000) {
         client.send_raw(part);
         std::thread::sleep(Duration::from_millis(50));

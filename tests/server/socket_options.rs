@@ -1,4 +1,4 @@
-//! What sockets are set to: by the builder for all, by a place for one.
+//! Socket options, set by the builder for all sockets or by a place for one listener.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -15,7 +15,7 @@ use socket2::{Domain, SockRef, Type};
 use wsloop::event::*;
 use wsloop::{BuildError, Builder, Error, Place, Server};
 
-/// Starts a server that tells, for each connection, what `ask` finds at its socket.
+/// Starts a server that logs the result of `ask` for the socket of each connection.
 fn asking(
     configure: impl FnOnce() -> Builder + Send + 'static,
     ask: impl Fn(&SockRef<'_>) -> String + Send + 'static,
@@ -143,7 +143,7 @@ fn mode(path: &Path) -> u32 {
 #[test]
 fn the_permissions_of_a_unix_socket() {
     let dir = TempDir::new();
-    // Less and more than a usual umask leaves.
+    // Fewer and more permissions than a typical umask leaves.
     for wanted in [0o600, 0o660, 0o777] {
         let path = dir.path("socket");
         let listen = path.clone();
@@ -215,7 +215,7 @@ fn ipv6_alone_leaves_ipv4_to_others() {
     if TcpListener::bind("[::1]:0").is_err() {
         return; // a machine without IPv6
     }
-    // Another program may have the same port of IPv4: then it is tried with others.
+    // Another program may use the same port with IPv4; then another port is tried.
     let found = (0..10).any(|_| {
         let (sender, log) = support::log();
         let server = Running::start_on(move || {
@@ -230,7 +230,7 @@ fn ipv6_alone_leaves_ipv4_to_others() {
         let mut client = Client::connect((Ipv6Addr::LOCALHOST, port).into());
         client.upgrade();
         log.expect(&["::1"]);
-        // Side by side, on one server or two.
+        // Both can listen side by side, on one server or two.
         let refused = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err();
         let both = Server::builder()
             .listen((Ipv4Addr::UNSPECIFIED, port))
@@ -279,8 +279,8 @@ fn a_server_tells_where_it_listens() {
     let shown: Vec<_> = listeners.iter().map(ToString::to_string).collect();
     assert_eq!(shown[0], format!("unix:{}", path.display()));
     assert_eq!(shown[1], addr.to_string());
-    assert!(listeners.iter().all(|one| !one.is_ssl()));
-    // Options can be asked for.
+    assert!(listeners.iter().all(|one| !one.is_tls()));
+    // Socket options can be read.
     let socket = listeners[1].socket();
     assert!(SockRef::from(&socket).tcp_nodelay().unwrap());
     drop(listeners);

@@ -1,5 +1,5 @@
-//! The server's own events: `Start` first, `Tick` every period with missed ticks counted,
-//! `Shutdown` last and while clients can still be sent to.
+//! The events of the server: `Start` comes first, `Tick` every period with a count of missed ticks,
+//! and `Shutdown` last, while messages can still be sent.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -86,7 +86,7 @@ fn missed_ticks_come_as_one_and_are_counted() {
         assert_eq!(*stats, counted, "counted before the event");
     }
     assert_eq!(stats.missed_ticks, counted);
-    // With the missed ones, there are as many ticks as periods: none is lost, none made up.
+    // Together with the missed ones there are as many ticks as periods: none is lost or repeated.
     let (first, last) = (all[0], all[all.len() - 1]);
     let delivered = all.len() as u32 - 1;
     let missed = (counted - first.1) as u32;
@@ -134,7 +134,7 @@ fn shutdown_comes_once_while_clients_can_be_sent_to() {
             })
             .on(Shutdown, move |hub, ()| {
                 sender.send(format!("shutdown {}", hub.len())).unwrap();
-                // It is going down already: this changes nothing.
+                // This changes nothing, because the server is already shutting down.
                 hub.shutdown();
                 hub.broadcast_utf8("farewell")
             })

@@ -1,10 +1,10 @@
-//! One subprotocol at most is agreed on: the server's favourite of those that the client offers.
+//! At most one subprotocol is negotiated: the first of the server's list that the client offers.
 
 use crate::support;
 use crate::support::{REQUEST, Running, log};
 use wsloop::event::{Handshake, Ready};
 
-/// What the 101 says to an offer, and what `Ready` sees.
+/// Returns the subprotocol in the 101, which must equal the one in `Ready`.
 #[track_caller]
 fn agreed(server: &Running, log: &support::Log, lines: &[&str]) -> Option<String> {
     let offer: String = lines
@@ -45,7 +45,7 @@ fn the_server_s_order_counts() {
         (&["mqtt,v1.chat ,stomp"], Some("v1.chat")),
         (&[",,v2.chat,,"], Some("v2.chat")),
         (&["mqtt", "v1.chat, stomp"], Some("v1.chat")),
-        // Names are compared as they are, and as a whole.
+        // Names are case-sensitive, and must match completely.
         (&["V3.CHAT"], None),
         (&["v3.cha", "v3.chats", "x-v3.chat"], None),
         (&["mqtt"], None),
@@ -80,7 +80,8 @@ fn the_handler_may_choose_another_of_those_offered() {
             .subprotocols(["a", "b"])
             .on(Handshake, |_, upgrade| {
                 assert!(["a", "b"].contains(&upgrade.subprotocol().unwrap_or("a")));
-                // Whatever comes of it, only one that was offered is answered.
+                // The response names only a subprotocol that was offered, whatever this call
+                // returns.
                 let _ = upgrade.set_subprotocol("c");
             })
             .on(Ready, move |conn, ()| {

@@ -1,5 +1,5 @@
-//! Timers in the real loop: it wakes up for them, never early. What they do is tested with a clock
-//! of the test's own.
+//! Timers in the real loop: it wakes for them, and never early. Tests with a simulated clock check
+//! what timers do.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -74,7 +74,7 @@ fn timers_do_not_keep_the_server_alive() {
                 hub.set_timer(Duration::from_millis(1), |hub| hub.shutdown());
             })
             .on(Shutdown, |hub, ()| {
-                // While it goes down they go on: this one is too late all the same.
+                // Timers still run during a shutdown, but this one is too late.
                 hub.set_timer(Duration::from_secs(3600), |_| ());
             })
     });
@@ -86,11 +86,11 @@ fn timers_do_not_keep_the_server_alive() {
 fn while_the_server_goes_down_timers_go_on() {
     let mut server = Running::start(|builder| {
         builder.close_timeout(PATIENCE).on(Shutdown, |hub, ()| {
-            // Who does not answer is given less than `close_timeout`.
+            // Clients that do not answer are cut before `close_timeout`.
             hub.set_timer(Duration::from_millis(5), |hub| {
                 for id in hub.all_ids() {
                     if let Some(mut conn) = hub.get(id) {
-                        conn.shutdown();
+                        conn.abort();
                     }
                 }
             });

@@ -1,4 +1,5 @@
-//! Over TLS everything is as without, whatever the records; what is no TLS ends, and only that.
+//! With TLS everything works as without it, however records are cut. Data that is not TLS ends only
+//! its own connection.
 
 #![cfg(feature = "tls")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
@@ -16,7 +17,7 @@ use socket2::SockRef;
 use wsloop::event::*;
 use wsloop::{Builder, Server};
 
-/// A server that listens for TLS.
+/// Starts a server that listens with TLS.
 fn start(
     identity: &Identity,
     configure: impl FnOnce(Builder) -> Builder + Send + 'static,
@@ -25,14 +26,14 @@ fn start(
     Running::start_on(move || configure(Server::builder().listen_tls("127.0.0.1:0", tls)))
 }
 
-/// Does the TLS handshake, and nothing more.
+/// Performs only the TLS handshake.
 fn handshake(stream: &mut TlsStream) {
     while stream.conn.is_handshaking() {
         stream.conn.complete_io(&mut stream.sock).unwrap();
     }
 }
 
-/// What the client has to say, as bytes for the wire.
+/// Returns the encrypted bytes of the client's pending messages and of `plaintext`.
 fn ciphertext(session: &mut ClientConnection, plaintext: &[u8]) -> Vec<u8> {
     session.writer().write_all(plaintext).unwrap();
     let mut bytes = Vec::new();
@@ -80,7 +81,7 @@ fn the_whole_life_in_order() {
     client.expect_frame(0x8a, "two");
     client.send_close(4000, "bye");
     assert_eq!(client.expect_close(4000), "bye");
-    // A read of 0 and no error is a close_notify: rustls tells a bare FIN from it.
+    // A read of 0 without an error means a close_notify; for a bare FIN rustls returns an error.
     client.expect_eof();
     drop(client);
     server.stop();
@@ -111,13 +112,17 @@ fn the_connection_knows_that_it_is_encrypted() {
         builder
             .on(Connect, move |conn, ()| {
                 sender
-                    .send(format!("{} {}", conn.needs_ssl(), conn.is_ssl()))
+                    .send(format!("{} {}", conn.is_tls_handshaking(), conn.is_tls()))
                     .is_ok()
             })
             .on(Handshake, move |conn, _| {
                 let uri = conn.request_uri().unwrap();
                 later
-                    .send(format!("{} {} {uri}", conn.needs_ssl(), conn.is_ssl()))
+                    .send(format!(
+                        "{} {} {uri}",
+                        conn.is_tls_handshaking(),
+                        conn.is_tls()
+                    ))
                     .is_ok()
             })
     });
@@ -141,11 +146,13 @@ fn a_request_and_frames_in_one_record() {
 
 #[test]
 fn messages_an_end_and_a_close_notify_in_one_segment() {
-    // More messages than are served in a turn, and the end of the stream behind them.
+    // More messages than a turn serves, followed by the end of the stream.
     let identity = Identity::new();
     let (sender, log) = support::log();
     let server = start(&identity, move |builder| {
-        record(builder, &sender).turn_share(1 << 20, 10)
+        record(builder, &sender)
+            .turn_bytes(1 << 20)
+            .turn_messages(10)
     });
     let mut client = identity.ready(server.addr);
     let mut plaintext = Vec::new();
@@ -202,7 +209,7 @@ fn a_client_that_says_nothing_or_stops_midway_is_cut_in_time() {
         client.send_raw(bytes);
         assert_eq!(client.read_to_end(), b"");
     }
-    // One whose TLS is up and that asks for nothing.
+    // A client that completes the TLS handshake and sends no request.
     let mut stream = identity.stream(server.addr);
     handshake(&mut stream);
     assert!(read_to_end(&mut stream).is_empty());
@@ -217,7 +224,7 @@ fn a_client_that_says_nothing_or_stops_midway_is_cut_in_time() {
     assert_eq!(count, 3, "{entries:?}");
 }
 
-/// Reads to the end, which may be one without a close_notify.
+/// Reads until the end of the stream, with or without a close_notify.
 fn read_to_end(stream: &mut impl Read) -> Vec<u8> {
     let mut bytes = Vec::new();
     match stream.read_to_end(&mut bytes) {
@@ -248,11 +255,11 @@ fn what_is_no_tls_ends_and_the_next_is_served() {
     ];
     for bytes in inputs {
         let mut client = server.client();
-        // The server may end it while it is being sent.
+        // The server may end the connection while the client sends.
         _ = client.stream.write_all(bytes);
         _ = client.stream.shutdown(Shutdown::Write);
         let answer = client.read_to_end();
-        // A client of plain HTTP is told, and nobody else gets anything in the clear.
+        // A client of plain HTTP receives an error; others receive nothing in plain text.
         let is_http = bytes == REQUEST.as_bytes();
         assert_eq!(answer.starts_with(b"HTTP/1.1 400 "), is_http);
         assert!(is_http || !answer.starts_with(b"HTTP"));

@@ -1,4 +1,4 @@
-//! A client that is not ours, `tungstenite`, is served over TCP, a Unix socket and TLS.
+//! Tests with another WebSocket client, `tungstenite`, over TCP, a Unix socket and TLS.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -70,7 +70,7 @@ fn tcp(server: &Running) -> TcpStream {
     stream
 }
 
-/// Everything that a client does, over any stream.
+/// Exercises all features of a client, over any stream.
 fn exercise<S: Read + Write>(connect: impl Fn() -> S) {
     let (mut socket, response) = open(connect());
     let header = |name| response.headers().get(name).map(HeaderValue::as_bytes);
@@ -99,7 +99,7 @@ fn exercise<S: Read + Write>(connect: impl Fn() -> S) {
     assert_eq!(socket.read().unwrap(), Message::Pong("inside".into()));
     assert_eq!(socket.read().unwrap(), Message::text("grüße"));
 
-    // A ping of the server's, which the client answers by itself.
+    // A ping of the server, which the client answers automatically.
     socket.send(Message::text("ping")).unwrap();
     let ping = socket.read().unwrap();
     assert_eq!(ping, Message::Ping("are you there?".into()));
@@ -107,7 +107,7 @@ fn exercise<S: Read + Write>(connect: impl Fn() -> S) {
     let answered = socket.read().unwrap();
     assert_eq!(answered, Message::text("pong: are you there?"));
 
-    // Closed by the client.
+    // The client closes.
     let frame = CloseFrame {
         code: 4000.into(),
         reason: "bye".into(),
@@ -116,7 +116,7 @@ fn exercise<S: Read + Write>(connect: impl Fn() -> S) {
     assert_eq!(socket.read().unwrap(), Message::Close(Some(frame)));
     assert!(matches!(socket.read(), Err(Error::ConnectionClosed)));
 
-    // Closed by the server.
+    // The server closes.
     let (mut socket, _) = open(connect());
     socket.send(Message::text("close")).unwrap();
     let frame = CloseFrame {
@@ -126,7 +126,7 @@ fn exercise<S: Read + Write>(connect: impl Fn() -> S) {
     assert_eq!(socket.read().unwrap(), Message::Close(Some(frame)));
     assert!(matches!(socket.read(), Err(Error::ConnectionClosed)));
 
-    // Refused.
+    // The server refuses the handshake.
     let request = "ws://localhost/forbidden".into_client_request().unwrap();
     match client(request, connect()) {
         Err(tungstenite::HandshakeError::Failure(Error::Http(response))) => {

@@ -1,5 +1,5 @@
-//! `data` is a connection's own, `shared` is the server's; each type has one value, made on first
-//! use.
+//! `data` belongs to a connection, `shared` to the server. Each type has one value, created on
+//! first use.
 
 use crate::support;
 use crate::support::Running;
@@ -75,7 +75,7 @@ fn it_lasts_from_connect_to_disconnect() {
     });
     server.ready();
     assert_eq!(log.next(), "connect origin handshake ready / accept");
-    // The next connection may get the same place, but not the same data.
+    // The next connection may reuse the slot, but not the data.
     server.ready();
     assert_eq!(log.next(), "connect origin handshake ready / accept accept");
 }

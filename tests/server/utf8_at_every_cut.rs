@@ -1,11 +1,11 @@
-//! Text is checked as one whole, wherever fragments and segments cut it.
+//! Text is validated as a whole, wherever fragments and segments cut it.
 
 use crate::support::{Running, frame, settle};
 
-/// The first and the last character of each length, and those around the surrogates.
+/// The first and the last character of each encoded length, and those around the surrogates.
 const GOOD: &str = "\u{7f}\u{80}\u{7ff}\u{800}\u{d7ff}\u{e000}\u{ffff}\u{10000}😀\u{10ffff}";
 
-/// What UTF-8 cannot be: RFC 3629, 3 and 4.
+/// Invalid UTF-8: RFC 3629, 3 and 4.
 const BAD: [&[u8]; 14] = [
     b"\x80",
     b"\xbf\xbf",
@@ -120,7 +120,7 @@ fn a_character_that_never_ends() {
             client.send_frame(0x80, "");
             client.expect_close(1007);
             client.expect_eof();
-            // Only the end of the message makes it wrong.
+            // An incomplete character is an error only at the end of the message.
             let mut client = server.ready();
             client.send_frame(0x01, start);
             client.send_frame(0x89, "");

@@ -1,5 +1,5 @@
-//! `Connect`, `Origin`, `Handshake` and `Ping` can refuse, each in its own way, and nothing else
-//! changes.
+//! Handlers of `Connect`, `Origin`, `Handshake` and `Ping` can refuse, each in its own way, without
+//! other effects.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -10,7 +10,7 @@ use wsloop::event::{Connect, Handshake, Origin, Ping, Verdict};
 use wsloop::handshake::Refusal;
 use wsloop::{Builder, SendError};
 
-/// What a server made of `configure` writes down about one client, and answers to it.
+/// Returns the response and the log of a client that a server with this configuration refuses.
 fn refused(
     configure: impl FnOnce(Builder) -> Builder + Send + 'static,
     request: impl AsRef<[u8]>,
@@ -62,7 +62,7 @@ fn connect_refuses_one_and_not_the_next() {
 
 #[test]
 fn a_refused_client_may_have_sent_its_request_and_still_gets_its_answer() {
-    // The answer must not be destroyed by a reset for what was not read.
+    // A reset for unread data must not destroy the response.
     let server = Running::start(|builder| builder.on(Connect, |_, ()| Verdict::Refuse));
     for _ in 0..50 {
         let mut client = server.client();
@@ -166,7 +166,7 @@ fn what_stands_behind_a_refused_request_is_never_a_message() {
 fn an_answer_given_on_the_connection_counts_in_every_phase() {
     fn teapot(conn: &mut wsloop::Connection<'_>) -> bool {
         conn.http_error(Refusal::new(418).body("short")).unwrap();
-        assert_eq!(conn.http_error(500), Err(SendError::HandshakeDone));
+        assert_eq!(conn.http_error(500), Err(AnswerError::HandshakeDone));
         false
     }
     let (response, _) = refused(|builder| builder.on(Connect, |c, ()| teapot(c)), REQUEST);
@@ -199,9 +199,9 @@ fn a_malformed_answer_is_an_error_of_the_handler() {
         |builder| {
             builder.on(Handshake, |conn, upgrade| {
                 let split = Refusal::new(403).header("X-Why", "a\r\nSet-Cookie: evil=1");
-                assert_eq!(upgrade.refuse(split.clone()), Err(SendError::BadResponse));
-                assert_eq!(conn.http_error(split), Err(SendError::BadResponse));
-                assert_eq!(conn.http_error(200), Err(SendError::BadResponse));
+                assert_eq!(upgrade.refuse(split.clone()), Err(AnswerError::Malformed));
+                assert_eq!(conn.http_error(split), Err(AnswerError::Malformed));
+                assert_eq!(conn.http_error(200), Err(AnswerError::Malformed));
                 conn.http_error(101)
             })
         },
@@ -241,13 +241,13 @@ fn a_cut_before_the_handshake_sends_nothing() {
         let server = Running::start(move |builder| {
             let builder = record(builder, &sender);
             match phase {
-                0 => builder.on(Connect, |conn, ()| conn.shutdown()),
-                1 => builder.on(Origin, |conn, _| conn.shutdown()),
-                _ => builder.on(Handshake, |conn, _| conn.shutdown()),
+                0 => builder.on(Connect, |conn, ()| conn.abort()),
+                1 => builder.on(Origin, |conn, _| conn.abort()),
+                _ => builder.on(Handshake, |conn, _| conn.abort()),
             }
         });
         let mut client = server.client();
-        // The server may be quicker than the request.
+        // The server may cut the connection before the request is written.
         _ = std::io::Write::write_all(&mut client.stream, REQUEST.as_bytes());
         assert_eq!(client.read_to_end(), b"", "{phase}");
         server.stop();
@@ -293,6 +293,6 @@ fn a_pong_that_a_close_forestalls_is_not_counted_as_dropped() {
     client.send_close(1000, "");
     client.expect_eof();
     drop(client);
-    // It counts peers that do not read.
+    // The counter is about peers that do not read.
     assert_eq!(server.stop().dropped_pongs, 0);
 }

@@ -1,4 +1,5 @@
-//! Foreign sources in the server's loop: called while they are ready, given back at the end.
+//! Sources of the program in the server's loop: handlers are called while a source is ready, and
+//! sources are returned at the end.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -15,7 +16,7 @@ use mio::net::{UdpSocket, UnixStream};
 use wsloop::event::{Start, Utf8};
 use wsloop::{BuildError, Descriptor, Error, Hub, Server, WatchId};
 
-/// Both ends of a stream; the first is for the loop.
+/// Returns both ends of a stream; the first one is for the loop.
 fn pair() -> (UnixStream, StdUnixStream) {
     let (ours, theirs) = StdUnixStream::pair().unwrap();
     ours.set_nonblocking(true).unwrap();
@@ -42,7 +43,7 @@ fn datagrams_reach_the_clients() {
     let (mut one, mut other) = (server.ready(), server.ready());
     let to = ports.recv_timeout(PATIENCE).unwrap();
     let socket = StdUdpSocket::bind("127.0.0.1:0").unwrap();
-    // One for each call, though all of them are there at the first.
+    // There is one call per datagram, even if all of them have arrived before the first call.
     for text in ["a", "b", "c"] {
         socket.send_to(text.as_bytes(), to).unwrap();
     }
@@ -78,7 +79,7 @@ fn a_handler_need_not_use_up_what_is_there() {
     log.expect(&["d"]);
     drop(theirs);
     log.expect(&["end"]);
-    // Dropped with its handler, and with that the log's sender.
+    // The source was dropped with its handler, which held the log's sender.
     assert_eq!(log.rest(), [""; 0]);
     server.stop();
 }
@@ -96,7 +97,7 @@ fn a_source_is_given_back() {
                 let sender = sender.clone();
                 let (stream, _) = StdUnixStream::pair()?;
                 stream.set_nonblocking(true)?;
-                // Who is watched already cannot be again; a key is not used twice.
+                // An id is not valid after `unwatch`.
                 let id = hub.watch_readable(UnixStream::from_std(stream), |_, _| ())?;
                 assert!(hub.is_watched(id));
                 assert!(hub.unwatch(id).is_some());
@@ -110,7 +111,7 @@ fn a_source_is_given_back() {
                 let id = conn.shared::<Kept>().0.unwrap();
                 let mut stream = conn.server().unwatch(id).unwrap();
                 stream.write_all(text.as_bytes()).unwrap();
-                // The same one again, in the same handler.
+                // The same stream is watched again in the same handler.
                 let again = conn.server().watch_readable(stream, |hub, watched| {
                     let mut bytes = [0; 10];
                     let size = watched.source.read(&mut bytes).unwrap();
@@ -137,7 +138,7 @@ fn a_source_is_given_back() {
     assert_eq!(&bytes, b"out");
     theirs.write_all(b"in").unwrap();
     client.expect_frame(0x82, "in");
-    // It was dropped.
+    // The stream was dropped.
     assert_eq!(theirs.read(&mut bytes).unwrap(), 0);
     let left = server.handle.ask(|hub| hub.watched()).unwrap();
     assert_eq!(left.recv_timeout(PATIENCE), Ok(0));
@@ -218,7 +219,7 @@ fn a_handler_that_fails_ends_its_watch_alone() {
     });
     log.expect(&["read 1"]);
     for end in &mut ends[..2] {
-        // Closed with something unread in it.
+        // The stream was closed with unread data.
         let read = end.read(&mut [0; 10]);
         assert!(
             matches!(&read, Ok(0)) || read.is_err_and(|e| e.kind() == ErrorKind::ConnectionReset)
@@ -238,7 +239,7 @@ fn anything_with_a_descriptor() {
     let server = Running::start(move |builder| {
         builder.watch_readable(Descriptor(ours), move |hub, watched| {
             let mut bytes = [0; 10];
-            // It blocks where there is nothing to read, but there is.
+            // The descriptor is blocking, but the read does not block, because there is data.
             let size = watched.source.0.read(&mut bytes).unwrap();
             sender.send(format!("{size}")).unwrap();
             if size == 0 {
@@ -267,7 +268,7 @@ fn what_cannot_be_watched_is_an_error() {
     let mut server = Server::builder().listen("127.0.0.1:0").build().unwrap();
     let mut hub = server.hub();
     assert!(hub.watch_readable(file(), |_, _| ()).is_err());
-    // The same socket by two descriptors is two sources, the same descriptor twice is not.
+    // The same descriptor cannot be watched twice.
     let socket = StdUdpSocket::bind("127.0.0.1:0").unwrap();
     let same = std::sync::Arc::new(socket);
     let first = hub.watch_readable(Descriptor(same.clone()), |_, _| ());

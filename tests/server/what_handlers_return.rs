@@ -8,7 +8,7 @@ use wsloop::event::{Connect, Handshake, Origin, Ping, Utf8, Verdict};
 use wsloop::handshake::Upgrade;
 use wsloop::{Connection, SendError};
 
-/// The status that a request is answered with when this handler is set.
+/// Returns the status of a request to a server with this handler.
 macro_rules! status {
     ($event:ident, $handler:expr) => {{
         let server = Running::start(move |builder| builder.on($event, $handler));

@@ -1,4 +1,5 @@
-//! Who waits for a message is told once, when the kernel has it or it never will.
+//! The callback for a sent message is called once: when the kernel has accepted the message, or
+//! when that has become impossible.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -9,10 +10,10 @@ use socket2::{Domain, SockRef, Socket, Type};
 use wsloop::event::*;
 use wsloop::{Builder, SendError};
 
-/// More than the kernel takes at once from `narrow` to a `narrow_stream`.
+/// More than the kernels can buffer between `narrow` and a `narrow_stream`.
 const FLOOD: usize = 1 << 20;
 
-/// Floods at "flood"; writes down what became of it, and of a message behind it.
+/// Sends a flood and another message when the client asks for it, and logs the results of both.
 fn flooding(builder: Builder, log: &std::sync::mpsc::Sender<String>) -> Builder {
     let (told, ends) = (log.clone(), log.clone());
     builder
@@ -29,11 +30,11 @@ fn flooding(builder: Builder, log: &std::sync::mpsc::Sender<String>) -> Builder 
             for name in ["flood", "second"] {
                 let told = told.clone();
                 let size = if name == "flood" { FLOOD } else { 10 };
-                conn.send_binary_then(&vec![7; size], move |conn, result| {
+                conn.send_message(Outgoing::binary(&vec![7; size]).then(move |conn, result| {
                     let left = conn.buffered_amount();
                     let result = result.map_or_else(|error| error.to_string(), |()| "sent".into());
                     told.send(format!("{name} {result}, {left} left"))
-                })?;
+                }))?;
             }
             told.send("returned".into()).unwrap();
             Ok(())
@@ -65,7 +66,7 @@ fn when_the_client_has_read_enough() {
         support::settle(&mut other);
         assert_eq!(client.read_frame().payload.len(), FLOOD);
         assert_eq!(client.read_frame().payload.len(), 10);
-        // The second may leave with the end of the first.
+        // The second message may be sent together with the end of the first.
         let first = log.next();
         assert!(
             ["flood sent, 12 left", "flood sent, 0 left"].contains(&&*first),
@@ -113,7 +114,7 @@ fn when_the_server_goes() {
     assert_eq!(rest.len(), 3, "{rest:?}");
     assert!(rest[0].starts_with("flood the connection is gone"));
     assert!(rest[1].starts_with("second the connection is gone"));
-    // The Close frame was behind the flood.
+    // The Close frame was queued after the flood.
     assert_eq!(rest[2], "disconnect 1006");
 }
 
@@ -143,7 +144,7 @@ fn over_tls() {
         log.expect(&["second sent, 0 left"]);
         client.expect_alive();
     }
-    // The client does not read what it is sent, and goes.
+    // The client disconnects without reading.
     client.send_text("flood");
     log.expect(&["returned"]);
     drop(client);

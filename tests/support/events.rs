@@ -1,11 +1,11 @@
-//! Every event, written down.
+//! Handlers that record every event.
 
 use std::sync::mpsc::Sender;
 
 use wsloop::Builder;
 use wsloop::event::*;
 
-/// Has every event of the connections and of the server, but `Tick` and `Stopped`, written down.
+/// Records every event of the connections and of the server, except `Tick` and `Stopped`.
 pub fn record(builder: Builder, log: &Sender<String>) -> Builder {
     let say = || {
         let log = log.clone();

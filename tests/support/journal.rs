@@ -1,4 +1,4 @@
-//! A logger that keeps the lines of one server apart from those of others: each server has a thread.
+//! A logger that separates the lines of different servers, each of which has its own thread.
 
 use std::cell::RefCell;
 use std::sync::mpsc::Sender;
@@ -6,13 +6,13 @@ use std::sync::mpsc::Sender;
 use log::kv::{Error, Key, Value, VisitSource};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
-/// A line of the log.
+/// A log line.
 #[derive(Clone, Debug)]
 pub struct Line {
     pub level: Level,
     pub target: String,
     pub text: String,
-    /// Names and values.
+    /// The names and values of key-value pairs.
     pub values: Vec<(String, String)>,
 }
 
@@ -79,12 +79,12 @@ fn install(sink: Sink) {
     SINK.set(Some(sink));
 }
 
-/// Sends the lines of this thread.
+/// Sends the lines of this thread to a channel.
 pub fn capture(sender: Sender<Line>) {
     install(Sink::Lines(sender));
 }
 
-/// Panics at each line of this thread.
+/// Panics at each log line of this thread.
 pub fn panics() {
     install(Sink::Panics);
 }

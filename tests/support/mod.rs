@@ -1,5 +1,5 @@
-//! What the tests over real sockets share: a server on its own thread, and a client that can send
-//! anything, right or wrong.
+//! Shared by the tests over real sockets: a server on its own thread, and a client that can send
+//! valid and invalid data.
 
 #![allow(dead_code, unreachable_pub, reason = "each test uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
@@ -22,10 +22,10 @@ use wsloop::{Builder, Handle, Server, ServerThread, Stats};
 
 pub(crate) use client_frames::frame;
 
-/// Long enough for anything that happens at all; only a test that fails waits for it.
+/// Long enough for everything that happens; only failing tests wait this long.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A server on a thread of its own; it is shut down when this is dropped.
+/// A server on its own thread. It shuts down when this is dropped.
 pub struct Running {
     pub addr: SocketAddr,
     pub addrs: Vec<SocketAddr>,
@@ -34,12 +34,12 @@ pub struct Running {
 }
 
 impl Running {
-    /// Starts what `configure` makes of a builder that listens on a port of the kernel's choice.
+    /// Starts a server that `configure` builds, which listens on a free port.
     pub fn start(configure: impl FnOnce(Builder) -> Builder + Send + 'static) -> Self {
         Self::start_on(move || configure(Server::builder().listen("127.0.0.1:0")))
     }
 
-    /// Starts what `configure` makes, listeners and all.
+    /// Starts a server that `configure` builds, including its listeners.
     pub fn start_on(configure: impl FnOnce() -> Builder + Send + 'static) -> Self {
         let thread = Server::spawn(configure).unwrap();
         let (addrs, handle) = (thread.local_addrs().to_vec(), thread.handle().clone());
@@ -55,7 +55,7 @@ impl Running {
         }
     }
 
-    /// An echo server with default limits.
+    /// Starts an echo server with default limits.
     pub fn echo() -> Self {
         Self::start(echo)
     }
@@ -64,26 +64,26 @@ impl Running {
         Client::connect(self.addr)
     }
 
-    /// A client whose opening handshake is done.
+    /// Connects a client, and performs the opening handshake.
     pub fn ready(&self) -> Client {
         let mut client = self.client();
         client.upgrade();
         client
     }
 
-    /// Shuts the server down, waits for it, and returns what it counted.
+    /// Shuts the server down, waits for its end, and returns its counters.
     pub fn stop(mut self) -> Stats {
         self.handle.shutdown().unwrap();
         self.join()
     }
 
-    /// Waits until the server ends by itself.
+    /// Waits until the server ends.
     pub fn join(&mut self) -> Stats {
         self.thread.take().unwrap().join().unwrap()
     }
 }
 
-/// Echoes text and binary.
+/// Registers handlers that echo text and binary messages.
 pub fn echo(builder: Builder) -> Builder {
     use wsloop::event::{Binary, Utf8};
     builder
@@ -91,7 +91,7 @@ pub fn echo(builder: Builder) -> Builder {
         .on(Binary, |conn, data| conn.send_binary(data))
 }
 
-/// Where handlers write down what happened, and the test reads it.
+/// Creates a log, into which handlers write and from which the test reads.
 pub fn log() -> (Sender<String>, Log) {
     let (sender, receiver) = mpsc::channel();
     (sender, Log(receiver))
@@ -100,7 +100,7 @@ pub fn log() -> (Sender<String>, Log) {
 pub struct Log(Receiver<String>);
 
 impl Log {
-    /// The next entry; waits for it.
+    /// Waits for the next entry.
     #[track_caller]
     pub fn next(&self) -> String {
         self.0.recv_timeout(PATIENCE).expect("the log goes on")
@@ -114,7 +114,7 @@ impl Log {
         }
     }
 
-    /// All entries there are, once every sender is gone.
+    /// Returns all remaining entries, when all senders have been dropped.
     pub fn rest(&self) -> Vec<String> {
         let mut rest = Vec::new();
         while let Ok(entry) = self.0.recv_timeout(PATIENCE) {
@@ -124,27 +124,27 @@ impl Log {
     }
 }
 
-/// A frame as the server sent it.
+/// A frame of the server.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Frame {
-    /// FIN, reserved bits, opcode.
+    /// FIN, the reserved bits and the opcode.
     pub first: u8,
     pub payload: Vec<u8>,
 }
 
-/// A client that sends what it is told to, right or wrong, over anything that carries bytes.
+/// A client that sends valid and invalid data over any byte stream.
 pub struct Client<S = TcpStream> {
     pub stream: S,
-    /// Bytes that were read and not used.
+    /// Bytes that were read but not used.
     read: Vec<u8>,
 }
 
-/// A request that is accepted.
+/// A request that the server accepts.
 pub const REQUEST: &str = "GET /chat?room=7 HTTP/1.1\r\nHost: example.com\r\nUpgrade: websocket\r\n\
     Connection: keep-alive, Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
     Sec-WebSocket-Version: 13\r\n\r\n";
 
-/// The request above with header lines added at its end; each ends in `\r\n`.
+/// Returns the request above with additional header lines; each line ends in `\r\n`.
 pub fn request_with(lines: &str) -> String {
     let end = REQUEST.len() - 2;
     format!("{}{lines}\r\n", &REQUEST[..end])
@@ -159,14 +159,14 @@ impl Client<TcpStream> {
         Self::over(stream)
     }
 
-    /// Sends FIN, unless the server has reset the connection.
+    /// Sends a FIN, unless the server has reset the connection.
     pub fn shutdown_write(&self) {
         if let Err(error) = self.stream.shutdown(Shutdown::Write) {
             assert_eq!(error.kind(), ErrorKind::NotConnected, "{error}");
         }
     }
 
-    /// Closes with RST.
+    /// Closes the connection with RST.
     pub fn reset(self) {
         socket2::SockRef::from(&self.stream)
             .set_linger(Some(Duration::ZERO))
@@ -182,7 +182,7 @@ impl<S: Read + Write> Client<S> {
         }
     }
 
-    /// Sends bytes as they are.
+    /// Sends bytes unchanged.
     #[track_caller]
     pub fn send_raw(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream.write_all(bytes.as_ref()).unwrap();
@@ -201,14 +201,14 @@ impl<S: Read + Write> Client<S> {
         response
     }
 
-    /// Sends a request, and reads the answer.
+    /// Sends a request, and reads the response.
     #[track_caller]
     pub fn request(&mut self, request: impl AsRef<[u8]>) -> Response {
         self.send_raw(request);
         self.response()
     }
 
-    /// Reads an HTTP answer, with its body if it has a length.
+    /// Reads an HTTP response, with its body if it has a length.
     #[track_caller]
     pub fn response(&mut self) -> Response {
         let mut response = self.response_head();
@@ -219,7 +219,7 @@ impl<S: Read + Write> Client<S> {
         response
     }
 
-    /// Reads an HTTP answer that has no body, whatever length it tells.
+    /// Reads an HTTP response that has no body, whatever length it states.
     #[track_caller]
     pub fn response_head(&mut self) -> Response {
         let mut head = Vec::new();
@@ -242,7 +242,8 @@ impl<S: Read + Write> Client<S> {
         }
     }
 
-    /// Sends a frame, masked, with the minimal length: `first` is FIN, reserved bits and opcode.
+    /// Sends a masked frame with a minimal length. `first` is FIN, the reserved bits and the
+    /// opcode.
     #[track_caller]
     pub fn send_frame(&mut self, first: u8, payload: impl AsRef<[u8]>) {
         let bytes = frame(first, payload.as_ref());
@@ -260,7 +261,7 @@ impl<S: Read + Write> Client<S> {
         self.send_frame(0x88, [&code.to_be_bytes(), reason.as_bytes()].concat());
     }
 
-    /// Reads a frame. A server's frames are unmasked and their lengths minimal.
+    /// Reads a frame, which must be unmasked and have a minimal length.
     #[track_caller]
     pub fn read_frame(&mut self) -> Frame {
         let mut head = self.read_exactly(2);
@@ -307,7 +308,7 @@ impl<S: Read + Write> Client<S> {
         String::from_utf8(frame.payload[2..].to_vec()).unwrap()
     }
 
-    /// Waits for the server's FIN; nothing may come before it.
+    /// Waits for the server's FIN; no data may come before it.
     #[track_caller]
     pub fn expect_eof(&mut self) {
         assert_eq!(self.read, b"", "nothing before the end");
@@ -318,7 +319,7 @@ impl<S: Read + Write> Client<S> {
         }
     }
 
-    /// Waits until the connection ends, by FIN or RST; returns what came before.
+    /// Waits until the connection ends with FIN or RST; returns the data before.
     pub fn read_to_end(&mut self) -> Vec<u8> {
         let mut bytes = std::mem::take(&mut self.read);
         match self.stream.read_to_end(&mut bytes) {
@@ -329,7 +330,7 @@ impl<S: Read + Write> Client<S> {
         bytes
     }
 
-    /// Echoes once, to see that the connection is alive.
+    /// Checks with an echo that the connection is open.
     #[track_caller]
     pub fn expect_alive(&mut self) {
         self.send_text("alive?");
@@ -352,12 +353,12 @@ impl<S: Read + Write> Client<S> {
     }
 }
 
-/// An HTTP answer.
+/// An HTTP response.
 #[derive(Debug)]
 pub struct Response {
     pub status: u16,
     pub status_line: String,
-    /// Names in lower case.
+    /// The names are in lower case.
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
 }
@@ -369,7 +370,7 @@ impl Response {
     }
 }
 
-/// Echoes text and binary, and writes every event of a connection down, in words.
+/// Registers handlers that echo messages and record the events of connections.
 pub fn recorded(builder: Builder, log: &Sender<String>) -> Builder {
     use wsloop::event::{Binary, Connect, Disconnect, Error, PeerClose, Ping, Pong, Ready, Utf8};
     let write = || {
@@ -405,16 +406,16 @@ pub fn recorded(builder: Builder, log: &Sender<String>) -> Builder {
         })
 }
 
-/// Returns when the server has looked at everything that was sent to it before.
+/// Waits until the server has processed everything that was sent to it before.
 ///
-/// It takes turns over all of its connections, so another client's second answer comes in a later
-/// turn than the first one, and what was in its sockets by then has been read.
+/// The server serves its connections in turns. Another client's second echo comes in a later turn
+/// than the first one, so by then the server has read the data that was in its sockets.
 #[track_caller]
 pub fn settle(other: &mut Client) {
     settle_with(other, "alive?", "alive?");
 }
 
-/// As [`settle`], where another client than that of an echo has to be asked.
+/// Like [`settle`], with another question and answer.
 #[track_caller]
 pub fn settle_with(other: &mut Client, question: &str, answer: &str) {
     for _ in 0..3 {
@@ -424,8 +425,8 @@ pub fn settle_with(other: &mut Client, question: &str, answer: &str) {
 }
 
 impl Client<TcpStream> {
-    /// Sends bytes to a server that has ended the connection, and sees that it takes them: a
-    /// server that closed its socket would answer with RST.
+    /// Sends data to a server that has ended the connection, and checks that the server reads it: a
+    /// server that had closed its socket would answer with RST.
     #[track_caller]
     pub fn expect_drained(&mut self, other: &mut Self) {
         for _ in 0..2 {

@@ -15,10 +15,11 @@ use rustls::{
 use super::temp::TempDir;
 use super::{Client, PATIENCE};
 
-/// A client's TLS stream.
+/// The TLS stream of a client.
 pub type TlsStream = StreamOwned<ClientConnection, TcpStream>;
 
-/// A server's configuration, read from files as programs do, and a client's that trusts it.
+/// A server's configuration, read from files as programs do, and a client's configuration that
+/// trusts it.
 pub struct Identity {
     pub server: Arc<ServerConfig>,
     pub client: Arc<ClientConfig>,
@@ -30,7 +31,7 @@ impl Identity {
         Self::in_files(&TempDir::new())
     }
 
-    /// One whose files, `chain.pem` and `key.pem`, are of further use.
+    /// Like [`new`](Self::new), with the files `chain.pem` and `key.pem` in a given directory.
     pub fn in_files(dir: &TempDir) -> Self {
         let issued = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         let (chain, key) = (dir.path("chain.pem"), dir.path("key.pem"));
@@ -43,22 +44,22 @@ impl Identity {
         }
     }
 
-    /// The client's half of a session that has not begun.
+    /// Returns the client's side of a session that has not started.
     pub fn session(&self) -> ClientConnection {
         session(&self.client, "localhost")
     }
 
-    /// A client over TLS. Its session begins with the first bytes.
+    /// Connects a client with TLS. The session starts with the first bytes.
     pub fn connect(&self, addr: SocketAddr) -> Client<TlsStream> {
         Client::over(self.stream(addr))
     }
 
-    /// A stream of TLS.
+    /// Returns a TLS stream.
     pub fn stream(&self, addr: SocketAddr) -> TlsStream {
         dial(&self.client, "localhost", addr)
     }
 
-    /// A client over TLS whose opening handshake is done.
+    /// Connects a client with TLS, and performs the opening handshake.
     pub fn ready(&self, addr: SocketAddr) -> Client<TlsStream> {
         let mut client = self.connect(addr);
         client.upgrade();
@@ -66,10 +67,10 @@ impl Identity {
     }
 }
 
-/// What a client shows of itself: a chain, and the key that is to be that of its first.
+/// A client's certificate chain and private key. The key need not match the chain.
 pub type Shown = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
-/// A client that trusts these certificates.
+/// Returns a client configuration that trusts these certificates.
 pub fn client<'a>(
     trusted: impl IntoIterator<Item = &'a CertificateDer<'static>>,
     shown: Option<Shown>,
@@ -77,7 +78,7 @@ pub fn client<'a>(
     client_of(ALL_VERSIONS, trusted, shown)
 }
 
-/// A client that speaks these versions of TLS.
+/// Returns a client configuration for these versions of TLS.
 pub fn client_of<'a>(
     versions: &[&'static SupportedProtocolVersion],
     trusted: impl IntoIterator<Item = &'a CertificateDer<'static>>,
@@ -87,7 +88,7 @@ pub fn client_of<'a>(
     for certificate in trusted {
         roots.add(certificate.clone()).unwrap();
     }
-    // Whatever the server's is.
+    // The provider does not depend on that of the server.
     let provider = Arc::new(aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(versions)
@@ -96,13 +97,13 @@ pub fn client_of<'a>(
     let Some((chain, key)) = shown else {
         return builder.with_no_client_auth();
     };
-    // Unlike `with_client_auth_cert` this takes a key that does not fit.
+    // Unlike `with_client_auth_cert`, this accepts a key that does not match.
     let key = provider.key_provider.load_private_key(key).unwrap();
     let shown = SingleCertAndKey::from(CertifiedKey::new(chain, key));
     builder.with_client_cert_resolver(Arc::new(shown))
 }
 
-/// The client's half of a session that has not begun, with the server that it asks for.
+/// Returns the client's side of a session that has not started, with the requested server name.
 pub fn session(config: &Arc<ClientConfig>, name: &str) -> ClientConnection {
     let name = ServerName::try_from(name.to_owned()).unwrap();
     let mut session = ClientConnection::new(config.clone(), name).unwrap();
@@ -110,7 +111,7 @@ pub fn session(config: &Arc<ClientConfig>, name: &str) -> ClientConnection {
     session
 }
 
-/// A stream of TLS, with the server that it asks for. Its session begins with the first bytes.
+/// Returns a TLS stream with the requested server name. The session starts with the first bytes.
 pub fn dial(config: &Arc<ClientConfig>, name: &str, addr: SocketAddr) -> TlsStream {
     let socket = TcpStream::connect(addr).unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -119,7 +120,7 @@ pub fn dial(config: &Arc<ClientConfig>, name: &str, addr: SocketAddr) -> TlsStre
     StreamOwned::new(session(config, name), socket)
 }
 
-/// A socket that takes and gives one byte at a time.
+/// A socket that reads and writes one byte at a time.
 pub struct Trickle<S>(pub S);
 
 impl<S: Read> Read for Trickle<S> {

@@ -1,7 +1,7 @@
-// ws on node, with bufferutil: echo and broadcast after the examples of its README.
+// ws on Node.js, with bufferutil. Echo and broadcast follow the examples of its README.
 //
-// `npm install` in this directory fetches what it needs. The command line is that of the servers
-// in Rust; see src/server.rs. With --deflate node compresses in threads of its own.
+// `npm install` in this directory fetches the dependencies. The command line is that of the servers
+// in Rust; see src/server.rs. With --deflate, Node.js compresses on its own threads.
 'use strict';
 
 const { createServer } = require('node:http');
@@ -25,7 +25,7 @@ function options() {
   const names = {
     listen: { type: 'string' },
     mode: { type: 'string', default: 'echo' },
-    'read-buffer': { type: 'string' }, // node has no such setting
+    'read-buffer': { type: 'string' }, // ignored: Node.js has no such setting
     'max-message': { type: 'string', default: String(64 << 20) },
     deflate: { type: 'string' },
   };
@@ -60,7 +60,7 @@ const broadcast = (data, binary) => {
   }
 };
 server.on('connection', (client) => {
-  client.on('error', () => {}); // its own matter
+  client.on('error', () => {}); // a failed client does not matter
   client.on(
     'message',
     mode === 'broadcast' ? broadcast : (data, binary) => client.send(data, { binary }),

@@ -1,6 +1,7 @@
 #!/usr/bin/env perl
-# Net::WebSocket::Server, after the synopsis of its documentation. It needs that module from CPAN,
-# and Protocol::WebSocket. The command line is that of the servers in Rust; see src/server.rs.
+# Net::WebSocket::Server, following the synopsis of its documentation. Needs that module and
+# Protocol::WebSocket, from CPAN. The command line is that of the servers in Rust; see
+# src/server.rs.
 use strict;
 use warnings;
 
@@ -15,7 +16,7 @@ sub refuse {
 my ($listen, $mode, $max_message) = ('', 'echo', 64 << 20);
 {
     local $SIG{__WARN__} = sub { chomp(my $problem = $_[0]); refuse($problem) };
-    # Net::WebSocket::Server reads 8 KiB at a time, whatever --read-buffer says.
+    # Net::WebSocket::Server always reads 8 KiB at a time, so --read-buffer is ignored.
     GetOptions(
         'listen=s'      => \$listen,
         'mode=s'        => \$mode,
@@ -36,7 +37,7 @@ my %broadcast = (
     binary => sub { my ($conn, $msg) = @_; $_->send_binary($msg) for ready($conn) },
 );
 
-# Those whose handshake is over.
+# Returns the connections that have completed the handshake.
 sub ready {
     my ($conn) = @_;
     return grep { $_->is_ready } $conn->server->connections;
@@ -51,7 +52,7 @@ my $socket = IO::Socket::INET->new(
 ) or refuse("cannot listen on $listen: $!");
 
 $| = 1;
-$SIG{PIPE} = 'IGNORE';    # else a client that leaves ends the server
+$SIG{PIPE} = 'IGNORE';    # otherwise a write to a closed connection ends the server
 print "listening $host:", $socket->sockport, "\n";
 
 Net::WebSocket::Server->new(

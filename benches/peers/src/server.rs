@@ -1,4 +1,4 @@
-//! What the servers have in common: their command line, and how they begin.
+//! Shared by the servers: the command line, and the listener.
 //!
 //! ```text
 //! server-NAME --listen ADDRESS [--mode echo|broadcast] [--tls CERT.pem KEY.pem]
@@ -6,8 +6,8 @@
 //!     [--busy-poll MICROSECONDS] [--loops N]
 //! ```
 //!
-//! A server prints `listening ADDRESS` once it accepts connections, and serves until it is killed.
-//! What it cannot do it refuses with exit status 64.
+//! A server prints `listening ADDRESS` when it accepts connections, and serves until it is killed.
+//! It refuses unsupported options with exit status 64.
 
 use std::env;
 use std::fmt::Display;
@@ -24,27 +24,27 @@ use socket2::{Domain, Socket, Type};
 #[cfg(feature = "peers")]
 pub mod runtime;
 
-/// What the command line says.
+/// The options of the command line.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Options {
-    /// Where to listen; port 0 lets the kernel pick one.
+    /// The address to listen on; with port 0 the kernel chooses a port.
     pub listen: SocketAddr,
     /// Whether each message goes to all clients, instead of back to its sender.
     pub broadcast: bool,
     /// The files of the certificate chain and of the key.
     pub tls: Option<(PathBuf, PathBuf)>,
-    /// The size of the read buffer, where a server has such a setting.
+    /// The size of the read buffer, for servers that have such a setting.
     pub read_buffer: Option<usize>,
-    /// The size of the largest message. Default 64 MiB.
+    /// The largest size of a message. The default is 64 MiB.
     pub max_message: usize,
     /// Whether messages are compressed, and how.
     pub deflate: Option<Deflate>,
     /// Whether the application flushes only when no further message is ready.
     pub batched: bool,
-    /// How long a loop spins before it sleeps. Default zero.
+    /// How long a loop spins before it sleeps. The default is zero.
     pub busy_poll: Duration,
-    /// How many event loops share the address, each on a thread of its own. Default 1.
+    /// The number of event loops that share the address, each on its own thread. The default is 1.
     pub loops: usize,
 }
 
@@ -52,13 +52,13 @@ pub struct Options {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Deflate {
-    /// Each connection has a compressor, which remembers earlier messages.
+    /// Each connection has a compressor, which keeps its context between messages.
     Dedicated,
-    /// Each message is compressed by itself.
+    /// Each message is compressed without context.
     Shared,
 }
 
-/// What a server can do besides a plain echo.
+/// An option that not every server supports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Skill {
@@ -77,8 +77,8 @@ pub enum Skill {
 }
 
 impl Options {
-    /// Reads the command line, and raises the limit of open files. Refuses what is not among the
-    /// server's skills.
+    /// Parses the command line, and raises the limit of open files. Refuses options that are not
+    /// among the server's skills.
     pub fn of(skills: &[Skill]) -> Self {
         let options = Self::parse(env::args().skip(1)).unwrap_or_else(|problem| refuse(problem));
         let asked = [
@@ -97,7 +97,8 @@ impl Options {
         if options.broadcast && (options.batched || options.deflate.is_some()) {
             refuse("--mode broadcast goes with neither --batched nor --deflate");
         }
-        // The servers of some peers do not, and thousands of clients are to come.
+        // The libraries of some peers do not raise the limit, and thousands of clients will
+        // connect.
         if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
             eprintln!("the limit of open files stays: {error}");
         }
@@ -153,17 +154,17 @@ impl Options {
     }
 }
 
-/// Ends a server that cannot do what it is asked for.
+/// Ends a server that does not support its options.
 pub fn refuse(problem: impl Display) -> ! {
     eprintln!("{problem}");
     process::exit(64)
 }
 
-/// Listens with a queue that is long enough for thousands of clients at once.
+/// Listens with an accept queue that is long enough for thousands of simultaneous clients.
 ///
 /// # Errors
 ///
-/// Those of the kernel, if the address is in use for instance.
+/// Returns the errors of the kernel, for instance if the address is in use.
 pub fn listen(options: &Options) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(options.listen), Type::STREAM, None)?;
     socket.set_reuse_address(true)?;
@@ -173,11 +174,11 @@ pub fn listen(options: &Options) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// Tells on standard output that the server accepts connections.
+/// Prints on standard output that the server accepts connections.
 ///
 /// # Errors
 ///
-/// Those of standard output.
+/// Returns the errors of standard output.
 pub fn announce(addr: impl Display) -> io::Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "listening {addr}")?;
@@ -190,7 +191,7 @@ fn number<T: FromStr>(name: &str, value: &str) -> Result<T, String> {
         .map_err(|_| format!("{name} cannot be {value}"))
 }
 
-/// How many connections may wait to be accepted; the kernel has a limit of its own.
+/// The length of the accept queue; the kernel may limit it further.
 const BACKLOG: i32 = 4096;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The picture of a run, as SVG on white, which can be read in light and in dark surroundings.
+//! The chart of a run, as SVG on white, legible with light and dark page backgrounds.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use crate::series::Sample;
 
-/// Colours that differ for most eyes.
+/// Colours that are distinct with most forms of colour blindness.
 const ORANGE: RGBColor = RGBColor(0xd5, 0x5e, 0x00);
 const DARK_BLUE: RGBColor = RGBColor(0x00, 0x72, 0xb2);
 const GREEN: RGBColor = RGBColor(0x00, 0x9e, 0x73);
@@ -24,7 +24,7 @@ struct Line {
     value: fn(&Sample) -> f64,
 }
 
-/// A part of the picture, with a scale of its own.
+/// A panel of the chart, with its own scale.
 struct Panel {
     title: &'static str,
     is_logarithmic: bool,
@@ -138,7 +138,7 @@ pub(crate) fn draw(samples: &[Sample], file: &Path) -> Result<()> {
             label(&area, &plain(at), (x, top + PANEL + 4), 12, HPos::Center)?;
         }
         for (place, shown) in (0..).zip(panel.lines) {
-            // There is no time of a round trip where there was none.
+            // A sample without round trips has no value on a logarithmic scale.
             let is_there = |sample: &Sample| !panel.is_logarithmic || (shown.value)(sample) > 0.0;
             for part in samples.chunk_by(|a, b| is_there(a) && is_there(b)) {
                 let part = part.iter().filter(|sample| is_there(sample));
@@ -169,7 +169,7 @@ struct Scale {
 }
 
 impl Scale {
-    /// A scale for all values of a panel.
+    /// Returns a scale that covers all values of a panel.
     fn of(panel: &Panel, samples: &[Sample], top: i32, bottom: i32) -> Self {
         let values = || {
             let each = panel.lines.iter();
@@ -203,7 +203,7 @@ impl Scale {
         self.bottom - (f64::from(self.bottom - self.top) * share) as i32
     }
 
-    /// Lines with numbers, from side to side.
+    /// Draws horizontal lines with numbers.
     fn grid(&self, area: &Area<'_>) -> Result<()> {
         let marks: Vec<f64> = match self.is_logarithmic {
             true => (self.low as i32..=self.high as i32)
@@ -225,7 +225,7 @@ impl Scale {
     }
 }
 
-/// How far apart marks are, so that there are at most eight of them.
+/// Returns the distance between marks, so that there are at most eight.
 fn step(most: f64) -> f64 {
     let decade = 10_f64.powf((most / 5.0).log10().floor());
     let fits = |factor: &f64| most / (decade * factor) <= 8.0;
@@ -233,7 +233,7 @@ fn step(most: f64) -> f64 {
     decade * factor.unwrap_or(10.0)
 }
 
-/// A number without zeros behind its point.
+/// Formats a number without trailing zeros.
 fn plain(number: f64) -> String {
     let text = format!("{number:.3}");
     text.trim_end_matches('0').trim_end_matches('.').to_owned()

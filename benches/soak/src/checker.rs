@@ -1,12 +1,12 @@
-//! Whether the messages of one connection are those that were sent: each once, in order, unaltered.
+//! Checks that the messages of one connection arrive once each, in order and unaltered.
 
 use crate::message::{Mark, Message, Name};
 
-/// Checks what the server receives on one connection.
+/// Checks the messages that the server receives on one connection.
 #[derive(Debug)]
 pub(crate) struct Heard {
     pub(crate) connection: u64,
-    /// Messages that came, which is the number of the next one.
+    /// The number of messages received, which is the sequence number of the next one.
     pub(crate) count: u64,
 }
 
@@ -16,11 +16,11 @@ impl Heard {
         Self { connection, count }
     }
 
-    /// Takes the next message.
+    /// Checks the next message.
     ///
     /// # Errors
     ///
-    /// Fails if it is not the one that is awaited, and says what it is instead.
+    /// Returns a description of the message if it is not the expected one.
     pub(crate) fn take(
         &mut self,
         is_text: bool,
@@ -37,7 +37,7 @@ impl Heard {
     }
 }
 
-/// Checks what a client receives.
+/// Checks the messages that a client receives.
 #[derive(Debug)]
 pub(crate) struct Replies {
     connection: u64,
@@ -58,11 +58,11 @@ impl Replies {
         }
     }
 
-    /// Takes the next message, of a client that has sent so many; returns what it is.
+    /// Checks the next message of a client that has sent `sent` messages; returns its kind.
     ///
     /// # Errors
     ///
-    /// As [`Heard::take`].
+    /// Returns the errors of [`Heard::take`].
     pub(crate) fn take(
         &mut self,
         sent: u64,
@@ -113,7 +113,8 @@ impl Replies {
     }
 }
 
-/// Compares a message with the one that is awaited, and finds out which it is if it is another.
+/// Compares a message with the awaited one. If they differ, looks for the message that it is
+/// instead.
 fn judge(
     name: impl Fn(u64) -> Name,
     awaited: u64,
@@ -142,14 +143,14 @@ fn judge(
     Err(format!("{what:?} came altered, in {size} bytes"))
 }
 
-/// How far around the awaited message another is looked for.
+/// The range around the awaited message in which a different one is looked for.
 const NEAR: u64 = 32;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// A message as it is received.
+    /// Returns a message as it is received.
     fn arrival(name: Name) -> (bool, Vec<u8>) {
         let message = Message::of(name);
         let mut out = Vec::new();
@@ -165,7 +166,7 @@ mod tests {
         })
     }
 
-    /// What the server says of messages that come in this order.
+    /// Returns what the server reports for messages in this order.
     fn heard(arrivals: &[(bool, Vec<u8>)]) -> Result<u64, String> {
         let mut heard = Heard::new(9);
         for (is_text, payload) in arrivals {
@@ -188,7 +189,7 @@ mod tests {
         assert!(again.contains("1 came again"), "{again}");
         let swapped = heard(&[echo(1), echo(0)]).unwrap_err();
         assert!(swapped.contains("is missing, 1 came"), "{swapped}");
-        // Each bit counts, and so do the length and the kind.
+        // A change of a bit, of the length or of the kind is detected.
         let (is_text, payload) = (0..).map(echo).find(|(_, p)| p.len() > 100).unwrap();
         let sequence = (0..).find(|&n| echo(n).1 == payload).unwrap();
         for change in 0..3 {
@@ -222,7 +223,7 @@ mod tests {
             }
             Ok::<_, String>((replies.echoes, replies.pushes, replies.news))
         };
-        // News may be missed by whoever reads too slowly, but never come twice or late.
+        // A slow client may miss news, but no news arrives twice or out of order.
         let good = [push(0), echo(0), news(3), news(5), echo(1), push(1)];
         assert_eq!(take(&good), Ok((2, 2, 2)));
         assert!(take(&[news(3), news(3)]).is_err());

@@ -1,4 +1,4 @@
-//! The servers' process, and what it says.
+//! The process of the servers, and its output.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
@@ -13,11 +13,11 @@ use crate::fleet::Addresses;
 use crate::options::Options;
 use crate::record::{ServerRecord, next};
 
-/// A line of the servers.
+/// A line that the servers print.
 #[derive(Debug)]
 pub(crate) enum Word {
     Gone(ServerRecord),
-    /// Of one of the two: its connections, and what the process has allocated, in bytes and blocks.
+    /// The connections of one server, and the live heap of the process, in bytes and blocks.
     Status {
         server: usize,
         alive: i64,
@@ -28,7 +28,7 @@ pub(crate) enum Word {
     Stats(ServerStats),
 }
 
-/// What a server counted up to its end.
+/// The counters of a server when it stopped.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ServerStats {
     pub(crate) accepted: u64,
@@ -45,7 +45,7 @@ pub(crate) struct ServerStats {
 }
 
 impl ServerStats {
-    /// Adds those of another server.
+    /// Adds the counters of another server.
     pub(crate) fn add(&mut self, other: &Self) {
         self.accepted += other.accepted;
         self.requests += other.requests;
@@ -61,23 +61,23 @@ impl ServerStats {
     }
 }
 
-/// The running servers, which end with this value.
+/// The running servers. They are killed when this is dropped.
 pub(crate) struct Servers {
     child: Child,
     orders: ChildStdin,
     pub(crate) words: Receiver<Word>,
     pub(crate) addresses: Addresses,
-    /// The files of the certificate, removed with this value.
+    /// The folder of the certificate's files, removed when this is dropped.
     folder: PathBuf,
     pub(crate) certificate: PathBuf,
 }
 
 impl Servers {
-    /// Starts them, and waits until they listen.
+    /// Starts the servers, and waits until they listen.
     ///
     /// # Errors
     ///
-    /// Fails if they cannot be started.
+    /// Fails if the servers cannot be started.
     pub(crate) fn start(options: &Options, life: Duration) -> Result<Self> {
         let names = ["127.0.0.1".to_owned(), "localhost".to_owned()];
         let made = rcgen::generate_simple_self_signed(names)?;
@@ -87,7 +87,8 @@ impl Servers {
         std::fs::write(&certificate, made.cert.pem())?;
         std::fs::write(&key, made.signing_key.serialize_pem())?;
 
-        // Those that never finish theirs are waited for; a machine with much else to do needs time.
+        // The handshake timeout. The run waits for clients that never complete their handshake, and
+        // a busy machine needs more time for the others.
         let handshake = match options.minutes {
             minutes if minutes < 1.0 => "3",
             _ => "10",
@@ -146,21 +147,21 @@ impl Servers {
         self.child.id()
     }
 
-    /// Tells them what to do.
+    /// Sends the servers an order.
     ///
     /// # Errors
     ///
-    /// Fails if they are gone.
+    /// Fails if the servers have ended.
     pub(crate) fn order(&mut self, order: &str) -> Result<()> {
         writeln!(self.orders, "{order}").context("the servers are gone")
     }
 
-    /// How they ended, if they have.
+    /// Returns the exit status of the servers, if they have ended.
     pub(crate) fn ended(&mut self) -> Result<Option<ExitStatus>> {
         Ok(self.child.try_wait()?)
     }
 
-    /// Waits for their end, for a time.
+    /// Waits until the servers end, at most for `patience`.
     pub(crate) fn wait(&mut self, patience: Duration) -> Result<ExitStatus> {
         let end = Instant::now() + patience;
         while Instant::now() < end {
@@ -175,7 +176,7 @@ impl Servers {
 
 impl Drop for Servers {
     fn drop(&mut self) {
-        // They may have ended by themselves; and what is left among temporary files may stay there.
+        // The servers may have ended already, and the folder may stay among the temporary files.
         let _ = self.child.kill();
         let _ = self.child.wait();
         let _ = std::fs::remove_dir_all(&self.folder);

@@ -1,4 +1,4 @@
-//! One client: what it sends, what it is sent, and how it ends.
+//! One client: what it sends, what it receives, and how it ends.
 
 mod deflate;
 mod ends;
@@ -18,34 +18,34 @@ use crate::record::{ClientRecord, Ending, Stage};
 use crate::stream::{Got, Stream, is_end};
 pub(crate) use deflate::Deflate;
 
-/// What a client is there for.
+/// The purpose of a client.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Fate {
-    /// To exchange messages.
+    /// Exchanges messages.
     Talk,
-    /// To ask for so many pages.
+    /// Requests this number of pages.
     Visit(u64),
-    /// To ask for something that is refused.
+    /// Sends a request that the server refuses.
     Blunder,
-    /// To send nothing, and to wait.
+    /// Sends nothing, and waits.
     Silence,
-    /// To send half of a request, and to wait.
+    /// Sends half of a request, and waits.
     Stall,
-    /// To go away in the middle of the request.
+    /// Disconnects in the middle of the request.
     DropRequest,
-    /// To go away in the middle of the first TLS message.
+    /// Disconnects in the middle of the first TLS message.
     DropHello,
 }
 
-/// Where a client stands.
+/// The state of a client.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum State {
-    /// The opening handshake is not over, or is never to be.
+    /// The opening handshake is not complete, or never will be.
     Opening,
     Open,
-    /// A Close frame was sent, the server's is awaited.
+    /// The client has sent a Close frame and awaits the server's.
     Closing,
-    /// The end of the stream is awaited; what comes is read if no Close frame was.
+    /// The client awaits the end of the stream. It reads frames if there was no Close frame yet.
     Ending,
     Over,
 }
@@ -55,55 +55,55 @@ pub(crate) enum State {
 pub(crate) enum Reading {
     Free,
     Paused,
-    /// So many trickles are left.
+    /// This number of small reads is left.
     Trickle(u32),
 }
 
-/// A message of which not all frames have come.
+/// A message whose frames have not all arrived.
 struct Partial {
     is_text: bool,
     is_compressed: bool,
     bytes: Vec<u8>,
 }
 
-/// What all clients share.
+/// State that all clients share.
 pub(crate) struct Context {
     pub(crate) rng: fastrand::Rng,
     pub(crate) scratch: Vec<u8>,
     pub(crate) payload: Vec<u8>,
     pub(crate) buffer: Vec<u8>,
     pub(crate) deflate: Deflate,
-    /// Round trips of clients that read, in microseconds, since it was cleared last.
+    /// Round trips of polite clients, in microseconds, since the last reset.
     pub(crate) latency: Histogram<u64>,
     pub(crate) faults: Vec<String>,
     pub(crate) counts: Counts,
-    /// Replies that are awaited by clients that read.
+    /// Replies that polite clients await.
     pub(crate) awaited: usize,
 }
 
-/// What the load has done.
+/// The counters of the load.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Counts {
     pub(crate) sent: u64,
     pub(crate) received: u64,
     pub(crate) bytes_sent: u64,
     pub(crate) bytes_received: u64,
-    /// Messages that were sent, and that came, in several frames.
+    /// Messages that were sent or received in several frames.
     pub(crate) fragmented_sent: u64,
     pub(crate) fragmented_received: u64,
     pub(crate) compressed_sent: u64,
     pub(crate) compressed_received: u64,
-    /// Messages that were sent while more than one reply was awaited.
+    /// Messages that were sent while at least one reply was awaited.
     pub(crate) pipelined: u64,
-    /// Times that a client stopped to read, or read at a trickle.
+    /// How often a client stopped reading, or read slowly.
     pub(crate) pauses: u64,
     pub(crate) tls: u64,
     pub(crate) plain: u64,
-    /// The largest message that came back.
+    /// The largest message received.
     pub(crate) largest: u64,
 }
 
-/// A connection, from its connect to its end.
+/// A connection from connect to end.
 pub(crate) struct Client {
     pub(crate) number: u64,
     pub(crate) stream: Stream,
@@ -112,18 +112,18 @@ pub(crate) struct Client {
     pub(crate) reading: Reading,
     fate: Fate,
     stage: Stage,
-    /// How it ended, or will end as far as is known.
+    /// How the connection ended, or will end as far as is known.
     ending: Ending,
     deflate: bool,
     inflate: Option<Box<Decompress>>,
-    /// Bytes to send, and how many of them were.
+    /// Bytes to send, and the number of them that have been written.
     out: Vec<u8>,
     written: usize,
-    /// Bytes that came and were not understood yet.
+    /// Bytes that were received and are not parsed yet.
     input: Vec<u8>,
     partial: Option<Partial>,
     replies: Replies,
-    /// When the messages were sent whose replies are awaited.
+    /// The times at which the messages with awaited replies were sent.
     flight: VecDeque<Instant>,
     sent: u64,
     pings: u64,
@@ -131,18 +131,18 @@ pub(crate) struct Client {
     requests: u64,
     close_sent: Option<u16>,
     close_received: Option<u16>,
-    /// Whether the own side is to be ended, once all is written.
+    /// Whether to shut down the sending side when everything has been written.
     finish: bool,
-    /// Since when it waits for the server to open or to end the connection.
+    /// When the client started to wait for the server to open or to end the connection.
     pub(crate) since: Instant,
 }
 
-/// What a client is made of.
+/// The parameters of a new client.
 pub(crate) struct Birth {
     pub(crate) number: u64,
     pub(crate) stream: Stream,
     pub(crate) fate: Fate,
-    /// Whether it offers compression, and whether the server remembers messages for it then.
+    /// Whether the client offers compression, and whether the server then keeps its context.
     pub(crate) deflate: bool,
     pub(crate) dedicated: bool,
 }
@@ -198,7 +198,7 @@ impl Client {
         client
     }
 
-    /// Notes that it awaits nothing any more.
+    /// Removes the client's awaited replies from the total.
     pub(crate) fn forget(&self, context: &mut Context) {
         if self.temper == Temper::Polite {
             context.awaited -= self.flight.len();
@@ -209,7 +209,7 @@ impl Client {
         self.state == State::Open
     }
 
-    /// Whether it is there to exchange messages, and may become open.
+    /// Returns whether the client exchanges messages and may still become open.
     pub(crate) fn is_opening(&self) -> bool {
         self.state == State::Opening && self.fate == Fate::Talk
     }
@@ -218,21 +218,21 @@ impl Client {
         self.fate
     }
 
-    /// Bytes that wait to be sent.
+    /// Returns the number of unsent bytes.
     pub(crate) fn unsent(&self) -> usize {
         self.out.len() - self.written
     }
 
-    /// Writes and reads what can be.
+    /// Writes and reads as far as possible.
     pub(crate) fn advance(&mut self, context: &mut Context) {
         self.flush();
-        // Others read when their time comes.
+        // Slow clients read when their alarm is due.
         if self.reading == Reading::Free {
             self.read(usize::MAX, context);
         }
     }
 
-    /// Reads up to so many bytes, or somewhat more.
+    /// Reads about `limit` bytes, or all that are available.
     pub(crate) fn read(&mut self, limit: usize, context: &mut Context) {
         let mut buffer = std::mem::take(&mut context.buffer);
         let mut total = 0;
@@ -261,7 +261,7 @@ impl Client {
         self.flush();
     }
 
-    /// Reads a trickle; what is left comes with the next, or at once if it is the last.
+    /// Reads a few KiB. If the connection is no longer open, reads everything else as well.
     pub(crate) fn trickle(&mut self, context: &mut Context) {
         self.read(TRICKLE, context);
         if self.state != State::Open {
@@ -270,13 +270,13 @@ impl Client {
         }
     }
 
-    /// Writes what there is room for, and ends the own side if that is due.
+    /// Writes as many bytes as the socket accepts, and shuts down the sending side if that is due.
     pub(crate) fn flush(&mut self) {
         if self.state == State::Over || self.fate == Fate::DropHello {
             return;
         }
         if self.write_out().is_err() {
-            // The end is told by what is read; what was to be sent cannot be any more.
+            // Nothing can be sent any more; the next read reports the end of the connection.
             (self.out, self.written) = (Vec::new(), 0);
         }
         if self.out.is_empty() && self.finish {
@@ -294,7 +294,7 @@ impl Client {
         }
         self.stream.flush()?;
         self.written = 0;
-        // Most are idle most of the time, and shall not hold what they held once.
+        // Most clients are idle most of the time, so they must not keep large buffers.
         match self.out.capacity() {
             ..=KEPT => self.out.clear(),
             _ => self.out = Vec::new(),
@@ -302,7 +302,7 @@ impl Client {
         Ok(())
     }
 
-    /// What is written down of it.
+    /// Returns the client's record for the ledger.
     pub(crate) fn record(&self) -> ClientRecord {
         ClientRecord {
             number: self.number,
@@ -322,8 +322,8 @@ impl Client {
     }
 }
 
-/// A trickle, in bytes.
+/// The size of a small read, in bytes.
 const TRICKLE: usize = 4096;
 
-/// The largest empty buffer that is kept.
+/// The largest capacity of an empty buffer that is kept.
 const KEPT: usize = 2048;

@@ -1,4 +1,4 @@
-//! All clients of a run, on one thread: who comes, who sends, and who goes.
+//! All clients of a run, on one thread: when they connect, send and disconnect.
 
 mod alarms;
 
@@ -19,29 +19,30 @@ use crate::record::Ending;
 use crate::stream::Stream;
 use alarms::{Alarm, Alarms, What};
 
-/// Where the servers listen: with one compressor for all or one for each, without TLS and with it.
+/// The addresses of the servers, without and with TLS: one server shares a compressor among all
+/// connections, the other has one for each.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Addresses {
     pub(crate) shared: [SocketAddr; 2],
     pub(crate) dedicated: [SocketAddr; 2],
 }
 
-/// How much is done, per second.
+/// The load, per second.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rates {
     pub(crate) messages: f64,
-    /// Clients that leave, and clients that never become open.
+    /// Clients that disconnect, and clients that never become open.
     pub(crate) churn: f64,
     pub(crate) visits: f64,
 }
 
-/// What is carried out as it falls due.
+/// Actions that become due at a rate.
 #[derive(Debug, Default)]
 struct Due(f64);
 
 impl Due {
-    /// Adds what a time brings; after a stall no more than a quarter of a second's worth is made up
-    /// for, so that the load does not become a flood.
+    /// Adds the actions that become due in `time`. After a stall at most a quarter of a second is
+    /// made up for, so that the load does not become a flood.
     fn add(&mut self, rate: f64, time: f64) {
         self.0 = (self.0 + rate * time).min((rate / 4.0).max(1.0));
     }
@@ -67,11 +68,11 @@ pub(crate) struct Fleet {
     next: u64,
     open: usize,
     opening: usize,
-    /// How many are to be open; they come at a bounded rate.
+    /// The number of clients that should be open; they connect at a limited rate.
     pub(crate) target: usize,
-    /// What is done, if anything is.
+    /// The load, if there is any.
     pub(crate) rates: Option<Rates>,
-    /// Whether all are to be closed, in order.
+    /// Whether all clients are to close in an orderly way.
     leaving: bool,
     last: Instant,
     due: [Due; 5],
@@ -90,7 +91,7 @@ impl Fleet {
                 payload: Vec::new(),
                 buffer: vec![0; 256 << 10],
                 deflate: Deflate::new(),
-                // Up to two minutes, to three digits.
+                // Microseconds up to two minutes, with three significant digits.
                 latency: Histogram::new_with_bounds(1, 120_000_000, 3)?,
                 faults: Vec::new(),
                 counts: Counts::default(),
@@ -99,7 +100,7 @@ impl Fleet {
             ledger: Ledger::default(),
             addresses,
             tls,
-            // So that another seed has other messages.
+            // Another seed results in other messages.
             next: u64::from(seed) << 32 | 1,
             open: 0,
             opening: 0,
@@ -111,31 +112,31 @@ impl Fleet {
         })
     }
 
-    /// Clients that exchange messages.
+    /// Returns the number of clients that exchange messages.
     pub(crate) fn open(&self) -> usize {
         self.open
     }
 
-    /// Sockets of any state.
+    /// Returns the number of sockets in any state.
     pub(crate) fn sockets(&self) -> usize {
         self.clients.len()
     }
 
-    /// Has all clients close in order, one after the other, and nobody come any more.
+    /// Makes all clients close one after the other, in an orderly way, and stops new clients.
     pub(crate) fn leave(&mut self) {
         (self.target, self.rates, self.leaving) = (0, None, true);
     }
 
-    /// Has clients come again.
+    /// Lets clients connect again.
     pub(crate) fn come(&mut self, target: usize) {
         (self.target, self.leaving) = (target, false);
     }
 
-    /// Does what is due, waits for events for a millisecond at most, and treats them.
+    /// Does what is due, waits for events for at most a millisecond, and handles them.
     ///
     /// # Errors
     ///
-    /// Those of the kernel.
+    /// Returns the errors of the kernel.
     pub(crate) fn turn(&mut self) -> Result<()> {
         let now = Instant::now();
         let passed = (now - self.last).as_secs_f64();
@@ -151,7 +152,7 @@ impl Fleet {
         }
         let events = std::mem::replace(&mut self.events, Events::with_capacity(0));
         for event in &events {
-            // Nobody takes the place of one that is gone before the next turn.
+            // A key is not reused before the next turn, so the event belongs to this client.
             let key = event.token().0;
             self.with(key, |client, context| client.advance(context));
         }
@@ -162,7 +163,7 @@ impl Fleet {
         Ok(())
     }
 
-    /// Lets clients come and go.
+    /// Starts and ends connections that are due.
     fn come_and_go(&mut self, passed: f64) -> Result<()> {
         let [comes, leaves, churns, visits, _] = &mut self.due;
         comes.add(RAMP, passed);
@@ -211,7 +212,7 @@ impl Fleet {
         Ok(())
     }
 
-    /// Has clients send what is due.
+    /// Sends messages that are due.
     fn exchange(&mut self, passed: f64) {
         let Some(rates) = self.rates else {
             return;
@@ -242,7 +243,7 @@ impl Fleet {
         }
     }
 
-    /// Picks one that is open, any.
+    /// Picks a random open client.
     fn pick(&mut self) -> Option<usize> {
         let places = self.clients.capacity();
         (0..PICKS).find_map(|_| {
@@ -266,7 +267,7 @@ impl Fleet {
         }
     }
 
-    /// Begins to connect.
+    /// Starts to connect.
     fn begin(&mut self, fate: Fate) -> Result<()> {
         let number = self.next;
         self.next += 1;
@@ -312,7 +313,7 @@ impl Fleet {
         Ok(())
     }
 
-    /// Ends a connection so.
+    /// Ends a connection in the given way.
     fn end(&mut self, key: usize, ending: Ending) {
         if let Some(client) = self.clients.get(key) {
             let number = client.number;
@@ -324,7 +325,7 @@ impl Fleet {
         }
     }
 
-    /// Does something with a client, and sees what became of it.
+    /// Performs an action on a client, and handles its change of state.
     fn with(&mut self, key: usize, action: impl FnOnce(&mut Client, &mut Context)) {
         let Some(client) = self.clients.get_mut(key) else {
             return;
@@ -349,7 +350,7 @@ impl Fleet {
             let client = self.clients.remove(key);
             client.forget(&mut self.context);
             self.ledger.client(client.record(), Instant::now());
-            // The descriptor is closed with it, and that takes it out of epoll.
+            // Dropping the client closes the descriptor, which also removes it from epoll.
         }
     }
 
@@ -369,14 +370,14 @@ impl Fleet {
                 };
                 self.end(key, ending);
             }
-            // Nothing is awaited, or something else than then.
+            // The client awaits nothing, or started to wait again later.
             What::GiveUp if client.is_open() || now - client.since < PATIENCE => {}
             What::GiveUp => self.with(key, Client::give_up),
             What::Pace => self.pace(key, number),
         }
     }
 
-    /// Has a slow client stop, go on, or read a little.
+    /// Makes a slow client stop reading, resume, or read a little.
     fn pace(&mut self, key: usize, number: u64) {
         use crate::client::Reading;
         let Some(client) = self.clients.get_mut(key) else {
@@ -404,25 +405,26 @@ impl Fleet {
     }
 }
 
-/// A turn of the loop ends after this if nothing happens.
+/// The longest wait in a turn of the loop.
 const NAP: Duration = Duration::from_millis(1);
 
-/// Clients that come in a second, while they are too few; twice as many leave at the end.
+/// The clients that connect per second until the target is reached; twice as many close per second
+/// at the end.
 const RAMP: f64 = 400.0;
 
-/// Clients whose opening handshake may be under way.
+/// The largest number of simultaneous opening handshakes.
 const OPENING_MAX: usize = 100;
 
 const LEAVING_AT_ONCE: usize = 16;
 
-/// Replies that may be awaited in all. Where others have the processors the load becomes less, and
-/// does not pile up.
+/// The largest number of awaited replies in total. If other processes use the processors, the load
+/// decreases instead of piling up.
 const AWAITED_MAX: usize = 1000;
 
-/// How often one is picked that is not open, before none is.
+/// The number of attempts to pick an open client.
 const PICKS: usize = 20;
 
-/// How long a server may take to end a connection, or to open one.
+/// How long a server may take to open or to end a connection.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 const TRICKLE_PAUSE: Duration = Duration::from_millis(100);

@@ -1,4 +1,4 @@
-//! Holds what the server says of each connection against what its client says.
+//! Compares the server's record of each connection with that of its client.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -6,28 +6,28 @@ use std::time::{Duration, Instant};
 
 use crate::record::{ClientRecord, Ending, ServerRecord, Stage, Why};
 
-/// A connection of which not both sides have told its end.
+/// A connection whose end has not been reported by both sides.
 #[derive(Debug)]
 struct Entry {
     addr: SocketAddr,
     client: Option<ClientRecord>,
     server: Option<ServerRecord>,
-    /// When the first of the two told.
+    /// When the first of the two sides reported the end.
     since: Option<Instant>,
 }
 
-/// The sums over all connections that are over.
+/// The sums over all completed connections.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Totals {
     pub(crate) opened: u64,
-    /// Connections of which both sides have told.
+    /// Connections that both sides have reported.
     pub(crate) settled: u64,
     pub(crate) requests: u64,
     pub(crate) pings: u64,
-    /// What the clients sent, and what the server received.
+    /// Messages that the clients sent, and that the server received.
     pub(crate) sent: u64,
     pub(crate) received: u64,
-    /// What the server sent, and what the clients received.
+    /// Messages that the server sent, and that the clients received.
     pub(crate) echoed: u64,
     pub(crate) echoes: u64,
     pub(crate) pushed: u64,
@@ -38,7 +38,7 @@ pub(crate) struct Totals {
 }
 
 impl Totals {
-    /// Connections that did not end in order.
+    /// Returns the number of connections that did not end in an orderly way.
     pub(crate) fn cut(&self) -> u64 {
         let rough = |ending: Ending| {
             ending.is_kill() || matches!(ending, Ending::Lost | Ending::Unfinished)
@@ -51,7 +51,7 @@ impl Totals {
     }
 }
 
-/// Faults: the first ones in words, and the number of all.
+/// Faults: the total number, and the first ones in words.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Faults {
     pub(crate) count: u64,
@@ -69,18 +69,19 @@ impl Faults {
     }
 }
 
-/// The account of a run.
+/// The ledger of a run.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     entries: HashMap<u64, Entry>,
-    /// The numbers of those in `entries`, for a server that was not told a number.
+    /// The numbers of the connections in `entries`, by client address, for records without a
+    /// number.
     numbers: HashMap<SocketAddr, Vec<u64>>,
     pub(crate) totals: Totals,
     pub(crate) faults: Faults,
 }
 
 impl Ledger {
-    /// Notes that a client has connected.
+    /// Records that a client has connected.
     pub(crate) fn open(&mut self, number: u64, addr: SocketAddr) {
         self.totals.opened += 1;
         let entry = Entry {
@@ -95,7 +96,7 @@ impl Ledger {
         self.numbers.entry(addr).or_default().push(number);
     }
 
-    /// Takes a client's word that a connection is over.
+    /// Records the client's report of an ended connection.
     pub(crate) fn client(&mut self, record: ClientRecord, now: Instant) {
         let number = record.number;
         match self.entries.get_mut(&number) {
@@ -108,7 +109,7 @@ impl Ledger {
         self.settle(number);
     }
 
-    /// Takes the server's word.
+    /// Records the server's report of an ended connection.
     pub(crate) fn server(&mut self, record: ServerRecord, now: Instant) {
         let at = record.addr;
         let free = |entry: &Entry| entry.server.is_none();
@@ -132,7 +133,7 @@ impl Ledger {
         self.settle(number);
     }
 
-    /// Tells of connections of which one side has told nothing for too long, and forgets them.
+    /// Reports and removes connections that one side has not reported for too long.
     pub(crate) fn overdue(&mut self, now: Instant) {
         let late = |entry: &Entry| entry.since.is_some_and(|since| now - since > PATIENCE);
         let late = self.entries.iter().filter(|(_, entry)| late(entry));
@@ -142,7 +143,7 @@ impl Ledger {
         }
     }
 
-    /// Ends the account: nothing may be open any more.
+    /// Closes the ledger: reports all connections that are still open.
     pub(crate) fn close(&mut self) {
         let numbers: Vec<_> = self.entries.keys().copied().collect();
         for number in numbers {
@@ -150,7 +151,7 @@ impl Ledger {
         }
     }
 
-    /// Connections that are not settled.
+    /// Returns the number of connections that are not settled.
     pub(crate) fn unsettled(&self) -> usize {
         self.entries.len()
     }
@@ -177,7 +178,7 @@ impl Ledger {
         Some(entry)
     }
 
-    /// Compares the two sides, once both are there.
+    /// Compares the two records, if both are there.
     fn settle(&mut self, number: u64) {
         let both = |entry: &Entry| entry.client.is_some() && entry.server.is_some();
         if !self.entries.get(&number).is_some_and(both) {
@@ -214,7 +215,7 @@ impl Ledger {
     }
 }
 
-/// What does not fit in the two accounts of one connection.
+/// Returns the contradictions between the two records of a connection.
 fn compare(client: &ClientRecord, server: &ServerRecord) -> Vec<&'static str> {
     let mut faults = Vec::new();
     let mut must = |holds: bool, fault| {
@@ -224,7 +225,7 @@ fn compare(client: &ClientRecord, server: &ServerRecord) -> Vec<&'static str> {
     };
     must(fits(client, server.why), "an end that does not fit");
 
-    // What a client got must have been sent, and what the server got as well.
+    // A side cannot receive more than the other has sent.
     must(
         server.received <= client.sent,
         "received more than was sent",
@@ -240,9 +241,9 @@ fn compare(client: &ClientRecord, server: &ServerRecord) -> Vec<&'static str> {
     );
     must(server.echoed == server.received, "not all was echoed");
 
-    // Whose Close frame was read, or end of stream after one's own, has had everything before it.
+    // A side that reads the peer's Close frame or end of stream has received everything before it.
     let all_in = match client.ending {
-        // The server stops listening when it closes by itself.
+        // A server that closes first ignores further messages.
         Ending::Closed => server.why == Why::Peer,
         Ending::HalfClosed => server.why == Why::Eof,
         _ => false,
@@ -260,7 +261,7 @@ fn compare(client: &ClientRecord, server: &ServerRecord) -> Vec<&'static str> {
         must(client.echoes == server.echoed, "echoes lost on the way out");
         must(client.pushes == server.pushed, "pushes lost on the way out");
         must(client.news == server.news, "news lost on the way out");
-        // Pongs to who does not read may be left out.
+        // The server may drop pongs for a client that does not read.
         must(client.is_slow || client.pongs == server.pings, "pongs lost");
     }
     if client.ending == Ending::Visited {
@@ -287,11 +288,11 @@ fn compare(client: &ClientRecord, server: &ServerRecord) -> Vec<&'static str> {
     faults
 }
 
-/// Whether a connection may have ended so for both.
+/// Returns whether the two causes of the end can belong to the same connection.
 fn fits(client: &ClientRecord, why: Why) -> bool {
     use Ending::*;
     match client.ending {
-        // Both may close at the same moment.
+        // Both sides may close at the same time.
         Closed => why == Why::Peer || (why.is_own() && why != Why::Cut),
         Answered => why.is_own() && why != Why::Cut,
         HalfClosed => why == Why::Eof || why.is_own(),
@@ -301,7 +302,7 @@ fn fits(client: &ClientRecord, why: Why) -> bool {
         InHandshake | InHello => {
             client.stage < Stage::Open && matches!(why, Why::Eof | Why::Io | Why::TimedOut)
         }
-        // Who does not read may be given up before its Close frame is reached.
+        // The server may cut a client that does not read before the client reaches the Close frame.
         Lost => why == Why::Cut || (client.is_slow && why.is_own()),
         Unfinished => matches!(why, Why::TimedOut | Why::Cut | Why::Shutdown),
         Visited => why == Why::Answered || why == Why::Eof,
@@ -309,10 +310,10 @@ fn fits(client: &ClientRecord, why: Why) -> bool {
     }
 }
 
-/// How much later than the first side the second may tell.
+/// How long after the first side the second may report the end.
 const PATIENCE: Duration = Duration::from_secs(40);
 
-/// Faults that are written out.
+/// The number of faults that are written out.
 const FAULTS_SHOWN: usize = 50;
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Keeps a wsloop server under load for a time, and accounts for every message.
 //!
-//! `soak --help` lists the options, and `docs/reliability.md` tells what is done.
+//! `soak --help` lists the options; `docs/reliability.md` describes a run.
 
 mod chart;
 mod checker;

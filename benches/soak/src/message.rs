@@ -1,14 +1,14 @@
-//! What messages are: kind, size and content of each follow from its name.
+//! Messages: the kind, the size and the content of each follow from its name.
 //!
-//! So nothing has to be remembered of a message that was sent, and whoever receives one knows every
-//! byte that it has to have.
+//! Neither side has to remember the messages it sent: a receiver can compute every byte of the
+//! message that it expects.
 
-/// How a connection behaves; it follows from its number, so both sides know.
+/// The behaviour of a connection. It follows from the connection's number, so both sides know it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Temper {
-    /// Reads what comes when it comes.
+    /// Reads bytes when they arrive.
     Polite,
-    /// Stops reading for seconds, or reads at a trickle, and has large messages.
+    /// Stops reading for seconds, or reads slowly, and has large messages.
     Slow,
 }
 
@@ -21,18 +21,18 @@ impl Temper {
     }
 }
 
-/// Which message it is.
+/// Identifies a message.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Name {
-    /// What a client sends and the server sends back.
+    /// A message from a client, which the server sends back.
     Echo { connection: u64, sequence: u64 },
-    /// What the server sends to one client by itself.
+    /// A message from the server to one client.
     Push { connection: u64, sequence: u64 },
-    /// What the server sends to several clients; its number is written in it.
+    /// A message from the server to several clients; it contains its number.
     News { number: u64 },
 }
 
-/// What a message consists of.
+/// The content of a message.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Kind {
     Ascii,
@@ -40,7 +40,7 @@ enum Kind {
     Binary,
 }
 
-/// A message, without its content.
+/// A message without its content.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Message {
     name: Name,
@@ -70,7 +70,7 @@ impl Message {
         let size = match name {
             Name::Echo { connection, .. } if Temper::of(connection) == Temper::Slow => bulk(seed),
             Name::Echo { .. } => mixture(seed),
-            // Not empty: its first byte tells that it is none of the client's own.
+            // Not empty, because the first byte distinguishes it from an echo.
             Name::Push { connection, .. } if Temper::of(connection) == Temper::Slow => bulk(seed),
             Name::Push { .. } => mixture(seed).max(1),
             Name::News { .. } => NEWS_HEAD + (seed % 500) as usize,
@@ -87,7 +87,7 @@ impl Message {
         self.kind != Kind::Binary
     }
 
-    /// Writes the content to `out`, in place of what is there.
+    /// Replaces the contents of `out` with the content of the message.
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
         out.clear();
         if self.size == 0 {
@@ -111,7 +111,7 @@ impl Message {
     }
 }
 
-/// Which kind of message one of the server is, by its first bytes.
+/// The kind of a message from the server, which its first bytes identify.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Mark {
     Echo,
@@ -120,7 +120,7 @@ pub(crate) enum Mark {
 }
 
 impl Mark {
-    /// `None` if no message begins so.
+    /// Returns `None` if no message starts with these bytes.
     pub(crate) fn of(payload: &[u8]) -> Option<Self> {
         match payload.first() {
             None | Some(&ECHO) => Some(Self::Echo),
@@ -134,7 +134,7 @@ impl Mark {
     }
 }
 
-/// Most are small, one of 500 is larger than 64 KiB.
+/// Returns a size: most are small, one in 500 is larger than 64 KiB.
 fn mixture(seed: u64) -> usize {
     let (class, rest) = (seed % 1000, (seed >> 10) as usize);
     match class {
@@ -152,7 +152,7 @@ fn bulk(seed: u64) -> usize {
     4096 + (seed >> 10) as usize % 28_672
 }
 
-/// Words up to `size` bytes, the last of them cut off, or filled up where it cannot be cut.
+/// Appends words up to `size` bytes. Cuts the last word, or pads it if it cannot be cut there.
 fn write_words(out: &mut Vec<u8>, rng: &mut fastrand::Rng, size: usize, words: &[&str; 32]) {
     while out.len() < size {
         let random = rng.u64(..);
@@ -167,7 +167,7 @@ fn write_words(out: &mut Vec<u8>, rng: &mut fastrand::Rng, size: usize, words: &
     }
 }
 
-/// The finalizer of splitmix64: numbers that follow each other come out unlike.
+/// The finalizer of splitmix64: it maps consecutive numbers to unrelated ones.
 fn mixed(number: u64) -> u64 {
     let mut z = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -175,7 +175,7 @@ fn mixed(number: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// The largest message, and what the server's limits are set to.
+/// The size of the largest message, and the limit of the servers.
 pub(crate) const MESSAGE_MAX: usize = 256 << 10;
 
 const ECHO: u8 = b'e';

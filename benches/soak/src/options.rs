@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use lexopt::{Arg, Parser, ValueExt};
 
-/// What is to be done.
+/// The task to run.
 #[derive(Debug)]
 pub(crate) enum Task {
     Help,
@@ -15,37 +15,39 @@ pub(crate) enum Task {
     Serve(Serve),
 }
 
-/// What a run is like.
+/// The options of a run.
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
     pub(crate) minutes: f64,
     pub(crate) connections: usize,
-    /// Messages that clients send in a second, all together.
+    /// Messages per second, sent by all clients together.
     pub(crate) rate: f64,
-    /// Clients that leave in a second, and are followed by others.
+    /// Clients per second that disconnect and are replaced.
     pub(crate) churn: f64,
     pub(crate) seed: u32,
     pub(crate) out: PathBuf,
 }
 
-/// What the servers are told.
+/// The options of the servers.
 #[derive(Clone, Debug)]
 pub(crate) struct Serve {
     pub(crate) certificate: PathBuf,
     pub(crate) key: PathBuf,
-    /// The process ends after this, whatever happens.
+    /// The process ends after this time in any case.
     pub(crate) life: Duration,
     pub(crate) connections: usize,
     pub(crate) handshake_timeout: Duration,
-    /// Connections that the servers close by themselves, in a second.
+    /// Connections per second that the servers close.
     pub(crate) closings: f64,
     pub(crate) seed: u64,
 }
 
 impl Task {
+    /// Parses a command line.
+    ///
     /// # Errors
     ///
-    /// Fails if the command line cannot be understood.
+    /// Fails if the command line is invalid.
     pub(crate) fn parse(args: impl IntoIterator<Item = String>) -> Result<Self> {
         use Arg::Long;
         let mut options = Options {
@@ -113,7 +115,7 @@ impl Task {
     }
 }
 
-/// What `--help` prints.
+/// The text that `--help` prints.
 pub(crate) const USAGE: &str = "\
 Keeps a server under load for a time, and accounts for every message.
 

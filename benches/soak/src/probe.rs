@@ -1,4 +1,4 @@
-//! What a process uses, from `/proc`, and what this one has allocated.
+//! The resource usage of a process, from `/proc`, and the live heap of this one.
 
 use std::fs;
 use std::time::Instant;
@@ -13,15 +13,17 @@ pub(crate) struct Reading {
     /// Resident memory, in bytes.
     pub(crate) resident: u64,
     pub(crate) descriptors: u64,
-    /// Processor time, in seconds, and the time that threads were ready and had to wait for it.
+    /// CPU time in seconds, and the time in which threads were runnable but did not run.
     pub(crate) cpu: f64,
     pub(crate) waited: f64,
 }
 
 impl Reading {
+    /// Reads the counters of a process.
+    ///
     /// # Errors
     ///
-    /// Fails if the process is gone.
+    /// Fails if the process has ended.
     pub(crate) fn of(pid: u32) -> Result<Self> {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).context("no process")?;
         let resident = status
@@ -50,10 +52,10 @@ impl Reading {
         })
     }
 
-    /// Returns the shares of one processor that were used, and waited for, since an earlier reading.
+    /// Returns the shares of one processor that were used and waited for since an earlier reading.
     pub(crate) fn load_since(&self, earlier: &Self) -> (f64, f64) {
         let seconds = (self.at - earlier.at).as_secs_f64().max(0.001);
-        // A thread that has ended takes its time along.
+        // The CPU time of a thread that has ended disappears from the sum.
         let share = |now: f64, before: f64| (now - before).max(0.0) / seconds;
         (
             share(self.cpu, earlier.cpu),
@@ -62,26 +64,26 @@ impl Reading {
     }
 }
 
-/// What this process has allocated and not freed: bytes, and blocks of them.
+/// Returns the live heap of this process, in bytes and in blocks.
 pub(crate) fn heap() -> (usize, usize) {
     let stats = INSTRUMENTED_SYSTEM.stats();
     let bytes = stats.bytes_allocated.wrapping_sub(stats.bytes_deallocated);
     (bytes, stats.allocations.wrapping_sub(stats.deallocations))
 }
 
-/// Has the allocator give back to the kernel what is free. It keeps that otherwise, in every place
-/// above which something is still in use.
+/// Makes the allocator return free memory to the kernel. Otherwise it keeps free memory that lies
+/// below memory in use.
 #[cfg(target_env = "gnu")]
 pub(crate) fn trim() {
     #[expect(unsafe_code, reason = "the declaration is that of malloc_trim(3)")]
     unsafe extern "C" {
         safe fn malloc_trim(pad: usize) -> std::ffi::c_int;
     }
-    // Whether there was anything is not of interest.
+    // The result, whether memory was returned, does not matter.
     let _ = malloc_trim(0);
 }
 
-/// Other allocators are not asked.
+/// Other allocators have no such function.
 #[cfg(not(target_env = "gnu"))]
 pub(crate) fn trim() {}
 
@@ -96,7 +98,7 @@ mod tests {
         let (held, file) = (vec![1_u8; 32 << 20], fs::File::open("/proc/self/stat"));
         let second = Reading::of(pid).unwrap();
         assert!(second.resident > first.resident + (16 << 20));
-        // Other tests hold memory, too.
+        // Other tests allocate memory as well.
         assert!(heap().0 > heap_before + (16 << 20));
         assert!(second.descriptors > 0 && second.cpu > 0.0);
         drop((held, file));

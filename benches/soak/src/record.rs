@@ -1,4 +1,4 @@
-//! What each side writes down of a connection when it is over.
+//! The records that the two sides keep of an ended connection.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -8,26 +8,26 @@ use anyhow::{Context, Result, bail};
 use wsloop::HandshakeError;
 use wsloop::event::Cause;
 
-/// What the server says of a connection, in its one `Disconnect`.
+/// The server's record of a connection, written in its only `Disconnect`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct ServerRecord {
-    /// The number by which the client named itself; `None` if no handshake was completed.
+    /// The number that the client sent; `None` if no handshake completed.
     pub(crate) number: Option<u64>,
     pub(crate) addr: SocketAddr,
     pub(crate) why: Why,
     pub(crate) code: u16,
-    /// Plain requests that were answered.
+    /// Plain requests that received a response.
     pub(crate) requests: u64,
     pub(crate) pings: u64,
     /// Messages received.
     pub(crate) received: u64,
-    /// Messages sent: replies, ones for this client alone, and ones for several.
+    /// Messages sent: echoes, messages for this client alone, and messages for several clients.
     pub(crate) echoed: u64,
     pub(crate) pushed: u64,
     pub(crate) news: u64,
 }
 
-/// Who or what ended a connection, as the server sees it.
+/// The cause of the end of a connection, from the server's point of view.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(crate) enum Why {
     Answered,
@@ -67,7 +67,7 @@ impl Why {
         Self::Unknown,
     ];
 
-    /// Whether the server ended the connection because its program said so.
+    /// Returns whether the program of the server caused the end.
     pub(crate) fn is_own(self) -> bool {
         matches!(
             self,
@@ -148,59 +148,59 @@ impl FromStr for ServerRecord {
     }
 }
 
-/// The next word as a number or an address.
+/// Parses the next word as a number or an address.
 pub(crate) fn next<T: FromStr>(words: &mut SplitWhitespace<'_>) -> Result<T> {
     let word = words.next().context("a line that is too short")?;
     word.parse().ok().with_context(|| format!("{word:?}"))
 }
 
-/// What the client says of a connection.
+/// The client's record of a connection.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct ClientRecord {
     pub(crate) number: u64,
     pub(crate) stage: Stage,
     pub(crate) ending: Ending,
-    /// Whether it belongs to those that may be given up by the server while it closes them.
+    /// Whether the client is a slow one, which the server may cut while it closes the connection.
     pub(crate) is_slow: bool,
     pub(crate) close_sent: Option<u16>,
     pub(crate) close_received: Option<u16>,
-    /// Plain requests that were answered.
+    /// Plain requests that received a response.
     pub(crate) requests: u64,
     pub(crate) pings: u64,
     pub(crate) pongs: u64,
     /// Messages sent.
     pub(crate) sent: u64,
-    /// Messages received, by their kinds.
+    /// Messages received, by kind.
     pub(crate) echoes: u64,
     pub(crate) pushes: u64,
     pub(crate) news: u64,
 }
 
-/// How far a connection came.
+/// The progress of a connection.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) enum Stage {
-    /// No whole request was sent.
+    /// The client has not sent a complete request.
     Connected,
-    /// The request was sent, and no answer came.
+    /// The client has sent the request and received no response.
     Requested,
-    /// It was, or is not to be, a WebSocket.
+    /// The client has received a response.
     Open,
 }
 
-/// How a connection ended, as its client sees it.
+/// The end of a connection, from the client's point of view.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(crate) enum Ending {
-    /// The client sent a Close frame first, and read up to the end.
+    /// The client sent a Close frame first, and read until the end of the stream.
     Closed,
-    /// The server sent one first; the client answered it, and read up to the end.
+    /// The server sent a Close frame first; the client answered it, and read until the end.
     Answered,
-    /// The client ended its side without a Close frame, and read up to the end.
+    /// The client shut down its sending side without a Close frame, and read until the end.
     HalfClosed,
-    /// The client closed its socket without a word.
+    /// The client closed its socket without a Close frame.
     Dropped,
     /// The client reset the connection.
     Reset,
-    /// The client closed its socket within a message, between two frames of it.
+    /// The client closed its socket within a message, between two of its frames.
     InMessage,
     /// The client closed its socket within a frame.
     InFrame,
@@ -212,16 +212,16 @@ pub(crate) enum Ending {
     InHello,
     /// The server ended the connection without a Close frame.
     Lost,
-    /// The client never went on with its handshake, and was sent away.
+    /// The client never completed its handshake, and the server closed the connection.
     Unfinished,
-    /// Plain requests were answered.
+    /// Plain requests received responses.
     Visited,
-    /// The request was a bad one, and refused.
+    /// The request was invalid, and the server refused it.
     Refused,
 }
 
 impl Ending {
-    /// Whether the client left without reading what was sent to it.
+    /// Returns whether the client left without reading all data.
     pub(crate) fn is_kill(self) -> bool {
         matches!(
             self,
@@ -235,7 +235,7 @@ impl Ending {
         )
     }
 
-    /// What it is in words.
+    /// Returns the description for the report.
     pub(crate) fn title(self) -> &'static str {
         match self {
             Self::Closed => "closed by the client, in order",

@@ -1,4 +1,4 @@
-//! What is written about a run, and where it goes.
+//! The report of a run.
 
 use std::fmt::Write;
 use std::fs;
@@ -12,11 +12,11 @@ use crate::run::Outcome;
 use crate::series::Phase;
 use crate::verdict::{BLOCKS_MORE, BYTES_MORE, Level, RESIDENT_MORE};
 
-/// Writes the tables and the picture of a run to its folder, and returns the tables.
+/// Writes the tables and the chart of a run to its folder, and returns the tables.
 ///
 /// # Errors
 ///
-/// Fails if something cannot be written.
+/// Fails if a file cannot be written.
 pub(crate) fn write(options: &Options, outcome: &Outcome) -> Result<String> {
     crate::chart::draw(&outcome.samples, &options.out.join(PICTURE))?;
     let text = summary(options, outcome)?;
@@ -25,11 +25,11 @@ pub(crate) fn write(options: &Options, outcome: &Outcome) -> Result<String> {
     Ok(text)
 }
 
-/// Puts the last run's tables and picture into the documents.
+/// Copies the tables and the chart of the last run into the documentation.
 ///
 /// # Errors
 ///
-/// Fails if there was no run, or the document has no place for it.
+/// Fails if there was no run, or if the document has no markers.
 pub(crate) fn publish(from: &Path, docs: &Path) -> Result<()> {
     let summary = fs::read_to_string(from.join(SUMMARY)).context("there was no run")?;
     let page = docs.join("reliability.md");
@@ -41,7 +41,7 @@ pub(crate) fn publish(from: &Path, docs: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The text with another part between the marks.
+/// Returns the text with a new part between the markers.
 fn spliced(text: &str, part: &str) -> Result<String> {
     let (before, rest) = text.split_once(BEGIN).context("no mark of a beginning")?;
     let (_, after) = rest.split_once(END).context("no mark of an end")?;
@@ -313,7 +313,7 @@ fn pace(out: &mut String, outcome: &Outcome) -> Result<()> {
     Ok(())
 }
 
-/// The processors, and the kernel.
+/// Returns the processors and the kernel.
 fn machine() -> String {
     let read = |path| fs::read_to_string(path).unwrap_or_default();
     let info = read("/proc/cpuinfo");
@@ -326,7 +326,7 @@ fn machine() -> String {
     format!("{cores} x {model}, Linux {}", kernel.trim())
 }
 
-/// A cause as in `wsloop::event::Cause`.
+/// Returns the name of a cause in `wsloop::event::Cause`.
 fn named(why: Why) -> String {
     match why {
         Why::TimedOut => "`Handshake(TimedOut)`".into(),
@@ -336,7 +336,7 @@ fn named(why: Why) -> String {
     }
 }
 
-/// A number in groups of three digits.
+/// Formats a number with separators.
 fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut out = String::new();

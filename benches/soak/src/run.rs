@@ -1,4 +1,4 @@
-//! The course of a run.
+//! The phases of a run.
 
 use std::process;
 use std::thread;
@@ -17,27 +17,27 @@ use crate::series::{Phase, Sample, Series};
 use crate::stream::client_config;
 use crate::verdict::{Level, check_levels, check_sums};
 
-/// What came of a run.
+/// The result of a run.
 pub(crate) struct Outcome {
-    /// How long the load lasted.
+    /// The duration of the load.
     pub(crate) loaded: Duration,
     pub(crate) took: Duration,
     pub(crate) totals: Totals,
     pub(crate) counts: Counts,
     pub(crate) stats: ServerStats,
     pub(crate) faults: Faults,
-    /// Before the first connection, after the first load, and after the long one.
+    /// The levels before the first connection, after the first load, and after the long load.
     pub(crate) pristine: Level,
     pub(crate) warmed: Level,
     pub(crate) after: Level,
     /// Round trips during the load, in microseconds.
     pub(crate) latency: Histogram<u64>,
-    /// Connections that were closed by the drain at the end.
+    /// The number of connections that the drain at the end closed.
     pub(crate) drained: usize,
     pub(crate) samples: Vec<Sample>,
 }
 
-/// A run under way.
+/// A run in progress.
 struct Run<'o> {
     options: &'o Options,
     servers: Servers,
@@ -50,7 +50,7 @@ struct Run<'o> {
     counts: Counts,
     server: Reading,
     load: Reading,
-    /// Of each server, as it said last.
+    /// The last reported number of each server.
     alive: [i64; 2],
     heap: u64,
     blocks: u64,
@@ -58,11 +58,11 @@ struct Run<'o> {
     latency: Histogram<u64>,
 }
 
-/// Runs all of it.
+/// Runs all phases.
 ///
 /// # Errors
 ///
-/// Fails if something keeps the run from going on; what is wrong with the servers is in the outcome.
+/// Fails if the run cannot continue. Faults of the servers are in the outcome.
 pub(crate) fn run(options: &Options) -> Result<Outcome> {
     let needed = (options.connections * 2 + 2 * FURTHER) as u64;
     let limit = rlimit::increase_nofile_limit(u64::MAX)?;
@@ -70,12 +70,12 @@ pub(crate) fn run(options: &Options) -> Result<Outcome> {
         eprintln!("{limit} descriptors are allowed, about {needed} may be needed");
     }
     let load = Duration::from_secs_f64(options.minutes * 60.0);
-    // All the patience that there is, and the time that connections take to come.
+    // The sum of all time limits, and the time in which the clients connect.
     let life = load + load / 6 + Duration::from_secs(600 + options.connections as u64 / 20);
     thread::spawn(move || {
         thread::sleep(life + Duration::from_secs(10));
         eprintln!("the run does not end");
-        // The servers end when their input does.
+        // The servers exit at the end of their standard input.
         process::exit(2)
     });
     std::fs::create_dir_all(&options.out)?;
@@ -157,9 +157,9 @@ impl Run<'_> {
         })
     }
 
-    /// Has clients come until there are enough.
+    /// Waits until enough clients are open.
     fn fill(&mut self, connections: usize) -> Result<()> {
-        // Some more than asked for, since some always come and go.
+        // The target is higher, because some clients always connect or disconnect.
         self.fleet.come(connections + connections / 50 + 2);
         let patience = FILL_PATIENCE + Duration::from_secs(connections as u64 / 50);
         let full = self.until(patience, |run| run.fleet.open() >= connections)?;
@@ -169,7 +169,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Has everybody do what they do for a time.
+    /// Keeps all clients and the servers busy for a time.
     fn exchange(&mut self, time: Duration) -> Result<()> {
         let Options { rate, churn, .. } = *self.options;
         self.fleet.rates = Some(Rates {
@@ -184,7 +184,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Has all clients leave in order.
+    /// Makes all clients close in an orderly way.
     fn empty(&mut self) -> Result<()> {
         self.fleet.leave();
         if !self.until(EMPTY_PATIENCE, |run| run.is_empty())? {
@@ -199,12 +199,12 @@ impl Run<'_> {
         self.fleet.sockets() == 0 && self.alive == [0; 2] && self.fleet.ledger.unsettled() == 0
     }
 
-    /// Waits, for a time and until no more descriptors are open than these, and reads what the
-    /// servers hold then.
+    /// Waits for a time, and until at most this number of descriptors is open; then returns the
+    /// level of the servers.
     fn settle(&mut self, time: Duration, descriptors: u64) -> Result<Level> {
         self.until(time, |_| false)?;
         let pid = self.servers.pid();
-        // Sockets of the servers may outlive their connections by `close_timeout`.
+        // A server's socket may outlive its connection by `close_timeout`.
         let end = Instant::now() + SETTLE_MAX;
         while Reading::of(pid)?.descriptors > descriptors && Instant::now() < end {
             self.until(SETTLE_MIN / 2, |_| false)?;
@@ -215,7 +215,7 @@ impl Run<'_> {
             ..
         } = Reading::of(pid)?;
         self.servers.order("trim")?;
-        // So long that another status has come.
+        // Waits until the servers have reported their status again.
         self.until(TRIM_PATIENCE, |_| false)?;
         Ok(Level {
             resident,
@@ -241,14 +241,14 @@ impl Run<'_> {
         if !status.success() {
             bail!("the servers ended with {status}");
         }
-        // The reader ends with what it reads.
+        // The reading thread ends at the end of its input.
         while let Ok(word) = self.servers.words.recv() {
             self.take(word);
         }
         Ok(clients)
     }
 
-    /// Goes on for a time, or until something holds; whether it does.
+    /// Runs the loop for a time or until a condition holds; returns whether it holds.
     fn until(&mut self, time: Duration, holds: impl Fn(&Self) -> bool) -> Result<bool> {
         let end = Instant::now() + time;
         loop {
@@ -292,7 +292,7 @@ impl Run<'_> {
 
     fn sample(&mut self) -> Result<()> {
         let (server, load) = match self.phase {
-            // They may end while it is read.
+            // The servers may end during the reading.
             Phase::Drain => match Reading::of(self.servers.pid()) {
                 Ok(server) => (server, Reading::of(process::id())?),
                 Err(_) => return Ok(()),
@@ -352,7 +352,7 @@ impl Run<'_> {
     }
 }
 
-/// Descriptors for what is none of the connections that are asked for.
+/// Descriptors besides those of the requested connections.
 const FURTHER: usize = 200;
 
 const SETTLE_MIN: Duration = Duration::from_secs(1);

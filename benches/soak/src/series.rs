@@ -1,4 +1,4 @@
-//! What is measured all the time.
+//! The samples of a run.
 
 use std::fs::File;
 use std::io::Write;
@@ -6,21 +6,21 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-/// One row.
+/// One sample, a row of the file.
 #[derive(Clone, Debug)]
 pub(crate) struct Sample {
-    /// Since the beginning of the run.
+    /// Seconds since the start of the run.
     pub(crate) seconds: f64,
     pub(crate) phase: Phase,
     /// Clients that exchange messages.
     pub(crate) open: usize,
-    /// Connections of the servers, in any state.
+    /// Connections of the servers in any state.
     pub(crate) alive: i64,
-    /// Of the servers' process, in bytes.
+    /// Memory of the servers' process, in bytes.
     pub(crate) resident: u64,
     pub(crate) heap: u64,
     pub(crate) descriptors: u64,
-    /// Messages per second, from and to the clients.
+    /// Messages per second that the clients sent and received.
     pub(crate) sent: f64,
     pub(crate) received: f64,
     /// Round trips, in microseconds.
@@ -31,31 +31,33 @@ pub(crate) struct Sample {
     pub(crate) server_cpu: f64,
     pub(crate) load_cpu: f64,
     pub(crate) waited: f64,
-    /// Of the load's process, in bytes.
+    /// Resident memory of the load's process, in bytes.
     pub(crate) load_resident: u64,
     pub(crate) faults: u64,
 }
 
-/// What the run is at.
+/// The phase of the run.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Phase {
-    /// The load comes and goes once, for a baseline.
+    /// The first load, to measure the baseline.
     Warm,
-    /// Clients come.
+    /// Clients connect.
     Fill,
     Load,
-    /// Everybody goes, or has gone.
+    /// Clients disconnect or have disconnected.
     Rest,
     Drain,
 }
 
-/// All rows, also in a file that grows with them.
+/// All samples, which are also written to a file.
 pub(crate) struct Series {
     pub(crate) samples: Vec<Sample>,
     file: File,
 }
 
 impl Series {
+    /// Creates the file.
+    ///
     /// # Errors
     ///
     /// Fails if the file cannot be written.
@@ -66,11 +68,11 @@ impl Series {
         Ok(Self { samples, file })
     }
 
-    /// Adds a row.
+    /// Adds a sample.
     ///
     /// # Errors
     ///
-    /// Fails if it cannot be written.
+    /// Fails if the sample cannot be written.
     pub(crate) fn add(&mut self, sample: Sample) -> Result<()> {
         let Sample {
             seconds,

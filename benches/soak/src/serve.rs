@@ -1,9 +1,9 @@
-//! The servers under load: two event loops in a process of their own.
+//! The servers under load: two event loops in their own process.
 //!
-//! They print lines: `listening` and the addresses, `gone` and a record for each connection that is
-//! over, `status` twice a second, `fault`, and `stats` at the end. They read lines: `go` and `rest`
-//! begin and end what they do by themselves, `trim` has free memory given back, `drain` ends them. They end as well when nothing can be
-//! read any more, and when their time is up.
+//! They print lines: `listening` and the addresses, `gone` and a record for each ended connection,
+//! `status` twice a second, `fault`, and `stats` at the end. They read lines: `go` and `rest` start
+//! and stop their own activity, `trim` returns free memory to the kernel, `drain` ends them. They
+//! also end at the end of their input, and when their time has expired.
 
 mod desk;
 mod other;
@@ -28,14 +28,15 @@ use crate::options::Serve;
 use desk::Desk;
 pub(crate) use desk::page_of;
 
-/// What the two servers differ in.
+/// The differences between the two servers.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Flavour {
-    /// One compressor for all connections. News are sent to one client after the other, so that
-    /// each connection can be held to its own count.
+    /// One compressor for all connections. The server sends news to each client individually, and
+    /// so it can check the counts of each connection.
     Shared,
-    /// A compressor for each connection. The server counts for each connection, which keeps it from
-    /// its shortest way, and so news may be sent by broadcasts and by another thread.
+    /// A compressor for each connection. The server keeps statistics of each connection, which
+    /// disables the fast path. With them it can check the counts even if broadcasts and another
+    /// thread send news.
     Dedicated,
 }
 
@@ -45,7 +46,7 @@ pub(crate) enum Flavour {
 ///
 /// Fails if a server cannot be built.
 pub(crate) fn run(options: &Serve) -> Result<()> {
-    // More descriptors than are allowed are not had; then the run will say so.
+    // If the limit is too low, the run reports failures.
     let _ = rlimit::increase_nofile_limit(u64::MAX);
     let life = options.life;
     thread::spawn(move || {
@@ -54,7 +55,7 @@ pub(crate) fn run(options: &Serve) -> Result<()> {
     });
     let (out, lines) = mpsc::channel::<String>();
     let writer = thread::spawn(move || {
-        // A loop never waits for whoever reads this.
+        // A thread of its own, so that an event loop never waits for the reader of these lines.
         let mut stdout = std::io::stdout().lock();
         for line in lines {
             let written = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
@@ -87,7 +88,7 @@ pub(crate) fn run(options: &Serve) -> Result<()> {
     writer.join().map_err(|_| anyhow!("the writer panicked"))
 }
 
-/// Does what the lines of standard input say.
+/// Carries out the orders on standard input.
 fn obey(handles: &[Handle], active: &AtomicBool) {
     for line in std::io::stdin().lock().lines().map_while(Result::ok) {
         match line.as_str() {
@@ -96,8 +97,12 @@ fn obey(handles: &[Handle], active: &AtomicBool) {
             "trim" => crate::probe::trim(),
             "drain" => {
                 for handle in handles {
-                    // A server that is gone already needs no drain.
-                    let _ = handle.drain(DRAIN_DEADLINE, CloseCode::SERVICE_RESTART, DRAIN_SPREAD);
+                    // A server that has ended does not need a drain.
+                    let _ = handle.wind_down(
+                        WindDown::within(DRAIN_DEADLINE)
+                            .spread(DRAIN_SPREAD)
+                            .code(CloseCode::SERVICE_RESTART),
+                    );
                 }
             }
             _ => {}
@@ -106,7 +111,7 @@ fn obey(handles: &[Handle], active: &AtomicBool) {
     process::exit(5)
 }
 
-/// Runs one server, on this thread.
+/// Runs one server on this thread.
 fn serve(
     flavour: Flavour,
     options: Serve,
@@ -135,7 +140,7 @@ fn build(flavour: Flavour, options: &Serve, desk: &Rc<RefCell<Desk>>) -> Result<
         Flavour::Shared => DeflateConfig::shared(),
         Flavour::Dedicated => DeflateConfig::dedicated(),
     };
-    // A handler that needs the desk has its own way to it.
+    // Each handler that uses the desk has its own reference.
     let desk = || Rc::clone(desk);
     let (connect, ready, text, binary) = (desk(), desk(), desk(), desk());
     let (tick, disconnect) = (desk(), desk());
@@ -145,7 +150,7 @@ fn build(flavour: Flavour, options: &Serve, desk: &Rc<RefCell<Desk>>) -> Result<
         .max_recv_size(MESSAGE_MAX)
         .max_send_size(MESSAGE_MAX)
         .max_backlog(256 << 10)
-        // Small, so that slow readers are noticed by the server and not by the kernel alone.
+        // A small buffer, so that the server itself detects slow readers, and not only the kernel.
         .send_buffer_size(32 << 10)
         .handshake_timeout(options.handshake_timeout)
         .deflate(deflate.threshold(64))

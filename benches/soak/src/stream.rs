@@ -1,4 +1,4 @@
-//! The clients' sockets, plain or with TLS on top.
+//! The sockets of the clients, plain or with TLS.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr};
@@ -13,28 +13,28 @@ use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-/// A socket that never blocks.
+/// A non-blocking socket.
 pub(crate) struct Stream {
     pub(crate) socket: TcpStream,
     tls: Option<Box<ClientConnection>>,
 }
 
-/// What a read brought.
+/// The result of a read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Got {
     Bytes(usize),
-    /// Nothing for now.
+    /// Nothing is available.
     Nothing,
     /// The end of the stream, orderly or by a reset.
     End,
 }
 
 impl Stream {
-    /// Begins to connect, from one of several local addresses, so that ports do not run out.
+    /// Starts to connect, from one of several local addresses, so that ports do not run out.
     ///
     /// # Errors
     ///
-    /// Those of the kernel.
+    /// Returns the errors of the kernel.
     pub(crate) fn connect(
         server: SocketAddr,
         tls: Option<&Arc<ClientConfig>>,
@@ -51,7 +51,7 @@ impl Stream {
         socket.bind(&SocketAddr::from(([127, 0, 0, host], 0)).into())?;
         match socket.connect(&server.into()) {
             Ok(()) => {}
-            // EINPROGRESS: it will come about.
+            // EINPROGRESS: the connect continues in the background.
             Err(error) if error.raw_os_error() == Some(115) => {}
             Err(error) => return Err(error).context("cannot connect"),
         }
@@ -69,7 +69,7 @@ impl Stream {
         self.tls.is_some()
     }
 
-    /// Reads what is there.
+    /// Reads available bytes.
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<Got> {
         loop {
             let Some(tls) = &mut self.tls else {
@@ -79,13 +79,14 @@ impl Stream {
                 Ok(0) => return Ok(Got::End),
                 Ok(size) => return Ok(Got::Bytes(size)),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                // An end without a close_notify: the Close frame tells whether all is there.
+                // An end without a close_notify. The Close frame shows whether the stream is
+                // complete.
                 Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(Got::End),
                 Err(error) => return Err(error),
             }
             match got(tls.read_tls(&mut self.socket))? {
                 Got::Nothing => return Ok(Got::Nothing),
-                // What is left comes first; then the reader tells of the end.
+                // The remaining data comes first; then the reader reports the end.
                 Got::End if tls.is_handshaking() => return Ok(Got::End),
                 Got::End | Got::Bytes(_) => {}
             }
@@ -94,7 +95,7 @@ impl Stream {
         }
     }
 
-    /// Writes what there is room for, and returns how much that was.
+    /// Writes as many bytes as the socket accepts, and returns their number.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let Some(tls) = &mut self.tls else {
             return match self.socket.write(bytes) {
@@ -122,7 +123,7 @@ impl Stream {
         }
     }
 
-    /// Hands records to the socket; whether it took all of them.
+    /// Writes TLS records to the socket; returns whether it accepted all of them.
     pub(crate) fn flush(&mut self) -> io::Result<bool> {
         let Some(tls) = &mut self.tls else {
             return Ok(true);
@@ -137,7 +138,8 @@ impl Stream {
         Ok(true)
     }
 
-    /// Ends the own side: close_notify, if there is TLS, and FIN. Whatever fails, the stream is over.
+    /// Shuts down the sending side: sends a close_notify if there is TLS, and a FIN. Errors do not
+    /// matter, because the stream is over.
     pub(crate) fn finish(&mut self) {
         if let Some(tls) = &mut self.tls {
             tls.send_close_notify();
@@ -151,13 +153,13 @@ impl Stream {
         let _ = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
     }
 
-    /// Writes the first part of a record, or of the first TLS message, and no more.
+    /// Writes only the first part of a record, or of the first TLS message.
     pub(crate) fn write_half_record(&mut self, bytes: &[u8]) {
         let Some(tls) = &mut self.tls else {
             return;
         };
         let mut record = Vec::new();
-        // The stream is given up after this, so nothing is lost by a failure.
+        // The client gives up the stream after this, so an error does not matter.
         let _ = tls.writer().write(bytes);
         let _ = tls.write_tls(&mut record);
         let _ = self.socket.write(&record[..record.len() / 2]);
@@ -175,14 +177,14 @@ fn got(read: io::Result<usize>) -> io::Result<Got> {
 }
 
 fn is_not_yet(error: &io::Error) -> bool {
-    // A connect that has not come about yet is one as well.
+    // NotConnected means that the socket is not connected yet.
     matches!(
         error.kind(),
         ErrorKind::WouldBlock | ErrorKind::NotConnected | ErrorKind::Interrupted
     )
 }
 
-/// Whether the other side has gone, rather than something being wrong.
+/// Returns whether an error means that the peer has closed the connection.
 pub(crate) fn is_end(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -190,11 +192,11 @@ pub(crate) fn is_end(error: &io::Error) -> bool {
     )
 }
 
-/// Trusts one certificate; no session is ever resumed, so every handshake is a full one.
+/// Trusts one certificate. Sessions are never resumed, so every handshake is a full one.
 ///
 /// # Errors
 ///
-/// Fails if the file holds no certificate.
+/// Fails if the file contains no certificate.
 pub(crate) fn client_config(certificate: &Path) -> Result<Arc<ClientConfig>> {
     let certificate = CertificateDer::from_pem_file(certificate)
         .with_context(|| format!("{} holds no certificate", certificate.display()))?;
@@ -207,8 +209,8 @@ pub(crate) fn client_config(certificate: &Path) -> Result<Arc<ClientConfig>> {
     Ok(Arc::new(config))
 }
 
-/// Local addresses that clients come from.
+/// The number of local addresses of clients.
 const SOURCES: u64 = 50;
 
-/// The receive buffer of who reads slowly, in bytes.
+/// The receive buffer of a slow client, in bytes.
 const SMALL_BUFFER: usize = 16 << 10;

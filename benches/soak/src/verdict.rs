@@ -1,22 +1,22 @@
-//! What the servers have counted and what they hold, against what has to come out.
+//! Checks the counters and the memory of the servers.
 
 use crate::child::ServerStats;
 use crate::ledger::{Faults, Totals};
 
-/// The servers' process at rest, with nobody connected.
+/// The resources of the servers' process at rest, without connections.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Level {
-    /// As it is, and after the allocator was asked to give back what is free.
+    /// Resident memory, before and after the allocator has returned free memory.
     pub(crate) resident: u64,
     pub(crate) trimmed: u64,
-    /// What is allocated, in bytes and in blocks.
+    /// The live heap, in bytes and in blocks.
     pub(crate) heap: u64,
     pub(crate) blocks: u64,
     pub(crate) descriptors: u64,
 }
 
-/// Holds what the servers counted against the sums over all connections, of which so many were cut
-/// before the drain.
+/// Compares the counters of the servers with the sums over all connections. `cut_before`
+/// connections were cut before the drain.
 pub(crate) fn check_sums(
     totals: &Totals,
     cut_before: u64,
@@ -38,8 +38,9 @@ pub(crate) fn check_sums(
             ));
         }
     }
-    // At the drain nobody is cut who would have left in order. Others are: who does not answer the
-    // Close frame in time because it does not read, or never finishes its handshake.
+    // A drain does not cut clients that close in time. It cuts clients that do not read and
+    // therefore do not answer the Close frame in time, and clients that never complete their
+    // handshake.
     let cut = totals.cut() - cut_before;
     if stats.cut > cut {
         faults.add(format!(
@@ -49,7 +50,7 @@ pub(crate) fn check_sums(
     }
 }
 
-/// Holds what is held at the end against what was held before.
+/// Compares the resources after each load with those before.
 pub(crate) fn check_levels(pristine: &Level, warmed: &Level, after: &Level, faults: &mut Faults) {
     for (what, level) in [("first", warmed), ("long", after)] {
         if level.descriptors != pristine.descriptors {
@@ -80,16 +81,16 @@ pub(crate) fn check_levels(pristine: &Level, warmed: &Level, after: &Level, faul
     }
 }
 
-/// How many more blocks may be allocated after the long load than after the first. A leak of one for
-/// each connection, let alone for each message, would be many more.
+/// The number of additional blocks that may be live after the long load, compared with the first. A
+/// leak of one block per connection, let alone per message, would be much larger.
 pub(crate) const BLOCKS_MORE: u64 = 2500;
 
-/// How many more bytes: each server keeps buffers of large messages, 8 MiB at most, and the first
-/// load need not have filled them.
+/// The number of additional live bytes. Each server keeps buffers for large messages, at most 8
+/// MiB, and the first load may not have filled them.
 pub(crate) const BYTES_MORE: u64 = 20 << 20;
 
-/// How many more bytes may be resident, after the allocator has given back what is free: the same,
-/// and what is left over of pages.
+/// The number of additional resident bytes after free memory was returned: the same, plus partly
+/// used pages.
 pub(crate) const RESIDENT_MORE: u64 = 28 << 20;
 
 #[cfg(test)]

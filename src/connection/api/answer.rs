@@ -1,26 +1,43 @@
 //! Answers to opening handshakes that were postponed.
 
+use std::fmt;
+
 use super::connection::{Connection, ConnectionId};
 use super::handle::Handle;
 use crate::connection::event::{Outcome, Verdict};
 use crate::connection::log_lines::log_of_thread;
-use crate::error::SendError;
+use crate::error::{AnswerError, SendError};
 use crate::handshake::Upgrade;
+use crate::panics::guarded;
 
 impl Connection<'_> {
     /// Answers an opening handshake that was postponed by [`Upgrade::defer`]: the closure adds
     /// headers, picks a subprotocol or refuses, as the `Handshake` handler would have; it may
-    /// postpone the answer again. `Ready` follows, or the refusal.
+    /// postpone the answer again. It is given the connection as well, to note the user's name for
+    /// instance. `Ready` follows, or the refusal.
     ///
     /// # Errors
     ///
-    /// [`SendError::HandshakeDone`] if no answer is waited for, because there is one already for
+    /// [`AnswerError::HandshakeDone`] if no answer is awaited, because there is one already for
     /// instance; then the closure is not called.
     pub fn answer<R: Outcome<Verdict>>(
         &mut self,
-        decide: impl FnOnce(&mut Upgrade) -> R,
-    ) -> Result<(), SendError> {
-        self.entry().answer(decide)
+        decide: impl FnOnce(&mut Connection<'_>, &mut Upgrade) -> R,
+    ) -> Result<(), AnswerError> {
+        let mut upgrade = self
+            .peer_mut()
+            .begin_answer()
+            .ok_or(AnswerError::HandshakeDone)?;
+        upgrade.resume();
+        let decided = guarded(|| decide(self, &mut upgrade).into_outcome());
+        let again = upgrade.is_deferred() && upgrade.refusal().is_none();
+        let decision = match decided {
+            Ok(Verdict::Accept) if again => None,
+            decided => Some(decided),
+        };
+        self.peer_mut().end_answer(upgrade, decision);
+        self.core.mark_dirty(self.slot);
+        Ok(())
     }
 }
 
@@ -38,14 +55,17 @@ impl Handle {
     ///     .on(Handshake, |conn, upgrade| {
     ///         let (id, handle) = (conn.id(), conn.server().handle());
     ///         let token = upgrade.request().cookie("token").map(str::to_owned);
-    ///         upgrade.defer();
     ///         std::thread::spawn(move || {
-    ///             let known = token.is_some(); // a database is asked here
-    ///             handle.answer(id, move |upgrade| match known {
-    ///                 true => upgrade.header("X-User", "ada"),
-    ///                 false => upgrade.refuse(401),
+    ///             let user = token.map(|_| "ada".to_owned()); // a database is asked here
+    ///             handle.answer(id, |conn, upgrade| match user {
+    ///                 Some(user) => {
+    ///                     *conn.data::<String>() = user;
+    ///                     upgrade.accept()
+    ///                 }
+    ///                 None => upgrade.refuse(401),
     ///             })
     ///         });
+    ///         upgrade.defer()
     ///     })
     ///     .build()?
     ///     .start()
@@ -58,15 +78,15 @@ impl Handle {
     pub fn answer<R: Outcome<Verdict>>(
         &self,
         id: ConnectionId,
-        decide: impl FnOnce(&mut Upgrade) -> R + Send + 'static,
+        decide: impl FnOnce(&mut Connection<'_>, &mut Upgrade) -> R + Send + 'static,
     ) -> Result<(), SendError> {
         self.run(move |hub| {
-            let done = hub
-                .get(id)
-                .map_or(Err(SendError::Gone), |mut conn| conn.answer(decide));
-            if let Err(error) = done {
-                log_of_thread(Some(id), "answer", &error);
-            }
+            let error: &dyn fmt::Display = match hub.get(id).map(|mut conn| conn.answer(decide)) {
+                Some(Ok(())) => return,
+                Some(Err(error)) => &{ error },
+                None => &SendError::Gone,
+            };
+            log_of_thread(Some(id), "answer", error);
         })
     }
 }

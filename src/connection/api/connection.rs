@@ -8,13 +8,14 @@ use std::os::fd::BorrowedFd;
 use http::Uri;
 
 use super::hub::Hub;
+use super::sent::Sent;
 #[cfg(feature = "deflate")]
 use crate::connection::Deflate;
 use crate::connection::core::{Core, OCCUPIED};
 use crate::connection::entry::PeerMut;
 use crate::connection::event::{Cause, ConnectionEvent, Outcome};
 use crate::connection::peer::{Peer, Phase};
-use crate::error::SendError;
+use crate::error::{AnswerError, SendError};
 use crate::handshake::{Refusal, Request};
 use crate::protocol::{CloseCode, CloseFrame, Compress, OpCode, Prepared};
 use crate::stats::ConnectionStats;
@@ -90,7 +91,7 @@ impl<'s> Connection<'s> {
         Self { core, slot }
     }
 
-    /// Sends a text message; returns the bytes queued, with the frame's header.
+    /// Sends a text message.
     ///
     /// # Errors
     ///
@@ -100,19 +101,21 @@ impl<'s> Connection<'s> {
     /// sent then.
     #[doc(alias = "send_text")]
     #[inline]
-    pub fn send_utf8(&mut self, text: &str) -> Result<usize, SendError> {
-        self.core.send(self.slot, OpCode::Text, text.as_bytes())
+    pub fn send_utf8(&mut self, text: &str) -> Result<Sent, SendError> {
+        let sent = self.core.send(self.slot, OpCode::Text, text.as_bytes());
+        sent.map(Sent::one)
     }
 
-    /// Sends a binary message; returns the bytes queued, with the frame's header.
+    /// Sends a binary message.
     ///
     /// # Errors
     ///
     /// As [`send_utf8`](Self::send_utf8).
-    #[doc(alias = "send_message")]
+    #[doc(alias = "send_bytes")]
     #[inline]
-    pub fn send_binary(&mut self, bytes: &[u8]) -> Result<usize, SendError> {
-        self.core.send(self.slot, OpCode::Binary, bytes)
+    pub fn send_binary(&mut self, bytes: &[u8]) -> Result<Sent, SendError> {
+        let sent = self.core.send(self.slot, OpCode::Binary, bytes);
+        sent.map(Sent::one)
     }
 
     /// Sends a message or a control frame by its kind, as `send` of the Perl servers did.
@@ -123,42 +126,22 @@ impl<'s> Connection<'s> {
     /// 125 bytes; [`SendError::BadUtf8`] for text that is not UTF-8. A Close frame's payload is
     /// parsed and given to [`disconnect`](Self::disconnect). [`SendError::BadFrame`] for a
     /// continuation, or for a Close frame that cannot be parsed.
-    pub fn send(&mut self, opcode: OpCode, payload: &[u8]) -> Result<usize, SendError> {
+    pub fn send(&mut self, opcode: OpCode, payload: &[u8]) -> Result<Sent, SendError> {
         match opcode {
             OpCode::Text => {
                 let text = simdutf8::basic::from_utf8(payload).map_err(|_| SendError::BadUtf8)?;
                 self.send_utf8(text)
             }
             OpCode::Binary | OpCode::Ping | OpCode::Pong => {
-                self.core.send(self.slot, opcode, payload)
+                let sent = self.core.send(self.slot, opcode, payload);
+                sent.map(Sent::one)
             }
             OpCode::Close if !self.is_ready() => Err(self.phase().unsendable()),
             OpCode::Close => {
                 let frame = CloseFrame::parse(payload).map_err(|_| SendError::BadFrame)?;
-                self.disconnect(frame.code, frame.reason)?;
-                Ok(payload.len() + 2)
+                self.disconnect(frame.code, frame.reason)
             }
             OpCode::Continuation => Err(SendError::BadFrame),
-        }
-    }
-
-    /// Sends a text or binary message, compressed or not, whatever its size and kind.
-    ///
-    /// Where permessage-deflate was not agreed on, nothing is compressed.
-    ///
-    /// # Errors
-    ///
-    /// As [`send`](Self::send), but control frames are refused with [`SendError::BadFrame`].
-    pub fn send_with(
-        &mut self,
-        opcode: OpCode,
-        payload: &[u8],
-        compress: Compress,
-    ) -> Result<usize, SendError> {
-        match opcode {
-            OpCode::Text if simdutf8::basic::from_utf8(payload).is_err() => Err(SendError::BadUtf8),
-            OpCode::Text | OpCode::Binary => self.entry().send_any(opcode, payload, compress),
-            _ => Err(SendError::BadFrame),
         }
     }
 
@@ -167,8 +150,8 @@ impl<'s> Connection<'s> {
     /// # Errors
     ///
     /// As [`send_utf8`](Self::send_utf8).
-    pub fn send_prepared(&mut self, prepared: &Prepared) -> Result<usize, SendError> {
-        self.entry().send_prepared(prepared)
+    pub fn send_prepared(&mut self, prepared: &Prepared) -> Result<Sent, SendError> {
+        self.entry().send_prepared(prepared).map(Sent::one)
     }
 
     /// Sends a ping with a payload of at most 125 bytes; the peer answers with a pong that
@@ -177,8 +160,9 @@ impl<'s> Connection<'s> {
     /// # Errors
     ///
     /// As [`send_utf8`](Self::send_utf8), and [`SendError::ControlTooLong`].
-    pub fn ping(&mut self, payload: impl AsRef<[u8]>) -> Result<usize, SendError> {
-        self.core.send(self.slot, OpCode::Ping, payload.as_ref())
+    pub fn ping(&mut self, payload: impl AsRef<[u8]>) -> Result<Sent, SendError> {
+        let sent = self.core.send(self.slot, OpCode::Ping, payload.as_ref());
+        sent.map(Sent::one)
     }
 
     /// Sends a pong that no ping asked for, at most 125 bytes. Pings are answered without it.
@@ -186,8 +170,9 @@ impl<'s> Connection<'s> {
     /// # Errors
     ///
     /// As [`ping`](Self::ping).
-    pub fn pong(&mut self, payload: impl AsRef<[u8]>) -> Result<usize, SendError> {
-        self.core.send(self.slot, OpCode::Pong, payload.as_ref())
+    pub fn pong(&mut self, payload: impl AsRef<[u8]>) -> Result<Sent, SendError> {
+        let sent = self.core.send(self.slot, OpCode::Pong, payload.as_ref());
+        sent.map(Sent::one)
     }
 
     /// Starts the closing handshake: sends what is queued and a Close frame, and waits for the
@@ -207,21 +192,25 @@ impl<'s> Connection<'s> {
         &mut self,
         code: impl Into<CloseCode>,
         reason: &str,
-    ) -> Result<(), SendError> {
-        self.entry().disconnect(code.into(), reason, Cause::Local)
+    ) -> Result<Sent, SendError> {
+        let mut conn = self.entry();
+        let queued = conn.unsent();
+        conn.disconnect(code.into(), reason, Cause::Local)?;
+        Ok(Sent::one(conn.unsent().saturating_sub(queued)))
     }
 
     /// Cuts the connection at once: no Close frame, and what the kernel has not taken is not sent.
     /// `Disconnect` follows.
-    pub fn shutdown(&mut self) {
+    #[doc(alias = "shutdown")]
+    pub fn abort(&mut self) {
         self.entry().abort();
     }
 
     /// Answers the opening handshake with an HTTP error, or any other refusal, and closes.
     ///
     /// ```
-    /// # use wsloop::{Connection, SendError, handshake::Refusal};
-    /// # fn handler(conn: &mut Connection<'_>) -> Result<(), SendError> {
+    /// # use wsloop::{AnswerError, Connection, handshake::Refusal};
+    /// # fn handler(conn: &mut Connection<'_>) -> Result<(), AnswerError> {
     /// conn.http_error(503)?;
     /// conn.http_error(Refusal::new(401).header("WWW-Authenticate", "Basic").body("who is it?"))
     /// # }
@@ -229,13 +218,13 @@ impl<'s> Connection<'s> {
     ///
     /// # Errors
     ///
-    /// [`SendError::HandshakeDone`] after the handshake or an answer to it,
-    /// [`SendError::BadResponse`] for a malformed answer: no refusal's status, or a header or
+    /// [`AnswerError::HandshakeDone`] after the handshake or an answer to it,
+    /// [`AnswerError::Malformed`] for a malformed answer: no refusal's status, or a header or
     /// reason phrase with bytes that would break the message apart.
-    pub fn http_error(&mut self, refusal: impl Into<Refusal>) -> Result<(), SendError> {
+    pub fn http_error(&mut self, refusal: impl Into<Refusal>) -> Result<(), AnswerError> {
         let peer = self.peer_mut();
         if peer.phase() != Phase::Opening || peer.is_refused() {
-            return Err(SendError::HandshakeDone);
+            return Err(AnswerError::HandshakeDone);
         }
         let refusal = refusal.into();
         refusal.check()?;
@@ -297,14 +286,15 @@ impl<'s> Connection<'s> {
         self.peer().phase() == Phase::Open
     }
 
-    /// Returns whether our Close frame was sent and the peer's is awaited.
-    pub fn disconnecting(&self) -> bool {
-        self.peer().phase() == Phase::Closing
-    }
-
-    /// Returns whether the connection is over, its `Disconnect` delivered or just being so.
-    pub fn disconnected(&self) -> bool {
-        self.peer().phase() >= Phase::Lingering
+    /// Returns where the connection stands.
+    ///
+    /// `connecting` of the Perl servers is [`Phase::Opening`], `disconnecting` is [`Phase::Closing`],
+    /// `disconnected` is [`Phase::Lingering`] or later: in its `Disconnect`.
+    #[doc(alias = "connecting")]
+    #[doc(alias = "disconnecting")]
+    #[doc(alias = "disconnected")]
+    pub fn phase(&self) -> Phase {
+        self.peer().phase()
     }
 
     /// Returns the client's address; `None` for a Unix socket. Known until the end.
@@ -375,11 +365,6 @@ impl<'s> Connection<'s> {
                 .wants(opcode, size, Compress::Auto)
     }
 
-    /// Returns whether the opening handshake is under way.
-    pub fn connecting(&self) -> bool {
-        self.peer().phase() == Phase::Opening
-    }
-
     /// Returns the address that the peer connected to; `None` for a Unix socket.
     ///
     /// # Errors
@@ -390,12 +375,17 @@ impl<'s> Connection<'s> {
     }
 
     /// Returns whether the TLS handshake is still to be done.
-    pub fn needs_ssl(&self) -> bool {
+    ///
+    /// `needs_ssl` of the Perl servers asks whether the connection is to be encrypted: that is
+    /// [`is_tls`](Self::is_tls).
+    pub fn is_tls_handshaking(&self) -> bool {
         self.peer().transport.needs_ssl()
     }
 
     /// Returns whether the connection is encrypted, or will be.
-    pub fn is_ssl(&self) -> bool {
+    #[doc(alias = "is_ssl")]
+    #[doc(alias = "needs_ssl")]
+    pub fn is_tls(&self) -> bool {
         self.peer().transport.is_secure()
     }
 
@@ -403,7 +393,7 @@ impl<'s> Connection<'s> {
     /// the PROXY protocol, or by a header that
     /// [`forwarded_scheme`](crate::Builder::forwarded_scheme) asks for; then known from the
     /// `Origin` event on).
-    pub fn is_client_ssl(&self) -> bool {
+    pub fn is_client_tls(&self) -> bool {
         self.peer().is_client_secure()
     }
 
@@ -485,10 +475,6 @@ impl<'s> Connection<'s> {
     /// break the connection.
     pub fn socket(&self) -> Option<BorrowedFd<'_>> {
         self.peer().transport.fd()
-    }
-
-    pub(super) fn phase(&self) -> Phase {
-        self.peer().phase()
     }
 
     pub(super) fn peer(&self) -> &Peer {

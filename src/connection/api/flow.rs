@@ -17,6 +17,37 @@ impl Connection<'_> {
         self.peer().backlog() + offered
     }
 
+    /// Returns whether a `Drain` is to come: the kernel did not take everything that the connection
+    /// was sent, and more than [`drain_at`](Self::drain_at) bytes are left.
+    ///
+    /// It is the test for a sender that keeps the latest value alone: a connection that is not
+    /// congested is sent the value now, and one that is congested is sent the value of then in its
+    /// `Drain`. [`buffered_amount`](Self::buffered_amount) will not do, since what is queued in this
+    /// turn may leave at its end without a `Drain`.
+    ///
+    /// ```
+    /// use wsloop::{Connection, Sent, SendError, Server, event::Drain};
+    ///
+    /// #[derive(Default)]
+    /// struct Latest(Option<String>);
+    ///
+    /// fn publish(conn: &mut Connection<'_>, value: &str) -> Result<Sent, SendError> {
+    ///     if conn.is_congested() {
+    ///         conn.data::<Latest>().0 = Some(value.into());
+    ///         return Ok(Sent::NOTHING);
+    ///     }
+    ///     conn.send_utf8(value)
+    /// }
+    ///
+    /// let builder = Server::builder().on(Drain, |conn, ()| match conn.data::<Latest>().0.take() {
+    ///     Some(value) => conn.send_utf8(&value),
+    ///     None => Ok(Sent::NOTHING),
+    /// });
+    /// ```
+    pub fn is_congested(&self) -> bool {
+        self.peer().is_congested()
+    }
+
     /// Returns how far the backlog has to go down for `Drain`, in bytes.
     pub fn drain_at(&self) -> usize {
         self.peer().drain_at(self.core.shared.config.drain_at)

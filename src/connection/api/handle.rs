@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::task::Waker;
-use std::time::Duration;
 
 use super::connection::ConnectionId;
 use super::hub::Hub;
 use crate::connection::adoption::Adoption;
+use crate::connection::log_lines::log_of_thread;
 use crate::error::SendError;
 use crate::protocol::{CloseCode, Prepared};
 
@@ -81,6 +81,33 @@ impl Handle {
         self.command(Command::Send(id, Prepared::binary(bytes)))
     }
 
+    /// Sends a message that was framed before to one connection.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Gone`] if the server is gone.
+    pub fn send_prepared(&self, id: ConnectionId, prepared: Prepared) -> Result<(), SendError> {
+        self.command(Command::Send(id, prepared))
+    }
+
+    /// Sends a message that was framed before to these connections, as [`Hub::send_to`].
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Gone`] if the server is gone.
+    pub fn send_to(
+        &self,
+        ids: impl IntoIterator<Item = ConnectionId>,
+        prepared: Prepared,
+    ) -> Result<(), SendError> {
+        let ids: Vec<_> = ids.into_iter().collect();
+        self.run(move |hub| {
+            if let Err(error) = hub.send_to(ids, &prepared) {
+                log_of_thread(None, "message", &error);
+            }
+        })
+    }
+
     /// Sends a text message to every connection that is ready.
     ///
     /// # Errors
@@ -97,6 +124,15 @@ impl Handle {
     /// [`SendError::Gone`] if the server is gone.
     pub fn broadcast_binary(&self, bytes: &[u8]) -> Result<(), SendError> {
         self.command(Command::Broadcast(Prepared::binary(bytes)))
+    }
+
+    /// Sends a message that was framed before to every connection that is ready.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Gone`] if the server is gone.
+    pub fn broadcast_prepared(&self, prepared: Prepared) -> Result<(), SendError> {
+        self.command(Command::Broadcast(prepared))
     }
 
     /// Starts the closing handshake of one connection, as
@@ -141,25 +177,6 @@ impl Handle {
     pub fn stop(&self, code: impl Into<CloseCode>) -> Result<(), SendError> {
         let code = code.into().sendable()?;
         self.command(Command::Stop(code))
-    }
-
-    /// Ends the server without loss, as [`Hub::drain`].
-    ///
-    /// # Errors
-    ///
-    /// [`SendError::BadCloseCode`] for a code that must not be sent, [`SendError::Gone`] if the
-    /// server is gone.
-    pub fn drain(
-        &self,
-        deadline: Duration,
-        code: impl Into<CloseCode>,
-        spread: Duration,
-    ) -> Result<(), SendError> {
-        let code = code.into().sendable()?;
-        self.run(move |hub| {
-            let ordered = hub.drain(deadline, code, spread);
-            debug_assert!(ordered.is_ok(), "the code was looked at");
-        })
     }
 
     /// Leaves the listeners to another process that has their sockets, as

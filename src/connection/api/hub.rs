@@ -2,13 +2,13 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use super::connection::{Connection, ConnectionId};
 use super::handle::Handle;
+use super::sent::Sent;
 use crate::connection::core::Core;
 use crate::connection::peer::{Peer, Phase};
-use crate::connection::shared::{Order, Plan};
+use crate::connection::shared::Order;
 use crate::error::SendError;
 use crate::protocol::{CloseCode, Prepared};
 use crate::stats::Stats;
@@ -92,15 +92,16 @@ impl<'s> Hub<'s> {
         }
     }
 
-    /// Sends a text message to every connection that is ready; returns how many it was queued for.
+    /// Sends a text message to every connection that is ready; [`Sent::receivers`] tells to how many.
     ///
-    /// The message is framed once. One that does not read, so that its backlog is full, is passed
-    /// over (see [`SlowConsumer`](crate::SlowConsumer)), as is one whose `max_send_size` is less.
+    /// The message is framed once. A connection whose backlog is full because it does not read is
+    /// passed over (see [`SlowConsumer`](crate::SlowConsumer)), as is one whose `max_send_size` is
+    /// less.
     ///
     /// # Errors
     ///
     /// [`SendError::TooBig`] above the server's `max_send_size`.
-    pub fn broadcast_utf8(&mut self, text: &str) -> Result<usize, SendError> {
+    pub fn broadcast_utf8(&mut self, text: &str) -> Result<Sent, SendError> {
         self.check_size(text.len())?;
         self.broadcast_prepared(&Prepared::utf8(text))
     }
@@ -111,7 +112,7 @@ impl<'s> Hub<'s> {
     /// # Errors
     ///
     /// As [`broadcast_utf8`](Self::broadcast_utf8).
-    pub fn broadcast_binary(&mut self, bytes: &[u8]) -> Result<usize, SendError> {
+    pub fn broadcast_binary(&mut self, bytes: &[u8]) -> Result<Sent, SendError> {
         self.check_size(bytes.len())?;
         self.broadcast_prepared(&Prepared::binary(bytes))
     }
@@ -121,14 +122,49 @@ impl<'s> Hub<'s> {
     /// # Errors
     ///
     /// As [`broadcast_utf8`](Self::broadcast_utf8).
-    pub fn broadcast_prepared(&mut self, prepared: &Prepared) -> Result<usize, SendError> {
+    pub fn broadcast_prepared(&mut self, prepared: &Prepared) -> Result<Sent, SendError> {
         self.check_size(prepared.size())?;
-        let mut reached = 0;
-        self.for_each(|conn| {
-            let sent = conn.send_prepared(prepared);
-            reached += usize::from(sent.is_ok_and(|bytes| bytes > 0));
-        });
-        Ok(reached)
+        let mut all = Sent::NOTHING;
+        self.for_each(|conn| all.add(conn.send_prepared(prepared).unwrap_or_default()));
+        Ok(all)
+    }
+
+    /// Sends a message that is framed already to these connections, as
+    /// [`broadcast_prepared`](Self::broadcast_prepared) does to all. Connections that are over, or not
+    /// ready, are passed over.
+    ///
+    /// The members of a room, for instance, are found in the application's own data first, since
+    /// that is the hub's, too:
+    ///
+    /// ```
+    /// use std::collections::HashMap;
+    /// use wsloop::{ConnectionId, Hub, Prepared, SendError, Sent};
+    ///
+    /// #[derive(Default)]
+    /// struct Rooms(HashMap<String, Vec<ConnectionId>>);
+    ///
+    /// fn say(hub: &mut Hub<'_>, room: &str, text: &str) -> Result<Sent, SendError> {
+    ///     let members = hub.shared::<Rooms>().0.get(room).cloned().unwrap_or_default();
+    ///     hub.send_to(members, &Prepared::utf8(text))
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`broadcast_utf8`](Self::broadcast_utf8).
+    pub fn send_to(
+        &mut self,
+        ids: impl IntoIterator<Item = ConnectionId>,
+        prepared: &Prepared,
+    ) -> Result<Sent, SendError> {
+        self.check_size(prepared.size())?;
+        let mut all = Sent::NOTHING;
+        for id in ids {
+            if let Some(mut conn) = self.get(id) {
+                all.add(conn.send_prepared(prepared).unwrap_or_default());
+            }
+        }
+        Ok(all)
     }
 
     /// Returns how many connections are ready.
@@ -166,67 +202,6 @@ impl<'s> Hub<'s> {
         let code = code.into().sendable()?;
         self.core.shared.orders.push(Order::Stop(code));
         Ok(())
-    }
-
-    /// Ends the server without loss: nobody new comes in, what is queued is sent, clients are closed
-    /// with `code` one after the other, and who is left after `deadline` is cut.
-    ///
-    /// * With [`Builder::lame_duck`](crate::Builder::lame_duck) health checks fail for that time
-    ///   first, and all else goes on.
-    /// * The `Shutdown` event comes, as with [`shutdown`](Self::shutdown).
-    /// * Who waits to be accepted is accepted, as far as the limits of connections, half-open ones
-    ///   and memory allow; then the listeners are closed. A socket that was given or inherited is
-    ///   left as it is, for whoever has it besides.
-    /// * Over `spread`, evenly and the oldest first, clients are closed with `code`: 1001, or 1012
-    ///   for a restart (RFC 6455, 7.4). So they do not all come back at the same moment. Until its
-    ///   turn each is served as ever, ticks and timers go on, and what has come from it by then is
-    ///   delivered, unless it is paused, held off or does not read itself. A spread of zero closes all at once; it is never longer than `deadline`.
-    /// * The Close frame goes behind what is queued. Who reads slowly has until `deadline` for
-    ///   that, then `close_timeout` to answer.
-    /// * Who is in the opening handshake may end it, within `handshake_timeout`, and is closed
-    ///   then. A plain request is answered with `Connection: close`.
-    /// * `deadline` cuts everybody who is left. [`Stats`] counts who was
-    ///   [`drained`](Stats::drained) and who was [`cut`](Stats::cut), as the
-    ///   [`Stopped`](crate::event::Stopped) event tells;
-    ///   [`Server::start`](crate::Server::start) returns.
-    ///
-    /// Called again it can only bring deadline and spread forward; `shutdown` and `stop` end the
-    /// spread at once. The code stays.
-    ///
-    /// ```
-    /// use std::time::Duration;
-    /// use wsloop::{CloseCode, Hub};
-    ///
-    /// fn restart(hub: &mut Hub<'_>) -> Result<(), wsloop::SendError> {
-    ///     let (deadline, spread) = (Duration::from_secs(30), Duration::from_secs(10));
-    ///     hub.drain(deadline, CloseCode::SERVICE_RESTART, spread)
-    /// }
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// [`SendError::BadCloseCode`] for a code that must not be sent; then nothing was done.
-    #[doc(alias = "graceful_stop")]
-    pub fn drain(
-        &mut self,
-        deadline: Duration,
-        code: impl Into<CloseCode>,
-        spread: Duration,
-    ) -> Result<(), SendError> {
-        let code = code.into().sendable()?;
-        self.core.shared.orders.push(Order::WindDown(Plan {
-            deadline,
-            code,
-            spread,
-        }));
-        Ok(())
-    }
-
-    /// Returns whether the server goes down: from when a [`drain`](Self::drain), a `shutdown` or a
-    /// `stop` begins, and before a drain for [`Builder::lame_duck`](crate::Builder::lame_duck), in
-    /// which clients are still accepted. Health checks have to fail then.
-    pub fn is_going_down(&self) -> bool {
-        self.core.shared.is_going_down()
     }
 
     /// Leaves the listeners to another process that has their sockets as well, when the handlers of

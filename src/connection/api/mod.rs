@@ -2,12 +2,14 @@
 
 mod adoption;
 mod answer;
-mod completions;
 pub(crate) mod connection;
 mod flow;
 pub(crate) mod handle;
 pub(crate) mod hub;
 mod multipart;
+pub(crate) mod outgoing;
+pub(crate) mod sent;
 mod settings;
 mod timers;
 mod watch;
+pub(crate) mod wind_down;

@@ -41,7 +41,10 @@ impl Hub<'_> {
     ///
     /// # Errors
     ///
-    /// If the kernel cannot watch the source, or does so already. The source is dropped.
+    /// If the kernel cannot watch the source, or does so already. The source is dropped. Regular files
+    /// and `/dev/null` cannot be watched (epoll_ctl(2)): what standard input is under systemd, Docker
+    /// or nohup. Read it on a thread instead, which hands over what it reads by a
+    /// [`Handle`](crate::Handle).
     pub fn watch<S: Source + 'static, R: Outcome<()>>(
         &mut self,
         source: S,

@@ -1,4 +1,4 @@
-//! permessage-deflate, where the feature is off: it is never agreed on, so no value of [`Deflate`]
+//! permessage-deflate with the feature disabled: it is never agreed on, so no value of [`Deflate`]
 //! exists.
 
 use std::sync::Arc;

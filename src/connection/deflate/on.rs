@@ -1,4 +1,4 @@
-//! permessage-deflate, where the feature is on.
+//! permessage-deflate with the feature enabled.
 
 mod inflating;
 mod multipart;
@@ -11,28 +11,30 @@ use crate::config::Config;
 use crate::connection::limits::Budget;
 use crate::error::ProtocolError;
 use crate::handshake::Request;
-use crate::protocol::deflate::{Agreement, DeflateConfig, Deflater, Inflater};
+use crate::protocol::deflate::{
+    Agreement, Context, DeflateConfig, Deflater, InflateLimits, Inflater,
+};
 use crate::protocol::{Compress, OpCode, Prepared};
 
-/// What the connections of a server share for compression.
+/// The state of compression that all connections of a server share.
 #[derive(Default)]
 pub(crate) struct Compressors {
     config: Option<DeflateConfig>,
-    /// For messages that stand by themselves, by bits of window from 9 on.
+    /// Compressors for messages without context, by bits of window from 9 on.
     deflaters: Deflaters,
     inflater: Option<Box<Inflater>>,
-    /// The memory of the message that was sent last.
+    /// Memory for a compressed message, kept from an earlier one.
     scratch: Vec<u8>,
 }
 
 type Deflaters = [Option<Box<Deflater>>; 7];
 
-/// Returns where the compressor for a window of `bits` is.
+/// Returns the place of the compressor for a window of `bits`.
 fn place(deflaters: &mut Deflaters, bits: u8) -> &mut Option<Box<Deflater>> {
     &mut deflaters[usize::from(bits.clamp(9, 15) - 9)]
 }
 
-/// Returns the compressor of messages that stand by themselves.
+/// Returns the shared compressor for messages without context.
 fn shared(deflaters: &mut Deflaters, level: u32, bits: u8) -> &mut Deflater {
     place(deflaters, bits).get_or_insert_with(|| Box::new(Deflater::new(level, bits)))
 }
@@ -45,7 +47,7 @@ impl Compressors {
         }
     }
 
-    /// Answers a client's offer.
+    /// Answers a client's offer of extensions.
     pub(crate) fn negotiate(&self, request: &Request) -> Option<Agreement> {
         let config = self.config.as_ref()?;
         let lines = request
@@ -54,7 +56,8 @@ impl Compressors {
         config.negotiate(lines.iter().map(http::HeaderValue::as_bytes))
     }
 
-    /// Returns whether a message is to be compressed, if permessage-deflate was agreed on.
+    /// Returns whether a message is to be compressed, provided that permessage-deflate was agreed
+    /// on.
     pub(crate) fn wants(&self, opcode: OpCode, size: usize, choice: Compress) -> bool {
         let Some(config) = self.config.as_ref() else {
             return false;
@@ -68,13 +71,13 @@ impl Compressors {
         }
     }
 
-    /// Returns the size from which on messages may be compressed, in bytes.
+    /// Returns the size from which messages may be compressed, in bytes.
     pub(crate) fn threshold(&self) -> usize {
         let config = self.config.as_ref();
         config.map_or(0, DeflateConfig::compression_threshold)
     }
 
-    /// Keeps the memory of a compressed message.
+    /// Keeps the memory of a compressed message for the next one.
     pub(crate) fn recycle(&mut self, compressed: Compressed) {
         if compressed.bytes.capacity() <= KEPT_MAX {
             self.scratch = compressed.bytes;
@@ -99,20 +102,20 @@ impl Compressors {
     }
 }
 
-/// The state of a connection that agreed on compression.
+/// The state of a connection that agreed on permessage-deflate.
 pub(crate) struct Deflate {
     agreed: Agreement,
-    /// From the first compressed message on, unless each stands by itself.
+    /// The connection's own compressor, from the first message with context on.
     deflater: Option<Box<Deflater>>,
     inflater: Option<Box<Inflater>>,
-    /// Compresses the message that is sent in parts, if that stands by itself.
+    /// The compressor of the message that is sent in parts, if it has no context.
     apart: Option<Box<Deflater>>,
-    /// The compressed message that arrives in pieces.
+    /// The compressed message that is received in pieces.
     arriving: Option<Box<Arriving>>,
 }
 
-/// The memory of a compressor, for a window of 13 bits or less and for a larger one, in bytes:
-/// decision 37.
+/// The memory of a compressor, for a window of at most 13 bits and for a larger one, in bytes
+/// (decision 37).
 const DEFLATER: [usize; 2] = [220 << 10, 320 << 10];
 
 /// Returns about how much memory a compressor for a window of `bits` takes, in bytes.
@@ -134,7 +137,7 @@ impl Deflate {
         }
     }
 
-    /// Returns what was agreed on.
+    /// Returns the parameters that were agreed on.
     pub(crate) fn agreed(&self) -> &Agreement {
         &self.agreed
     }
@@ -149,16 +152,16 @@ impl Deflate {
         deflaters + inflaters + arriving.map_or(0, Arriving::held)
     }
 
-    /// Notes that the peer's window does not hold what the compressors remember, because a message
-    /// was not sent.
+    /// Makes the compressors forget their context, because the peer's window does not hold it: a
+    /// message was not sent.
     pub(crate) fn forget(&mut self) {
         for deflater in [&mut self.deflater, &mut self.apart].into_iter().flatten() {
             deflater.forget();
         }
     }
 
-    /// Compresses a message, if that is wanted, there is memory for it, and it gains something.
-    /// Whoever does not send the result calls [`forget`](Self::forget).
+    /// Compresses a message, if that is wanted, there is memory for it, and it saves bytes. A
+    /// caller that does not send the result calls [`forget`](Self::forget).
     pub(crate) fn compress(
         &mut self,
         all: &mut Compressors,
@@ -170,13 +173,13 @@ impl Deflate {
         }
         let level = all.level();
         let bits = self.agreed.server_max_window_bits();
-        // A message that may be dropped later has to stand by itself as well.
+        // A message that may be dropped later is compressed without context, too.
         let alone = self.agreed.server_no_context_takeover() || message.may_drop;
         if message.may_drop {
             self.forget();
         }
         if !alone && self.deflater.is_none() && !reserve(budget, bits) {
-            // Without room for a compressor the message is sent as it is.
+            // Without memory for a compressor, the message is sent uncompressed.
             return None;
         }
         let mut bytes = all.take_scratch();
@@ -187,14 +190,14 @@ impl Deflate {
                 .deflater
                 .get_or_insert_with(|| Box::new(Deflater::new(level, bits))),
         };
-        let takeover = !alone;
+        let context = Context::keep_if(!alone);
         let done = match message.layout {
-            Layout::Whole(payload) => deflater.message(payload, takeover, &mut bytes),
-            Layout::Gathered(parts) => deflater.gathered(parts, takeover, &mut bytes),
-            Layout::Frames(parts) => frames(deflater, parts, takeover, &mut bytes, &mut ends),
+            Layout::Whole(payload) => deflater.message(payload, context, &mut bytes),
+            Layout::Gathered(parts) => deflater.gathered(parts, context, &mut bytes),
+            Layout::Frames(parts) => frames(deflater, parts, context, &mut bytes, &mut ends),
         };
         let compressed = Compressed { bytes, ends };
-        // What refers to nothing may be left out if it gains nothing.
+        // Output without context may be discarded if it saves nothing.
         let gains = compressed.bytes.len() < message.size;
         if !done || (alone && message.choice == Compress::Auto && !gains) {
             all.scratch = compressed.bytes;
@@ -203,7 +206,7 @@ impl Deflate {
         Some(compressed)
     }
 
-    /// Returns the frame of a prepared message: compressed, if that is wanted. It stands by itself.
+    /// Returns the frame of a prepared message: compressed without context, if that is wanted.
     pub(crate) fn compress_prepared<'p>(
         &mut self,
         all: &mut Compressors,
@@ -213,17 +216,17 @@ impl Deflate {
             return prepared.frame();
         }
         let (level, bits) = (all.level(), self.agreed.server_max_window_bits());
-        // The peer's window takes in what the connection's own compressor does not see.
+        // The peer's window then holds data that the connection's own compressor has not seen.
         self.forget();
         prepared.deflated(bits, |payload| {
             let mut out = Vec::new();
             shared(&mut all.deflaters, level, bits)
-                .message(payload, false, &mut out)
+                .message(payload, Context::Reset, &mut out)
                 .then_some(out)
         })
     }
 
-    /// Inflates a message in `room`, and returns it.
+    /// Inflates a message into `room`, and returns it.
     pub(crate) fn inflate<'r>(
         &mut self,
         all: &mut Compressors,
@@ -231,7 +234,7 @@ impl Deflate {
         limit: usize,
         room: &'r mut Vec<u8>,
     ) -> Result<&'r [u8], ProtocolError> {
-        let max_ratio = all.max_ratio();
+        let limits = InflateLimits::new(limit, all.max_ratio());
         let alone = self.agreed.client_no_context_takeover();
         let inflater = match alone {
             true => &mut all.inflater,
@@ -239,11 +242,11 @@ impl Deflate {
         };
         inflater
             .get_or_insert_default()
-            .message(payload, !alone, limit, max_ratio, room)
+            .message(payload, Context::keep_if(!alone), limits, room)
     }
 }
 
-/// Reserves the memory of one more compressor; returns whether there is room for it.
+/// Reserves the memory of one more compressor; returns whether the budget has room for it.
 fn reserve(budget: &mut Budget, bits: u8) -> bool {
     let size = deflater_size(bits);
     let has_room = budget.has_room(size);
@@ -253,20 +256,20 @@ fn reserve(budget: &mut Budget, bits: u8) -> bool {
     has_room
 }
 
-/// Compresses each of `parts` for a frame of its own, and notes where they end.
+/// Compresses each of `parts` for a frame of its own, and records where they end.
 fn frames(
     deflater: &mut Deflater,
     parts: &[&[u8]],
-    takeover: bool,
+    context: Context,
     bytes: &mut Vec<u8>,
     ends: &mut Vec<usize>,
 ) -> bool {
     if let [part] = parts {
-        let done = deflater.message(part, takeover, bytes);
+        let done = deflater.message(part, context, bytes);
         ends.push(bytes.len());
         return done;
     }
-    if !takeover {
+    if context == Context::Reset {
         deflater.forget();
     }
     for (at, part) in parts.iter().enumerate() {
@@ -279,5 +282,5 @@ fn frames(
     true
 }
 
-/// How much memory is kept from one message to the next, in bytes.
+/// Most memory that is kept from one message to the next, in bytes.
 const KEPT_MAX: usize = 1 << 20;

@@ -6,25 +6,25 @@ use crate::handshake::Request;
 use crate::proxy::{Header, Source};
 
 impl PeerMut<'_> {
-    /// Returns whether the requests on the connection name its clients: it comes from a trusted
-    /// proxy, by its socket or by the header of the PROXY protocol.
+    /// Returns whether requests on the connection name its clients: it comes from a trusted proxy,
+    /// according to its socket or to the PROXY protocol header.
     fn has_forwarding_peer(&self) -> bool {
         let start = self.peer.forwarding_start();
         start.is_some_and(|start| self.shared.trusts(start.ip()))
     }
 
-    /// Takes note of the header of the PROXY protocol.
+    /// Records the PROXY protocol header.
     ///
     /// # Errors
     ///
-    /// If the client has more connections than its address may have.
+    /// If the client's address has reached one of its limits.
     pub(crate) fn note_header(&mut self, header: &Header) -> Result<(), HandshakeError> {
         if !self.peer.set_header(header) || matches!(header.source, Source::Local) {
-            // The proxy asks for itself, for health checks: it has no limit.
+            // The proxy connects on its own behalf, for health checks, and has no limit.
             return Ok(());
         }
         if self.has_forwarding_peer() {
-            // A proxy in front of the proxy: its requests tell more.
+            // Another proxy is in front of this one, and its requests name the client.
             return Ok(());
         }
         self.count_client()
@@ -34,7 +34,7 @@ impl PeerMut<'_> {
     ///
     /// # Errors
     ///
-    /// If the client has more connections than its address may have.
+    /// If the client's address has reached one of its limits.
     pub(crate) fn identify(&mut self, request: &Request) -> Result<(), HandshakeError> {
         if !self.has_forwarding_peer() {
             return Ok(());
@@ -67,8 +67,8 @@ impl PeerMut<'_> {
         Ok(())
     }
 
-    /// Forgets the client of a request that was answered: the next one on a connection from a proxy
-    /// may be another's.
+    /// Forgets the client of an answered request: the next one on a connection from a proxy may
+    /// come from another client.
     pub(crate) fn forget_client(&mut self) {
         if self.has_forwarding_peer() {
             self.release_client();

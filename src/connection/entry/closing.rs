@@ -8,7 +8,8 @@ use crate::error::SendError;
 use crate::protocol::CloseFrame;
 
 impl PeerMut<'_> {
-    /// Starts the closing handshake (RFC 6455, 7.1.2). Before the opening one is done, refuses it.
+    /// Starts the closing handshake (RFC 6455, 7.1.2), or refuses the opening one if it is not
+    /// done.
     pub(crate) fn disconnect(
         &mut self,
         code: CloseCode,
@@ -32,13 +33,13 @@ impl PeerMut<'_> {
         Ok(())
     }
 
-    /// Starts the closing handshake for a cause of the server's own, without a reason.
+    /// Starts the closing handshake on behalf of the server, without a reason.
     pub(crate) fn close(&mut self, code: CloseCode, cause: Cause) {
         let done = self.disconnect(code, "", cause);
         debug_assert!(done.is_ok(), "the server's own codes can be sent");
     }
 
-    /// Sends a Close frame, behind everything that was sent before.
+    /// Sends a Close frame, after everything that was sent before.
     pub(crate) fn send_close(&mut self, code: CloseCode, reason: &str) -> Result<(), SendError> {
         let mut frame = Vec::new();
         self.peer.sender.close(code, reason, &mut frame)?;

@@ -1,4 +1,4 @@
-//! Callbacks that wait until a message was sent.
+//! Completion callbacks, which are called when a message was sent or dropped.
 
 use super::PeerMut;
 use crate::connection::callbacks::Done;
@@ -6,13 +6,14 @@ use crate::connection::peer::Phase;
 use crate::error::SendError;
 
 impl PeerMut<'_> {
-    /// Has `done` called when everything is sent that the connection was sent until now.
+    /// Registers `done`, to be called when everything sent to the connection so far has reached the
+    /// kernel.
     pub(crate) fn await_sent(&mut self, done: Done) -> Result<(), SendError> {
         if !matches!(self.peer.phase(), Phase::Open | Phase::Closing) {
             return Err(self.peer.phase().unsendable());
         }
         if self.is_current() && !self.shared.out.is_empty() {
-            // From here on the end of this message has to be known.
+            // The end of this message has to be known, so the replies are moved to the queue.
             self.peer.enqueue(self.shared.out.as_slice());
             self.shared.out.clear();
         }
@@ -21,7 +22,7 @@ impl PeerMut<'_> {
         Ok(())
     }
 
-    /// Has `done` told what becomes of a message of which `size` bytes were queued: none if it was
+    /// Registers `done` for a message of which `size` bytes were queued; 0 means that it was
     /// dropped.
     pub(crate) fn await_message(&mut self, size: usize, done: Done) -> Result<usize, SendError> {
         if size > 0 {

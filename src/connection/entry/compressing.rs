@@ -1,4 +1,4 @@
-//! Compression of what is sent, and inflating what arrives.
+//! Compressing messages that are sent, and inflating those that arrive.
 
 use std::sync::Arc;
 
@@ -9,11 +9,11 @@ use crate::error::{ProtocolError, SendError};
 use crate::protocol::{Compress, OpCode, Piece, Prepared};
 
 impl PeerMut<'_> {
-    /// Compresses a message of `size` bytes, if permessage-deflate was agreed on and that is wanted,
-    /// and has `send` send it; `None` if it is to be sent as it is.
+    /// Compresses a message of `size` bytes, if that was agreed on and is wanted, and passes it to
+    /// `send`. Returns `None` if the message is to be sent uncompressed.
     ///
-    /// A compressor refers to what it was given before. If `send` does not send the message, the
-    /// compressor forgets it, so that no later message refers to what the peer never got.
+    /// A compressed message refers to earlier ones. If `send` does not send it, the compressor
+    /// forgets its context, so that no later message refers to data that the peer never got.
     pub(super) fn send_compressed(
         &mut self,
         opcode: OpCode,
@@ -37,13 +37,13 @@ impl PeerMut<'_> {
         let (all, budget) = (&mut self.shared.compressors, &mut self.shared.budget);
         let compressed = deflate.compress(all, budget, message);
         if deflate.held() > held {
-            // So that the new compressor is counted, whatever becomes of the message.
+            // The new compressor is counted, even if the message is not sent.
             self.mark_dirty();
         }
         Some(self.send_or_forget(compressed?, send))
     }
 
-    /// Compresses the next part of a message that is compressed, and has `send` send it.
+    /// Compresses the next part of a compressed message, and passes it to `send`.
     pub(super) fn send_compressed_part(
         &mut self,
         part: &[u8],
@@ -85,7 +85,7 @@ impl PeerMut<'_> {
             .is_some_and(|deflate| deflate.begin_parts(all, budget, opcode, size, choice, may_drop))
     }
 
-    /// Frees what the message in parts had for its compression.
+    /// Gives back the compressor of a message in parts.
     pub(super) fn end_compressed_parts(&mut self) {
         if let Some(deflate) = self.peer.deflate_mut() {
             deflate.end_parts(&mut self.shared.compressors);
@@ -97,7 +97,7 @@ impl PeerMut<'_> {
         self.peer.slow_consumer() == SlowConsumer::DropOldest
     }
 
-    /// Returns the frame of a prepared message: compressed, if that is agreed on and wanted.
+    /// Returns the frame of a prepared message: compressed, if that was agreed on and is wanted.
     pub(super) fn compress_prepared<'p>(&mut self, prepared: &'p Prepared) -> &'p Arc<[u8]> {
         match self.peer.deflate_mut() {
             Some(deflate) => deflate.compress_prepared(&mut self.shared.compressors, prepared),
@@ -105,7 +105,7 @@ impl PeerMut<'_> {
         }
     }
 
-    /// Inflates a message in `room`, and returns it.
+    /// Inflates a message into `room`, and returns it.
     pub(crate) fn inflate<'r>(
         &mut self,
         payload: &[u8],
@@ -116,22 +116,22 @@ impl PeerMut<'_> {
         deflate.inflate(&mut self.shared.compressors, payload, limit, room)
     }
 
-    /// Takes the next bytes of a compressed message that arrives in pieces.
+    /// Takes the next data of a compressed message that arrives in pieces.
     pub(crate) fn arrive(&mut self, piece: &Piece<'_>) {
         if let Some(deflate) = self.peer.deflate_mut() {
             deflate.arrive(&mut self.shared.compressors, piece);
         }
     }
 
-    /// Takes a whole compressed message of which `made` was inflated before it was too large.
+    /// Takes a whole compressed message that is too large; the data in `made` is inflated already.
     pub(crate) fn arrive_large(&mut self, opcode: OpCode, payload: &[u8], made: Vec<u8>) {
         if let Some(deflate) = self.peer.deflate_mut() {
             deflate.arrive_large(&mut self.shared.compressors, opcode, payload, made);
         }
     }
 
-    /// Inflates the next piece of the message under way in `room`; `None` if more has to arrive
-    /// first.
+    /// Inflates the next piece of the message under way into `room`; returns `None` if more data
+    /// has to arrive first.
     pub(crate) fn next_piece<'r>(
         &mut self,
         room: &'r mut Vec<u8>,
@@ -142,12 +142,13 @@ impl PeerMut<'_> {
         }
     }
 
-    /// Returns whether there may be more of a compressed message to hand out before more has arrived.
+    /// Returns whether there may be more of a compressed message to deliver before more data
+    /// arrives.
     pub(crate) fn has_more_pieces(&self) -> bool {
         self.peer.deflate().is_some_and(Deflate::has_more)
     }
 
-    /// Forgets the compressed message under way: the rest of it is not delivered.
+    /// Discards the compressed message under way; the rest of it is not delivered.
     pub(crate) fn stop_pieces(&mut self) {
         if let Some(deflate) = self.peer.deflate_mut() {
             deflate.stop_pieces();

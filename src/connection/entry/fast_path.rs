@@ -7,8 +7,8 @@ use crate::protocol::{Compress, OpCode};
 impl Core {
     /// Sends a message or a control frame; returns its size on the wire.
     ///
-    /// It looks the connection up by itself, since a `PeerMut` would have to be written to memory
-    /// for the call of `send_slow`.
+    /// It looks the connection up itself: a `PeerMut` would have to be written to memory for the
+    /// call of `send_slow`.
     #[inline(always)]
     pub(crate) fn send(
         &mut self,
@@ -16,14 +16,14 @@ impl Core {
         opcode: OpCode,
         payload: &[u8],
     ) -> Result<usize, SendError> {
-        // A small message to the connection being served, with nothing queued.
+        // Fast path: a small message to the connection being served, with nothing queued.
         if self.shared.current == slot
             && let Some(peer) = self.peers.get(slot)
             && peer.is_quiet()
             && payload.len() <= peer.fast_send_size()
             && let Some((size, room)) = self.shared.out.make_room(opcode, payload.len())
         {
-            // The copy comes last: nothing has to be kept across it.
+            // The copy comes last, so that no value has to be kept across it.
             self.shared.stats.count_out(!opcode.is_control(), size);
             room.copy_from_slice(payload);
             return Ok(size);

@@ -1,4 +1,4 @@
-//! Measuring what comes from a connection.
+//! Measuring the rate of a connection's input.
 
 use super::PeerMut;
 use crate::config::OverRate;
@@ -8,11 +8,11 @@ use crate::connection::peer::Phase;
 use crate::error::ProtocolError;
 
 impl PeerMut<'_> {
-    /// Measures what came from the connection, and stops reading it if that was too much.
+    /// Measures input of the connection, and stops reading if it exceeds a rate.
     ///
     /// # Errors
     ///
-    /// If it was too much, and the connection is to be closed.
+    /// If the input exceeds a rate, and the connection is to be closed.
     #[inline]
     pub(crate) fn meter(&mut self, what: Metered) -> Result<(), ProtocolError> {
         match self.peer.meters() {
@@ -21,7 +21,7 @@ impl PeerMut<'_> {
         }
     }
 
-    /// Measures the bytes that came from the connection, once it is open.
+    /// Measures the bytes that were received, once the connection is open.
     pub(crate) fn meter_bytes(&mut self, bytes: usize) -> Result<(), ProtocolError> {
         match self.peer.phase() {
             Phase::Open => self.meter(Metered::Bytes(bytes)),

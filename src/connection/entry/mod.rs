@@ -1,6 +1,5 @@
-//! One connection together with what all share: every step that changes both.
+//! One connection together with the shared state: every step that changes both.
 
-mod answering;
 mod clients;
 mod closing;
 mod completing;
@@ -18,7 +17,7 @@ use super::peer::{Ending, Marks, Peer, Phase};
 use super::shared::Shared;
 use crate::close_code::CloseCode;
 
-/// A connection and what all share, for the time of one step. [`Core::peer`] is the one way to it.
+/// A connection together with the shared state, for one step; only [`Core::peer`] creates it.
 pub(crate) struct PeerMut<'a> {
     pub(crate) peer: &'a mut Peer,
     pub(crate) shared: &'a mut Shared,
@@ -32,23 +31,24 @@ impl PeerMut<'_> {
         self.shared.current == self.slot
     }
 
-    /// Has the connection settled before the turn ends.
+    /// Marks the connection to be settled before the turn ends.
     pub(crate) fn mark_dirty(&mut self) {
         if !self.peer.marks.set(Marks::DIRTY) {
             self.shared.dirty.push(self.slot);
         }
     }
 
-    /// Returns whether the connection is not read: because it was paused, because half of
-    /// `max_backlog` waits for it, because it exceeded a rate, or because the answer to its opening
-    /// handshake is postponed. TCP then holds back what it sends, and its own replies never overflow
-    /// the backlog.
+    /// Returns whether the connection is not read: it is paused, half of `max_backlog` is queued
+    /// for it, it exceeded a rate, or the answer to its opening handshake is postponed.
+    ///
+    /// TCP then holds back what the peer sends, and its own replies never overflow the backlog
+    /// (decision 7).
     pub(crate) fn is_stalled(&self) -> bool {
         self.peer.is_stalled(self.shared.config.limits.max_backlog)
     }
 
-    /// Moves the connection on to a later phase, for the reason that `ending` tells: the first one
-    /// that is given counts. Nothing else changes the phase.
+    /// Moves the connection to a later phase, for the reason in `ending`; the first reason counts.
+    /// Nothing else changes the phase.
     pub(crate) fn enter(&mut self, phase: Phase, ending: Option<Ending>) {
         if let Some(ending) = ending {
             self.peer.end(ending);
@@ -77,7 +77,7 @@ impl PeerMut<'_> {
         }
     }
 
-    /// Notes that the connection is half open no more: it was answered, or is over.
+    /// Records that the connection is not half open any more: it was answered, or it has ended.
     pub(crate) fn end_half_open(&mut self) {
         if self.peer.marks.take(Marks::HALF_OPEN) {
             self.shared.half_open -= 1;
@@ -85,9 +85,9 @@ impl PeerMut<'_> {
         }
     }
 
-    /// Notes that the connection is about to be removed.
+    /// Records that the connection is about to be removed.
     pub(crate) fn forget(&mut self) {
-        // One that the event queue could not take was never answered.
+        // A connection that the event queue could not watch was never answered.
         self.end_half_open();
         self.count_left();
         self.shared.budget.forget(self.slot);
@@ -96,7 +96,7 @@ impl PeerMut<'_> {
             .left(self.peer.counted(), self.shared.now);
     }
 
-    /// Counts a message that came by another way than the fast path.
+    /// Counts a message that did not take the fast path.
     pub(crate) fn count_received(&mut self) {
         self.shared.stats.messages_in += 1;
         if let Some(counts) = self.peer.counts() {
@@ -104,7 +104,7 @@ impl PeerMut<'_> {
         }
     }
 
-    /// Counts bytes that were read by another way than the fast path.
+    /// Counts bytes that were read outside the fast path.
     pub(crate) fn count_bytes_read(&mut self, bytes: usize) {
         self.shared.stats.bytes_in += bytes as u64;
         if let Some(counts) = self.peer.counts() {
@@ -112,14 +112,14 @@ impl PeerMut<'_> {
         }
     }
 
-    /// Counts what is sent by another way than the fast path.
+    /// Counts data that is sent outside the fast path.
     pub(super) fn count_sent(&mut self, is_message: bool, size: usize) {
         self.shared.stats.count_out(is_message, size);
         self.peer.count_out(is_message, size);
     }
 
-    /// Notes that the connection is cut while the server shuts down, and what is lost with it. A
-    /// connection that was sent everything, and has only not ended its side, ends in order.
+    /// Records that the connection is cut while the server shuts down, and how much is lost with
+    /// it. A connection that was sent everything and only lacks the peer's FIN ends in order.
     pub(crate) fn note_cut(&mut self) {
         if self.shared.leaving.is_some()
             && (self.peer.phase() < Phase::Lingering || !self.peer.reads())
@@ -129,16 +129,16 @@ impl PeerMut<'_> {
         }
     }
 
-    /// Counts a connection that is gone, if the server shuts down.
+    /// Counts a connection that has ended, if the server shuts down.
     fn count_left(&mut self) {
         if self.shared.leaving.is_some() {
             let lost = self.peer.marks.has(Marks::LOST) || self.peer.is_cut();
             self.shared.stats.cut += u64::from(lost);
-            self.shared.stats.drained += u64::from(!lost);
+            self.shared.stats.ended_in_order += u64::from(!lost);
         }
     }
 
-    /// Returns whom a line about the connection is about.
+    /// Returns the identity that a log line about the connection shows.
     pub(crate) fn who(&self) -> Who {
         self.peer.who()
     }
@@ -152,22 +152,21 @@ impl PeerMut<'_> {
 }
 
 impl Core {
-    /// Returns whether a connection is not read, if it is still there.
+    /// Returns whether a connection is not read, if it still exists.
     pub(crate) fn is_stalled(&self, slot: usize) -> bool {
         let max_backlog = self.shared.config.limits.max_backlog;
         let peer = self.peers.get(slot);
         peer.is_some_and(|peer| peer.is_stalled(max_backlog))
     }
 
-    /// Starts the closing handshake of a connection for a cause of the server's own, if it is still
-    /// there.
+    /// Starts the closing handshake of a connection on behalf of the server, if it still exists.
     pub(crate) fn close(&mut self, slot: usize, code: CloseCode, cause: Cause) {
         if let Some(mut conn) = self.peer(slot) {
             conn.close(code, cause);
         }
     }
 
-    /// Has a connection settled before the turn ends, if it is still there.
+    /// Marks a connection to be settled before the turn ends, if it still exists.
     pub(crate) fn mark_dirty(&mut self, slot: usize) {
         if let Some(mut conn) = self.peer(slot) {
             conn.mark_dirty();

@@ -1,4 +1,4 @@
-//! Sending messages in parts: in several frames over time, or one from several places.
+//! Sending messages in parts: in several frames over time, or in one call from several slices.
 
 use super::PeerMut;
 use crate::connection::deflate::{Compressed, Layout};
@@ -7,7 +7,7 @@ use crate::error::SendError;
 use crate::protocol::{Compress, OpCode};
 
 impl PeerMut<'_> {
-    /// Begins a message; nothing is sent yet.
+    /// Begins a message in parts; nothing is sent yet.
     pub(crate) fn start_message(
         &mut self,
         opcode: OpCode,
@@ -69,7 +69,7 @@ impl PeerMut<'_> {
         })
     }
 
-    /// Sends a message in one frame from several places.
+    /// Sends a message in one frame from several slices.
     pub(crate) fn send_gathered(
         &mut self,
         opcode: OpCode,
@@ -93,7 +93,7 @@ impl PeerMut<'_> {
         self.send_pieces(&pieces, Kind::Message)
     }
 
-    /// Sends a message in a frame for each of `parts`, of which there is one at least.
+    /// Sends a message in one frame for each of `parts`, of which there is at least one.
     pub(crate) fn send_frames(
         &mut self,
         opcode: OpCode,
@@ -116,7 +116,7 @@ impl PeerMut<'_> {
         self.send_pieces(&frames.pieces(parts), Kind::Message)
     }
 
-    /// Checks a message whose parts are all there.
+    /// Checks a message whose parts are all known.
     fn check_parts(&mut self, opcode: OpCode, parts: &[&[u8]]) -> Result<Partial, SendError> {
         self.check_open()?;
         let mut message = Partial::new(opcode, Compress::No)?;

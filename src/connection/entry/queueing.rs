@@ -1,4 +1,4 @@
-//! Queueing what cannot leave at once, within `max_backlog` and `memory_budget`.
+//! Queueing data that cannot be sent at once, within `max_backlog` and `memory_budget`.
 
 use std::sync::Arc;
 
@@ -12,8 +12,8 @@ use crate::connection::send::{Admission, Kind, room_before};
 use crate::error::SendError;
 
 impl PeerMut<'_> {
-    /// Queues whole frames, or offers them to the kernel where memory is short. `Ok(false)` drops
-    /// them.
+    /// Queues whole frames, or offers them to the kernel if memory is short. `Ok(false)` means that
+    /// they were dropped.
     pub(super) fn queue_pieces(&mut self, pieces: &[&[u8]], kind: Kind) -> Result<bool, SendError> {
         let size = pieces.iter().map(|piece| piece.len()).sum();
         let has_room = kind == Kind::Control || self.shared.budget.has_room(size);
@@ -35,8 +35,8 @@ impl PeerMut<'_> {
         Ok(true)
     }
 
-    /// Queues a message that other connections are sent as well, or offers it to the kernel where
-    /// memory is short. `Ok(false)` drops it.
+    /// Queues a message that other connections are sent as well, or offers it to the kernel if
+    /// memory is short. `Ok(false)` means that it was dropped.
     pub(super) fn queue_shared(&mut self, frame: &Arc<[u8]>) -> Result<bool, SendError> {
         let size = frame.len();
         let has_room = self.shared.budget.has_room_for(frame);
@@ -58,12 +58,12 @@ impl PeerMut<'_> {
         Ok(true)
     }
 
-    /// Checks `max_backlog` and `memory_budget`: decides what happens to a message of `size` bytes.
+    /// Decides what happens to a message of `size` bytes, by `max_backlog` and `memory_budget`.
     ///
-    /// A message is always accepted while no more than half of `max_backlog` is queued, so that every
-    /// connection that is read can be answered, and messages larger than the limit can be sent at
-    /// all. So the queue holds at most `max_backlog`, or half of it and one message. Control frames
-    /// have a reserve beyond it.
+    /// A message is always accepted while at most half of `max_backlog` is queued, so that every
+    /// connection that is read can be answered, and messages larger than the limit can be sent. The
+    /// queue therefore holds at most `max_backlog`, or half of it plus one message. Control frames
+    /// have a reserve beyond that.
     fn admit(&mut self, size: usize, kind: Kind, has_room: bool) -> Result<Admission, SendError> {
         if !has_room {
             return Ok(Admission::Offer);
@@ -111,15 +111,15 @@ impl PeerMut<'_> {
         Ok(())
     }
 
-    /// Offers the kernel frames of `size` bytes for which there is no memory, behind what is queued.
-    /// Returns how many bytes are left over once it took the first; the caller keeps these.
+    /// Offers the kernel frames of `size` bytes for which there is no memory, behind the queued
+    /// data. Returns how many bytes are left after it took the first; the caller queues these.
     ///
     /// # Errors
     ///
     /// [`SendError::NoMemory`] if the kernel took none.
     fn offer(&mut self, pieces: &[&[u8]], size: usize) -> Result<usize, SendError> {
         let drain_at = self.shared.config.drain_at;
-        // What the kernel leaves has to be kept, whatever its size.
+        // The rest has to be queued, whatever its size.
         let taken = match self.shared.budget.has_rest(size) {
             true => self.peer.write_offered(pieces, drain_at),
             false => 0,

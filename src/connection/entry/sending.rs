@@ -8,7 +8,7 @@ use crate::error::SendError;
 use crate::protocol::{Compress, FrameHead, OpCode, Prepared};
 
 impl PeerMut<'_> {
-    /// Sends a message or a control frame of any size, to a connection in any state; returns its size
+    /// Sends a message or a control frame without the conditions of the fast path; returns its size
     /// on the wire.
     pub(crate) fn send_any(
         &mut self,
@@ -31,7 +31,7 @@ impl PeerMut<'_> {
         sent.unwrap_or_else(|| self.send_pieces(&[&head, payload], kind))
     }
 
-    /// Sends a message that was framed before.
+    /// Sends a message that is framed already.
     pub(crate) fn send_prepared(&mut self, prepared: &Prepared) -> Result<usize, SendError> {
         if !self.peer.takes_messages() {
             self.check_open()?;
@@ -46,7 +46,7 @@ impl PeerMut<'_> {
             false => prepared.frame(),
         };
         let size = frame.len();
-        // The fast path of a broadcast: another connection, whose backlog `admit` would allow.
+        // Fast path of a broadcast: another connection, whose backlog `admit` would allow.
         if !self.is_current()
             && self.peer.backlog() <= self.shared.config.limits.max_backlog / 2
             && !self.shared.budget.is_on()
@@ -60,8 +60,8 @@ impl PeerMut<'_> {
         Ok(size)
     }
 
-    /// Sends whole frames that belong together, header and payload in turn: the one way that bytes
-    /// of messages leave, the fast paths aside.
+    /// Sends whole frames that belong together, headers and payloads in turn. Except for the fast
+    /// paths, all messages are sent here.
     pub(super) fn send_pieces(&mut self, pieces: &[&[u8]], kind: Kind) -> Result<usize, SendError> {
         let size = pieces.iter().map(|piece| piece.len()).sum();
         if !self.reply(pieces) && !self.queue_pieces(pieces, kind)? {
@@ -71,15 +71,15 @@ impl PeerMut<'_> {
         Ok(size)
     }
 
-    /// Sends to the connection whose events are being delivered, if it is this one and nothing is
-    /// queued before. The kernel is handed large pieces from where they lie.
+    /// Adds pieces to the replies, if this is the connection being served and nothing is queued;
+    /// returns whether it did. Large pieces are handed to the kernel without a copy.
     fn reply(&mut self, pieces: &[&[u8]]) -> bool {
         if !self.is_current() || self.peer.is_queued() {
             return false;
         }
         for some in pieces.chunks(Outbox::SLICES - 1) {
             if self.peer.is_queued() {
-                // The kernel is full by now.
+                // The kernel did not take everything before.
                 self.peer.enqueue_frame(some, Kind::Part);
                 continue;
             }
@@ -97,7 +97,7 @@ impl PeerMut<'_> {
         true
     }
 
-    /// Queues bytes behind everything that was sent to the connection, whatever is queued.
+    /// Sends bytes behind everything that was sent to the connection, regardless of limits.
     pub(crate) fn append(&mut self, bytes: &[u8]) {
         self.count_sent(false, bytes.len());
         if self.is_current() && !self.peer.is_queued() {
@@ -109,8 +109,8 @@ impl PeerMut<'_> {
         self.mark_dirty();
     }
 
-    /// Offers the replies to the kernel if they fill the buffer. What the kernel does not take
-    /// counts as backlog from then on.
+    /// Offers the replies to the kernel if they fill the buffer; what it does not take counts as
+    /// backlog from then on.
     fn release_full(&mut self) {
         if self.shared.out.is_full() {
             self.release_replies();
@@ -126,8 +126,8 @@ impl PeerMut<'_> {
         self.shared.out.clear();
     }
 
-    /// Offers the replies to the kernel; they are for this connection. Returns whether it was quiet
-    /// and still is.
+    /// Offers the replies, which are for this connection, to the kernel. Returns whether the
+    /// connection was quiet and still is.
     #[inline(always)]
     pub(crate) fn release_fast(&mut self) -> bool {
         if !self.peer.is_quiet() {
@@ -139,14 +139,14 @@ impl PeerMut<'_> {
         done
     }
 
-    /// Forgets the replies, if they are for this connection: it is cut.
+    /// Discards the replies, if they are for this connection, which is cut.
     pub(crate) fn discard_replies(&mut self) {
         if self.is_current() {
             self.shared.out.clear();
         }
     }
 
-    /// Returns how many bytes were sent to the connection that the kernel has not taken.
+    /// Returns how many of the bytes sent to the connection the kernel has not taken.
     pub(crate) fn unsent(&self) -> usize {
         self.peer.backlog() + self.unoffered()
     }
@@ -159,7 +159,7 @@ impl PeerMut<'_> {
         }
     }
 
-    /// Returns why nothing can be sent, unless the connection is open.
+    /// Returns an error unless the connection is open.
     pub(super) fn check_open(&self) -> Result<(), SendError> {
         match self.peer.phase() {
             Phase::Open => Ok(()),
@@ -167,12 +167,12 @@ impl PeerMut<'_> {
         }
     }
 
-    /// Offers the kernel what is queued, from inside a handler.
+    /// Offers queued data to the kernel, from inside a handler.
     pub(crate) fn flush_early(&mut self) {
         self.peer.flush_early(self.shared.config.drain_at);
     }
 
-    /// Hands what is queued to the kernel before the end, if a callback waits for it.
+    /// Offers all data to the kernel before the connection ends, if a callback waits for it.
     pub(crate) fn send_awaited(&mut self) {
         let is_awaited = |peer: &Peer| peer.is_awaited() && !peer.is_cut();
         if is_awaited(self.peer) {
@@ -182,5 +182,5 @@ impl PeerMut<'_> {
     }
 }
 
-/// A `FrameHead` is copied on the hot path; it stays small.
+/// A `FrameHead` is copied on the hot path, so it has to stay small.
 const _: () = assert!(size_of::<FrameHead>() <= 16);

@@ -27,7 +27,7 @@ pub use payload::{Accepted, Cause, Disconnected, Ticks};
 use crate::connection::{Connection, Hub};
 use crate::error::Fault;
 use crate::handshake::{self, Upgrade};
-use crate::http::Response;
+use crate::plain_http::Response;
 use crate::protocol::{CloseFrame, Piece};
 use crate::stats::Stats;
 
@@ -186,7 +186,7 @@ events! {
     /// [`origin`](handshake::Request::origin) as for any other web page.
     ///
     /// ```
-    /// use wsloop::{Server, event::Request, http::Response};
+    /// use wsloop::{Server, event::Request, plain_http::Response};
     ///
     /// let builder = Server::builder().on(Request, |_, request| {
     ///     match (request.method().as_str(), request.path()) {

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::error::HandlerError;
-use crate::http::Response;
+use crate::plain_http::Response;
 
 /// The answer of a handler that can refuse.
 #[expect(clippy::exhaustive_enums, reason = "yes or no")]

@@ -1,4 +1,4 @@
-//! What the connections of one address may do together.
+//! Limits on the connections of one address.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -9,17 +9,17 @@ use crate::config::AddressLimits;
 use crate::error::HandshakeError;
 use crate::stats::Stats;
 
-/// The addresses that connections come from, where that matters.
+/// The addresses that connections come from, if there are limits on them.
 pub(crate) struct Addresses {
     limits: AddressLimits,
-    /// `None` where there is no limit: then nothing is kept.
+    /// `None` without limits: nothing is recorded then.
     known: Option<HashMap<Key, Known>>,
-    /// With how many addresses those that have become uninteresting are looked for.
+    /// The number of addresses at which those without connections or recent handshakes are removed.
     prune_at: usize,
 }
 
-/// What is counted as one address: all of IPv4's, and of IPv6's the network, since a host may use
-/// any address in its own (RFC 4291, 2.5.4).
+/// What counts as one address: an IPv4 address, or an IPv6 network, since a host may use any
+/// address in its network (RFC 4291, 2.5.4).
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 enum Key {
     V4([u8; 4]),
@@ -28,7 +28,7 @@ enum Key {
 
 impl From<IpAddr> for Key {
     fn from(ip: IpAddr) -> Self {
-        // A listener for both gives IPv4 addresses in the form of IPv6.
+        // A dual-stack listener reports IPv4 addresses as IPv4-mapped IPv6 addresses.
         match ip.to_canonical() {
             IpAddr::V4(ip) => Self::V4(ip.octets()),
             IpAddr::V6(ip) => {
@@ -39,7 +39,7 @@ impl From<IpAddr> for Key {
     }
 }
 
-/// What is known of an address.
+/// The state of one address.
 #[derive(Default)]
 struct Known {
     connections: usize,
@@ -48,7 +48,7 @@ struct Known {
 }
 
 impl Addresses {
-    /// So many are kept before they are looked through.
+    /// The number of addresses that are kept before any is removed.
     const PRUNE_MIN: usize = 1024;
 
     pub(crate) fn new(limits: AddressLimits) -> Self {
@@ -59,12 +59,12 @@ impl Addresses {
         }
     }
 
-    /// Takes in a connection of `addr`, unless that has too many. Unix sockets have no address and
-    /// no limit.
+    /// Counts a new connection of `addr`, unless that address has too many. Unix sockets have no
+    /// address and no limit.
     ///
     /// # Errors
     ///
-    /// Which limit it is over.
+    /// The limit that would be exceeded.
     pub(crate) fn admit(
         &mut self,
         addr: Option<SocketAddr>,
@@ -98,7 +98,7 @@ impl Addresses {
         })
     }
 
-    /// Notes that the opening handshake of a connection is over, one way or another.
+    /// Records that the opening handshake of a connection is over, whatever its outcome.
     pub(crate) fn opened(&mut self, ip: Option<IpAddr>) {
         if let (Some(known), Some(ip)) = (&mut self.known, ip)
             && let Some(one) = known.get_mut(&ip.into())
@@ -107,7 +107,7 @@ impl Addresses {
         }
     }
 
-    /// Notes that a connection is gone.
+    /// Records that a connection has ended.
     pub(crate) fn left(&mut self, ip: Option<IpAddr>, now: Duration) {
         if let (Some(known), Some(ip)) = (&mut self.known, ip) {
             let key = ip.into();
@@ -158,7 +158,7 @@ mod tests {
         addresses.opened(ip("10.0.0.1"));
         assert!(!addresses.admits(one, now, &mut stats));
         assert_eq!(stats.over_address_connections, 1);
-        // One of those that are open, and one that is not.
+        // Two open connections end.
         for _ in 0..2 {
             addresses.left(ip("10.0.0.1"), now);
         }

@@ -1,4 +1,4 @@
-//! How much memory all connections may hold together, and how much they do.
+//! The memory budget of all connections together, and how much of it they use.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,53 +7,53 @@ use std::time::Duration;
 use crate::connection::log_lines::{Line, Matter};
 use crate::connection::send::{COPY_MAX, SEGMENT_MAX};
 
-/// The memory of all connections together, as of when each was looked at last.
+/// The memory of all connections together, as recorded when each was last checked.
 ///
-/// Nothing is kept where there is no budget.
+/// Without a budget, nothing is recorded.
 pub(crate) struct Budget {
     limit: usize,
     used: usize,
-    /// What each connection held when it was looked at last, by slot.
+    /// The memory of each connection when it was last checked, by slot.
     shares: Vec<Share>,
-    /// The messages that several connections have in their queues, by address. Each counts once.
+    /// Messages that are in the queues of several connections, by address. Each counts once.
     shared: HashMap<usize, Shared>,
-    /// Bytes that were queued in this turn for connections that were not looked at since.
+    /// Bytes that were queued in this turn for connections that were not checked since.
     queued: usize,
-    /// The addresses of shared messages that were queued first in this turn.
+    /// The addresses of shared messages that were first queued in this turn.
     fresh: Vec<usize>,
-    /// The log was told that messages are refused.
+    /// Whether the log says already that messages are refused.
     is_told: bool,
     pressure: Option<Pressure>,
-    /// How long memory may be short before it is taken back.
+    /// How long memory may be short before connections are closed.
     relief: Duration,
 }
 
-/// A message that is in the queues of so many connections.
+/// A shared message, and the number of queues that hold it.
 struct Shared {
     bytes: Arc<[u8]>,
     queues: u32,
 }
 
-/// What one connection holds.
+/// The memory of one connection.
 #[derive(Default)]
 struct Share {
     held: Held,
     /// The shared messages in its queue.
     shared: Vec<Arc<[u8]>>,
-    /// When it last took bytes from its queue, or began to queue.
+    /// When the kernel last took bytes of its queue, or when the queue began.
     sent_at: Duration,
-    /// When bytes last came from it, or what it holds of them began.
+    /// When bytes last came from it, or when it began to hold received data.
     received_at: Duration,
 }
 
-/// Bytes of memory that one connection holds and shares with no other.
+/// The bytes of memory that one connection holds and shares with no other.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Held {
-    /// Needed for as long as the connection lives: its state, TLS, compressors.
+    /// Memory that the connection needs as long as it lives: its state, TLS, compressors.
     pub(crate) fixed: usize,
-    /// Waits to be sent.
+    /// Data that waits to be sent.
     pub(crate) unsent: usize,
-    /// Was received, and is not whole or waits to be delivered.
+    /// Received data that is incomplete, or that waits to be delivered.
     pub(crate) received: usize,
 }
 
@@ -64,34 +64,35 @@ impl Held {
 }
 
 impl Share {
-    /// Returns all that the connection holds, with shared messages in full.
+    /// Returns all memory of the connection, with shared messages in full.
     fn size(&self) -> usize {
         let shared: usize = self.shared.iter().map(|bytes| bytes.len()).sum();
         self.held.all() + shared
     }
 
-    /// Returns what would be free if the peer had read and sent everything.
+    /// Returns how much memory would be free if the peer had read and sent everything.
     fn excess(&self) -> usize {
         self.size() - self.held.fixed
     }
 
-    /// Returns whether the peer has neither read nor sent since `since`, as far as it holds memory.
+    /// Returns whether the connection holds unsent or received data that has not moved since
+    /// `since`.
     fn is_stalled(&self, since: Duration) -> bool {
         let unsent = self.held.unsent > 0 || !self.shared.is_empty();
         (unsent && self.sent_at <= since) || (self.held.received > 0 && self.received_at <= since)
     }
 }
 
-/// Memory is short: new connections wait.
+/// The state in which memory is short and new connections wait.
 #[derive(Clone, Copy, Debug)]
 struct Pressure {
     since: Duration,
 }
 
-/// What the end of a turn has changed.
+/// How a turn changed the shortage of memory.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Turn {
-    /// Memory has become short; the connections are to be looked at after this time.
+    /// Memory has become short; connections are to be checked after this time.
     Short(Duration),
     /// Memory is not short any more.
     Relieved,
@@ -126,7 +127,7 @@ impl Budget {
         self.used
     }
 
-    /// Notes what a connection holds by now, and the shared messages in its queue.
+    /// Records the memory of a connection, and the shared messages in its queue.
     pub(crate) fn charge<'b>(
         &mut self,
         slot: usize,
@@ -140,7 +141,7 @@ impl Budget {
         let share = &mut self.shares[slot];
         let mut before = std::mem::take(&mut share.shared);
         let was_empty = share.held.unsent == 0 && before.is_empty();
-        // The new ones first, so that those which stay are not given up in between.
+        // New messages are added first, so that those that stay are not removed in between.
         for bytes in shared {
             let entry = self.shared.entry(address(bytes)).or_insert_with(|| Shared {
                 bytes: bytes.clone(),
@@ -172,28 +173,28 @@ impl Budget {
         self.used = self.used.saturating_sub(freed).saturating_add(held.all());
     }
 
-    /// Forgets a connection that is gone.
+    /// Forgets a connection that has ended.
     pub(crate) fn forget(&mut self, slot: usize) {
         if slot < self.shares.len() {
             self.charge(slot, Held::default(), std::iter::empty(), Duration::ZERO);
         }
     }
 
-    /// Notes that the kernel took more of a queue that it had not taken before.
+    /// Records that the kernel took data of a connection's queue.
     pub(crate) fn note_sent(&mut self, slot: usize, now: Duration) {
         if let Some(share) = self.shares.get_mut(slot) {
             share.sent_at = now;
         }
     }
 
-    /// Notes that bytes came from a connection.
+    /// Records that bytes came from a connection.
     pub(crate) fn note_received(&mut self, slot: usize, now: Duration) {
         if let Some(share) = self.shares.get_mut(slot) {
             share.received_at = now;
         }
     }
 
-    /// Returns the connections and what each holds, the largest share first.
+    /// Returns the size and the slot of each connection, the largest first.
     pub(crate) fn by_share(&self) -> Vec<(usize, usize)> {
         self.sorted(Share::size)
     }
@@ -206,9 +207,9 @@ impl Budget {
         shares
     }
 
-    /// Returns the connections that are to give memory back because it has been short for too
-    /// long, those first that hold most of it in queues and unfinished messages. First those are
-    /// meant that have not moved for a tenth of the time; when the whole time is over, all.
+    /// Returns the connections that may be closed because memory is short, those with the most data
+    /// in queues and incomplete messages first. These are connections whose data has not moved for
+    /// a tenth of `relief` and, once memory has been short for all of `relief`, all the others.
     pub(crate) fn overdue(&self, now: Duration) -> Vec<(usize, usize)> {
         let Some(pressure) = self.pressure else {
             return Vec::new();
@@ -221,22 +222,24 @@ impl Budget {
         })
     }
 
-    /// Returns how soon the connections are looked at once memory is short, and then again.
+    /// Returns the time from when memory became short to the first check of connections, and from
+    /// then on between checks.
     pub(crate) fn first_look(&self) -> Duration {
         self.relief / 10
     }
 
-    /// First: no new connection is accepted.
+    /// First step: returns whether no new connections are accepted.
     pub(crate) fn keeps_out(&self) -> bool {
         self.is_on() && self.used >= part(self.limit, 6)
     }
 
-    /// Second: returns whether `size` bytes may be queued.
+    /// Second step: returns whether `size` bytes may be queued.
     pub(crate) fn has_room(&mut self, size: usize) -> bool {
         !self.is_on() || self.fits(room_of(size))
     }
 
-    /// Second: returns whether a message may be queued that other connections are sent as well.
+    /// Second step: returns whether a message may be queued that other connections are sent as
+    /// well.
     pub(crate) fn has_room_for(&mut self, bytes: &Arc<[u8]>) -> bool {
         !self.is_on() || self.fits(self.room_for(bytes))
     }
@@ -253,7 +256,8 @@ impl Budget {
         fits
     }
 
-    /// Returns whether a part of `size` bytes may be queued because the kernel took the beginning.
+    /// Returns whether the rest of `size` bytes may be queued after the kernel took the first of
+    /// them.
     pub(crate) fn has_rest(&self, size: usize) -> bool {
         let all = self.used.saturating_add(self.queued).saturating_add(size);
         all <= self.limit
@@ -270,14 +274,14 @@ impl Budget {
         }
     }
 
-    /// Notes that `size` bytes are queued in this turn.
+    /// Records that `size` bytes are queued in this turn.
     pub(crate) fn queue(&mut self, size: usize) {
         if self.is_on() {
             self.queued = self.queued.saturating_add(room_of(size));
         }
     }
 
-    /// Notes that a shared message is queued in this turn.
+    /// Records that a shared message is queued in this turn.
     pub(crate) fn queue_shared(&mut self, bytes: &Arc<[u8]>) {
         if !self.is_on() {
             return;
@@ -291,22 +295,22 @@ impl Budget {
         }
     }
 
-    /// Third: whether connections have to be closed.
+    /// Third step: returns whether connections have to be closed.
     pub(crate) fn is_exceeded(&self) -> bool {
         self.used > self.limit
     }
 
-    /// Returns whether enough of them were closed.
+    /// Returns whether enough connections were closed.
     pub(crate) fn is_relieved(&self) -> bool {
         self.used <= part(self.limit, 7)
     }
 
-    /// Returns whether so much is free that memory will not be short again at once.
+    /// Returns whether so much memory is free that it will not be short again at once.
     pub(crate) fn is_at_ease(&self) -> bool {
         self.used <= part(self.limit, 5)
     }
 
-    /// Ends a turn: all that was queued in it has been looked at.
+    /// Ends a turn, after all connections for which data was queued in it were checked.
     pub(crate) fn end_turn(&mut self, now: Duration) -> Turn {
         self.queued = 0;
         for at in self.fresh.drain(..) {
@@ -335,18 +339,18 @@ impl Budget {
     }
 }
 
-/// Returns what tells a shared message from others for as long as it is kept.
+/// Returns the address of a shared message, which identifies it as long as it is kept.
 fn address(bytes: &Arc<[u8]>) -> usize {
     Arc::as_ptr(bytes).cast::<u8>().addr()
 }
 
-/// Returns how much memory a message of `size` bytes may take in a queue: small ones are joined in
-/// segments that double as they grow.
+/// Returns how much memory a message of `size` bytes may take in a queue: small messages are joined
+/// in segments, whose memory doubles when they grow.
 fn room_of(size: usize) -> usize {
     if size < SEGMENT_MAX { 2 * size } else { size }
 }
 
-/// Returns so many eighths of a limit.
+/// Returns a number of eighths of a limit.
 fn part(limit: usize, eighths: usize) -> usize {
     limit / 8 * eighths
 }

@@ -1,4 +1,4 @@
-//! Limits beyond one message: of addresses, of rates, of memory.
+//! Limits beyond single messages: on addresses, rates and memory.
 
 mod addresses;
 mod budget;

@@ -1,19 +1,20 @@
-//! How fast a connection may send.
+//! Limits on how fast a connection may send.
 
 use std::time::Duration;
 
 use crate::config::{Rate, ReceiveRates};
 use crate::error::ProtocolError;
 
-/// Whether a rate is kept to, in one number (the generic cell rate algorithm of ATM).
+/// A meter of a rate, in one number (the generic cell rate algorithm of ATM).
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Meter {
-    /// When the rate alone, without a burst, would have allowed all that came.
+    /// The time at which the rate alone, without a burst, would have allowed all input so far.
     even: Duration,
 }
 
 impl Meter {
-    /// Counts what came at `now`; returns how long it takes until the rate allows it, if it does not.
+    /// Counts input at `now`; returns how long it takes until the rate allows it, if it does not
+    /// yet.
     fn count(&mut self, rate: &Rate, count: u64, now: Duration) -> Option<Duration> {
         self.even = self.even.max(now).saturating_add(rate.time_of(count));
         let ahead = self.even.saturating_sub(now);
@@ -21,7 +22,7 @@ impl Meter {
         (!wait.is_zero()).then_some(wait)
     }
 
-    /// Counts one if the rate allows it; returns whether it does.
+    /// Counts one event if the rate allows it; returns whether it does.
     pub(crate) fn admit(&mut self, rate: &Rate, now: Duration) -> bool {
         let before = self.even;
         let allowed = self.count(rate, 1, now).is_none();
@@ -31,23 +32,23 @@ impl Meter {
         allowed
     }
 
-    /// Returns whether all is as if nothing had ever come.
+    /// Returns whether the meter is in the state of a new one.
     pub(crate) fn is_new(&self, now: Duration) -> bool {
         self.even <= now
     }
 }
 
-/// What is measured of a connection.
+/// The rate meters of a connection.
 #[derive(Default)]
 pub(crate) struct Meters {
     messages: Meter,
     bytes: Meter,
     pings: Meter,
-    /// While the connection is held back: until when.
+    /// The time until which the connection is held off.
     until: Duration,
 }
 
-/// What came from a connection.
+/// Input that is counted against a rate.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Metered {
     Bytes(usize),
@@ -57,7 +58,8 @@ pub(crate) enum Metered {
 }
 
 impl Meters {
-    /// Counts what came at `now`; returns how long it takes until the rates allow it, if they do not.
+    /// Counts input at `now`; returns how long it takes until the rates allow it, if they do not
+    /// yet.
     pub(crate) fn count(
         &mut self,
         what: Metered,
@@ -83,12 +85,12 @@ impl Meters {
         Some((wait, error))
     }
 
-    /// Notes that the connection is not read until `until`, or until later.
+    /// Holds the connection off until `until`, unless it is held off for longer already.
     pub(crate) fn hold_off(&mut self, until: Duration) {
         self.until = self.until.max(until);
     }
 
-    /// Returns until when the connection is not read, if it is held off.
+    /// Returns the time until which the connection is held off.
     pub(crate) fn held_off_until(&self) -> Duration {
         self.until
     }
@@ -130,8 +132,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever comes whenever: what is allowed in any stretch of time is at most a burst and
-        /// what the rate makes of the time.
+        /// For any input, no interval of time admits more than one burst plus the rate over the
+        /// interval.
         #[test]
         fn no_stretch_of_time_has_more_than_burst_and_rate(
             rate in 1u64..50, burst in 1u64..50,

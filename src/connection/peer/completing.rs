@@ -1,4 +1,4 @@
-//! Messages in parts, and callbacks that wait until a message was sent.
+//! Messages in parts, and completion callbacks.
 
 use super::{Marks, Peer};
 use crate::connection::callbacks::Done;
@@ -6,7 +6,7 @@ use crate::connection::send::{Completions, Partial};
 use crate::error::SendError;
 
 impl Peer {
-    /// Returns the message that was begun and has not ended.
+    /// Returns the message that has begun and not ended.
     pub(crate) fn message(&self) -> Option<Partial> {
         self.extras()?.multipart.as_deref().copied()
     }
@@ -21,20 +21,20 @@ impl Peer {
         self.marks.has(Marks::UNDER_WAY)
     }
 
-    /// Returns whether messages can be sent: it is open, and none is under way.
+    /// Returns whether messages can be sent: the connection is open, and none is under way.
     #[inline(always)]
     pub(crate) fn takes_messages(&self) -> bool {
         !self.marks.has(Marks::NOT_OPEN | Marks::UNDER_WAY)
     }
 
-    /// Has `done` called when everything is sent that was queued until now.
+    /// Registers `done`, to be called when everything that is queued now has been sent.
     pub(crate) fn await_sent(&mut self, done: Done) {
         self.marks.set(Marks::AWAITED);
         let queued = self.backlog();
         self.completions_mut().await_sent(queued, done);
     }
 
-    /// Has `done` called because its message was dropped.
+    /// Registers `done`, to be called because its message was dropped.
     pub(crate) fn await_dropped(&mut self, done: Done) {
         self.marks.set(Marks::AWAITED);
         self.completions_mut().await_dropped(done);
@@ -54,8 +54,8 @@ impl Peer {
         completions.map_or(0, |completions| completions.ready())
     }
 
-    /// Takes the next callback that can be called, with its result. If the connection is `over`, the
-    /// others follow.
+    /// Takes the next callback that can be called, with its result. If the connection is `over`,
+    /// the callbacks of unsent messages follow.
     pub(crate) fn take_completion(&mut self, over: bool) -> Option<(Done, Result<(), SendError>)> {
         if !self.is_awaited() {
             return None;

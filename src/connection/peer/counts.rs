@@ -1,4 +1,4 @@
-//! What is counted of one connection.
+//! The counters of one connection.
 
 use std::time::Duration;
 
@@ -6,14 +6,14 @@ use super::{Marks, Peer};
 use crate::stats::ConnectionStats;
 
 impl Peer {
-    /// Counts messages and bytes from `now` on. It is never quiet then: the fast path does not
-    /// count.
+    /// Counts messages and bytes from `now` on. The connection is never quiet then, since the fast
+    /// path does not count.
     pub(crate) fn count(&mut self, now: Duration) {
         self.marks.set(Marks::COUNTED);
         self.extras_mut().counts = Some(Box::new((ConnectionStats::default(), now)));
     }
 
-    /// Returns where messages and bytes are counted, if they are.
+    /// Returns the counters of messages and bytes, if these are counted.
     pub(crate) fn counts(&mut self) -> Option<&mut ConnectionStats> {
         if !self.marks.has(Marks::COUNTED) {
             return None;
@@ -29,7 +29,7 @@ impl Peer {
         }
     }
 
-    /// Returns what was counted up to `now`.
+    /// Returns the counts up to `now`.
     pub(crate) fn stats(&self, now: Duration) -> Option<ConnectionStats> {
         let (counts, since) = self.extras.as_deref()?.counts.as_deref()?;
         Some(ConnectionStats {

@@ -1,11 +1,11 @@
-//! What outlives the opening handshake, in as few bytes as it can be kept in.
+//! The names and the address that outlive the opening handshake, stored in few bytes.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// The URI that was asked for, the origin and the subprotocol, in one allocation.
+/// The requested URI, the origin and the subprotocol, in one allocation.
 #[derive(Debug)]
 pub(crate) struct Identity {
-    /// The three, one behind the other.
+    /// The three strings, one after the other.
     text: Box<str>,
     uri_len: u32,
     /// `NONE` if there is no origin.
@@ -13,12 +13,12 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    /// Returns how many bytes of memory they take.
+    /// Returns how many bytes of memory the strings take.
     pub(crate) fn held(&self) -> usize {
         self.text.len()
     }
 
-    /// Keeps copies; together they are about as large as the request at most.
+    /// Copies the strings; together they are at most about as large as the request.
     pub(crate) fn new(uri: &str, origin: Option<&str>, subprotocol: Option<&str>) -> Self {
         let text = [
             uri,
@@ -41,7 +41,7 @@ impl Identity {
         (self.origin_len != NONE).then_some(self.split().1)
     }
 
-    /// A subprotocol's name is a token, which is never empty.
+    /// Returns the subprotocol, whose name is a token and therefore never empty.
     pub(crate) fn subprotocol(&self) -> Option<&str> {
         Some(self.split().2).filter(|name| !name.is_empty())
     }
@@ -67,10 +67,10 @@ impl Default for Identity {
     }
 }
 
-/// The length of no origin.
+/// The value of `origin_len` if there is no origin.
 const NONE: u32 = u32::MAX;
 
-/// A peer's address, without what `SocketAddr` has beyond it.
+/// A peer's address, without the fields of `SocketAddr` that are not needed.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) enum Addr {
     /// A Unix socket.

@@ -1,59 +1,59 @@
-//! The state of a connection that is a matter of yes or no, in one word.
+//! The boolean state of a connection, in one word.
 
-/// The state of a connection that is a matter of yes or no. Most of it keeps a message off the fast
-/// path, so the fast path looks at one word.
+/// The boolean state of a connection, as marks. Most of them keep a message off the fast path, so
+/// the fast path tests one word.
 #[derive(Clone, Copy)]
 pub(crate) struct Marks(u32);
 
 impl Marks {
-    /// `abort` was called: no frame is sent, and the socket is closed at once.
+    /// The connection is cut: no further frame is sent, and the socket is closed at once.
     pub(crate) const CUT: u32 = 1;
     /// The kernel did not take everything.
     pub(crate) const BLOCKED: u32 = 1 << 1;
-    /// A sign of life: the kernel took more after it had been full, so the peer reads; or reading
-    /// was resumed, and the time before is not to be held against the peer.
+    /// A sign of life: the kernel took data after it had been full, so the peer reads; or reading
+    /// was resumed, and the time before does not count as silence.
     pub(crate) const PROGRESS: u32 = 1 << 2;
-    /// The slow-consumer policy closed it, and `Error` has not told so yet.
+    /// The slow-consumer policy closed the connection, and `Error` has not reported it yet.
     pub(crate) const TOO_SLOW: u32 = 1 << 3;
     /// There is an outbox. Mirrors `Peer::outbox`.
     pub(super) const QUEUED: u32 = 1 << 4;
-    /// There is more in `Peer::passing` than the request. Mirrors that field.
+    /// `Peer::passing` holds more than the request. Mirrors that field.
     pub(super) const PASSING: u32 = 1 << 5;
-    /// The phase is another than `Open`. Mirrors the phase.
+    /// The phase is not `Open`. Mirrors the phase.
     pub(super) const NOT_OPEN: u32 = 1 << 6;
-    /// There is TLS, which may hold something back.
+    /// The connection uses TLS, which may hold data back.
     pub(super) const SECURE: u32 = 1 << 7;
-    /// The application does not want to read for now.
+    /// The application has paused reading.
     pub(super) const PAUSED: u32 = 1 << 8;
-    /// More than `drain_at` was left over; a `Drain` is due when that is no longer so.
+    /// More than `drain_at` bytes were left; a `Drain` is due when they are not any more.
     pub(super) const ABOVE: u32 = 1 << 9;
-    /// Callbacks wait until something was sent, or was dropped.
+    /// Callbacks wait until data was sent or dropped.
     pub(super) const AWAITED: u32 = 1 << 10;
-    /// A message that is sent in parts was begun and has not ended.
+    /// A message that is sent in parts has begun and not ended.
     pub(super) const UNDER_WAY: u32 = 1 << 11;
-    /// It did not end in order while the server shut down.
+    /// The connection did not end in order while the server shut down.
     pub(crate) const LOST: u32 = 1 << 12;
-    /// Its rate is limited.
+    /// The rate of its input is limited.
     pub(super) const METERED: u32 = 1 << 13;
-    /// It exceeded a rate, and is not read for now.
+    /// It exceeded a rate, and is not read at present.
     pub(super) const HELD_OFF: u32 = 1 << 14;
     /// Its messages and bytes are counted.
     pub(super) const COUNTED: u32 = 1 << 15;
 
-    /// All of the above: each keeps a message off the fast path.
+    /// All of the above; each of them keeps a message off the fast path.
     const SLOW: u32 = (1 << 16) - 1;
 
     /// It is to be settled before the turn ends. Mirrors `Shared::dirty`.
     pub(crate) const DIRTY: u32 = 1 << 16;
     /// It was sent neither a 101 nor a response to a plain request.
     pub(crate) const HALF_OPEN: u32 = 1 << 17;
-    /// No event tells of it: the header of the PROXY protocol has not come, or it was refused before
-    /// `Connect`.
+    /// No event has announced it: its PROXY protocol header has not arrived, or it was refused
+    /// before `Connect`.
     pub(super) const UNANNOUNCED: u32 = 1 << 18;
     /// Compression was agreed on.
     pub(super) const DEFLATING: u32 = 1 << 19;
 
-    /// Its phase has changed, and the deadline of the new one is not set yet.
+    /// The phase has changed, and the deadline of the new one is not set yet.
     pub(super) const ENTERED: u32 = 1 << 20;
 
     pub(super) fn new(marks: u32) -> Self {
@@ -79,7 +79,7 @@ impl Marks {
         had
     }
 
-    /// Sets a mark, or clears it.
+    /// Sets or clears a mark.
     pub(super) fn put(&mut self, mark: u32, on: bool) {
         match on {
             true => self.set(mark),

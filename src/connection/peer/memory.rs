@@ -9,11 +9,11 @@ use crate::connection::send::Outbox;
 use crate::handshake::Request;
 
 impl Peer {
-    /// Returns about how many bytes the connection holds, but for what was received and what the
-    /// application keeps. Shared messages in its queue are not among them.
+    /// Returns about how many bytes the connection holds, without received data, the application's
+    /// values, and shared messages in its queue.
     pub(crate) fn held(&self) -> Held {
         if self.phase == Phase::Gone {
-            // It is removed before the turn ends.
+            // The connection is removed before the turn ends.
             return Held::default();
         }
         let extras = self.extras();
@@ -29,17 +29,17 @@ impl Peer {
         }
     }
 
-    /// Yields the messages in the queue that other connections have as well.
+    /// Yields the messages in the queue that other connections are sent as well.
     pub(crate) fn shared_messages(&self) -> impl Iterator<Item = &Arc<[u8]>> {
         let queue = self.outbox.as_deref().filter(|_| self.phase < Phase::Gone);
         queue.into_iter().flat_map(Outbox::shared)
     }
 
-    /// Returns whether the peer reads what it is sent, as far as can be told.
+    /// Returns whether the peer reads, as far as is known: no data waits to be sent.
     pub(crate) fn reads(&self) -> bool {
         self.backlog() == 0 && !self.transport.holds_back()
     }
 }
 
-/// What a connection has in any case, with its socket, its deadlines and its addresses.
+/// The memory of any connection, with its socket, its deadlines and its addresses, in bytes.
 const BASE: usize = 512;

@@ -1,4 +1,4 @@
-//! Whether a connection sends too fast.
+//! Limits on the rate of a connection's input.
 
 use std::time::Duration;
 
@@ -6,7 +6,8 @@ use super::{Marks, Peer};
 use crate::connection::limits::Meters;
 
 impl Peer {
-    /// Has the rate of the connection limited. It is never quiet then: the fast path does not count.
+    /// Limits the rate of the connection. It is never quiet then, since the fast path does not
+    /// count.
     pub(crate) fn measure(&mut self) {
         self.marks.set(Marks::METERED);
         self.extras_mut().meters = Some(Box::default());
@@ -27,7 +28,7 @@ impl Peer {
         }
     }
 
-    /// Returns whether the connection is not read for now, because it exceeded a rate.
+    /// Returns whether the connection is not read at present because it exceeded a rate.
     pub(crate) fn is_held_off(&self) -> bool {
         self.marks.has(Marks::HELD_OFF)
     }
@@ -41,8 +42,8 @@ impl Peer {
         Some(meters.held_off_until())
     }
 
-    /// Has the connection read again, if its time is over by `now`; returns whether that changes
-    /// anything.
+    /// Resumes reading if the connection was held off until `now` or earlier; returns whether that
+    /// changes anything.
     pub(crate) fn go_on(&mut self, now: Duration) -> bool {
         let over = self.held_off_until().is_some_and(|until| until <= now);
         over && self.marks.take(Marks::HELD_OFF)

@@ -20,7 +20,8 @@ use std::time::Duration;
 use self::deferred::Deferred;
 use self::identity::{Addr, Identity};
 pub(crate) use self::marks::Marks;
-pub(crate) use self::phase::{Ending, Phase};
+pub(crate) use self::phase::Ending;
+pub use self::phase::Phase;
 use self::proxied::Proxied;
 use super::callbacks::Done;
 use super::data::Data;
@@ -37,7 +38,7 @@ use crate::transport::Transport;
 
 /// The half of a connection that handlers reach.
 pub(crate) struct Peer {
-    /// The connection's number in the process, never used again.
+    /// The connection's number in the process, which is never reused.
     pub(crate) serial: u64,
     pub(crate) transport: Transport,
     pub(crate) sender: Sender,
@@ -49,53 +50,53 @@ pub(crate) struct Peer {
     passing: Option<Box<Passing>>,
     max_recv_size: usize,
     max_send_size: usize,
-    /// Larger messages do not take the fast path.
+    /// The size of the largest message that takes the fast path, in bytes.
     fast_send_size: usize,
     identity: Identity,
     addr: Addr,
     extras: Option<Box<Extras>>,
 }
 
-/// What only some connections have.
+/// State that only some connections have.
 #[derive(Default)]
 pub(crate) struct Extras {
     /// The application's own values.
     pub(super) data: Data,
     /// Set if compression was agreed on.
     pub(super) deflate: Option<Deflate>,
-    /// Larger messages may be compressed.
+    /// The size of the largest message that is not compressed by default, in bytes.
     plain_max: Option<usize>,
-    /// What is counted, and when that began, from the reactor's epoch. With `Marks::COUNTED`.
+    /// The counters, and when counting began, from the reactor's epoch. Set with `Marks::COUNTED`.
     pub(super) counts: Option<Box<(ConnectionStats, Duration)>>,
-    /// With `Marks::METERED`.
+    /// Set with `Marks::METERED`.
     pub(super) meters: Option<Box<Meters>>,
     pub(super) multipart: Option<Box<Partial>>,
-    /// The connection's own mark for `Drain`, in bytes.
+    /// The connection's own low-water mark for `Drain`, in bytes.
     pub(super) drain_at: Option<usize>,
-    /// With `Marks::AWAITED`.
+    /// Set with `Marks::AWAITED`.
     pub(super) completions: Option<Box<Completions<Done>>>,
-    /// Set if the connection came through a proxy that is trusted.
+    /// Set if the connection came through a trusted proxy.
     pub(super) proxied: Option<Box<Proxied>>,
-    /// How many bytes the peer had acknowledged when the kernel was asked last, and when that was.
+    /// How many bytes the peer had acknowledged when that was last recorded, and when that was.
     acknowledged: Option<(u64, u64)>,
 }
 
-/// What a connection has only while it begins or ends, so that an idle one is small.
+/// State that a connection has only while it begins or ends, so that an idle one is small.
 #[derive(Default)]
 pub(super) struct Passing {
-    /// Set from the end of the request to `Ready`, or for good with `keep_requests`.
+    /// The request, from its end to `Ready`, or for good with `keep_requests`.
     request: Option<Rc<Request>>,
-    /// Handlers set inside a handler; the reactor moves them into place before the next event.
+    /// Handlers that were set inside a handler; the reactor merges them before the next event.
     registered: Option<Box<Handlers>>,
     /// An HTTP answer that a handler gave.
     refusal: Option<Refusal>,
-    /// An opening handshake whose answer was postponed.
+    /// An opening handshake whose answer is postponed.
     pub(super) deferred: Option<Box<Deferred>>,
-    /// Set when the connection began to end.
+    /// Why the connection ends, once it has begun to end.
     ending: Option<Ending>,
-    /// What [`Peer::sent_mark`] was when it was looked at last, once the connection began to end.
+    /// The value of [`Peer::sent_mark`] at the last check, once the connection has begun to end.
     sent_mark: u64,
-    /// A write failed inside a handler; the reactor has not seen it yet.
+    /// The error of a write inside a handler, which the reactor has not handled yet.
     broken: Option<io::Error>,
 }
 
@@ -134,7 +135,7 @@ impl Peer {
         self.passing.as_deref()?.request.as_deref()
     }
 
-    /// Returns where handlers of this connection are registered.
+    /// Returns the table of the handlers that are set on this connection.
     pub(crate) fn register(&mut self) -> &mut Handlers {
         self.passing_mut().registered.get_or_insert_default()
     }
@@ -158,7 +159,7 @@ impl Peer {
             .is_some_and(|passing| passing.refusal.is_some())
     }
 
-    /// Gives an answer to the opening handshake; the first one counts.
+    /// Answers the opening handshake with a refusal; the first one counts.
     pub(crate) fn refuse(&mut self, refusal: impl Into<Refusal>) {
         self.passing_mut()
             .refusal
@@ -169,7 +170,8 @@ impl Peer {
         self.passing.as_deref_mut()?.refusal.take()
     }
 
-    /// Frees what the connection does not need any more, and the request unless it is kept.
+    /// Frees what the connection no longer needs, including the request unless `keep_request` is
+    /// set.
     pub(crate) fn tidy(&mut self, keep_request: bool) {
         let Some(passing) = self.passing.as_deref_mut() else {
             return;
@@ -199,7 +201,8 @@ impl Peer {
         }
     }
 
-    /// Returns the place for what passes, all but the request.
+    /// Returns the [`Passing`] state, created on first use, and marks that it holds more than the
+    /// request.
     fn passing_mut(&mut self) -> &mut Passing {
         self.marks.set(Marks::PASSING);
         self.passing.get_or_insert_default()
@@ -220,7 +223,7 @@ impl Peer {
         self.fast_send_size = plain.map_or(size, |plain| plain.min(size));
     }
 
-    /// Returns the size up to which a message goes the usual way.
+    /// Returns the size of the largest message that takes the fast path.
     #[inline(always)]
     pub(crate) fn fast_send_size(&self) -> usize {
         self.fast_send_size
@@ -231,7 +234,8 @@ impl Peer {
         self.marks.has(Marks::DEFLATING)
     }
 
-    /// Notes that compression was agreed on: messages from `threshold` on leave the fast path.
+    /// Records that compression was agreed on: messages of `threshold` bytes or more leave the fast
+    /// path.
     #[cfg(feature = "deflate")]
     pub(crate) fn set_deflate(&mut self, deflate: Deflate, threshold: usize) {
         self.marks.set(Marks::DEFLATING);
@@ -250,14 +254,14 @@ impl Peer {
         self.extras.as_deref_mut()?.deflate.as_mut()
     }
 
-    /// Frees the state of compression: no message is sent or delivered any more.
+    /// Frees the state of compression, since no message is sent or delivered any more.
     pub(crate) fn drop_deflate(&mut self) {
         if let Some(extras) = self.extras.as_deref_mut() {
             extras.deflate = None;
         }
     }
 
-    /// Returns whether no event has told of the connection.
+    /// Returns whether no event has announced the connection.
     pub(crate) fn is_unannounced(&self) -> bool {
         self.marks.has(Marks::UNANNOUNCED)
     }
@@ -281,7 +285,7 @@ impl Peer {
         self.slow_consumer
     }
 
-    /// Returns whether the slow-consumer policy closed it, once.
+    /// Returns, once, whether the slow-consumer policy closed the connection.
     pub(crate) fn take_too_slow(&mut self) -> bool {
         self.marks.take(Marks::TOO_SLOW)
     }
@@ -290,12 +294,12 @@ impl Peer {
         self.max_recv_size = size;
     }
 
-    /// Notes that the connection is settled.
+    /// Records that the connection is settled.
     pub(crate) fn clear_dirty(&mut self) {
         self.marks.take(Marks::DIRTY);
     }
 
-    /// Returns the connection's own value of type `T`, made on first use.
+    /// Returns the connection's own value of type `T`, created on first use.
     pub(crate) fn data<T: Default + 'static>(&mut self) -> &mut T {
         self.extras_mut().data.get()
     }
@@ -305,7 +309,7 @@ impl Peer {
         self.marks.has(Marks::HALF_OPEN)
     }
 
-    /// Returns whom a log line about the connection is about.
+    /// Returns the identity that a log line about the connection shows.
     pub(crate) fn who(&self) -> Who {
         Who {
             serial: Some(self.serial),
@@ -313,17 +317,17 @@ impl Peer {
         }
     }
 
-    /// Returns what only some connections have, if this one does.
+    /// Returns the state that only some connections have, if this one has it.
     fn extras(&self) -> Option<&Extras> {
         self.extras.as_deref()
     }
 
-    /// Returns the same, made on first use.
+    /// Returns the same state, created on first use.
     fn extras_mut(&mut self) -> &mut Extras {
         self.extras.get_or_insert_default()
     }
 
-    /// Keeps the request, and those of its parts that outlive it.
+    /// Keeps the request, and copies of those parts that outlive it.
     pub(crate) fn remember(&mut self, request: Rc<Request>) {
         let scheme = if self.is_client_secure() { "wss" } else { "ws" };
         let host = self.asked_host(&request).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Where a connection stands, and why it ends.
+//! The phases of a connection, and the reasons of its end.
 
 use super::{Marks, Peer};
 use crate::close_code::CloseCode;
@@ -6,18 +6,19 @@ use crate::connection::event::Cause;
 use crate::error::SendError;
 
 /// Where a connection stands; it only ever goes down this list.
+#[non_exhaustive]
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub(crate) enum Phase {
+pub enum Phase {
     /// TLS and the opening handshake.
     Opening,
     /// Messages go both ways.
     Open,
-    /// Our Close frame is queued or sent, the peer's is awaited.
+    /// The server's Close frame is queued or sent; the peer's is awaited.
     Closing,
-    /// `Disconnect` was delivered. The queue is sent, then FIN, and everything that the peer still
-    /// sends is discarded until its FIN, so that no RST destroys what we sent last.
+    /// `Disconnect` was delivered. The queue is sent, then FIN; all data from the peer is discarded
+    /// until its FIN, so that no RST destroys the last data that was sent.
     Lingering,
-    /// To be removed at the end of the turn.
+    /// The connection is removed at the end of the turn.
     Gone,
 }
 
@@ -32,7 +33,7 @@ impl Phase {
     }
 }
 
-/// Why a connection ends, as its `Disconnect` will tell.
+/// Why a connection ends, as its `Disconnect` reports it.
 pub(crate) struct Ending {
     pub(crate) code: CloseCode,
     pub(crate) reason: Box<str>,
@@ -48,7 +49,7 @@ impl Ending {
         }
     }
 
-    /// An end without a Close frame.
+    /// Creates an ending without a Close frame.
     pub(crate) fn abnormal(cause: Cause) -> Self {
         Self::new(CloseCode::ABNORMAL, "", cause)
     }
@@ -60,7 +61,7 @@ impl Peer {
         self.phase
     }
 
-    /// Moves on to a later phase; only for `PeerMut::enter`, which keeps the counts.
+    /// Moves to a later phase; only `PeerMut::enter` calls it, and keeps the counts.
     pub(crate) fn set_phase(&mut self, phase: Phase) {
         if self.phase != phase {
             self.phase = phase;
@@ -69,17 +70,17 @@ impl Peer {
         self.marks.put(Marks::NOT_OPEN, phase != Phase::Open);
     }
 
-    /// Returns whether the phase has changed, and its deadline is not set yet.
+    /// Returns whether the phase has changed and the deadline of the new one is not set yet.
     pub(crate) fn has_entered(&self) -> bool {
         self.marks.has(Marks::ENTERED)
     }
 
-    /// Does the same, and takes it that the deadline is set.
+    /// Does the same, and records that the deadline is set.
     pub(crate) fn take_entered(&mut self) -> bool {
         self.marks.take(Marks::ENTERED)
     }
 
-    /// Says why the connection ends; the first cause counts.
+    /// Records why the connection ends; the first cause counts.
     pub(crate) fn end(&mut self, ending: Ending) {
         self.passing_mut().ending.get_or_insert(ending);
     }
@@ -88,7 +89,7 @@ impl Peer {
         self.passing.as_deref_mut()?.ending.take()
     }
 
-    /// Notes that the Close frame, if one was queued, is lost with what was queued before it.
+    /// Records that the Close frame, if one is queued, is lost with the data before it.
     pub(crate) fn lose_close(&mut self) {
         if let Some(ending) = self
             .passing

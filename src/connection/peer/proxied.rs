@@ -6,32 +6,32 @@ use super::{Addr, Peer};
 use crate::handshake::Request;
 use crate::proxy::{Client, Header, Source};
 
-/// What is known of a connection that came through a proxy.
+/// The state of a connection that came through a proxy.
 #[derive(Debug, Default)]
 pub(crate) struct Proxied {
     /// The address of the socket's peer, which is the proxy.
     direct: Addr,
-    /// Where the search for the client begins at each request: the proxy, or whom the header of the
-    /// PROXY protocol named.
+    /// Where the search for the client begins at each request: the proxy, or the client that the
+    /// PROXY protocol header named.
     start: Addr,
-    /// The header of the PROXY protocol did not name a client: what requests say is not believed.
+    /// Whether the PROXY protocol header named no client; what requests say is not trusted then.
     unknown: bool,
     /// The address against whose limits the connection counts.
     counted: Option<IpAddr>,
-    /// What the PROXY header says of TLS, which holds for `start`: whether it speaks TLS, and
-    /// whether it showed a certificate that was found good.
+    /// What the PROXY protocol header says about `start`: whether it speaks TLS, and whether it
+    /// presented a valid certificate.
     header_secure: Option<bool>,
     header_verified: bool,
-    /// The same of the client of the last request.
+    /// The same for the client of the last request.
     secure: Option<bool>,
     verified: bool,
-    /// The host that the client asked for.
+    /// The host that the client asked for, if a proxy reported it.
     host: Option<Box<str>>,
 }
 
 impl Peer {
-    /// Notes that the connection comes from a trusted proxy. It counts against no address until the
-    /// client's is known.
+    /// Records that the connection comes from a trusted proxy. It counts against no address until
+    /// the client's is known.
     pub(crate) fn is_of_proxy(&mut self) {
         let direct = self.addr;
         self.extras_mut().proxied = Some(Box::new(Proxied {
@@ -41,7 +41,7 @@ impl Peer {
         }));
     }
 
-    /// Returns what is known of a connection that came through a proxy.
+    /// Returns the state of a connection that came through a proxy.
     fn proxied(&self) -> Option<&Proxied> {
         self.extras()?.proxied.as_deref()
     }
@@ -50,7 +50,7 @@ impl Peer {
         self.extras.as_deref_mut()?.proxied.as_deref_mut()
     }
 
-    /// Returns the address of the socket's own peer.
+    /// Returns the address of the socket's peer.
     pub(crate) fn direct(&self) -> Addr {
         self.proxied().map_or(self.addr, |proxied| proxied.direct)
     }
@@ -63,31 +63,31 @@ impl Peer {
         }
     }
 
-    /// Returns whether the client speaks TLS, with this server or with a proxy that tells it.
+    /// Returns whether the client speaks TLS, with this server or with a proxy that reports it.
     pub(crate) fn is_client_secure(&self) -> bool {
         let told = self.proxied().and_then(|proxied| proxied.secure);
         told.unwrap_or_else(|| self.transport.is_secure())
     }
 
-    /// Returns whether a proxy has found the client's certificate good.
+    /// Returns whether a proxy has verified the client's certificate.
     pub(crate) fn is_verified_by_proxy(&self) -> bool {
         self.proxied().is_some_and(|proxied| proxied.verified)
     }
 
-    /// Returns the host that the client asked for: as a proxy tells it, or by `Host`.
+    /// Returns the host that the client asked for: as a proxy reported it, or else from `Host`.
     pub(crate) fn asked_host<'a>(&'a self, request: &'a Request) -> Option<&'a str> {
         let told = self.proxied().and_then(|proxied| proxied.host.as_deref());
         told.or_else(|| request.host())
     }
 
-    /// Returns where the search for the client begins at each request, unless requests are not
-    /// believed.
+    /// Returns where the search for the client begins at each request; `None` if requests are not
+    /// trusted.
     pub(crate) fn forwarding_start(&self) -> Option<Addr> {
         let proxied = self.proxied()?;
         (!proxied.unknown).then_some(proxied.start)
     }
 
-    /// Takes note of the header of the PROXY protocol; returns whether one was awaited.
+    /// Records the PROXY protocol header; returns whether one was awaited.
     pub(crate) fn set_header(&mut self, header: &Header) -> bool {
         let Some(proxied) = self.proxied_mut() else {
             return false;
@@ -97,8 +97,8 @@ impl Peer {
         proxied.header_verified = header.verified;
         proxied.verified = header.verified;
         match header.source {
-            // Some proxies send the first for clients whose address they do not have, so nothing
-            // more is believed.
+            // Some proxies send `Local` for clients whose address they do not know, so nothing more
+            // is trusted.
             Source::Local | Source::Unknown => proxied.unknown = true,
             Source::Client(addr) => proxied.start = Some(addr).into(),
         }
@@ -106,7 +106,7 @@ impl Peer {
         true
     }
 
-    /// Takes note of the client of a request.
+    /// Records the client of a request.
     pub(crate) fn set_client(&mut self, client: Client<'_>) {
         let Some(proxied) = self.proxied_mut() else {
             return;
@@ -129,7 +129,7 @@ impl Peer {
         }
     }
 
-    /// Notes the address against whose limits the connection counts.
+    /// Records the address against whose limits the connection counts.
     pub(crate) fn set_counted(&mut self, ip: Option<IpAddr>) {
         if let Some(proxied) = self.proxied_mut() {
             proxied.counted = ip;

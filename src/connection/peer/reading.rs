@@ -1,16 +1,16 @@
-//! Whether a connection is read.
+//! Pausing and resuming the reads of a connection.
 
 use super::{Marks, Peer, Phase};
 
 impl Peer {
-    /// Stops reading, for as long as it is open.
+    /// Stops reading, as long as the connection is open.
     pub(crate) fn pause(&mut self) {
         self.marks.set(Marks::PAUSED);
     }
 
-    /// Goes on reading; returns whether it was paused.
+    /// Resumes reading; returns whether it was paused.
     pub(crate) fn resume(&mut self) -> bool {
-        // A close has ended the pause: what is done after it is no sign of life.
+        // A close has ended the pause: resuming after it is no sign of life.
         let was_paused = self.is_paused();
         self.marks.take(Marks::PAUSED);
         if was_paused {
@@ -19,16 +19,17 @@ impl Peer {
         was_paused
     }
 
-    /// Returns whether there was a sign of life since the last call: the peer read something after
-    /// it had not, or reading was resumed.
+    /// Returns whether there was a sign of life since the last call: the kernel took data after it
+    /// had been full, or reading was resumed.
     pub(crate) fn take_progress(&mut self) -> bool {
         let progress = self.marks.take(Marks::PROGRESS);
-        // What TLS holds back was counted as taken before.
+        // Data that TLS holds back was counted as taken before.
         let is_blocked = self.marks.has(Marks::SECURE) && self.marks.has(Marks::BLOCKED);
         (is_blocked && self.transport.take_progress()) || progress
     }
 
-    /// Returns whether the application wants nothing to be read. Once it is closing it is read.
+    /// Returns whether the application has paused reading; a closing connection is read
+    /// nevertheless.
     pub(crate) fn is_paused(&self) -> bool {
         self.marks.has(Marks::PAUSED) && self.phase <= Phase::Open
     }

@@ -34,10 +34,10 @@ impl Peer {
         }
     }
 
-    /// Offers the kernel frames that are not to be queued, once everything before them was taken;
-    /// returns how many bytes of them it took. A fault is kept until the reactor looks.
+    /// Offers the kernel frames that are not to be queued, once it has taken everything before
+    /// them. Returns how many bytes of them it took; an error is kept for the reactor.
     pub(crate) fn write_offered(&mut self, pieces: &[&[u8]], drain_at: usize) -> usize {
-        // The kernel is full: it says when it is not.
+        // The kernel is full; an event reports when it is not.
         if self.marks.has(Marks::BLOCKED) {
             return 0;
         }
@@ -59,7 +59,7 @@ impl Peer {
         }
     }
 
-    /// Writes what is queued; returns whether nothing is left. `drain_at` is the server's.
+    /// Writes queued data; returns whether nothing is left. `drain_at` is the server's setting.
     pub(crate) fn flush(&mut self, drain_at: usize) -> io::Result<bool> {
         if let Some(error) = self.take_broken() {
             self.drop_outbox();
@@ -96,7 +96,7 @@ impl Peer {
         let flushed = self.transport.flush()?;
         if flushed {
             if self.marks.take(Marks::BLOCKED) {
-                // What TLS held back is gone as well.
+                // The kernel has the data that TLS held back as well.
                 self.marks.set(Marks::PROGRESS);
             }
             if self.marks.has(Marks::AWAITED) {
@@ -109,8 +109,7 @@ impl Peer {
         Ok(flushed)
     }
 
-    /// Offers the kernel what is queued, from inside a handler. A fault is kept until the reactor
-    /// looks.
+    /// Offers queued data to the kernel from inside a handler; an error is kept for the reactor.
     pub(crate) fn flush_early(&mut self, drain_at: usize) {
         if self.is_broken() {
             return;
@@ -121,14 +120,12 @@ impl Peer {
     }
 
     /// Returns whether bytes may be queued that the kernel was not offered yet, though it may have
-    /// room for them: they wait where it is known what they are.
+    /// room for them.
     pub(crate) fn is_held_back(&self) -> bool {
-        let is_known =
-            self.marks.has(Marks::AWAITED) || self.slow_consumer == SlowConsumer::DropOldest;
-        is_known && !self.marks.has(Marks::BLOCKED)
+        !self.marks.has(Marks::BLOCKED)
     }
 
-    /// Returns the low-water mark for `Drain`, in bytes; `server` is the server's.
+    /// Returns the low-water mark for `Drain`, in bytes; `server` is the server's setting.
     pub(crate) fn drain_at(&self, server: usize) -> usize {
         let own = self.extras().and_then(|extras| extras.drain_at);
         own.unwrap_or(server)
@@ -138,7 +135,7 @@ impl Peer {
         self.extras_mut().drain_at = Some(bytes);
     }
 
-    /// Notes whether so much was left over that a `Drain` will be due.
+    /// Records whether so much data was left that a `Drain` will be due.
     fn note_level(&mut self, drain_at: usize) {
         if self.marks.has(Marks::BLOCKED) && !self.marks.has(Marks::ABOVE) {
             let drain_at = self.drain_at(drain_at);
@@ -148,8 +145,8 @@ impl Peer {
         }
     }
 
-    /// Returns whether a `Drain` is due: more than the mark was left over, and now no more than it
-    /// is. `flushed` says that nothing is.
+    /// Returns whether a `Drain` is due: more than the low-water mark was left, and now it is not.
+    /// `flushed` says that nothing is left.
     pub(crate) fn is_drained(&self, flushed: bool, drain_at: usize) -> bool {
         self.marks.has(Marks::ABOVE) && {
             let drain_at = self.drain_at(drain_at);
@@ -157,13 +154,18 @@ impl Peer {
         }
     }
 
-    /// Notes that the `Drain` was delivered.
+    /// Returns whether a `Drain` is to come.
+    pub(crate) fn is_congested(&self) -> bool {
+        self.marks.has(Marks::ABOVE)
+    }
+
+    /// Records that the `Drain` was delivered.
     pub(crate) fn set_drained(&mut self) {
         self.marks.take(Marks::ABOVE);
     }
 
-    /// Drops the oldest messages until no more than `room` bytes are queued, or no message can be
-    /// dropped; returns how many were.
+    /// Drops the oldest messages until at most `room` bytes are queued, or no message can be
+    /// dropped. Returns how many were dropped.
     pub(crate) fn drop_above(&mut self, room: usize) -> u64 {
         let mut dropped = 0;
         while let excess @ 1.. = self.backlog().saturating_sub(room) {
@@ -175,8 +177,8 @@ impl Peer {
         dropped
     }
 
-    /// Drops the oldest messages that lie side by side, until that makes `excess` bytes less or
-    /// something else lies behind them; returns how many.
+    /// Drops the oldest messages that are adjacent, until `excess` bytes are freed or other data
+    /// follows; returns how many were dropped.
     fn drop_oldest(&mut self, excess: usize) -> u64 {
         let Some(outbox) = self.outbox.as_deref_mut() else {
             return 0;
@@ -191,7 +193,7 @@ impl Peer {
         count
     }
 
-    /// Sets what happens to messages beyond `max_backlog`. What is queued by now stays.
+    /// Sets the policy for messages beyond `max_backlog`; data that is queued already stays.
     pub(crate) fn set_slow_consumer(&mut self, policy: SlowConsumer) {
         if self.slow_consumer == policy {
             return;
@@ -205,13 +207,13 @@ impl Peer {
         }
     }
 
-    /// Bytes that the kernel has not taken.
+    /// Returns how many queued bytes the kernel has not taken.
     pub(crate) fn backlog(&self) -> usize {
         self.outbox.as_deref().map_or(0, Outbox::len)
     }
 
-    /// Returns how many bytes the kernel took of the queue since this was called last, while nothing
-    /// is added to it; the first time that is nothing.
+    /// Returns how many bytes the kernel has taken of the queue since the last call, provided that
+    /// nothing was added to the queue; 0 at the first call.
     pub(crate) fn take_sent(&mut self) -> u64 {
         let mark = self.sent_mark();
         let before = match self.passing.as_deref_mut() {
@@ -225,24 +227,25 @@ impl Peer {
         }
     }
 
-    /// Notes how many bytes the peer has acknowledged by `now`; returns what was noted before.
+    /// Records how many bytes the peer has acknowledged by `now`; returns the record before that.
     pub(crate) fn note_acknowledged(&mut self, bytes: u64, now: u64) -> Option<(u64, u64)> {
         self.extras_mut().acknowledged.replace((bytes, now))
     }
 
-    /// Returns what was noted of the bytes that the peer has acknowledged, and when.
+    /// Returns how many bytes the peer had acknowledged when that was last recorded, and when that
+    /// was.
     pub(crate) fn acknowledged(&self) -> Option<(u64, u64)> {
         self.extras()?.acknowledged
     }
 
-    /// Forgets what was noted of it.
+    /// Forgets the record of acknowledged bytes.
     pub(crate) fn forget_acknowledged(&mut self) {
         if let Some(extras) = self.extras.as_deref_mut() {
             extras.acknowledged = None;
         }
     }
 
-    /// Returns a number that grows by each byte that the kernel takes of the queue.
+    /// Returns a number that grows by one with each byte that the kernel takes of the queue.
     fn sent_mark(&self) -> u64 {
         match self.transport.written() {
             Some(written) => written + 1,
@@ -255,12 +258,12 @@ impl Peer {
         self.outbox.as_deref().map_or(0, Outbox::held)
     }
 
-    /// Appends the bytes to what is queued.
+    /// Appends bytes to the queue.
     pub(crate) fn enqueue(&mut self, bytes: &[u8]) {
         self.enqueue_frame(&[bytes], Kind::Control);
     }
 
-    /// Appends the pieces of a frame, or of several that belong together, to what is queued.
+    /// Appends the pieces of a frame, or of several frames that belong together, to the queue.
     pub(crate) fn enqueue_frame(&mut self, pieces: &[&[u8]], kind: Kind) {
         let is_noted = self.slow_consumer == SlowConsumer::DropOldest;
         let outbox = self.outbox_mut();
@@ -273,7 +276,7 @@ impl Peer {
         }
     }
 
-    /// Appends a message that others are sent too.
+    /// Appends a message that other connections are sent as well.
     pub(crate) fn enqueue_shared(&mut self, bytes: &Arc<[u8]>) {
         let is_noted = self.slow_consumer == SlowConsumer::DropOldest;
         let outbox = self.outbox_mut();
@@ -283,7 +286,8 @@ impl Peer {
         }
     }
 
-    /// Queues what a write left of a message that others are sent too; nothing was queued before it.
+    /// Queues the rest of a shared message that the kernel took in part. `write_offered`, which
+    /// wrote that part, ensures that the queue is empty.
     pub(crate) fn keep_shared_rest(&mut self, bytes: &Arc<[u8]>, taken: usize) {
         let is_noted = self.slow_consumer == SlowConsumer::DropOldest;
         let outbox = self.outbox_mut();
@@ -311,8 +315,8 @@ impl Peer {
         }
     }
 
-    /// Returns whether the connection is open, without TLS, not counted, and nothing waits to be
-    /// sent, told or done.
+    /// Returns whether the connection is open, without TLS, counters and limits of its rate, and
+    /// nothing is pending.
     #[inline(always)]
     pub(crate) fn is_quiet(&self) -> bool {
         debug_assert_eq!(self.marks.has(Marks::QUEUED), self.outbox.is_some());
@@ -320,14 +324,14 @@ impl Peer {
         self.marks.is_quiet()
     }
 
-    /// Returns whether nothing but a queue keeps the connection from being quiet.
+    /// Returns whether only a queue keeps the connection from being quiet.
     #[inline(always)]
     pub(crate) fn has_only_queued(&self) -> bool {
         self.marks.has_only(Marks::QUEUED)
     }
 
-    /// Writes `bytes` to a peer that is quiet; returns whether it took all of them. If not, the rest
-    /// is queued or the fault kept, as ever.
+    /// Writes `bytes` to a peer that is quiet; returns whether the kernel took all of them.
+    /// Otherwise the rest is queued, or the error is kept for the reactor.
     #[inline(always)]
     pub(crate) fn write_fast(&mut self, bytes: &[u8]) -> bool {
         match self.transport.write_plain(bytes) {
@@ -339,7 +343,7 @@ impl Peer {
         }
     }
 
-    /// Goes on after a write that did not take all of `bytes`.
+    /// Continues after a write that did not take all of `bytes`.
     #[cold]
     fn write_rest(&mut self, bytes: &[u8], result: io::Result<usize>) {
         let result = match result {
@@ -352,7 +356,7 @@ impl Peer {
         self.keep_rest(&[bytes], result);
     }
 
-    /// Writes `bytes` at once if nothing is queued before them; queues what is not taken.
+    /// Writes `bytes` at once if the queue is empty; queues what the kernel does not take.
     pub(crate) fn write_through(&mut self, bytes: &[u8]) {
         if self.is_broken() {
             return;
@@ -364,7 +368,7 @@ impl Peer {
         self.keep_rest(&[bytes], result);
     }
 
-    /// Queues what a write left of `slices`, or keeps its fault until the reactor looks.
+    /// Queues the rest of `slices` after a write, or keeps the error of the write for the reactor.
     pub(crate) fn keep_rest(&mut self, slices: &[&[u8]], result: io::Result<usize>) {
         let mut taken = match result {
             Ok(taken) => taken,
@@ -383,12 +387,12 @@ impl Peer {
         }
     }
 
-    /// Keeps the fault of a write until the reactor looks.
+    /// Keeps the error of a write for the reactor.
     pub(crate) fn set_broken(&mut self, error: io::Error) {
         self.passing_mut().broken = Some(error);
     }
 
-    /// Takes the fault of a write.
+    /// Takes the error of a write.
     pub(crate) fn take_broken(&mut self) -> Option<io::Error> {
         self.passing.as_deref_mut()?.broken.take()
     }

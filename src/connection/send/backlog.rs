@@ -1,13 +1,13 @@
-//! What may be queued for a connection, and what happens beyond it.
+//! How much may be queued for a connection, and what happens to data beyond that.
 
 use crate::protocol::OpCode;
 
-/// What is queued, as far as that matters when there is too much.
+/// The kind of queued data, which matters when there is too much.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Kind {
     Control,
     Message,
-    /// A frame of a message that is sent in parts: without it, what follows makes no sense.
+    /// A frame of a message that is sent in parts: without it, the frames that follow are useless.
     Part,
 }
 
@@ -21,25 +21,25 @@ impl Kind {
     }
 }
 
-/// What happens to a message that cannot be sent at once.
+/// The decision on a message that cannot be sent at once.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Admission {
     Queue,
-    /// Memory is short: it is sent if the kernel takes it now.
+    /// Memory is short: the message is sent only if the kernel takes it now.
     Offer,
     Drop,
 }
 
-/// Returns how many bytes may be queued before a frame of `size` bytes.
+/// Returns how many bytes may be queued already when a frame of `size` bytes is added.
 pub(crate) fn room_before(size: usize, kind: Kind, limit: usize) -> usize {
     let reserve = match kind {
         Kind::Control => CONTROL_RESERVE,
         Kind::Message | Kind::Part => 0,
     };
-    // Up to half of the limit every frame is accepted.
+    // Up to half of the limit, every frame is accepted.
     let room = limit.saturating_add(reserve).saturating_sub(size);
     room.max(limit / 2)
 }
 
-/// Bytes that control frames may be queued beyond `max_backlog`.
+/// How many bytes of control frames may be queued beyond `max_backlog`.
 const CONTROL_RESERVE: usize = 4 << 10;

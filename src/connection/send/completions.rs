@@ -1,27 +1,27 @@
-//! Callbacks that wait until a message was sent.
+//! Completion callbacks, which are called when a message was sent or dropped.
 
 use std::collections::VecDeque;
 use std::ops::Range;
 
 use crate::error::SendError;
 
-/// Callbacks of type `D` that wait until a message was sent, or was dropped.
+/// Callbacks of type `D` that wait until a message was sent or dropped.
 ///
 /// Positions count the bytes of the queue from the first callback on.
 pub(crate) struct Completions<D> {
-    /// In the order that their messages leave.
+    /// In the order in which their messages leave.
     waiting: VecDeque<Completion<D>>,
-    /// Those whose message was dropped.
+    /// Callbacks whose messages were dropped.
     dropped: VecDeque<D>,
-    /// The position up to which the kernel, or TLS, took the queue.
+    /// The position up to which the kernel, or TLS, has taken the queue.
     taken: u64,
-    /// The position up to which the bytes are known to be with the kernel: behind `taken` where TLS
+    /// The position up to which the kernel is known to have the data: less than `taken` where TLS
     /// holds some back.
     written: u64,
 }
 
 struct Completion<D> {
-    /// The position of the end of its message.
+    /// The position at which its message ends.
     end: u64,
     done: D,
 }
@@ -31,7 +31,7 @@ impl<D> Default for Completions<D> {
         Self {
             waiting: VecDeque::new(),
             dropped: VecDeque::new(),
-            // So that `written` can be less.
+            // Not 0, so that `written` can be less.
             taken: 1,
             written: 0,
         }
@@ -39,20 +39,21 @@ impl<D> Default for Completions<D> {
 }
 
 impl<D> Completions<D> {
-    /// Has `done` called when everything is sent that is queued by now: `queued` bytes.
+    /// Registers `done`, to be called when the `queued` bytes that are in the queue now have been
+    /// sent.
     pub(crate) fn await_sent(&mut self, queued: usize, done: D) {
-        // What TLS took of it may not be with the kernel.
+        // TLS may hold back data that it has taken.
         self.written = self.written.min(self.taken - 1);
         let end = self.taken + queued as u64;
         self.waiting.push_back(Completion { end, done });
     }
 
-    /// Has `done` called because its message was dropped.
+    /// Registers `done`, to be called because its message was dropped.
     pub(crate) fn await_dropped(&mut self, done: D) {
         self.dropped.push_back(done);
     }
 
-    /// Notes that bytes of the queue were taken: by the kernel, or by TLS.
+    /// Records that the kernel, or TLS, has taken bytes of the queue.
     pub(crate) fn note_taken(&mut self, bytes: usize, is_secure: bool) {
         self.taken += bytes as u64;
         if !is_secure {
@@ -60,12 +61,12 @@ impl<D> Completions<D> {
         }
     }
 
-    /// Notes that everything taken is with the kernel.
+    /// Records that the kernel has everything that was taken.
     pub(crate) fn note_written(&mut self) {
         self.written = self.taken;
     }
 
-    /// Notes that a range of the queue was dropped, counted from its oldest byte.
+    /// Records that a range of the queue was dropped, counted from its oldest byte.
     pub(crate) fn drop_range(&mut self, bytes: Range<usize>) {
         let start = self.taken + bytes.start as u64;
         let end = self.taken + bytes.end as u64;
@@ -85,7 +86,7 @@ impl<D> Completions<D> {
     }
 
     /// Takes the next callback that can be called, with its result. If the connection is `over`,
-    /// the others follow.
+    /// the callbacks of unsent messages follow.
     pub(crate) fn take(&mut self, over: bool) -> Option<(D, Result<(), SendError>)> {
         if let Some(done) = self.dropped.pop_front() {
             return Some((done, Err(SendError::Dropped)));

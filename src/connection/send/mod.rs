@@ -1,5 +1,5 @@
-//! What is sent and has not left yet: replies, the queue of a connection, messages in parts, and
-//! callbacks that wait for the end of a message.
+//! Data that is being sent: replies, the queue of a connection, messages in parts, and completion
+//! callbacks.
 
 mod backlog;
 mod completions;

@@ -1,25 +1,27 @@
-//! Messages in parts: in several frames over time, or one from several places.
+//! Messages in parts: in several frames over time, or in one call from several slices.
 
 use crate::error::SendError;
 use crate::protocol::{Compress, FrameHead, OpCode, Utf8Validator};
 
-/// A message that was begun and has not ended.
+/// A message that has begun and not ended.
 #[derive(Clone, Copy)]
 pub(crate) struct Partial {
-    /// That of the next frame: text or binary, then continuation.
+    /// The opcode of the next frame: text or binary, then continuation.
     next: OpCode,
     text: Option<Utf8Validator>,
     /// Bytes of payload so far.
     size: usize,
-    /// Whether it is to be compressed, and whether it is: that is known with its first frame.
+    /// Whether it is to be compressed, and whether it is, which is decided with the first frame.
     choice: Compress,
     compressed: bool,
 }
 
 impl Partial {
+    /// Creates a message without any part.
+    ///
     /// # Errors
     ///
-    /// [`SendError::BadFrame`] unless it is text or binary.
+    /// [`SendError::BadFrame`] unless the message is text or binary.
     pub(crate) fn new(opcode: OpCode, choice: Compress) -> Result<Self, SendError> {
         let text = match opcode {
             OpCode::Text => Some(Utf8Validator::default()),
@@ -56,12 +58,12 @@ impl Partial {
         }
     }
 
-    /// Returns the size of its payload so far, in bytes.
+    /// Returns the size of the payload so far, in bytes.
     pub(crate) fn size(&self) -> usize {
         self.size
     }
 
-    /// Returns what decides on its compression, if no frame of it was sent.
+    /// Returns the opcode and the choice that decide on compression, if no frame was sent yet.
     pub(crate) fn first(&self) -> Option<(OpCode, Compress)> {
         (self.next != OpCode::Continuation).then_some((self.next, self.choice))
     }
@@ -70,7 +72,7 @@ impl Partial {
         self.compressed
     }
 
-    /// Says whether it is compressed, before its first frame.
+    /// Sets whether the message is compressed, before its first frame.
     pub(crate) fn set_compressed(&mut self, compressed: bool) {
         self.compressed = compressed;
     }
@@ -79,7 +81,7 @@ impl Partial {
     pub(crate) fn head(&mut self, len: usize, last: bool) -> FrameHead {
         let opcode = std::mem::replace(&mut self.next, OpCode::Continuation);
         let mut head = FrameHead::new(opcode, len);
-        // RFC 7692, 6.1: the bit is set on the first frame alone.
+        // RFC 7692, 6.1: the bit is set on the first frame only.
         if self.compressed && opcode != OpCode::Continuation {
             head = head.compressed();
         }
@@ -89,7 +91,7 @@ impl Partial {
         }
     }
 
-    /// Returns the header of the one frame of a compressed message.
+    /// Returns the header of the only frame of a compressed message.
     pub(crate) fn compressed_head(&mut self, len: usize) -> FrameHead {
         self.compressed = true;
         self.head(len, true)
@@ -100,7 +102,7 @@ impl Partial {
 pub(crate) struct Frames(Vec<FrameHead>);
 
 impl Frames {
-    /// Makes them for all frames of a message.
+    /// Creates the headers of all frames of a message.
     pub(crate) fn new(message: &mut Partial, payloads: &[&[u8]]) -> Self {
         let mut heads: Vec<FrameHead> = Vec::with_capacity(payloads.len());
         if let Some((last, others)) = payloads.split_last() {
@@ -114,7 +116,7 @@ impl Frames {
         Self(heads)
     }
 
-    /// Returns headers and payloads by turns.
+    /// Returns headers and payloads in turn.
     pub(crate) fn pieces<'p>(&'p self, payloads: &[&'p [u8]]) -> Vec<&'p [u8]> {
         let mut pieces: Vec<&[u8]> = Vec::with_capacity(2 * self.0.len());
         for (head, payload) in self.0.iter().zip(payloads) {

@@ -1,4 +1,4 @@
-//! What the kernel has not taken yet.
+//! Queued data that the kernel has not taken yet.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -10,25 +10,25 @@ use std::sync::Arc;
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     segments: VecDeque<Segment>,
-    /// Bytes of the first segment that the kernel took.
+    /// Bytes of the first segment that the kernel has taken.
     sent: usize,
     len: usize,
-    /// An empty segment, for the next bytes of our own.
+    /// An empty segment, for the next bytes that are copied.
     spare: Vec<u8>,
-    /// What the bytes are, oldest first, where that has to be known: see [`note`](Self::note). Else
-    /// empty.
+    /// What the bytes are, oldest first, if that has to be known: see [`note`](Self::note).
+    /// Otherwise empty.
     units: VecDeque<Unit>,
 }
 
-/// Bytes that leave or are dropped together.
+/// Bytes that are sent or dropped together.
 #[derive(Debug)]
 struct Unit {
     len: usize,
-    /// A whole message that nothing of was sent yet.
+    /// Whether it is a whole message of which nothing was sent yet.
     is_message: bool,
 }
 
-/// Queues that are empty again.
+/// Empty queues, kept for reuse.
 #[expect(clippy::vec_box, reason = "they come from boxes and go to boxes")]
 struct Spare(Vec<Box<Outbox>>);
 
@@ -37,7 +37,7 @@ thread_local! {
     static SPARE: RefCell<Spare> = const { RefCell::new(Spare(Vec::new())) };
 }
 
-/// Most queues that are kept.
+/// Most queues that are kept for reuse.
 const SPARE_MAX: usize = 1024;
 
 /// Largest segment that is kept with a queue, in bytes.
@@ -46,21 +46,21 @@ const SPARE_SEGMENT_MAX: usize = 4 << 10;
 #[derive(Debug)]
 enum Segment {
     Own(Vec<u8>),
-    /// A message that other connections are sent too.
+    /// A message that other connections are sent as well.
     Shared(Arc<[u8]>),
 }
 
 impl Outbox {
-    /// Most slices that one write is given.
+    /// Most slices of one write.
     pub(crate) const SLICES: usize = 16;
 
-    /// Returns an empty queue, one that was used before if there is one.
+    /// Returns an empty queue, which may be reused.
     pub(crate) fn fresh() -> Box<Self> {
         let spare = SPARE.with_borrow_mut(|spare| spare.0.pop());
         spare.unwrap_or_default()
     }
 
-    /// Forgets what is queued, and keeps the queue for the next that needs one.
+    /// Discards the queued data, and keeps the queue for reuse.
     pub(crate) fn recycle(mut self: Box<Self>) {
         self.segments.clear();
         self.segments.shrink_to(Self::SLICES);
@@ -74,18 +74,18 @@ impl Outbox {
         });
     }
 
-    /// Forgets the queues that are kept: what comes after is not to depend on what came before.
+    /// Drops the queues kept for reuse, so that a test does not depend on earlier ones.
     #[cfg(test)]
     pub(crate) fn forget_spare() {
         SPARE.with_borrow_mut(|spare| spare.0.clear());
     }
 
-    /// Bytes queued.
+    /// Returns how many bytes are queued.
     pub(crate) fn len(&self) -> usize {
         self.len
     }
 
-    /// Returns about how many bytes of memory it takes, without the messages that are
+    /// Returns about how many bytes of memory the queue takes, without the messages that are
     /// [shared](Self::shared).
     pub(crate) fn held(&self) -> usize {
         let held = |segment: &Segment| match segment {
@@ -98,7 +98,7 @@ impl Outbox {
         size_of::<Self>() + self.spare.capacity() + segments + lists
     }
 
-    /// Yields the messages that other connections are sent too.
+    /// Yields the messages that other connections are sent as well.
     pub(crate) fn shared(&self) -> impl Iterator<Item = &Arc<[u8]>> {
         self.segments.iter().filter_map(|segment| match segment {
             Segment::Own(_) => None,
@@ -129,7 +129,7 @@ impl Outbox {
         self.segments.push_back(Segment::Shared(bytes.clone()));
     }
 
-    /// Begins the queue with a shared message of which `sent` bytes were written.
+    /// Begins the empty queue with a shared message, of which `sent` bytes were written.
     pub(crate) fn begin_shared(&mut self, bytes: &Arc<[u8]>, sent: usize) {
         debug_assert!(self.len == 0, "only an empty queue is begun");
         if bytes.len() - sent <= COPY_MAX {
@@ -140,7 +140,7 @@ impl Outbox {
         self.segments.push_back(Segment::Shared(bytes.clone()));
     }
 
-    /// Returns the oldest bytes as slices for one write.
+    /// Fills `slices` with the oldest bytes, for one write; returns how many slices are used.
     pub(crate) fn slices<'o>(&'o self, slices: &mut [IoSlice<'o>; Self::SLICES]) -> usize {
         let mut count = 0;
         for (slice, segment) in slices.iter_mut().zip(&self.segments) {
@@ -151,7 +151,7 @@ impl Outbox {
         count
     }
 
-    /// Removes the oldest `size` bytes: they were written.
+    /// Removes the oldest `size` bytes, which were written.
     pub(crate) fn consume(&mut self, mut size: usize) {
         self.len = self.len.saturating_sub(size);
         if !self.units.is_empty() {
@@ -174,7 +174,7 @@ impl Outbox {
         }
     }
 
-    /// Notes that the last `len` bytes are a whole message, or something that must not be dropped.
+    /// Records that the last `len` bytes are a whole message, or data that must not be dropped.
     pub(crate) fn note(&mut self, len: usize, is_message: bool) {
         match self.units.back_mut() {
             _ if len == 0 => {}
@@ -183,7 +183,7 @@ impl Outbox {
         }
     }
 
-    /// Forgets what the bytes are.
+    /// Forgets what [`note`](Self::note) recorded.
     pub(crate) fn forget_units(&mut self) {
         self.units.clear();
     }
@@ -194,7 +194,7 @@ impl Outbox {
         {
             if size < first.len {
                 first.len -= size;
-                // It has begun to leave.
+                // A part of it was sent.
                 first.is_message = false;
                 return;
             }
@@ -203,9 +203,8 @@ impl Outbox {
         }
     }
 
-    /// Drops the oldest messages that lie side by side, until that makes `excess` bytes less or
-    /// something else lies behind them. Returns where they lay, counted from the oldest byte, and
-    /// how many they were.
+    /// Drops the oldest messages that are adjacent, until `excess` bytes are freed or other data
+    /// follows. Returns where they were, counted from the oldest byte, and how many they were.
     pub(crate) fn drop_oldest(&mut self, excess: usize) -> (Range<usize>, u64) {
         let first = self.units.iter().position(|unit| unit.is_message);
         let first = first.unwrap_or(self.units.len());
@@ -223,7 +222,7 @@ impl Outbox {
         (start..end, count as u64)
     }
 
-    /// Removes bytes from the middle, counted from the oldest.
+    /// Removes bytes from the middle, at positions counted from the oldest byte.
     fn remove(&mut self, Range { start, end }: Range<usize>) {
         self.len -= end - start;
         let mut at = 0;
@@ -232,7 +231,7 @@ impl Outbox {
         while at < end
             && let Some(segment) = self.segments.get_mut(index)
         {
-            // What lies before the first byte of this segment was sent.
+            // The bytes before `sent` are not in the queue any more.
             let len = segment.bytes().len() - sent;
             let from = start.saturating_sub(at).min(len);
             let to = (end - at).min(len);
@@ -261,7 +260,7 @@ impl Segment {
         }
     }
 
-    /// Returns bytes that no other connection has.
+    /// Returns the bytes to be changed; a shared segment is copied first.
     fn own(&mut self) -> &mut Vec<u8> {
         if let Self::Shared(bytes) = self {
             *self = Self::Own(bytes.to_vec());
@@ -310,7 +309,7 @@ mod tests {
         assert_eq!(first_write(&outbox), b"again");
     }
 
-    /// Takes the oldest bytes of what is queued: number, bytes left, whether it may be dropped.
+    /// Takes the oldest bytes of the model: number, bytes left, whether it may be dropped.
     fn leave(model: &mut VecDeque<(u8, usize, bool)>, mut size: usize) -> Vec<u8> {
         let mut bytes = Vec::new();
         while size > 0
@@ -327,8 +326,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is written and dropped by turns: messages leave whole or not at all, in order,
-        /// and what must not be dropped is not.
+        /// For any writes and drops: messages leave whole or not at all, in order, and data that
+        /// must not be dropped stays.
         #[test]
         fn the_oldest_messages_are_dropped_whole(
             steps in prop::collection::vec(
@@ -337,7 +336,7 @@ mod tests {
             ),
         ) {
             let mut outbox = Outbox::default();
-            // The same as a plain list: see `leave`.
+            // The same queue as a plain list: see `leave`.
             let mut model: VecDeque<(u8, usize, bool)> = VecDeque::new();
             for (at, (size, kind, write, excess)) in steps.into_iter().enumerate() {
                 let (at, is_message) = (at as u8, kind != 0);

@@ -1,21 +1,21 @@
-//! What leaves together.
+//! The buffer of replies, which leave in one write.
 
 use crate::protocol::{FrameHead, OpCode};
 
-/// Everything that was sent to the connection whose events are being delivered, so that all
-/// replies to what one read brought leave in one write.
+/// All data that was sent to the connection being served, so that the replies to one read leave in
+/// one write.
 ///
-/// The memory is kept, and initialised once: a short message is two stores and a copy.
+/// The memory is kept, and initialised once: a short message costs two stores and a copy.
 #[derive(Debug)]
 pub(crate) struct ReplyBuffer {
     bytes: Vec<u8>,
     len: usize,
-    /// From here on it is time for a write, in bytes.
+    /// The size at which it is time for a write, in bytes.
     limit: usize,
 }
 
 impl ReplyBuffer {
-    /// Makes an empty one; it is full at [`MAX`], or at `limit` if that is less.
+    /// Creates an empty buffer, which is full at [`MAX`], or at `limit` if that is less.
     pub(crate) fn new(limit: usize) -> Self {
         Self {
             bytes: vec![0; MAX],
@@ -38,9 +38,9 @@ impl ReplyBuffer {
         &self.bytes[..self.len]
     }
 
-    /// Appends the header of a message that is not large, or of a control frame, and room for its
-    /// payload, unless it would be full then or the control frame is too long; returns the frame's
-    /// size and the room, which the caller fills.
+    /// Appends the header of a control frame or of a message that is not large, and room for its
+    /// payload. Returns the frame's size and the room, which the caller fills; `None` if the buffer
+    /// would be full or the payload is too long.
     #[inline(always)]
     pub(crate) fn make_room(&mut self, opcode: OpCode, len: usize) -> Option<(usize, &mut [u8])> {
         let first = FrameHead::first(opcode);
@@ -80,24 +80,24 @@ impl ReplyBuffer {
         self.len = end;
     }
 
-    /// Forgets what was pushed.
+    /// Discards the contents.
     #[inline(always)]
     pub(crate) fn empty(&mut self) {
         self.len = 0;
     }
 
-    /// Forgets what was pushed, and gives back the memory if that was much.
+    /// Discards the contents, and frees the memory if it is large.
     pub(crate) fn clear(&mut self) {
         self.empty();
-        // A large HTTP answer grew it; the next one is short again.
+        // A large HTTP answer enlarged the buffer; the next one is likely to be short.
         if self.bytes.len() > 2 * MAX {
             self.bytes = vec![0; MAX];
         }
     }
 }
 
-/// Smallest payload that is handed to the kernel from where it lies, in bytes: below it a copy is
-/// cheaper than a write of its own.
+/// Smallest payload that is written without a copy, in bytes: below it, a copy costs less than a
+/// separate write.
 pub(crate) const WRITE_THROUGH: usize = 8 << 10;
 
 /// How much is collected for one write, in bytes.

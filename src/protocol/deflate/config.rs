@@ -1,22 +1,23 @@
-//! What the server is willing to do, and what a client and it agreed on.
+//! The server's settings for compression, and what it negotiated with a client.
 
 use std::fmt;
 
 use super::WINDOW_BITS;
 use super::offer::{Offer, offers};
 
-/// How messages are compressed; given to [`Builder::deflate`](crate::Builder::deflate).
+/// How messages are compressed; passed to [`Builder::deflate`](crate::Builder::deflate).
 ///
-/// The default is one compressor that all connections share: no connection has memory of its own
-/// for it, and every message is compressed by itself. With [`dedicated`](Self::dedicated)
-/// compressors a connection keeps what it has sent, so that messages like the ones before become
-/// smaller still, for about 260 KB of memory each and two to three times the work. A message that is
-/// sent in parts, over several events, has a compressor of its own until its end where the others
-/// share theirs.
+/// By default, all connections share one compressor: it takes no memory per connection, and
+/// compresses every message by itself. A message that is sent in parts, over several events, has a
+/// compressor of its own until its end.
 ///
-/// What a client sends may refer to its messages before unless
-/// [`client_no_context_takeover`](Self::client_no_context_takeover) is set or the client offers it;
-/// the connection keeps a window of 32 KiB for that, from its first compressed message on.
+/// With [`dedicated`](Self::dedicated) compressors, a connection keeps what it has sent, so that
+/// messages similar to earlier ones become smaller still. That costs about 260 KB of memory per
+/// connection and two to three times the work.
+///
+/// A client's messages may refer to its earlier ones, unless
+/// [`client_no_context_takeover`](Self::client_no_context_takeover) is set or the client offers it.
+/// For that, the connection keeps a window of 32 KiB from its first compressed message on.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct DeflateConfig {
     shared: bool,
@@ -36,8 +37,8 @@ impl Default for DeflateConfig {
 }
 
 impl DeflateConfig {
-    /// One compressor for all connections; the server's messages do not refer to each other
-    /// (`server_no_context_takeover`).
+    /// Makes a configuration with one compressor that all connections share: the server's messages
+    /// do not refer to each other (`server_no_context_takeover`).
     pub const fn shared() -> Self {
         Self {
             shared: true,
@@ -51,9 +52,11 @@ impl DeflateConfig {
         }
     }
 
-    /// A compressor for each connection, from its first compressed message on, unless the client
-    /// asks for none: of level 3, below which little is found in the messages before, and with a
-    /// window of 13 bits, above which memory grows and messages of a few kilobytes do not shrink.
+    /// Makes a configuration in which each connection has its own compressor, from its first
+    /// compressed message on, unless the client asks for `server_no_context_takeover`.
+    ///
+    /// The level is 3, because lower levels find little in earlier messages. The window has 13
+    /// bits: a larger one takes more memory and does not make messages of a few kilobytes smaller.
     pub const fn dedicated() -> Self {
         Self {
             shared: false,
@@ -63,71 +66,73 @@ impl DeflateConfig {
         }
     }
 
-    /// Sets how much is done to make messages small, 0 (nothing) to 9. Default 1, and 3 for
-    /// [`dedicated`](Self::dedicated) compressors: more costs several times the time for a few percent.
+    /// Sets the level of compression, from 0 (none) to 9. Default 1, and 3 for
+    /// [`dedicated`](Self::dedicated) compressors; higher levels save a few percent for several
+    /// times the time.
     pub const fn level(mut self, level: u32) -> Self {
         self.level = level;
         self
     }
 
-    /// Sets the size from which on messages are compressed, in bytes. Default 1410, as
-    /// UniEvent::WebSocket: smaller ones fit into one packet anyway.
+    /// Sets the size from which on messages are compressed, in bytes. Default 1410, as in
+    /// UniEvent::WebSocket: a smaller message fits into one packet anyway.
     #[doc(alias = "compression_threshold")]
     pub const fn threshold(mut self, bytes: usize) -> Self {
         self.threshold = bytes;
         self
     }
 
-    /// Sets whether binary messages are compressed, too. Default `false`: they mostly are already,
-    /// by what made them. See [`Compress`](crate::Compress) for single messages.
+    /// Sets whether binary messages are compressed as well. Default `false`, because most binary
+    /// formats are compressed already. See [`Compress`](crate::Compress) for single messages.
     #[doc(alias = "default_compress_binary")]
     pub const fn compress_binary(mut self, compress: bool) -> Self {
         self.binary = compress;
         self
     }
 
-    /// Sets the largest window of what the server compresses, 9 to 15: it is two to the power of
-    /// that, in bytes. Default 15, and 13 for [`dedicated`](Self::dedicated) compressors; a client may
-    /// ask for less.
+    /// Sets the largest window of the server's compressor, as the base-2 logarithm of its size in
+    /// bytes, 9 to 15. Default 15, and 13 for [`dedicated`](Self::dedicated) compressors; a client
+    /// may ask for a smaller one.
     pub const fn server_max_window_bits(mut self, bits: u8) -> Self {
         self.server_bits = bits;
         self
     }
 
-    /// Sets the largest window of what a client compresses, 9 to 15, where the client lets the
-    /// server choose it. Default 15.
+    /// Sets the largest window of a client's compressor, as the base-2 logarithm of its size in
+    /// bytes, 9 to 15, where the client allows the server to choose it. Default 15.
     pub const fn client_max_window_bits(mut self, bits: u8) -> Self {
         self.client_bits = bits;
         self
     }
 
-    /// Sets whether clients are told to compress each message by itself, so that no window is kept
-    /// for them. Default `false`.
+    /// Sets whether clients are asked to compress each message by itself, so that the server keeps
+    /// no window for them. Default `false`.
     pub const fn client_no_context_takeover(mut self, on: bool) -> Self {
         self.client_no_context_takeover = on;
         self
     }
 
-    /// Sets how many times its compressed size a message may have; one that expands to more is
-    /// failed with 1009 while it is expanded. What fits into 64 KiB is always taken. A message that
-    /// is handed out in pieces is held to it by what has come by then. Default `usize::MAX`:
-    /// `max_recv_size` alone decides.
+    /// Sets the largest ratio of a message's size to its compressed size. A message that inflates
+    /// to more fails the connection with 1009 while it is inflated. Messages of up to 64 KiB always
+    /// pass. For a message in pieces, the ratio applies to the bytes that have arrived so far.
+    /// Default `usize::MAX`: only `max_recv_size` limits the size.
     pub const fn max_ratio(mut self, ratio: usize) -> Self {
         self.max_ratio = ratio;
         self
     }
 
-    /// Answers what clients offer in `Sec-WebSocket-Extensions`, given the values of its lines:
-    /// takes the first offer that can be kept, `None` if there is none (RFC 7692, 7.1).
+    /// Answers the offers in the `Sec-WebSocket-Extensions` lines of a request: accepts the first
+    /// acceptable offer, and returns `None` if there is none (RFC 7692, 7.1).
     ///
-    /// Passed over are other extensions, malformed elements, offers of an unknown, repeated,
-    /// malformed or out-of-range parameter, and those of a window of 8 bits, which zlib cannot keep to.
+    /// Skips other extensions, malformed elements, offers with an unknown, repeated, malformed or
+    /// out-of-range parameter, and offers of a window of 8 bits for the server, which zlib does not
+    /// support.
     ///
-    /// The answer names what was offered, and besides only what the client has to know to be
-    /// understood: [`client_no_context_takeover`](Self::client_no_context_takeover), if that is set.
-    /// A smaller window of the server, or none at all from one message to the next, is used without
-    /// a word where the client has not offered the parameter, as RFC 7692, 7.1.1.1 and 7.1.2.1 allow:
-    /// some clients fail at an answer that says more than they offered.
+    /// The answer repeats the parameters that the client offered. It adds only what the client has
+    /// to know: [`client_no_context_takeover`](Self::client_no_context_takeover), if that is set.
+    /// The server does not announce a smaller window or messages compressed by themselves to a
+    /// client that did not offer the parameter, as RFC 7692, 7.1.1.1 and 7.1.2.1 allow: some
+    /// clients fail if an answer contains more than they offered.
     pub fn negotiate<'h>(&self, lines: impl IntoIterator<Item = &'h [u8]>) -> Option<Agreement> {
         lines
             .into_iter()
@@ -141,7 +146,8 @@ impl DeflateConfig {
             return None;
         }
         let client_bits = match offer.client_bits {
-            // RFC 7692, 7.1.2.2: without the client's leave there is no limit.
+            // RFC 7692, 7.1.2.2: the server may not limit a client that did not offer the
+            // parameter.
             None => 15,
             Some(wanted) => wanted.unwrap_or(15).min(self.client_bits),
         };
@@ -151,13 +157,13 @@ impl DeflateConfig {
                 || offer.client_no_context_takeover,
             server_bits,
             client_bits,
-            // RFC 7692, 7.1.1.1 and 7.1.2.1: accepting these parameters is including them.
+            // RFC 7692, 7.1.1.1 and 7.1.2.1: to accept these parameters is to include them.
             names_server_reset: offer.server_no_context_takeover,
             names_server_bits: offer.server_bits.is_some(),
         })
     }
 
-    /// Returns whether a message is compressed that did not say itself.
+    /// Returns whether a message with [`Compress::Auto`](crate::Compress::Auto) is compressed.
     pub fn compresses(&self, binary: bool, size: usize) -> bool {
         size >= self.threshold && (!binary || self.binary)
     }
@@ -174,7 +180,7 @@ impl DeflateConfig {
         self.max_ratio
     }
 
-    /// Says what is wrong with the settings.
+    /// Returns what is wrong with the settings, if anything.
     pub(crate) fn fault(&self) -> Option<&'static str> {
         if self.level > 9 {
             Some("the level of compression is above 9")
@@ -190,8 +196,8 @@ impl DeflateConfig {
     }
 }
 
-/// What a client and the server agreed on (RFC 7692, 7.1). Its `Display` is the value of the
-/// answer's `Sec-WebSocket-Extensions`.
+/// The result of a negotiation (RFC 7692, 7.1). Its `Display` is the value of
+/// `Sec-WebSocket-Extensions` in the answer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Agreement {
     server_no_context_takeover: bool,
@@ -203,23 +209,24 @@ pub struct Agreement {
 }
 
 impl Agreement {
-    /// Returns whether each message of the server is compressed by itself.
+    /// Returns whether the server compresses each message by itself.
     pub const fn server_no_context_takeover(&self) -> bool {
         self.server_no_context_takeover
     }
 
-    /// Returns whether each message of the client is compressed by itself.
+    /// Returns whether the client compresses each message by itself.
     pub const fn client_no_context_takeover(&self) -> bool {
         self.client_no_context_takeover
     }
 
-    /// Returns the window of what the server compresses, 9 to 15: two to the power of that, in
-    /// bytes.
+    /// Returns the window of the server's compressor, as the base-2 logarithm of its size in bytes,
+    /// 9 to 15.
     pub const fn server_max_window_bits(&self) -> u8 {
         self.server_bits
     }
 
-    /// Returns the window of what the client compresses, 8 to 15.
+    /// Returns the window of the client's compressor, as the base-2 logarithm of its size in bytes,
+    /// 8 to 15.
     pub const fn client_max_window_bits(&self) -> u8 {
         self.client_bits
     }
@@ -333,7 +340,7 @@ mod tests {
             "permessage-deflate",
             "permessage-deflate; client_no_context_takeover",
         );
-        // A client that does not offer the parameter cannot be limited.
+        // The server cannot limit a client that does not offer the parameter.
         let narrow = DEDICATED.client_max_window_bits(9);
         agrees(&narrow, "permessage-deflate", "permessage-deflate");
     }
@@ -369,7 +376,7 @@ mod tests {
 
     #[test]
     fn window_bits_have_one_form() {
-        // CVE-2026-2229: values that zlib does not know.
+        // CVE-2026-2229: values that zlib does not accept.
         for name in ["server_max_window_bits", "client_max_window_bits"] {
             for bits in 0..100 {
                 let offer = format!("permessage-deflate; {name}={bits}");
@@ -419,7 +426,7 @@ mod tests {
         ] {
             agrees(&DEDICATED, value, "permessage-deflate");
         }
-        // What is in a string, or behind one without an end, is no element.
+        // An offer inside a quoted string is no element, even if the string does not end.
         for value in [
             "x; y=\"a, permessage-deflate\"",
             "x; y=\"a, permessage-deflate",

@@ -1,31 +1,31 @@
-//! Messages to compressed ones.
+//! Compression of messages.
 
 use std::fmt;
 
 use flate2::{Compress, Compression, FlushCompress};
 
-use super::TAIL;
 use super::single::Alone;
+use super::{Context, TAIL};
 
 /// Compresses messages (RFC 7692, 7.2.1).
 ///
-/// At level 1 messages of up to 32 KiB that stand by themselves are compressed by wsloop's own
-/// means, which take 20 KB and a fraction of the time; all others by zlib, which takes 190 to 330 KB
-/// by its window, from the first such message on.
+/// At level 1, messages of up to 32 KiB that fit into the window and refer to no others are
+/// compressed by wsloop's own code, which takes 20 KB and a fraction of the time. zlib compresses
+/// all others; it takes 190 to 330 KB, depending on its window, from the first such message on.
 pub struct Deflater {
     level: u32,
     window_bits: u8,
     alone: Alone,
     stream: Option<Compress>,
-    /// The stream remembers messages.
+    /// Whether the stream holds earlier messages.
     used: bool,
-    /// What it remembers is not to be referred to: the peer's window holds something else.
+    /// Whether the stream's history must not be referred to, because the peer's window differs.
     stale: bool,
 }
 
 impl Deflater {
-    /// Makes one with `level` 0 to 9 and a window of `window_bits` 9 to 15; what is beyond is taken
-    /// as the nearest.
+    /// Makes a deflater with a `level` of 0 to 9 and a window of `window_bits` 9 to 15; values out
+    /// of range are clamped.
     pub fn new(level: u32, window_bits: u8) -> Self {
         Self {
             level: level.min(9),
@@ -39,57 +39,58 @@ impl Deflater {
 
     /// Appends the compressed message to `out`.
     ///
-    /// With `takeover` it may refer to the messages before, which the same peer must have been sent;
-    /// else it stands by itself. Returns whether that worked; if not, which zlib has no case
-    /// for, `out` is as it was, nothing before is remembered, and the message has to be sent as it
-    /// is.
+    /// With `takeover` it may refer to earlier messages, all of which must have been sent to the
+    /// same peer; without, it is compressed by itself.
+    ///
+    /// Returns `false` if zlib fails, for which it documents no reason. `out` is unchanged then,
+    /// the earlier messages are forgotten, and the message has to be sent uncompressed.
     #[must_use]
-    pub fn message(&mut self, payload: &[u8], takeover: bool, out: &mut Vec<u8>) -> bool {
+    pub fn message(&mut self, payload: &[u8], context: Context, out: &mut Vec<u8>) -> bool {
         if payload.is_empty() {
             // RFC 7692, 7.2.3.6: the header of an empty block.
             out.push(0);
             return true;
         }
-        if self.is_small(payload.len(), takeover) {
+        if self.is_small(payload.len(), context) {
             self.alone.message(payload, out);
             self.stale = true;
             return true;
         }
-        self.whole(&[payload], takeover, out)
+        self.whole(&[payload], context, out)
     }
 
-    /// Appends the compressed message whose payload lies in several places, as
-    /// [`message`](Self::message) does.
+    /// Appends the compressed message whose payload is the concatenation of `parts`, like
+    /// [`message`](Self::message).
     #[must_use]
-    pub fn gathered(&mut self, parts: &[&[u8]], takeover: bool, out: &mut Vec<u8>) -> bool {
+    pub fn gathered(&mut self, parts: &[&[u8]], context: Context, out: &mut Vec<u8>) -> bool {
         let mut some = parts.iter().filter(|part| !part.is_empty());
         let (first, second) = (some.next(), some.next());
         if second.is_none() {
-            return self.message(first.copied().unwrap_or_default(), takeover, out);
+            return self.message(first.copied().unwrap_or_default(), context, out);
         }
         let size: usize = parts.iter().map(|part| part.len()).sum();
-        if self.is_small(size, takeover) {
+        if self.is_small(size, context) {
             // What is small is cheaper to join than to go through zlib.
-            return self.message(&parts.concat(), takeover, out);
+            return self.message(&parts.concat(), context, out);
         }
-        self.whole(parts, takeover, out)
+        self.whole(parts, context, out)
     }
 
-    /// Appends the next part of a message that is sent in several, none of them the last, for a frame
-    /// of its own. The peer can expand all of it when it has come; an empty part has no bytes.
+    /// Appends a part of a message, not the last, compressed for a frame of its own. The peer can
+    /// inflate the part as soon as it arrives; an empty part gives no bytes.
     ///
-    /// The message may refer to those before unless [`forget`](Self::forget) was called before its
-    /// first part. If a part is not sent, `forget` is called as well: then what follows, the same
-    /// part once more for instance, does not refer to it, nor to anything else before.
+    /// The message may refer to earlier ones unless [`forget`](Self::forget) is called before its
+    /// first part. The caller also calls `forget` if it does not send a part: the next part, for
+    /// example the same one again, then refers to nothing before it.
     pub fn part(&mut self, part: &[u8], out: &mut Vec<u8>) {
         if !part.is_empty() {
             self.append_or_store(part, out);
-            // It is left out where the message ends, and there alone.
+            // The tail is left out at the end of the message only.
             out.extend_from_slice(&TAIL);
         }
     }
 
-    /// Appends the last part of a message, which may be empty, as [`part`](Self::part) does.
+    /// Appends the last part of a message, which may be empty, like [`part`](Self::part).
     pub fn end(&mut self, part: &[u8], out: &mut Vec<u8>) {
         if part.is_empty() {
             // RFC 7692, 7.2.3.6: the header of an empty block.
@@ -99,20 +100,23 @@ impl Deflater {
         }
     }
 
-    /// Forgets the messages before: the next one stands by itself. It is called when the peer was not
-    /// sent one of them, or was sent something else; the work is left for that next one.
+    /// Forgets earlier messages: the next one is compressed by itself. Must be called if one of
+    /// them was not sent to the peer, or the peer was sent another. The reset itself is left to the
+    /// next message.
     pub fn forget(&mut self) {
         self.stale = true;
     }
 
     /// Returns whether a message is compressed by wsloop's own means.
-    fn is_small(&self, size: usize, takeover: bool) -> bool {
-        !takeover && self.level == 1 && size <= Alone::MAX.min(1 << self.window_bits)
+    fn is_small(&self, size: usize, context: Context) -> bool {
+        context == Context::Reset
+            && self.level == 1
+            && size <= Alone::MAX.min(1 << self.window_bits)
     }
 
     /// Appends a message by zlib.
-    fn whole(&mut self, parts: &[&[u8]], takeover: bool, out: &mut Vec<u8>) -> bool {
-        if !takeover {
+    fn whole(&mut self, parts: &[&[u8]], context: Context, out: &mut Vec<u8>) -> bool {
+        if context == Context::Reset {
             self.forget();
         }
         let start = out.len();
@@ -126,7 +130,7 @@ impl Deflater {
         done
     }
 
-    /// Appends a part by zlib, or as it is if that fails.
+    /// Appends a part compressed by zlib, or uncompressed if that fails.
     fn append_or_store(&mut self, part: &[u8], out: &mut Vec<u8>) {
         let start = out.len();
         if self.append(part, out) {
@@ -134,7 +138,7 @@ impl Deflater {
         }
         out.truncate(start);
         self.forget();
-        // RFC 1951, 3.2.4: what was there ends with a byte, so these blocks begin with one.
+        // RFC 1951, 3.2.4: the output before ends at a byte boundary, so these blocks begin at one.
         for block in part.chunks(usize::from(u16::MAX)) {
             let len = block.len() as u16;
             out.push(0);
@@ -145,7 +149,7 @@ impl Deflater {
         out.push(0);
     }
 
-    /// Returns what compresses, with nothing in it that is not to be referred to.
+    /// Returns the zlib stream, reset if its history must not be referred to.
     fn stream(&mut self) -> &mut Compress {
         let stream = self.stream.get_or_insert_with(|| {
             let level = Compression::new(self.level);
@@ -158,7 +162,7 @@ impl Deflater {
         stream
     }
 
-    /// Takes a part in that others follow, and appends what comes of it by now.
+    /// Compresses a part that others follow, and appends the output available so far.
     fn feed(&mut self, mut part: &[u8], out: &mut Vec<u8>) -> bool {
         let stream = self.stream();
         while !part.is_empty() {
@@ -173,7 +177,7 @@ impl Deflater {
         true
     }
 
-    /// Appends a part and flushes, without the tail.
+    /// Appends a part and a flush, without the tail.
     fn append(&mut self, part: &[u8], out: &mut Vec<u8>) -> bool {
         let stream = self.stream();
         let before = stream.total_in();
@@ -185,7 +189,7 @@ impl Deflater {
             if stream.compress_vec(rest, out, FlushCompress::Sync).is_err() {
                 return false;
             }
-            // zlib.h, deflate: if it returns with room left, all is flushed.
+            // zlib.h, deflate: if it returns with room left in the output, all is flushed.
             if out.len() < full {
                 break;
             }

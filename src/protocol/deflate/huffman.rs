@@ -1,6 +1,6 @@
-//! Codes of least redundancy, with a bound on their length (RFC 1951, 3.2.2).
+//! Minimum-redundancy (Huffman) codes of bounded length (RFC 1951, 3.2.2).
 
-/// A code: for each symbol its bits, the first one lowest, and how many they are.
+/// A code: for each symbol its bits, the first one lowest, and their number.
 #[derive(Debug)]
 pub(super) struct Book<const N: usize> {
     pub(super) codes: [u16; N],
@@ -8,7 +8,7 @@ pub(super) struct Book<const N: usize> {
 }
 
 impl<const N: usize> Book<N> {
-    /// Makes the codes that RFC 1951 gives to symbols of these lengths.
+    /// Makes the codes that RFC 1951 assigns to symbols of these lengths.
     pub(super) const fn of(lengths: &[u8; N]) -> Self {
         let mut counts = [0u16; LONGEST + 1];
         let mut symbol = 0;
@@ -51,7 +51,7 @@ impl<const N: usize> Book<N> {
         Book { codes, lengths }
     }
 
-    /// Returns how many bits these symbols take.
+    /// Returns how many bits these symbols take in total.
     pub(super) fn cost(&self, counts: &[u32; N]) -> usize {
         let each = counts.iter().zip(&self.lengths);
         each.map(|(count, length)| *count as usize * usize::from(*length))
@@ -59,8 +59,8 @@ impl<const N: usize> Book<N> {
     }
 }
 
-/// Returns the lengths of codes for symbols that come so often, `most` at most; 0 for those that do
-/// not come. There are two symbols at least, or decoders would not know what to make of it.
+/// Returns code lengths of at most `most` for symbols with these counts; 0 for symbols that do not
+/// occur. At least two symbols get a code, because some decoders reject fewer.
 pub(super) fn lengths<const N: usize>(counts: &[u32; N], most: usize) -> [u8; N] {
     let mut sorted = [0u64; N];
     let mut used = 0;
@@ -84,7 +84,7 @@ pub(super) fn lengths<const N: usize>(counts: &[u32; N], most: usize) -> [u8; N]
     }
     let mut by_length = leaves(&mut weights[..used]);
     bound(&mut by_length, most);
-    // The rarest have the longest.
+    // The rarest symbols get the longest codes.
     let mut symbols = sorted.iter().map(|entry| *entry as usize & 0xffff);
     for length in (1..=most).rev() {
         for symbol in symbols.by_ref().take(by_length[length]) {
@@ -98,8 +98,8 @@ pub(super) fn lengths<const N: usize>(counts: &[u32; N], most: usize) -> [u8; N]
 /// Moffat and Katajainen, "In-place calculation of minimum-redundancy codes" (1995).
 fn leaves(weights: &mut [u32]) -> [usize; DEEPEST + 1] {
     let count = weights.len();
-    // Each inner node takes the place of a leaf that was used, and those of inner nodes that were
-    // used tell their parent.
+    // Each new inner node overwrites a leaf that is used already. Each used inner node is replaced
+    // by the index of its parent.
     let (mut leaf, mut node) = (0, 0);
     for next in 0..count - 1 {
         let mut lightest = |weights: &mut [u32]| {
@@ -115,7 +115,7 @@ fn leaves(weights: &mut [u32]) -> [usize; DEEPEST + 1] {
         let sum = lightest(weights) + lightest(weights);
         weights[next] = sum;
     }
-    // From the root down, the depth of each inner node; each has two children, inner nodes or
+    // From the root down: the depth of each inner node, which has two children, inner nodes or
     // leaves.
     let mut by_depth = [0; DEEPEST + 1];
     weights[count - 2] = 0;
@@ -136,7 +136,7 @@ fn leaves(weights: &mut [u32]) -> [usize; DEEPEST + 1] {
     by_depth
 }
 
-/// Moves the leaves that are too deep up, and as few others down as makes room for them.
+/// Moves leaves that are too deep up, and as few others as possible down to make room for them.
 fn bound(by_length: &mut [usize; DEEPEST + 1], most: usize) {
     let deep: usize = by_length[most + 1..].iter().sum();
     if deep == 0 {
@@ -144,12 +144,12 @@ fn bound(by_length: &mut [usize; DEEPEST + 1], most: usize) {
     }
     by_length[most + 1..].fill(0);
     by_length[most] += deep;
-    // Kraft's sum, in units of the longest code; it must come down to that of a whole tree.
+    // Kraft's sum, in units of the longest code; it must fall to that of a complete tree.
     let mut sum: usize = (1..=most)
         .map(|length| by_length[length] << (most - length))
         .sum();
     while sum > 1 << most {
-        // A leaf of less than the longest goes one down, beside one of the longest.
+        // Moves a shorter leaf one level down, and one of the longest up beside it.
         let Some(length) = (1..most).rev().find(|length| by_length[*length] > 0) else {
             return;
         };
@@ -160,10 +160,11 @@ fn bound(by_length: &mut [usize; DEEPEST + 1], most: usize) {
     }
 }
 
-/// The longest code there may be.
+/// Longest code that DEFLATE allows, in bits.
 const LONGEST: usize = 15;
 
-/// No tree is deeper, for messages of 64 KiB: each step down takes a weight of Fibonacci's.
+/// No tree is deeper for messages of 64 KiB: the weight that a depth requires grows like the
+/// Fibonacci numbers.
 const DEEPEST: usize = 31;
 
 #[cfg(test)]
@@ -171,7 +172,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// The cost of the best codes without a bound, the plain way.
+    /// Returns the cost of the best unbounded code, computed with a heap.
     fn best(counts: &[u32]) -> u64 {
         let mut heap: std::collections::BinaryHeap<_> = counts
             .iter()
@@ -210,7 +211,7 @@ mod tests {
         ) {
             let cost = check(&counts, 15);
             let used = counts.iter().filter(|count| **count > 0).count();
-            // Twenty symbols of such counts are never deeper than the bound.
+            // With a total below 987, no tree exceeds 15 levels.
             if used > 1 && counts.iter().sum::<u32>() < 987 {
                 prop_assert_eq!(cost, best(&counts));
             }
@@ -221,7 +222,7 @@ mod tests {
 
     #[test]
     fn deep_trees_are_bounded() {
-        // Weights of Fibonacci make the deepest tree there is.
+        // Fibonacci numbers as weights make the deepest tree.
         let mut counts = [0u32; 22];
         let (mut a, mut b) = (1, 1);
         for count in &mut counts {

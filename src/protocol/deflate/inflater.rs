@@ -1,30 +1,51 @@
-//! Compressed messages to what they were.
+//! Decompression of messages.
 
 use std::fmt;
 
 use flate2::{Decompress, FlushDecompress, Status};
 
-use super::TAIL;
+use super::{Context, TAIL};
 use crate::error::ProtocolError;
 
-/// Expands compressed messages (RFC 7692, 7.2.2).
+/// Inflates compressed messages (RFC 7692, 7.2.2).
 ///
-/// It takes about 42 KB of memory from its creation on.
+/// It takes about 42 KB of memory, from its creation on.
 pub struct Inflater {
     stream: Decompress,
-    /// It remembers messages.
+    /// Whether the stream may hold earlier messages.
     used: bool,
     under_way: UnderWay,
 }
 
-/// How far a message has come.
+/// The limits of one message.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct InflateLimits {
+    /// The size of the largest message after inflating, in bytes.
+    pub max_size: usize,
+    /// How many times its compressed size a message may have after inflating, as
+    /// [`DeflateConfig::max_ratio`](super::DeflateConfig::max_ratio) has it.
+    pub max_ratio: usize,
+}
+
+impl InflateLimits {
+    /// Limits of size, in bytes, and of ratio; `usize::MAX` is no limit.
+    pub const fn new(max_size: usize, max_ratio: usize) -> Self {
+        Self {
+            max_size,
+            max_ratio,
+        }
+    }
+}
+
+/// Progress within a message.
 #[derive(Default)]
 struct UnderWay {
-    /// Bytes of the compressed message that were used.
+    /// Bytes of the compressed message that were consumed.
     taken: u64,
-    /// How many of [`TAIL`]'s were, behind them.
+    /// Bytes of [`TAIL`] that were consumed after them.
     tail: usize,
-    /// Bytes of what it expands to.
+    /// Bytes of inflated data so far.
     made: u64,
     max_ratio: usize,
 }
@@ -36,7 +57,7 @@ impl Default for Inflater {
 }
 
 impl Inflater {
-    /// Makes one that knows every window.
+    /// Makes an inflater for windows of any size.
     pub fn new() -> Self {
         Self {
             stream: Decompress::new(false),
@@ -45,30 +66,33 @@ impl Inflater {
         }
     }
 
-    /// Expands a message in `room`, and returns it.
+    /// Inflates a message in `room`, and returns it.
     ///
-    /// With `takeover` it may refer to the messages before, which must all have gone through here.
+    /// With [`Context::Keep`] it may refer to the messages before, which must all have gone through
+    /// here.
     /// `room` is memory that may be used again for any message: it grows to what the largest needs,
-    /// never to more than twice that, nor beyond `limit` and one byte. `max_ratio` is
-    /// [`DeflateConfig::max_ratio`](super::DeflateConfig::max_ratio).
+    /// never to more than twice that, nor beyond `max_size` and one byte.
     ///
     /// # Errors
     ///
-    /// [`ProtocolError::MessageTooBig`] as soon as the message is larger than `limit`: then `room`
-    /// begins with `limit` bytes of it and one more, and [`piece`](Self::piece) can go on with what
+    /// [`ProtocolError::MessageTooBig`] as soon as the message is larger than `max_size`: then
+    /// `room` begins with `max_size` bytes of it and one more, and [`piece`](Self::piece) can go on with what
     /// is behind the first [`taken`](Self::taken) bytes of `payload`.
     /// [`ProtocolError::RatioTooHigh`] as soon as it is that, [`ProtocolError::BadDeflate`] for what
-    /// is none of DEFLATE; nothing more can be expanded with `takeover` then.
+    /// is none of DEFLATE; nothing more can be inflated with [`Context::Keep`] then.
     pub fn message<'r>(
         &mut self,
         payload: &[u8],
-        takeover: bool,
-        limit: usize,
-        max_ratio: usize,
+        context: Context,
+        limits: InflateLimits,
         room: &'r mut Vec<u8>,
     ) -> Result<&'r [u8], ProtocolError> {
-        self.begin(takeover, max_ratio);
-        // One byte more than is allowed tells that there is too much.
+        let InflateLimits {
+            max_size: limit,
+            max_ratio,
+        } = limits;
+        self.begin(context, max_ratio);
+        // One byte beyond the limit shows that the message is too large.
         let most = usize::try_from(self.allowed(payload.len()))
             .map_or(limit, |by_ratio| by_ratio.min(limit))
             .saturating_add(1);
@@ -99,8 +123,8 @@ impl Inflater {
 
     /// Begins a message that is expanded as it comes, by [`piece`](Self::piece), with `takeover` and
     /// `max_ratio` as of [`message`](Self::message).
-    pub fn begin(&mut self, takeover: bool, max_ratio: usize) {
-        if self.used && !takeover {
+    pub fn begin(&mut self, context: Context, max_ratio: usize) {
+        if self.used && context == Context::Reset {
             self.forget();
         }
         self.used = true;
@@ -110,17 +134,18 @@ impl Inflater {
         };
     }
 
-    /// Expands the next bytes of the message under way to `room`, which has a byte at least, and
-    /// shortens `input` by what was used; `last` says that the message ends with it. Returns how
-    /// much of `room` holds what was made, and whether the message has ended.
+    /// Inflates the next bytes of the message under way into `room`, which must not be empty, and
+    /// removes the consumed bytes from `input`. `last` means that the message ends with `input`.
+    /// Returns the number of bytes written to `room`, and whether the message has ended.
     ///
-    /// If `room` is full, there may be more to come of the same input, even of an empty one; if not,
-    /// all of `input` was used.
+    /// If `room` is full, more output may follow, even for an `input` that is empty by now; if not,
+    /// all of `input` was consumed.
     ///
     /// # Errors
     ///
-    /// [`ProtocolError::RatioTooHigh`] as soon as there is more than `max_ratio` times what has
-    /// come by now, and more than 64 KiB; [`ProtocolError::BadDeflate`] for what is none of DEFLATE.
+    /// Returns [`ProtocolError::RatioTooHigh`] as soon as the output exceeds both 64 KiB and
+    /// `max_ratio` times the bytes that have arrived so far, and [`ProtocolError::BadDeflate`] for
+    /// data that is not valid DEFLATE.
     pub fn piece(
         &mut self,
         input: &mut &[u8],
@@ -132,14 +157,14 @@ impl Inflater {
         loop {
             let left = allowed.saturating_sub(self.under_way.made);
             let place = room.get_mut(size..).unwrap_or_default();
-            // One byte more than is allowed tells that there is too much.
+            // One byte beyond the limit shows that the ratio is too high.
             let most = usize::try_from(left)
                 .unwrap_or(usize::MAX)
                 .saturating_add(1);
             let most = most.min(place.len());
             let place = place.get_mut(..most).unwrap_or_default();
             let mut tail = TAIL.get(self.under_way.tail..).unwrap_or_default();
-            // What is left of the input before it is still in the stream then.
+            // The stream may still hold output of the bytes before the tail.
             let in_tail = last && input.is_empty();
             let from = if in_tail { &mut tail } else { &mut *input };
             let before = from.len();
@@ -166,26 +191,26 @@ impl Inflater {
         }
     }
 
-    /// Returns how many bytes of the message under way, or of the last one, were used.
+    /// Returns how many bytes of the message under way, or of the last one, were consumed.
     pub fn taken(&self) -> u64 {
         self.under_way.taken
     }
 
-    /// Forgets the messages before.
+    /// Forgets earlier messages.
     pub fn forget(&mut self) {
         self.stream.reset(false);
         self.used = false;
     }
 
-    /// Returns how large the message may be by its ratio, if `more` bytes of it have come.
+    /// Returns the size that the ratio allows, if `more` further bytes of the message have arrived.
     fn allowed(&self, more: usize) -> u64 {
         let received = self.under_way.taken.saturating_add(more as u64);
         let by_ratio = received.saturating_mul(self.under_way.max_ratio as u64);
         by_ratio.max(RATIO_FREE)
     }
 
-    /// Expands a part of `input` to `place`, as much as fits; returns how much that is, and whether
-    /// it is all that can be made of the input, which is used up then.
+    /// Inflates as much of `input` into `place` as fits. Returns the number of bytes written, and
+    /// whether all of the input is consumed and has no further output.
     fn step(
         &mut self,
         input: &mut &[u8],
@@ -202,7 +227,7 @@ impl Inflater {
         );
         *input = input.get(taken..).unwrap_or_default();
         match status {
-            // RFC 7692, 7.2.3.4: a block that says it is the last may be followed by others.
+            // RFC 7692, 7.2.3.4: other blocks may follow one that is marked as the last.
             Status::StreamEnd => {
                 self.forget();
                 self.used = true;
@@ -223,8 +248,8 @@ impl fmt::Debug for Inflater {
     }
 }
 
-/// The first room for a message, in bytes; each next one has twice the size.
+/// Initial size of the room for a message, in bytes; it doubles from there.
 const CHUNK: usize = 4 << 10;
 
-/// A message that fits into it has no ratio too high, in bytes.
+/// Largest message whose ratio is not limited, in bytes.
 const RATIO_FREE: u64 = 64 << 10;

@@ -4,19 +4,19 @@ use std::borrow::Cow;
 
 use crate::tokens::{elements, is_tchar};
 
-/// One offer of permessage-deflate whose parameters are all known and well-formed.
+/// An offer of permessage-deflate whose parameters are all known and well-formed.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct Offer {
     pub(super) server_no_context_takeover: bool,
     pub(super) client_no_context_takeover: bool,
     pub(super) server_bits: Option<u8>,
-    /// Without a value it only says that the server may choose one.
+    /// `Some(None)` means that the parameter has no value: the server may choose one.
     pub(super) client_bits: Option<Option<u8>>,
 }
 
 impl Offer {
-    /// Takes a parameter in. `None` if it is unknown, there for the second time, or has not the
-    /// value it should (RFC 7692, 7.1: such an offer is declined).
+    /// Adds a parameter. Returns `None` if it is unknown, repeated, or has an invalid value
+    /// (RFC 7692, 7.1: such an offer is declined).
     fn take(&mut self, name: &[u8], value: Option<&[u8]>) -> Option<()> {
         let flag =
             |flag: &mut bool| (value.is_none() && !std::mem::replace(flag, true)).then_some(());
@@ -48,13 +48,13 @@ fn window_bits(value: &[u8]) -> Option<u8> {
     }
 }
 
-/// Yields the good offers of permessage-deflate in a header line.
+/// Yields the acceptable offers of permessage-deflate in a header line.
 pub(super) fn offers(line: &[u8]) -> impl Iterator<Item = Offer> {
     elements(line).filter_map(offer)
 }
 
-/// Reads an element of the list; `None` if it is malformed, of another extension, or an offer that is
-/// declined.
+/// Parses an element of the list; returns `None` if it is malformed, names another extension, or is
+/// an offer to decline.
 fn offer(element: &[u8]) -> Option<Offer> {
     let mut scan = Scan(element);
     if scan.token()? != b"permessage-deflate" {
@@ -72,7 +72,7 @@ fn offer(element: &[u8]) -> Option<Offer> {
     scan.0.is_empty().then_some(offer)
 }
 
-/// What is left of a header line, without white space at its front.
+/// The rest of a header line, without white space at its front.
 struct Scan<'h>(&'h [u8]);
 
 impl<'h> Scan<'h> {
@@ -82,7 +82,7 @@ impl<'h> Scan<'h> {
         }
     }
 
-    /// Takes `byte`, if it is next.
+    /// Consumes `byte`, if it is next.
     fn eat(&mut self, byte: u8) -> bool {
         self.skip_blanks();
         let Some((_, rest)) = self.0.split_first().filter(|(first, _)| **first == byte) else {

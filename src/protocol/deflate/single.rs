@@ -1,24 +1,25 @@
-//! DEFLATE (RFC 1951) for messages that stand by themselves and are not large.
+//! DEFLATE (RFC 1951) for small messages that are compressed by themselves.
 //!
-//! A general compressor forgets a message by clearing tables of a hundred kilobytes, and takes
-//! pains that do not pay off in a few thousand bytes. This one has a table of 16 KiB that is never
-//! cleared, looks at one earlier place for each position, and makes one block of the whole message.
+//! To forget a message, a general compressor clears tables of a hundred kilobytes, and its search
+//! does not pay off within a few thousand bytes. This one has a table of 16 KiB that is never
+//! cleared, looks at one earlier position for each position, and writes the whole message as one
+//! block.
 
 use super::huffman::{Book, lengths};
 
 /// Compresses messages of at most [`Alone::MAX`] bytes, each by itself.
 #[derive(Debug)]
 pub(super) struct Alone {
-    /// Where four bytes were last seen, by their hash: the position counted from `base`.
+    /// The last position of four bytes, indexed by their hash; positions are counted from `base`.
     seen: Box<[u32; SEEN]>,
-    /// The count at which the message begins; what is below is of messages before.
+    /// The count at which the message begins; lower counts belong to earlier messages.
     base: u32,
     tokens: Vec<Token>,
     literals: [u32; LITERALS],
     distances: [u32; DISTANCES],
 }
 
-/// A literal, or a match: the top bit, the length less 3 in eight bits, the distance less 1.
+/// A literal, or a match: the top bit, the length minus 3 in eight bits, the distance minus 1.
 #[derive(Clone, Copy, Debug)]
 struct Token(u32);
 
@@ -30,7 +31,7 @@ impl Token {
         Self(Self::MATCH | ((len - MIN) as u32) << 16 | (distance - 1) as u32)
     }
 
-    /// Returns the length less 3 and the distance less 1 of a match.
+    /// Returns the length minus 3 and the distance minus 1 of a match; `Err` is a literal.
     fn parts(self) -> Result<(u32, u32), u8> {
         if self.0 & Self::MATCH == 0 {
             Err(self.0 as u8)
@@ -53,11 +54,11 @@ impl Default for Alone {
 }
 
 impl Alone {
-    /// The largest message, in bytes: all of it lies in the largest window.
+    /// Largest message, in bytes: it fits into the largest window.
     pub(super) const MAX: usize = 32 << 10;
 
-    /// Appends the compressed message, without the tail that RFC 7692 leaves out. The window must
-    /// be as large as the message.
+    /// Appends the compressed message, without the tail that RFC 7692 omits. The window must be at
+    /// least as large as the message.
     pub(super) fn message(&mut self, payload: &[u8], out: &mut Vec<u8>) {
         debug_assert!(payload.len() <= Self::MAX);
         self.parse(payload);
@@ -87,12 +88,12 @@ impl Alone {
             dynamic.write_head(&mut bits);
             bits.tokens(&self.tokens, &dynamic.literals, &dynamic.distances);
         }
-        // The head of the empty block that a flush ends in.
+        // The header of the empty block that ends a flush.
         bits.put(0, 3);
         bits.align();
     }
 
-    /// Finds what comes again, and counts the symbols.
+    /// Finds matches, and counts the symbols.
     fn parse(&mut self, payload: &[u8]) {
         self.tokens.clear();
         self.literals.fill(0);
@@ -122,7 +123,7 @@ impl Alone {
                 None => 0,
             };
             if len == 0 {
-                // Where nothing has come again for long, less is looked at.
+                // After many positions without a match, more of them are skipped.
                 let step = 1 + (misses >> 6);
                 misses += 1;
                 let end = payload.len().min(at + step);
@@ -135,7 +136,7 @@ impl Alone {
             misses = 0;
             let distance = (base + at as u32 - before) as usize;
             self.copy(len, distance);
-            // What begins inside it may come again, too.
+            // Positions inside the match can start later matches as well.
             let end = at + len;
             let last = end.min(payload.len().saturating_sub(3));
             for inside in at + 1..last {
@@ -167,7 +168,7 @@ impl Alone {
         self.tokens.push(token);
     }
 
-    /// Returns how many bits follow the symbols of lengths and distances.
+    /// Returns how many extra bits follow the symbols of lengths and distances.
     fn extra_bits(&self) -> usize {
         let bits = |counts: &[u32], extra: fn(usize) -> usize| -> usize {
             let counts = counts.iter().enumerate();
@@ -182,14 +183,14 @@ impl Alone {
     }
 }
 
-/// A symbol and what follows it.
+/// A symbol and the extra bits after it.
 struct Code {
     symbol: u16,
     extra_bits: u32,
     extra: u32,
 }
 
-/// RFC 1951, 3.2.5, for a length less 3.
+/// Returns the code for a length minus 3 (RFC 1951, 3.2.5).
 fn length_code(len: u32) -> Code {
     let (code, extra_bits) = match len {
         0..8 => (len, 0),
@@ -206,7 +207,7 @@ fn length_code(len: u32) -> Code {
     }
 }
 
-/// RFC 1951, 3.2.5, for a distance less 1.
+/// Returns the code for a distance minus 1 (RFC 1951, 3.2.5).
 fn distance_code(distance: u32) -> Code {
     let (code, extra_bits) = match distance {
         0..4 => (distance, 0),
@@ -222,7 +223,7 @@ fn distance_code(distance: u32) -> Code {
     }
 }
 
-/// Returns how many bytes are the same in both, 258 at most.
+/// Returns how many bytes the two have in common at the front, at most 258.
 fn common(there: &[u8], here: &[u8]) -> usize {
     let here = here.get(..MAX.min(here.len())).unwrap_or_default();
     let mut len = 0;
@@ -241,15 +242,15 @@ fn hash(word: u32) -> usize {
     (word.wrapping_mul(0x9e37_79b1) >> (32 - SEEN.trailing_zeros())) as usize
 }
 
-/// Codes made for one message, and the head of the block that tells them (RFC 1951, 3.2.7).
+/// The codes for one message, and the block header that describes them (RFC 1951, 3.2.7).
 struct Dynamic {
     literals: Book<LITERALS>,
     distances: Book<DISTANCES>,
-    /// The codes' lengths, run-length encoded: symbol, and the value that follows it.
+    /// The codes' lengths, run-length encoded: a symbol, and the value that follows it.
     runs: Vec<(u8, u8)>,
     heads: Book<HEADS>,
     sizes: [usize; 3],
-    /// All that the choice of codes makes out, in bits.
+    /// Size of the block without the extra bits of lengths and distances, in bits.
     cost: usize,
 }
 
@@ -340,7 +341,7 @@ impl Dynamic {
     }
 }
 
-/// Bits on their way to bytes, the low ones first.
+/// A bit writer, which fills bytes from the lowest bit up.
 struct Bits<'o> {
     out: &'o mut Vec<u8>,
     pending: u64,
@@ -348,7 +349,7 @@ struct Bits<'o> {
 }
 
 impl Bits<'_> {
-    /// Appends the low `count` bits of `value`, 16 at most; the others are clear.
+    /// Appends the low `count` bits of `value`, at most 16; the other bits must be zero.
     #[inline(always)]
     fn put(&mut self, value: u32, count: u32) {
         self.pending |= u64::from(value) << self.count;
@@ -383,7 +384,7 @@ impl Bits<'_> {
         self.symbol(literals, END);
     }
 
-    /// Fills the last byte up with zeros.
+    /// Pads the last byte with zeros.
     fn align(&mut self) {
         let bytes = self.count.div_ceil(8) as usize;
         self.out
@@ -396,25 +397,25 @@ impl Bits<'_> {
 const MIN: usize = 3;
 const MAX: usize = 258;
 
-/// The symbol of a block's end.
+/// The symbol for the end of a block.
 const END: usize = 256;
 
-/// How many symbols there are: literals and lengths, distances, and lengths of codes.
+/// The numbers of symbols: literals and lengths, distances, and lengths of codes.
 const LITERALS: usize = 286;
 const DISTANCES: usize = 30;
 const HEADS: usize = 19;
 
-/// RFC 1951, 3.2.7: the order in which the lengths of the last come.
+/// The order in which the lengths of the codes for code lengths are sent (RFC 1951, 3.2.7).
 const HEAD_ORDER: [usize; HEADS] = [
     16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15,
 ];
 
-/// How many places are remembered.
+/// Number of positions that are remembered.
 const SEEN: usize = 4096;
 
-/// RFC 1951, 3.2.6: codes that need no telling.
+/// The fixed codes (RFC 1951, 3.2.6), which are not sent.
 static FIXED_LITERALS: Book<LITERALS> = {
-    // Two symbols more than there are have a code.
+    // The fixed code includes two symbols that never occur.
     let mut lengths = [8; LITERALS + 2];
     let mut symbol = 144;
     while symbol < 280 {

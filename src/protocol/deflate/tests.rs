@@ -3,22 +3,27 @@ use proptest::prelude::*;
 use super::*;
 use crate::error::ProtocolError;
 
-/// Expands as a peer that keeps what came before, without limits.
+/// Inflates as a peer that keeps its context, without limits.
 fn expand(inflater: &mut Inflater, bytes: &[u8]) -> Result<Vec<u8>, ProtocolError> {
     let mut room = Vec::new();
     inflater
-        .message(bytes, true, 1 << 30, usize::MAX, &mut room)
+        .message(
+            bytes,
+            Context::Keep,
+            InflateLimits::new(1 << 30, usize::MAX),
+            &mut room,
+        )
         .map(<[u8]>::to_vec)
 }
 
 fn compress(deflater: &mut Deflater, takeover: bool, payload: &[u8]) -> Vec<u8> {
     let mut out = b"before".to_vec();
-    assert!(deflater.message(payload, takeover, &mut out));
+    assert!(deflater.message(payload, Context::keep_if(takeover), &mut out));
     assert_eq!(&out[..6], b"before");
     out.split_off(6)
 }
 
-/// Expands a message that comes in `chunks`, to rooms of `sizes` by turns.
+/// Inflates a message that arrives in `chunks`, into rooms of `sizes` in turn.
 fn expand_pieces(
     inflater: &mut Inflater,
     chunks: &[&[u8]],
@@ -28,7 +33,7 @@ fn expand_pieces(
 ) -> Result<Vec<u8>, ProtocolError> {
     let mut sizes = sizes.iter().copied().cycle();
     let mut whole = Vec::new();
-    inflater.begin(takeover, max_ratio);
+    inflater.begin(Context::keep_if(takeover), max_ratio);
     for (at, chunk) in chunks.iter().enumerate() {
         let last = at + 1 == chunks.len();
         let mut input = *chunk;
@@ -48,7 +53,7 @@ fn expand_pieces(
     Ok(whole)
 }
 
-/// Cuts bytes at `cuts`, which are taken modulo what is left.
+/// Cuts bytes at `cuts`, each taken modulo the length of the rest.
 fn cut<'b>(mut bytes: &'b [u8], cuts: &[usize]) -> Vec<&'b [u8]> {
     let mut chunks = Vec::new();
     for cut in cuts {
@@ -60,7 +65,7 @@ fn cut<'b>(mut bytes: &'b [u8], cuts: &[usize]) -> Vec<&'b [u8]> {
     chunks
 }
 
-/// Compresses a message in parts, the last one apart; returns what each came to.
+/// Compresses a message in parts; returns the output for each.
 fn compress_parts(deflater: &mut Deflater, takeover: bool, parts: &[&[u8]]) -> Vec<Vec<u8>> {
     if !takeover {
         deflater.forget();
@@ -88,7 +93,7 @@ fn the_examples_of_the_rfc_are_expanded() {
             b"\xf2\x48\xcd\xc9\xc9\x07\x00",
             b"\xf2\x48\xcd\xc9\xc9\x07\x00",
         ],
-        // A block that is not compressed, one that says it is the last, and two blocks.
+        // An uncompressed block, one that is marked as the last, and two blocks.
         &[b"\x00\x05\x00\xfa\xff\x48\x65\x6c\x6c\x6f\x00"],
         &[b"\xf3\x48\xcd\xc9\xc9\x07\x00\x00"],
         &[b"\xf2\x48\x05\x00\x00\x00\xff\xff\xca\xc9\xc9\x07\x00"],
@@ -140,14 +145,19 @@ fn a_block_that_is_the_last_may_be_followed_by_others() {
 
 #[test]
 fn a_bomb_costs_its_limit_at_most() {
-    // CVE-2018-1000518 and its kind: a thousand to one.
+    // CVE-2018-1000518 and similar ones: a ratio of a thousand to one.
     let mut deflater = Deflater::new(9, 15);
     let bomb = compress(&mut deflater, false, &vec![0; 8 << 20]);
     assert!(bomb.len() < 9_000, "{}", bomb.len());
     for limit in [0, 1, 4095, 4096, 65_536, 1 << 20] {
         let mut room = Vec::new();
         let error = Inflater::new()
-            .message(&bomb, true, limit, usize::MAX, &mut room)
+            .message(
+                &bomb,
+                Context::Keep,
+                InflateLimits::new(limit, usize::MAX),
+                &mut room,
+            )
             .expect_err("too big");
         let size = limit as u64 + 1;
         assert_eq!(error, ProtocolError::MessageTooBig { size, limit });
@@ -164,10 +174,20 @@ fn the_limit_is_exact_and_the_room_is_used_again() {
         0, 1, 4095, 4096, 4097, 65_535, 65_536, 65_537, 99_999, 100_000, 100_001,
     ] {
         let bytes = compress(&mut deflater, false, &vec![7; size]);
-        let whole = inflater.message(&bytes, false, size, usize::MAX, &mut room);
+        let whole = inflater.message(
+            &bytes,
+            Context::Reset,
+            InflateLimits::new(size, usize::MAX),
+            &mut room,
+        );
         assert!(whole.is_ok_and(|whole| *whole == vec![7; size]), "{size}");
         if size > 0 {
-            let error = inflater.message(&bytes, false, size - 1, usize::MAX, &mut room);
+            let error = inflater.message(
+                &bytes,
+                Context::Reset,
+                InflateLimits::new(size - 1, usize::MAX),
+                &mut room,
+            );
             assert!(error.is_err(), "{size}");
         }
     }
@@ -180,7 +200,12 @@ fn ratios_are_held_to_above_what_is_always_allowed() {
     let zeros = compress(&mut deflater, false, &vec![0; 65_536]);
     let mut expand = |bytes: &[u8], ratio| {
         let result = Inflater::new()
-            .message(bytes, true, usize::MAX, ratio, &mut room)
+            .message(
+                bytes,
+                Context::Keep,
+                InflateLimits::new(usize::MAX, ratio),
+                &mut room,
+            )
             .map(<[u8]>::len);
         (result, room.capacity())
     };
@@ -219,7 +244,7 @@ fn messages_that_stand_by_themselves_are_expanded_whatever_their_shape() {
     };
     let far = noise(16_000);
     let mut shapes = vec![
-        // What comes again right away, and as far away as can be.
+        // Repetitions at once, and at the largest distance.
         [&far[..], &far].concat(),
         [&far[..500], &vec![b'-'; 31_768][..], &far[..500]].concat(),
         noise(32_768),
@@ -263,7 +288,12 @@ fn messages_that_stand_by_themselves_are_expanded_whatever_their_shape() {
             shape.len()
         );
         let whole = Inflater::new()
-            .message(&bytes, false, shape.len(), usize::MAX, &mut room)
+            .message(
+                &bytes,
+                Context::Reset,
+                InflateLimits::new(shape.len(), usize::MAX),
+                &mut room,
+            )
             .map(<[u8]>::to_vec);
         assert!(
             whole.is_ok_and(|whole| whole == shape),
@@ -306,7 +336,12 @@ fn what_is_too_large_goes_on_in_pieces() {
     let mut room = Vec::new();
     for limit in [0, 1, 4095, 4096, 50_000, 99_999] {
         let bytes = compress(&mut deflater, true, &payload);
-        let result = inflater.message(&bytes, true, limit, usize::MAX, &mut room);
+        let result = inflater.message(
+            &bytes,
+            Context::Keep,
+            InflateLimits::new(limit, usize::MAX),
+            &mut room,
+        );
         let size = limit as u64 + 1;
         assert_eq!(result, Err(ProtocolError::MessageTooBig { size, limit }));
         let mut whole = room[..=limit].to_vec();
@@ -327,7 +362,7 @@ fn a_bomb_in_pieces_costs_a_piece_at_a_time() {
     let mut deflater = Deflater::new(9, 15);
     let bomb = compress(&mut deflater, false, &vec![0; 8 << 20]);
     let mut inflater = Inflater::new();
-    inflater.begin(true, usize::MAX);
+    inflater.begin(Context::Keep, usize::MAX);
     let mut input = &bomb[..];
     let mut room = [1; 1000];
     assert_eq!(
@@ -335,7 +370,7 @@ fn a_bomb_in_pieces_costs_a_piece_at_a_time() {
         Ok((1000, false))
     );
     assert!(input.len() > bomb.len() - 100 && room == [0; 1000]);
-    // The ratio is that of what has come by now.
+    // The ratio applies to the bytes that have arrived so far.
     let chunks: Vec<&[u8]> = bomb.chunks(100).collect();
     let result = expand_pieces(&mut inflater, &chunks, false, 100, &[4096]);
     assert_eq!(result, Err(ProtocolError::RatioTooHigh { limit: 100 }));
@@ -375,7 +410,7 @@ fn the_end_of_a_message_may_be_empty() {
     let empty = compress_parts(&mut deflater, true, &[b"", b""]);
     assert_eq!(empty, [b"".to_vec(), b"\0".to_vec()]);
     let frames = compress_parts(&mut deflater, true, &[b"Hello", b""]);
-    // RFC 7692, 7.2.1: the tail is left out at the end of the message alone.
+    // RFC 7692, 7.2.1: only the end of the message is sent without the tail.
     assert_eq!(frames[0], b"\xf2\x48\xcd\xc9\xc9\x07\x00\x00\x00\xff\xff");
     assert_eq!(frames[1], b"\x00");
     assert_eq!(
@@ -384,7 +419,7 @@ fn the_end_of_a_message_may_be_empty() {
     );
 }
 
-/// Texts with much that comes again.
+/// Texts with many repetitions, and noise.
 fn messages() -> impl Strategy<Value = Vec<Vec<u8>>> {
     let word = prop::sample::select(vec![
         "{\"id\":",
@@ -412,12 +447,12 @@ proptest! {
         for message in messages {
             let bytes = compress(&mut deflater, takeover, &message);
             prop_assert!(bytes.len() <= message.len() + message.len() / 8 + 64);
-            let whole = inflater.message(&bytes, takeover, message.len(), usize::MAX, &mut room);
+            let whole = inflater.message(&bytes, Context::keep_if(takeover), InflateLimits::new(message.len(), usize::MAX), &mut room);
             prop_assert_eq!(whole.unwrap(), message);
         }
     }
 
-    /// However a message is cut on either side, it is the same, and the next ones are as well.
+    /// A message does not depend on its cuts on either side, and neither do the next ones.
     #[test]
     fn parts_make_the_same_message(
         messages in messages(), level in 0u32..=9, bits in 9u8..=15, takeover in any::<bool>(),
@@ -432,9 +467,9 @@ proptest! {
             let bytes = match at % 3 {
                 0 => {
                     let frames = compress_parts(&mut deflater, takeover, &parts);
-                    // The peer can expand each part when it has come.
+                    // The peer can inflate each part when it arrives.
                     let mut alone = Inflater::new();
-                    alone.begin(false, usize::MAX);
+                    alone.begin(Context::Reset, usize::MAX);
                     for (frame, part) in frames.iter().zip(&parts).take(usize::from(!takeover)) {
                         let mut room = vec![0; part.len() + 1];
                         let made = alone.piece(&mut &frame[..], false, &mut room).unwrap();
@@ -444,7 +479,7 @@ proptest! {
                 }
                 1 => {
                     let mut out = Vec::new();
-                    prop_assert!(deflater.gathered(&parts, takeover, &mut out));
+                    prop_assert!(deflater.gathered(&parts, Context::keep_if(takeover), &mut out));
                     out
                 }
                 _ => compress(&mut deflater, takeover, message),
@@ -455,7 +490,7 @@ proptest! {
                 let whole = expand_pieces(&mut inflater, &chunks, takeover, ratio, &rooms);
                 prop_assert_eq!(&whole.unwrap(), message);
             } else {
-                let whole = inflater.message(&bytes, takeover, message.len(), usize::MAX, &mut room);
+                let whole = inflater.message(&bytes, Context::keep_if(takeover), InflateLimits::new(message.len(), usize::MAX), &mut room);
                 prop_assert_eq!(whole.unwrap(), message);
             }
         }
@@ -469,7 +504,7 @@ proptest! {
         let mut inflater = Inflater::new();
         let chunks = cut(&bytes, &wire);
         let mut left = 1 << 20;
-        inflater.begin(true, 50);
+        inflater.begin(Context::Keep, 50);
         'all: for (at, chunk) in chunks.iter().enumerate() {
             let mut input = *chunk;
             loop {
@@ -493,7 +528,7 @@ proptest! {
     ) {
         let (mut inflater, mut room) = (Inflater::new(), Vec::new());
         for bytes in [bytes, more] {
-            if let Ok(message) = inflater.message(&bytes, true, 10_000, 50, &mut room) {
+            if let Ok(message) = inflater.message(&bytes, Context::Keep, InflateLimits::new(10_000, 50), &mut room) {
                 prop_assert!(message.len() <= 10_000);
             }
             prop_assert!(room.capacity() <= 10_001);

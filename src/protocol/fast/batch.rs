@@ -1,9 +1,11 @@
-//! Short messages that arrived together.
+//! Batches of short messages that arrived together.
 
 use super::short::{BLOCK, BLOCKS, Frame, SHORT_HEAD};
 
-/// Short messages of one kind that follow each other, unmasked one behind the other: their text is
-/// validated in one pass, and is split where characters end or not at all.
+/// Consecutive short messages of one kind, unmasked into one buffer without gaps.
+///
+/// Their text is validated in one pass. A message that ends inside a character shows only when the
+/// text is split.
 #[derive(Debug)]
 pub(crate) struct Batch {
     clear: Box<[[u8; BLOCK]]>,
@@ -22,7 +24,7 @@ impl Default for Batch {
     }
 }
 
-/// The messages of a [`Batch`], without anything between them, and their lengths.
+/// The messages of a [`Batch`] without gaps, and their lengths.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Shorts<'p> {
     Binary(&'p [u8], &'p [u8]),
@@ -30,7 +32,7 @@ pub(crate) enum Shorts<'p> {
 }
 
 impl Shorts<'_> {
-    /// Returns how many messages they are.
+    /// Returns the number of messages.
     #[inline(always)]
     pub(crate) fn count(&self) -> usize {
         match self {
@@ -40,11 +42,11 @@ impl Shorts<'_> {
 }
 
 impl Batch {
-    /// Unmasks the messages at `start` that [`take_short`](super::take_short) would take, up to the first of another kind
-    /// than the first one and no more than `most`. `None` if there is none, or if together they
-    /// are not UTF-8.
+    /// Unmasks the messages at `start` that [`take_short`](super::take_short) would take, up to
+    /// `most` of them or to the first whose kind differs. Returns `None` if there is none, or if
+    /// their text is not UTF-8.
     ///
-    /// It is not inlined, so that its loop has the registers for itself.
+    /// It is not inlined, so that its loop has all registers.
     #[inline(never)]
     pub(crate) fn fill(
         &mut self,
@@ -63,7 +65,7 @@ impl Batch {
             && let Some(room) = clear.get_mut(used..)
             && let Some(room) = room.as_chunks_mut::<BLOCK>().0.first_chunk_mut()
         {
-            // What the last block has too much is overwritten by the next message.
+            // The next message overwrites the excess bytes of the last block.
             frame.unmask(room);
             binary = frame.binary;
             self.lens[count] = frame.len as u8; // at most 125

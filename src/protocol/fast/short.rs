@@ -19,10 +19,10 @@ impl Short<'_> {
     }
 }
 
-/// Where short payloads are unmasked to, sixteen bytes at a time.
+/// The buffer into which short payloads are unmasked, sixteen bytes at a time.
 ///
-/// At its aligned start, padded with zeros, text is validated in a third of the instructions that
-/// it costs in place.
+/// Validating text here, aligned and padded with zeros, takes a third of the instructions that it
+/// takes in the receive buffer.
 #[derive(Debug)]
 #[repr(align(16))]
 pub(crate) struct Pad([[u8; BLOCK]; BLOCKS]);
@@ -37,9 +37,10 @@ impl Default for Pad {
 }
 
 /// Takes the message at `start`, if it is a whole, unfragmented text or binary message of at most
-/// 125 bytes, and no more than `max_recv_size`. Its frame is [`SHORT_HEAD`] bytes longer than itself.
+/// 125 and at most `max_recv_size` bytes. Its frame is [`SHORT_HEAD`] bytes longer than the
+/// message.
 ///
-/// `end` is the end of what was received; the bytes of `buffer` behind it are of no meaning.
+/// `end` is the end of the received bytes; the contents of `buffer` after it are ignored.
 #[inline(always)]
 pub(crate) fn take_short<'p>(
     buffer: &[u8],
@@ -59,8 +60,8 @@ pub(crate) fn take_short<'p>(
         let clear = pad.0.as_flattened().get(..len)?;
         return std::str::from_utf8(clear).ok().map(Short::Text);
     }
-    // The standard library looks at a rest byte by byte, but at blocks word by word. A zero is a
-    // character, so one that is cut at `len` is as wrong as it is without.
+    // The standard library checks single bytes at the end, but whole blocks word by word. Hence the
+    // padding with zeros, which are characters: a character that is cut at `len` stays invalid.
     let last = pad.0.get_mut(whole)?;
     *last = (u128::from_ne_bytes(*last) & KEEP[part]).to_ne_bytes();
     let clear = pad.0.get(..=whole)?.as_flattened();
@@ -68,7 +69,7 @@ pub(crate) fn take_short<'p>(
     Some(Short::Text(text.get(..len)?))
 }
 
-/// So many bytes are validated one by one in less time than another block.
+/// Up to this many bytes are validated faster one by one than as another block.
 const FEW: usize = 6;
 
 /// The frame of a short message.
@@ -80,14 +81,14 @@ pub(super) struct Frame<'b> {
 }
 
 impl<'b> Frame<'b> {
-    /// Finds what [`take_short`] takes; `max` is 125 at most.
+    /// Finds the frame of the message that [`take_short`] takes; `max` is at most 125.
     #[inline(always)]
     pub(super) fn at(buffer: &'b [u8], start: usize, end: usize, max: usize) -> Option<Self> {
-        // At the very end of the buffer there may be less behind it than is read here.
+        // This reads a whole window, so it returns `None` close to the end of the buffer.
         let window = buffer.get(start..)?.first_chunk::<WINDOW>()?;
         let [first, second, k0, k1, k2, k3, masked @ ..] = window;
-        // The low byte is 0 for a text message, 1 for a binary one; the high byte is its length,
-        // which is 128 or more if the frame is not masked.
+        // The low byte is 0 for a text message, 1 for a binary one; the high byte is the length, or
+        // at least 128 if the frame is not masked.
         let head = u16::from_le_bytes([*first, *second]).wrapping_sub(TEXT);
         let len = usize::from(head >> 8);
         if head & 0xfe != 0 || len > max || start + SHORT_HEAD + len > end {
@@ -95,14 +96,14 @@ impl<'b> Frame<'b> {
         }
         Some(Self {
             binary: head & 1 != 0,
-            // It is 125 at most; so the compiler knows, too.
+            // The length is at most 125; the mask tells the compiler.
             len: len & 0x7f,
             key: u32::from_ne_bytes([*k0, *k1, *k2, *k3]),
             masked,
         })
     }
 
-    /// Unmasks the payload to `clear`; what the last block has too much is of no meaning.
+    /// Unmasks the payload to `clear`; the bytes after it in the last block are arbitrary.
     #[inline(always)]
     pub(super) fn unmask(&self, clear: &mut [[u8; BLOCK]; BLOCKS]) {
         let (masked, _) = self.masked.as_chunks::<BLOCK>();
@@ -122,16 +123,16 @@ fn xor(block: &[u8; BLOCK], key: u32) -> [u8; BLOCK] {
     clear
 }
 
-/// The header of a masked frame of at most 125 bytes, in bytes.
+/// Size of the header of a masked frame with a payload of at most 125 bytes, in bytes.
 pub(crate) const SHORT_HEAD: usize = 6;
 
-/// The longest short frame, in whole blocks.
+/// Size of the longest short frame, in whole blocks after its header.
 const WINDOW: usize = SHORT_HEAD + BLOCKS * BLOCK;
 
-/// Payloads are unmasked in blocks of so many bytes.
+/// Size of the blocks in which payloads are unmasked, in bytes.
 pub(super) const BLOCK: usize = 16;
 
-/// Which bytes of the last block belong to the message, by its length's remainder.
+/// Masks that keep the message's bytes of the last block, indexed by its length modulo the block.
 static KEEP: [u128; BLOCK] = {
     let mut keep = [0; BLOCK];
     let mut len = 1;

@@ -6,7 +6,7 @@ use crate::limits::Limits;
 use crate::protocol::{Message, OpCode, Receiver};
 use proptest::prelude::*;
 
-/// A client's frame, with more bytes behind it.
+/// Encodes a client's frame, followed by more bytes.
 fn frame(first: u8, payload: &[u8], behind: &[u8]) -> Vec<u8> {
     [&client_frames::frame(first, payload), behind].concat()
 }
@@ -79,7 +79,7 @@ fn whole_messages_of_any_size_are_taken() {
 #[test]
 fn text_must_be_utf8_to_its_last_byte() {
     let mut pad = Pad::default();
-    // Bytes behind the message that would complete the character do not.
+    // The bytes after the message do not complete its last character.
     for text in [&b"\xe2\x82"[..], b"aaaaaaaaaaaaaaa\xc3", b"\xff", b"ab\x80"] {
         let bytes = frame(0x81, text, &[0xac; 180]);
         assert!(take_short(&bytes, 0, bytes.len(), 99, &mut pad).is_none());
@@ -87,7 +87,7 @@ fn text_must_be_utf8_to_its_last_byte() {
 }
 
 proptest! {
-    /// What is taken here is what the decoder finds in the same bytes.
+    /// The fast path takes the message that the decoder finds in the same bytes.
     #[test]
     fn the_decoder_finds_the_same(
         payload in prop_oneof![
@@ -120,7 +120,7 @@ proptest! {
         }
     }
 
-    /// What is taken together is what is taken one by one.
+    /// A batch takes the same messages as taking them one by one.
     #[test]
     fn a_batch_is_its_messages(
         payloads in prop::collection::vec(
@@ -172,7 +172,8 @@ proptest! {
                     }
                     prop_assert!(rest.is_empty());
                 }
-                // Something in it is wrong, which the decoder tells; or the first is longer.
+                // One of the messages is invalid, which the decoder reports, or the first is
+                // longer.
                 None => match first {
                     Some(len) => at += SHORT_HEAD + len,
                     None => return Ok(()),

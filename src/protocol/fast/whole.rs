@@ -1,12 +1,12 @@
-//! Whole messages that are unmasked where they lie.
+//! Whole messages that are unmasked in place.
 
 use super::TEXT;
 use super::short::{SHORT_HEAD, Short};
 use crate::protocol::{OpCode, mask};
 
 /// Takes the message that `input` begins with, if it is a whole, unfragmented text or binary
-/// message of 126 to 65,535 bytes, and no more than `max_recv_size`; unmasks it in place. Its frame
-/// is [`MEDIUM_HEAD`] bytes longer than itself. `None` within is text that is not UTF-8.
+/// message of 126 to 65,535 and at most `max_recv_size` bytes; unmasks it in place. Its frame is
+/// [`MEDIUM_HEAD`] bytes longer than the message. `Some(None)` is text that is not UTF-8.
 #[inline(always)]
 pub(crate) fn take_medium(input: &mut [u8], max_recv_size: usize) -> Option<Option<Short<'_>>> {
     let (head, rest) = input.split_first_chunk_mut::<MEDIUM_HEAD>()?;
@@ -26,9 +26,9 @@ pub(crate) fn take_medium(input: &mut [u8], max_recv_size: usize) -> Option<Opti
 }
 
 /// Takes the message that `input` begins with, if it is a whole, unfragmented text or binary
-/// message of no more than `max_recv_size` bytes; unmasks it in place. Text is not validated.
+/// message of at most `max_recv_size` bytes; unmasks it in place. Text is not validated.
 ///
-/// A message of a byte or two at the very end of `input` is not taken.
+/// A message of fewer than two bytes at the very end of `input` is not taken.
 #[inline(always)]
 pub(crate) fn take_whole<'b>(
     input: &mut &'b mut [u8],
@@ -60,11 +60,11 @@ pub(crate) fn take_whole<'b>(
     Some((opcode, payload))
 }
 
-/// The header of a masked frame of 126 to 65,535 bytes, in bytes.
+/// Size of the header of a masked frame with a payload of 126 to 65,535 bytes, in bytes.
 pub(crate) const MEDIUM_HEAD: usize = 8;
 
-/// The header of a masked frame of more bytes than that, in bytes.
+/// Size of the header of a masked frame with a longer payload, in bytes.
 const LARGE_HEAD: usize = 14;
 
-/// The second byte's sign for a length of two bytes, as `TEXT` has it.
+/// The second byte for a two-byte length, in the same position as in `TEXT`.
 const MEDIUM: u16 = 126 << 8;

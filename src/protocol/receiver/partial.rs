@@ -1,4 +1,4 @@
-//! What is kept of frames and messages that the input's end cut.
+//! Frames and messages that are not complete at the end of the input.
 
 use super::super::assembly::Assembly;
 use super::super::{CloseFrame, Header, OpCode, Utf8Validator, mask};
@@ -9,14 +9,14 @@ pub(super) enum Progress<'b> {
     Starved,
     FrameEnd,
     MessageEnd,
-    /// A part of a message that is handed out in pieces.
+    /// A piece of a message that is handed out in pieces.
     Piece(Piece<'b>),
 }
 
-/// Everything that is kept of frames and messages that the input's end cut.
+/// State of the frames and messages that are not complete at the end of the input.
 #[derive(Debug, Default)]
 pub(super) struct Partial {
-    /// The beginning of a header.
+    /// The first bytes of an incomplete header.
     pub(super) head: [u8; Header::MAX_SIZE],
     pub(super) head_len: u8,
     /// The frame whose payload is arriving.
@@ -27,30 +27,30 @@ pub(super) struct Partial {
     pub(super) kind: Option<OpCode>,
     pub(super) fragments: u32,
     pub(super) assembly: Assembly,
-    /// The message is compressed.
+    /// Whether the message is compressed.
     pub(super) compressed: bool,
-    /// The message is handed out in pieces.
+    /// Whether the message is handed out in pieces.
     pub(super) in_pieces: bool,
-    /// A piece of it was.
+    /// Whether a piece of the message was handed out.
     begun: bool,
-    /// Set while the message is text that is not compressed.
+    /// Set while the message is text and not compressed.
     pub(super) text: Option<Utf8Validator>,
-    /// How many bytes of the text were checked. What lands is checked when its frame is whole, or
-    /// with the message, so that it is not read twice.
+    /// How many bytes of the text were validated. Bytes read into the landing buffer are validated
+    /// when their frame or the message is complete, so that they are not read twice.
     pub(super) checked: usize,
-    /// What was handed out, and may be freed now.
+    /// The message that was handed out, and may be freed at the next call.
     pub(super) delivered: Option<OpCode>,
-    /// When it began, in the owner's terms and as the owner moves that on, if the owner wanted it
-    /// noted; the low bits, so that it finds room where there was none to lose. Zero is not noted.
+    /// When the message began, as [`Decoder::look`](super::Decoder::look) noted it: the low 32
+    /// bits, which fit into padding. Zero if it was not noted.
     pub(super) since: u32,
-    /// How many bytes of the message had come when that was noted last: the low bits.
+    /// How many bytes of the message had arrived when that was noted last: the low 32 bits.
     pub(super) noted: u32,
-    /// It is not read: `since` is how long it has taken until then.
+    /// The message's clock is stopped: `since` is the time that it had taken until then.
     pub(super) stalled: bool,
 }
 
 impl Partial {
-    /// Starts a frame whose payload did not lie whole in the input, or is a fragment.
+    /// Begins a frame that is a fragment or whose payload is not whole in the input.
     pub(super) fn begin(&mut self, header: &Header, in_pieces: bool) {
         self.frame = Some(Frame {
             opcode: header.opcode,
@@ -75,12 +75,12 @@ impl Partial {
         self.fragments = self.fragments.saturating_add(1);
     }
 
-    /// Returns about how many bytes of memory it takes.
+    /// Returns the approximate memory in use, in bytes.
     pub(super) fn held(&self) -> usize {
         size_of::<Self>() + self.assembly.capacity() + self.control.capacity()
     }
 
-    /// Takes the frame's payload from `input`.
+    /// Consumes the frame's payload from `input`.
     pub(super) fn advance<'b>(
         &mut self,
         input: &mut &'b mut [u8],
@@ -129,12 +129,12 @@ impl Partial {
             }
             return Ok(Progress::FrameEnd);
         }
-        // A message of text is checked once more, for a `str` is made of it.
+        // A text message is validated as a whole, to make a `str` of it.
         self.delivered = self.kind;
         Ok(Progress::MessageEnd)
     }
 
-    /// Hands the next bytes of the payload out, unless there are none.
+    /// Hands out the next bytes of the payload, if there are any.
     fn piece<'b>(&mut self, payload: &'b [u8]) -> Result<Progress<'b>, ProtocolError> {
         let (Some(frame), Some(opcode)) = (&self.frame, self.kind) else {
             return Ok(Progress::FrameEnd);
@@ -164,7 +164,7 @@ impl Partial {
         }))
     }
 
-    /// Returns what `delivered` names.
+    /// Returns the message that `delivered` names.
     pub(super) fn message(&self) -> Result<Message<'_>, ProtocolError> {
         match self.delivered {
             Some(opcode) if opcode.is_control() => message(opcode, &self.control),
@@ -197,7 +197,7 @@ impl Frame {
     }
 }
 
-/// Splits `len` bytes off the front of `input`, if it holds as many.
+/// Splits `len` bytes off the front of `input`, if it holds that many.
 pub(super) fn split<'b>(input: &mut &'b mut [u8], len: u64) -> Option<&'b mut [u8]> {
     let len = usize::try_from(len)
         .ok()
@@ -207,7 +207,7 @@ pub(super) fn split<'b>(input: &mut &'b mut [u8], len: u64) -> Option<&'b mut [u
     Some(front)
 }
 
-/// Makes a message of a whole payload, unmasked.
+/// Makes a message of a whole, unmasked payload.
 pub(super) fn message(opcode: OpCode, payload: &[u8]) -> Result<Message<'_>, ProtocolError> {
     match opcode {
         OpCode::Text => simdutf8::basic::from_utf8(payload)
@@ -220,5 +220,5 @@ pub(super) fn message(opcode: OpCode, payload: &[u8]) -> Result<Message<'_>, Pro
     }
 }
 
-/// It is made anew for each message that is cut or fragmented.
+/// Allocated anew for each message that is fragmented or incomplete in one read.
 const _: () = assert!(size_of::<Partial>() <= 120);

@@ -14,7 +14,8 @@ fn limits(max_recv_size: usize, max_fragments: usize) -> Limits {
     }
 }
 
-/// The messages of `bytes`, cut at the sizes in `cuts` (then not at all), as text; an error ends.
+/// Decodes `bytes` in pieces of the sizes in `cuts`, then the rest at once; returns the messages as
+/// text, up to the first error.
 fn events(receiver: &mut Receiver, bytes: &[u8], cuts: &[usize]) -> Vec<String> {
     let mut events = Vec::new();
     let mut bytes = bytes.to_vec();
@@ -146,7 +147,7 @@ fn size_is_checked_at_the_header() {
         ["MessageTooBig { size: 11, limit: 10 }"]
     );
 
-    // The sum over fragments counts, whichever of them goes over.
+    // The limit applies to the sum of all fragments.
     let bytes = [frame(0x02, &[7; 6]), frame(0x80, &[7; 5])[..6].to_vec()].concat();
     let mut receiver = Receiver::new(&limits(10, 10));
     assert_eq!(
@@ -252,7 +253,7 @@ fn large_frames_land_in_their_message() {
     assert_eq!(events(&mut receiver, &bytes[..1000], &[]), [""; 0]);
     let mut at = 1000;
     while let Some(landing) = receiver.landing() {
-        // Odd sizes, so that the mask has to be turned.
+        // Odd sizes, so that the mask has to be rotated.
         let size = landing.len().min(bytes.len() - at).min(10_007);
         landing[..size].copy_from_slice(&bytes[at..at + size]);
         receiver.landed(size);
@@ -363,7 +364,7 @@ fn a_large_message_is_expected_after_a_large_one() {
     assert_eq!(whole, Ok(Some(Message::Binary(&payload))));
     decoder.recycle(&mut pool);
 
-    // Nothing of these is taken.
+    // None of these begins a large message.
     let others = [
         frame(0x82, &[7; 60_000]),
         frame(0x8a, &[7; 100]),
@@ -380,7 +381,7 @@ fn a_large_message_is_expected_after_a_large_one() {
         assert!(!decoder.begin_with_buffer(head, &mut body, 70_000, bounds));
         assert!(body.len() == 200_000 && decoder.is_idle());
     }
-    // A large buffer for the few bytes that came would be out of proportion.
+    // A large buffer would be out of proportion to the few bytes that arrived.
     let mut decoder = Decoder {
         large: 200_000,
         ..Decoder::default()
@@ -453,7 +454,7 @@ fn a_message_s_beginning_is_known_whenever_it_was() {
         let (first, rest) = bytes.split_at_mut(8);
         assert_eq!(decoder.next(&mut &mut *first, bounds), Ok(None));
         assert_eq!(decoder.since(begun), None);
-        // A millisecond may be lost where its number is zero.
+        // A mark of zero is raised to one, so a millisecond may be lost.
         let about = |time: Option<u64>| time.is_some_and(|time| time.abs_diff(begun) <= 1);
         decoder.look(begun, still);
         assert!(about(decoder.since(begun)), "{begun}");
@@ -461,7 +462,7 @@ fn a_message_s_beginning_is_known_whenever_it_was() {
             decoder.look(begun + later, still);
             assert!(about(decoder.since(begun + later)), "{begun} {later}");
         }
-        // Time in which nobody reads it is not its own.
+        // Time in which the connection is not read does not count.
         decoder.stall(begun + 2_000);
         decoder.stall(begun + 3_000);
         assert_eq!(decoder.since(begun + 5_000), None);
@@ -469,7 +470,7 @@ fn a_message_s_beginning_is_known_whenever_it_was() {
         decoder.unstall(begun + 9_500);
         let since = decoder.since(begun + 9_500).unwrap();
         assert!(since.abs_diff(begun + 7_000) <= 2, "{since}");
-        // What has come moves it on, as its owner says.
+        // Bytes that arrive move the start, as the caller decides.
         let (more, mut rest) = rest.split_at_mut(2);
         assert_eq!(decoder.next(&mut &mut *more, bounds), Ok(None));
         decoder.look(begun + 9_500, |since, came| since + 100 * came);

@@ -1,10 +1,10 @@
-//! Compressed messages in pieces, over turns and pauses.
+//! Compressed messages in pieces, over several turns and with pauses.
 
 use super::*;
 use crate::connection::event::Fragment;
-use crate::protocol::deflate::{DeflateConfig, Deflater};
+use crate::protocol::deflate::{Context, DeflateConfig, Deflater};
 
-/// What a handler of pieces is to do after one.
+/// What the handler of pieces does after each piece.
 #[derive(Default)]
 enum Step {
     #[default]
@@ -31,15 +31,15 @@ fn pieces(config: DeflateConfig) -> World {
         log.borrow_mut().push(format!("{begin}{size}{end}"));
         assert!(!conn.is_paused());
         match conn.data::<Step>() {
-            Step::GoOn => Ok(()),
+            Step::GoOn => Ok(Sent::NOTHING),
             Step::Pause => {
                 conn.pause();
-                Ok(())
+                Ok(Sent::NOTHING)
             }
             Step::Leave => conn.disconnect(4000, "enough"),
             Step::Cut => {
-                conn.shutdown();
-                Ok(())
+                conn.abort();
+                Ok(Sent::NOTHING)
             }
             Step::Fail => Err(SendError::NoMessage),
         }
@@ -68,11 +68,11 @@ fn at<'w>(world: &'w mut World, client: &Client) -> Connection<'w> {
 fn compressed(deflater: &mut Deflater, offer: &str, payload: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
     let takeover = !offer.contains("client_no");
-    assert!(deflater.message(payload, takeover, &mut bytes));
+    assert!(deflater.message(payload, Context::keep_if(takeover), &mut bytes));
     bytes
 }
 
-/// Takes turns until nothing waits; returns how many.
+/// Takes turns until nothing is pending; returns how many.
 fn settle(world: &mut World) -> usize {
     let mut turns = 0;
     while world.reactor.next_deadline() == Some(0) {
@@ -97,7 +97,7 @@ fn a_bomb_takes_turns_with_the_others() {
         let other = world.ready();
         let mut deflater = Deflater::new(9, 15);
         let bomb = compressed(&mut deflater, offer, &vec![0; 200 * PIECE + 5]);
-        // In one frame that is small enough to come whole, and what is behind it waits.
+        // In one frame that is small enough to be delivered whole, with other messages behind it.
         assert!(bomb.len() < 16 << 10);
         let behind = [frame(0x81, b"behind"), frame(0x8a, b"")].concat();
         world.send(&bomber, &[frame(0xc2, &bomb), behind].concat());
@@ -106,7 +106,7 @@ fn a_bomb_takes_turns_with_the_others() {
         let mut turns = 0;
         while world.reactor.next_deadline() == Some(0) {
             let log = world.take_log();
-            // The first time it was served as it came and once more.
+            // At first it was served twice: when the data came, and from the ready queue.
             assert!(log.len() <= 2 * share, "{}", log.len());
             all.extend(log);
             world.send(&other, &frame(0x81, b"served"));
@@ -174,7 +174,7 @@ fn what_expands_waits_while_paused() {
                         let piece = log[0].trim_matches(['(', ')']);
                         assert_eq!(log[0].starts_with('('), size == 0);
                         size += piece.parse::<usize>().expect("a size");
-                        // Nothing more, whatever comes.
+                        // No further piece is delivered, whatever arrives.
                         world.news(&client, true, fin);
                         assert_eq!(world.pass(1), 0, "nothing to do but wait");
                         assert_eq!(world.take_log(), [""; 0]);
@@ -226,7 +226,7 @@ fn nothing_comes_after_an_end() {
                 true => frame(0xc2, &bytes),
                 false => [frame(0x42, &bytes), frame(0x80, b"")].concat(),
             };
-            // Behind it the peer answers the close.
+            // The peer's answer to the close follows.
             let close = frame(0x88, b"\x0f\xa0");
             world.send(&client, &[frames, close].concat());
             settle(&mut world);

@@ -1,4 +1,4 @@
-//! Every connection ends once, told why, with everything sent that should be.
+//! Every connection ends once, with a reason, after all data was sent that should be.
 
 use super::*;
 use crate::client_frames::Form;
@@ -24,7 +24,7 @@ fn a_write_that_fails_ends_the_connection_once() {
     for (size, unsent) in [(5, 14), (20_000, 40_008)] {
         let mut world = World::new(Config::default());
         world.reactor.handlers.set::<Binary, _>(|conn, data| {
-            // The network fails during the first; the handler goes on.
+            // The network fails during the first send, and the handler continues.
             conn.send_binary(data)?;
             conn.send_binary(data)
         });
@@ -91,7 +91,7 @@ fn a_refusal_in_connect_is_answered_at_once() {
     let client = world.connect();
     assert!(client.take().starts_with(b"HTTP/1.1 403 "));
     assert!(client.has_fin());
-    // The request that comes later is not looked at.
+    // A request that comes later is ignored.
     world.send(&client, REQUEST);
     assert_eq!(client.take(), b"");
     let log = world.take_log();
@@ -103,7 +103,7 @@ fn a_cut_sends_nothing_more() {
     let mut world = World::new(Config::default());
     world.reactor.handlers.set::<Utf8, _>(|conn, text| {
         let sent = conn.send_utf8(text);
-        conn.shutdown();
+        conn.abort();
         sent
     });
     let client = world.ready();
@@ -157,8 +157,8 @@ fn nothing_lands_in_a_message_that_failed() {
         ..Config::default()
     });
     let client = world.ready();
-    // A large text, read straight into its message, with a character that is cut short: it is
-    // found when the text is whole.
+    // A large text is read directly into its message. Its incomplete character is detected when the
+    // text is complete.
     let mut head = Vec::new();
     client_frames::append_header(&mut head, 0x81, Form::of(300_000), 300_000, Some([0; 4]));
     world.send(&client, &[&head[..], b"\xe2"].concat());
@@ -184,7 +184,7 @@ fn a_connection_that_another_refused_has_no_events_but_its_end() {
     world.take_log();
     let slot = client.tag & SLOTS;
     let refused = Connection::new(&mut world.reactor.core, slot).disconnect(1000, "");
-    assert_eq!(refused, Ok(()));
+    assert!(refused.is_ok());
     world.send(&client, REQUEST);
     assert_eq!(world.take_log(), ["disconnect 1000 (closed here)"]);
     assert!(client.take().starts_with(b"HTTP/1.1 403 "));
@@ -214,7 +214,7 @@ fn a_value_that_panics_when_it_is_dropped_hurts_nobody_else() {
         .set::<Ping, _>(|conn, _| conn.on(Drain, |_, ()| ()));
     let bystander = world.ready();
     let client = world.ready();
-    // A handler is replaced, all are dropped at the end, and the data with the connection.
+    // One handler is replaced, all are dropped at the end, and the data with the connection.
     world.send(&client, &[frame(0x89, b""), frame(0x8a, b"")].concat());
     world.send(&client, &frame(0x88, b""));
     client.arrive_fin();

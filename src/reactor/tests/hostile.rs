@@ -1,20 +1,21 @@
-//! Peers that hold on, and peers that come and go: none keeps its place, and nothing of it stays.
+//! Peers that hold on to connections, and peers that come and go: no connection stays for longer
+//! than it may, and nothing of it is left.
 
 use super::super::SLOTS;
 use super::*;
 use crate::connection::event::Request;
-use crate::http::Response;
+use crate::plain_http::Response;
 
-/// A server whose connections do what they are told, with plain requests.
+/// A server whose connections act on commands in text messages, and that answers plain requests.
 fn obedient() -> World {
     let mut world = World::new(Config::default());
     let handlers = &mut world.reactor.handlers;
     handlers.set::<Request, _>(|_, request| Response::new(200).body(request.body()));
     handlers.set::<Utf8, _>(|conn, text| {
         match text {
-            "close" => conn.disconnect(4000, "told to")?,
-            "cut" => conn.shutdown(),
-            "error" => conn.disconnect(1005, "")?,
+            "close" => drop(conn.disconnect(4000, "told to")?),
+            "cut" => conn.abort(),
+            "error" => drop(conn.disconnect(1005, "")?),
             text => drop(conn.send_utf8(text)?),
         }
         Ok::<_, SendError>(())
@@ -22,7 +23,8 @@ fn obedient() -> World {
     world
 }
 
-/// Has a peer send `bytes` over and over, one at a time every 100 ms; returns when it was let go.
+/// Sends `bytes` from a peer again and again, one byte every 100 ms; returns when the connection
+/// was removed.
 fn trickle(world: &mut World, client: &Client, bytes: &[u8], most: u64) -> u64 {
     let begun = world.at;
     for byte in bytes.iter().cycle() {
@@ -36,7 +38,7 @@ fn trickle(world: &mut World, client: &Client, bytes: &[u8], most: u64) -> u64 {
     unreachable!("there is always a next byte")
 }
 
-/// What is on its way, and within which time its connection is to end whatever comes.
+/// Creates a client whose connection is at a certain stage.
 type Dispatch = fn(&mut World) -> Client;
 
 #[test]
@@ -111,7 +113,7 @@ fn trickling_puts_the_end_off_at_no_stage() {
             |world| {
                 let client = world.ready();
                 world.send(&client, &frame(0x81, b"close"));
-                // Its length, and as much of it as it likes.
+                // The header of a Close frame; its payload trickles.
                 world.send(&client, &frame(0x88, &[b'x'; 125])[..6]);
                 client
             },
@@ -122,7 +124,7 @@ fn trickling_puts_the_end_off_at_no_stage() {
     for (dispatch, begin, bytes, timeout) in stages {
         let mut world = obedient();
         let client = begin(&mut world);
-        // What it was refused with, it has five seconds to take.
+        // The client has five seconds to read the refusal.
         let most = timeout + 5_000 + 200;
         let took = trickle(&mut world, &client, bytes, most);
         assert!(took >= timeout.max(4_900), "{dispatch}: {took}");
@@ -234,7 +236,7 @@ fn connections_that_come_and_go_leave_nothing_behind() {
                 world.take_log();
             }
         }
-        // Those that are held on to are held for 15 s at most: ten come in 100 ms.
+        // Connections are kept for at most 15 s, and ten come every 100 ms.
         assert!(most <= 1_550, "{way}: {most}");
         world.pass(60_000);
         assert!(world.is_empty(), "{way}");
@@ -251,7 +253,7 @@ fn connections_that_come_and_go_leave_nothing_behind() {
             reactor.core.shared.dirty.capacity(),
             reactor.expired.capacity(),
         ];
-        // A place for each of those that were there at once, and none for each that ever came.
+        // There is room for the connections that existed at once, not for all that ever existed.
         assert!(rooms.iter().all(|room| *room <= 2_048), "{way}: {rooms:?}");
     }
 }

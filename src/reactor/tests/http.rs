@@ -1,9 +1,9 @@
-//! Deadlines of plain requests, by a clock that the test turns.
+//! Deadlines of plain requests, with a clock that the test sets.
 
 use super::super::SLOTS;
 use super::*;
 use crate::connection::event::Request;
-use crate::http::Response;
+use crate::plain_http::Response;
 
 /// A server that answers plain requests with their bodies.
 fn mirror(config: Config) -> World {
@@ -27,7 +27,7 @@ fn an_idle_connection_ends_in_time_and_without_a_word() {
     world.pass(9_000);
     world.send(&client, GET);
     assert_eq!(client.take(), OK);
-    // A later request puts it off.
+    // A later request postpones the deadline.
     world.pass(14_900);
     world.send(&client, GET);
     assert_eq!(client.take(), OK);
@@ -47,7 +47,8 @@ fn an_idle_connection_ends_in_time_and_without_a_word() {
 #[test]
 fn each_request_has_the_time_of_a_handshake() {
     let head = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 60000\r\n\r\n";
-    // The first from when it was accepted, another from its first byte on; trickling is in vain.
+    // The time of the first request counts from the accept, that of a later one from its first
+    // byte. Trickling gains nothing.
     for before in [false, true] {
         let mut world = mirror(Config::default());
         let client = world.connect();
@@ -62,7 +63,7 @@ fn each_request_has_the_time_of_a_handshake() {
             world.pass(100);
         }
         assert_eq!(client.take(), b"");
-        // Each byte has the time that it takes at min_rate.
+        // Each byte postpones the deadline by the time that it takes at min_rate.
         world.pass(400);
         assert!(client.take().starts_with(b"HTTP/1.1 408 "));
         assert!(client.has_fin());
@@ -88,7 +89,7 @@ fn a_body_that_comes_steadily_has_the_time_that_it_takes() {
         world.send(&client, &[b'x'; 1_000]);
     }
     assert!(client.take().starts_with(b"HTTP/1.1 200 "));
-    // What was fast before has no more time for it.
+    // Data that came faster before gains no time.
     world.send(&client, head);
     world.send(&client, &[b'x'; 59_000]);
     world.pass(10_100);
@@ -139,7 +140,7 @@ fn a_slow_reader_gets_its_answer_as_long_as_it_reads() {
             world.take_log(),
             ["connect", "disconnect 1006 (plain requests answered)"]
         );
-        // One that does not read is given up.
+        // A client that does not read is closed.
         let mut world = mirror(Config::default());
         let client = world.connect();
         client.set_room(Some(0));
@@ -172,7 +173,7 @@ fn a_flood_of_requests_is_held_to_the_backlog_and_the_share() {
     let most = world.reactor.core.shared.config.limits.max_backlog / 2 / OK.len() + 2;
     let answered = world.reactor.core.shared.stats.requests as usize;
     assert!(answered <= most + 1, "{answered}");
-    // When it reads, it gets them all.
+    // When the client reads, it gets all answers.
     flood.set_room(None);
     world.news(&flood, false, false);
     for _ in 0..500 {
@@ -231,7 +232,7 @@ fn nothing_is_read_until_the_answer_is_given() {
     assert!(id.is_empty());
     let slot = client.tag & SLOTS;
     let mut conn = Connection::new(&mut world.reactor.core, slot);
-    assert_eq!(conn.answer(|_| true), Ok(()));
+    assert_eq!(conn.answer(|_, _| true), Ok(()));
     for _ in 0..10 {
         world.turn();
     }
@@ -253,7 +254,7 @@ fn answers_that_nobody_reads_are_bounded() {
         .set::<Request, _>(move |_, _| Response::new(200).body(page.clone()));
     let client = world.connect();
     client.set_room(Some(0));
-    // More answers than could ever be kept are asked for by one read.
+    // One read returns requests for more answers than may be kept.
     world.send(&client, &GET.repeat(900));
     for _ in 0..10 {
         world.turn();
@@ -261,7 +262,7 @@ fn answers_that_nobody_reads_are_bounded() {
     let peer = &world.reactor.core.peers[client.tag & SLOTS];
     assert!(peer.backlog() <= limit, "{} bytes", peer.backlog());
     assert!(world.reactor.core.shared.stats.requests < 30);
-    // Whoever reads again has them all.
+    // When the client reads again, it gets all answers.
     client.set_room(None);
     for _ in 0..200 {
         world.news(&client, true, false);
@@ -312,7 +313,7 @@ fn no_error_follows_the_disconnect_of_one_that_left_while_its_answer_failed() {
     client.arrive(REQUEST);
     world.news(&client, true, false);
     let mut conn = Connection::new(&mut world.reactor.core, client.tag & SLOTS);
-    let failed = conn.answer(|_| -> Result<(), io::Error> { Err(io::ErrorKind::Other.into()) });
+    let failed = conn.answer(|_, _| -> Result<(), io::Error> { Err(io::ErrorKind::Other.into()) });
     assert_eq!(failed, Ok(()));
     assert!(conn.http_error(503).is_ok());
     world.turn();

@@ -1,4 +1,4 @@
-//! The reactor over simulated sockets and a clock that the test turns.
+//! The reactor over simulated sockets and a clock that the test sets.
 
 #[cfg(feature = "deflate")]
 mod compressed_pieces;
@@ -27,8 +27,9 @@ use crate::connection::event::{
     Binary, ConnectionEvent, Disconnect, Drain, Error, Origin, Outcome, PeerClose, Pong, Ready,
     Utf8,
 };
-use crate::connection::{Connection, Handle, Hub};
+use crate::connection::{Connection, Handle, Hub, Outgoing, Sent};
 use crate::error::SendError;
+use crate::protocol::{Compress, OpCode};
 use crate::simulation::line::{Faults, Line};
 use crate::transport::{Delivery, Socket, Wire};
 
@@ -37,9 +38,9 @@ use crate::transport::{Delivery, Socket, Wire};
 struct Script {
     /// Most bytes taken by one write.
     write_max: Option<usize>,
-    /// The next calls fail like this.
+    /// Errors that the next calls return.
     failures: VecDeque<io::ErrorKind>,
-    /// What the kernel tells of what the peer has acknowledged.
+    /// How much the peer has acknowledged, as the kernel reports it.
     delivery: Option<Delivery>,
     reads: usize,
     writes: usize,
@@ -94,7 +95,7 @@ impl Drop for Plug {
     }
 }
 
-/// What happened, in the handlers' words.
+/// The events, as the handlers logged them.
 type Log = Rc<RefCell<Vec<String>>>;
 
 struct World {
@@ -104,7 +105,7 @@ struct World {
     log: Log,
 }
 
-/// A client of the world.
+/// A client of a [`World`].
 #[derive(Clone)]
 struct Client {
     tag: usize,
@@ -134,7 +135,7 @@ impl World {
         world
     }
 
-    /// An echo server.
+    /// Creates an echo server.
     fn echo(config: Config) -> Self {
         let mut world = Self::new(config);
         world
@@ -148,7 +149,7 @@ impl World {
         world
     }
 
-    /// Writes an event down, and goes on.
+    /// Logs an event.
     fn note<E: ConnectionEvent>(&mut self, _: E, say: impl Fn(E::Payload<'_>) -> String + 'static)
     where
         (): Outcome<E::Output>,
@@ -180,7 +181,7 @@ impl World {
         }
     }
 
-    /// A client whose opening handshake is done.
+    /// Connects a client and completes its opening handshake.
     fn ready(&mut self) -> Client {
         let client = self.connect();
         self.send(&client, REQUEST);
@@ -189,7 +190,7 @@ impl World {
         client
     }
 
-    /// The client sends, the server has a turn.
+    /// Sends data from the client, and gives the server a turn.
     fn send(&mut self, client: &Client, bytes: &[u8]) {
         client.arrive(bytes);
         self.news(client, true, false);
@@ -216,7 +217,8 @@ impl World {
         self.reactor.end_turn();
     }
 
-    /// Time passes; the loop sleeps and wakes just as its deadlines say. Returns how often.
+    /// Lets time pass, in which the loop sleeps and wakes by its deadlines; returns the number of
+    /// turns.
     fn pass(&mut self, millis: u64) -> usize {
         let until = self.at + millis;
         let mut turns = 0;

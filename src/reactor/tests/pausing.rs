@@ -1,9 +1,9 @@
-//! A connection that is paused is not read, and misses nothing.
+//! A paused connection is not read, and loses nothing.
 
 use super::*;
 use crate::protocol::CloseCode;
 
-/// A world whose connections pause themselves at the text "pause", and after each at "one by one".
+/// A world whose connections pause at the text "pause", and after each text from "one by one" on.
 fn pausing() -> World {
     let mut world = World::new(Config::default());
     let log = world.log.clone();
@@ -31,7 +31,7 @@ fn at<'w>(world: &'w mut World, client: &Client) -> Connection<'w> {
 fn resume(world: &mut World, client: &Client) {
     at(world, client).resume();
     world.turn();
-    // What waits does not wait for news.
+    // Pending data does not wait for an event.
     while world.reactor.next_deadline() == Some(0) {
         world.turn();
     }
@@ -77,7 +77,7 @@ fn one_message_at_a_time_of_every_size_and_however_cut() {
         for size in sizes {
             let text = vec![b'x'; size];
             if size == 5 {
-                // In fragments, with a ping between.
+                // In fragments, with a pong between them.
                 bytes.extend(frame(0x01, &text[..2]));
                 bytes.extend(frame(0x8a, b""));
                 bytes.extend(frame(0x80, &text[2..]));
@@ -98,7 +98,7 @@ fn one_message_at_a_time_of_every_size_and_however_cut() {
         }
         for message in expected {
             let log = world.take_log();
-            // A pong is no reason to pause.
+            // A pong does not pause the connection.
             let got = log.last().cloned().unwrap_or_default();
             if message == "pong" {
                 world.log.borrow_mut().extend(log);
@@ -133,14 +133,19 @@ fn it_can_be_sent_to_and_drains() {
     let client = world.ready();
     world.send(&client, &frame(0x81, b"pause"));
     client.set_room(Some(10));
-    assert_eq!(at(&mut world, &client).send_utf8("a longer text"), Ok(15));
+    assert_eq!(
+        at(&mut world, &client)
+            .send_utf8("a longer text")
+            .map(Sent::bytes),
+        Ok(15)
+    );
     world.turn();
     assert_eq!(client.take().len(), 10);
     client.set_room(None);
     world.news(&client, false, false);
     assert_eq!(client.take().len(), 5);
     assert_eq!(world.take_log(), ["pause 5", "drain"]);
-    // Full and paused: both have to end.
+    // The backlog is full and the connection paused: both have to end.
     client.set_room(Some(0));
     assert!(
         at(&mut world, &client)
@@ -190,7 +195,7 @@ fn a_close_from_here_ends_the_pause() {
         if shutdown {
             world.reactor.close_all(CloseCode::GOING_AWAY);
         } else {
-            assert_eq!(at(&mut world, &client).disconnect(1001, ""), Ok(()));
+            assert!(at(&mut world, &client).disconnect(1001, "").is_ok());
         }
         world.turn();
         world.turn();
@@ -215,7 +220,7 @@ fn an_answer_that_came_during_the_pause_is_found() {
     world.send(&client, &frame(0x81, b"pause"));
     world.send(&client, &frame(0x88, b"\x0f\xa0"));
     assert_eq!(world.take_log(), ["pause 5"]);
-    assert_eq!(at(&mut world, &client).disconnect(4001, ""), Ok(()));
+    assert!(at(&mut world, &client).disconnect(4001, "").is_ok());
     world.turn();
     world.turn();
     assert_eq!(world.take_log(), ["disconnect 4001 (closed here)"]);

@@ -1,15 +1,14 @@
-//! Messages in parts, who is told when a message was sent, and what happens when too much waits.
+//! Messages in parts, completion callbacks, and the policies for a full backlog.
 
 use super::*;
-use crate::error::SendError;
 use crate::limits::Limits;
-use crate::protocol::{OpCode, Prepared};
+use crate::protocol::Prepared;
 
 fn at<'w>(world: &'w mut World, client: &Client) -> Connection<'w> {
     Connection::new(&mut world.reactor.core, client.tag & SLOTS)
 }
 
-/// A world whose connections may have `max_backlog` bytes queued.
+/// Creates a world whose connections may have `max_backlog` bytes queued.
 fn limited(max_backlog: usize, slow_consumer: SlowConsumer) -> World {
     let limits = Limits {
         max_backlog,
@@ -22,7 +21,7 @@ fn limited(max_backlog: usize, slow_consumer: SlowConsumer) -> World {
     })
 }
 
-/// Writes down what became of a message.
+/// Returns a callback that logs what became of a message.
 fn told(
     log: &Log,
     name: &str,
@@ -36,7 +35,7 @@ fn told(
     }
 }
 
-/// The client's side takes everything that comes.
+/// Has the client take all data, and returns it.
 fn take_all(world: &mut World, client: &Client) -> Vec<u8> {
     client.set_room(None);
     world.news(client, false, false);
@@ -51,10 +50,10 @@ fn who_waits_is_told_in_order_after_the_handler_returned() {
     let mut world = World::new(Config::default());
     let log = world.log.clone();
     world.reactor.handlers.set::<Utf8, _>(move |conn, text| {
-        conn.send_utf8_then(text, told(&log, "text"))?;
+        conn.send_message(Outgoing::text(text).then(told(&log, "text")))?;
         conn.send_utf8("between")?;
-        conn.send_binary_then(&[7; 20_000], told(&log, "large"))?;
-        conn.send_prepared_then(&Prepared::utf8("p"), told(&log, "prepared"))?;
+        conn.send_message(Outgoing::binary(&[7; 20_000]).then(told(&log, "large")))?;
+        conn.send_message(Outgoing::prepared(&Prepared::utf8("p")).then(told(&log, "prepared")))?;
         conn.ping(b"")?;
         conn.when_sent(told(&log, "ping"))?;
         conn.when_sent(told(&log, "nothing more"))?;
@@ -77,7 +76,7 @@ fn who_waits_is_told_in_order_after_the_handler_returned() {
     let sent = client.take();
     assert!(sent.starts_with(b"\x81\x02hi\x81\x07between\x82"));
     assert!(sent.ends_with(b"\x81\x01p\x89\x00"));
-    // And the connection is as quick as before.
+    // The connection is on the fast path again.
     assert!(world.reactor.core.peers[client.tag & SLOTS].is_quiet());
 }
 
@@ -88,9 +87,17 @@ fn who_waits_is_told_when_the_kernel_took_the_last_byte() {
     let client = world.ready();
     client.set_room(Some(3));
     let mut conn = at(&mut world, &client);
-    assert_eq!(conn.send_utf8_then("12345678", told(&log, "a")), Ok(10));
-    assert_eq!(conn.send_utf8_then("12345678", told(&log, "b")), Ok(10));
-    assert_eq!(conn.send_utf8("12345678"), Ok(10));
+    assert_eq!(
+        conn.send_message(Outgoing::text("12345678").then(told(&log, "a")))
+            .map(Sent::bytes),
+        Ok(10)
+    );
+    assert_eq!(
+        conn.send_message(Outgoing::text("12345678").then(told(&log, "b")))
+            .map(Sent::bytes),
+        Ok(10)
+    );
+    assert_eq!(conn.send_utf8("12345678").map(Sent::bytes), Ok(10));
     world.turn();
     for (room, expected) in [
         (6, &[][..]),
@@ -111,10 +118,10 @@ fn who_waits_is_told_when_the_kernel_took_the_last_byte() {
 fn who_waits_may_send_and_wait_again_once_in_a_turn() {
     fn stream(conn: &mut Connection<'_>) -> Result<(), SendError> {
         *conn.shared::<usize>() += 1;
-        conn.send_binary_then(&[7; 10_000], |conn, result| {
+        conn.send_message(Outgoing::binary(&[7; 10_000]).then(|conn, result| {
             result?;
             stream(conn)
-        })?;
+        }))?;
         Ok(())
     }
     let mut world = World::new(Config::default());
@@ -142,7 +149,7 @@ fn who_waits_may_send_and_wait_again_once_in_a_turn() {
 fn two_whose_completions_send_to_each_other_do_not_hold_up_the_turn() {
     fn play(conn: &mut Connection<'_>) -> Result<(), SendError> {
         *conn.shared::<usize>() += 1;
-        conn.send_binary_then(&[7; 100], |conn, result| {
+        conn.send_message(Outgoing::binary(&[7; 100]).then(|conn, result| {
             result?;
             let (me, hub) = (conn.id(), &mut conn.server());
             let mut others = Vec::new();
@@ -152,7 +159,7 @@ fn two_whose_completions_send_to_each_other_do_not_hold_up_the_turn() {
                 .first()
                 .and_then(|id| hub.get(*id))
                 .map_or(Ok(()), |mut other| play(&mut other))
-        })?;
+        }))?;
         Ok(())
     }
     let mut world = World::new(Config::default());
@@ -162,7 +169,7 @@ fn two_whose_completions_send_to_each_other_do_not_hold_up_the_turn() {
     world.send(&clients[0], &frame(0x81, b"begin"));
     let mut before = 0;
     for _ in 0..50 {
-        // It goes on, turn by turn, and others are served.
+        // The exchange continues from turn to turn, and others are served.
         world.send(&third, &frame(0x89, b""));
         let count = *Hub::new(&mut world.reactor.core).shared::<usize>();
         assert!(
@@ -176,13 +183,13 @@ fn two_whose_completions_send_to_each_other_do_not_hold_up_the_turn() {
 
 #[test]
 fn what_is_cut_when_a_message_was_sent_sends_nothing_more() {
-    // By the one who waited, or at `Drain`.
+    // By a completion callback, or at `Drain`.
     for at_drain in [false, true] {
         let mut world = World::new(Config::default());
         if at_drain {
             world.reactor.handlers.set::<Drain, _>(|conn, ()| {
                 conn.send_utf8("never")?;
-                conn.shutdown();
+                conn.abort();
                 Ok::<_, SendError>(())
             });
         }
@@ -194,10 +201,10 @@ fn what_is_cut_when_a_message_was_sent_sends_nothing_more() {
         } else {
             let cut = |conn: &mut Connection<'_>, _| {
                 conn.send_utf8("never")?;
-                conn.shutdown();
+                conn.abort();
                 Ok::<_, SendError>(())
             };
-            assert!(conn.send_utf8_then("hi", cut).is_ok());
+            assert!(conn.send_message(Outgoing::text("hi").then(cut)).is_ok());
         }
         world.turn();
         assert_eq!(take_all(&mut world, &client), b"\x81\x02hi");
@@ -208,10 +215,10 @@ fn what_is_cut_when_a_message_was_sent_sends_nothing_more() {
 
 #[test]
 fn who_waits_is_told_of_the_end_before_the_disconnect() {
-    // However it ends.
+    // Whatever ends the connection.
     type End = fn(&mut World, &Client);
     let ends: [(End, &str); 5] = [
-        (|world, client| at(world, client).shutdown(), "cut"),
+        (|world, client| at(world, client).abort(), "cut"),
         (
             |world, client| {
                 client.fail_next(io::ErrorKind::BrokenPipe);
@@ -238,8 +245,14 @@ fn who_waits_is_told_of_the_end_before_the_disconnect() {
         let client = world.ready();
         client.set_room(Some(4));
         let mut conn = at(&mut world, &client);
-        assert!(conn.send_utf8_then("hi", told(&log, "first")).is_ok());
-        assert!(conn.send_utf8_then("never", told(&log, "second")).is_ok());
+        assert!(
+            conn.send_message(Outgoing::text("hi").then(told(&log, "first")))
+                .is_ok()
+        );
+        assert!(
+            conn.send_message(Outgoing::text("never").then(told(&log, "second")))
+                .is_ok()
+        );
         let again = move |conn: &mut Connection<'_>, result: Result<(), SendError>| {
             assert_eq!(result, Err(SendError::Gone));
             assert_eq!(conn.send_utf8("late"), Err(SendError::Closing));
@@ -264,10 +277,9 @@ fn who_waits_is_told_of_the_end_before_the_disconnect() {
 fn the_last_reply_counts_as_sent_when_the_peer_closes_right_behind() {
     let mut world = World::new(Config::default());
     let log = world.log.clone();
-    world
-        .reactor
-        .handlers
-        .set::<Utf8, _>(move |conn, text| conn.send_utf8_then(text, told(&log, "reply")));
+    world.reactor.handlers.set::<Utf8, _>(move |conn, text| {
+        conn.send_message(Outgoing::text(text).then(told(&log, "reply")))
+    });
     let client = world.ready();
     let both = [frame(0x81, b"hi"), frame(0x88, b"\x03\xe8")].concat();
     world.send(&client, &both);
@@ -288,8 +300,11 @@ fn an_error_or_a_panic_of_who_was_told_closes_that_connection() {
         };
         let log = world.log.clone();
         let mut conn = at(&mut world, &client);
-        assert!(conn.send_utf8_then("a", fails).is_ok());
-        assert!(conn.send_utf8_then("b", told(&log, "b")).is_ok());
+        assert!(conn.send_message(Outgoing::text("a").then(fails)).is_ok());
+        assert!(
+            conn.send_message(Outgoing::text("b").then(told(&log, "b")))
+                .is_ok()
+        );
         world.turn();
         assert_eq!(client.take(), b"\x81\x01a\x81\x01b\x88\x02\x03\xf3");
         let log = world.take_log();
@@ -316,13 +331,13 @@ fn drain_comes_once_at_the_mark() {
         }
         assert_eq!(at(&mut world, &client).backlog(), 0);
     }
-    // Less than the mark was left over: that is none of its business.
+    // Less than the mark was left, so no `Drain` is due.
     client.set_room(Some(0));
     assert!(at(&mut world, &client).send_binary(&[7; 500]).is_ok());
     world.turn();
     take_all(&mut world, &client);
     assert_eq!(world.take_log(), [""; 0]);
-    // It rises again before it is empty.
+    // The backlog rises again before it is empty.
     client.set_room(Some(0));
     at(&mut world, &client).set_drain_at(100);
     assert!(at(&mut world, &client).send_binary(&[7; 500]).is_ok());
@@ -384,7 +399,7 @@ fn what_is_buffered_is_known_to_the_byte() {
     assert_eq!(at(&mut world, &other).buffered_amount(), 4);
 }
 
-/// Numbered messages of 100 bytes on the wire.
+/// Returns the payload of a numbered message, which takes 100 bytes on the wire.
 fn numbered(number: u8) -> [u8; 98] {
     [number; 98]
 }
@@ -398,18 +413,18 @@ fn the_oldest_are_dropped_whole_and_not_what_has_begun() {
     let mut conn = at(&mut world, &client);
     for number in 0..10 {
         let name = format!("{number}");
-        let sent = conn.send_binary_then(&numbered(number), told(&log, &name));
-        assert_eq!(sent, Ok(100));
+        let sent = conn.send_message(Outgoing::binary(&numbered(number)).then(told(&log, &name)));
+        assert_eq!(sent.map(Sent::bytes), Ok(100));
     }
     world.turn();
-    // The first has left, the second has begun to.
+    // The first message was sent, the second in part.
     assert_eq!(at(&mut world, &client).backlog(), 870);
     let mut conn = at(&mut world, &client);
-    assert_eq!(conn.ping(b"a"), Ok(3));
+    assert_eq!(conn.ping(b"a").map(Sent::bytes), Ok(3));
     for number in 10..15 {
         let name = format!("{number}");
-        let sent = conn.send_binary_then(&numbered(number), told(&log, &name));
-        assert_eq!(sent, Ok(100));
+        let sent = conn.send_message(Outgoing::binary(&numbered(number)).then(told(&log, &name)));
+        assert_eq!(sent.map(Sent::bytes), Ok(100));
         assert!(conn.backlog() <= 1_000);
     }
     world.turn();
@@ -445,14 +460,17 @@ fn room_for_a_large_one_is_made_of_many_and_shared_ones() {
     let large = Prepared::binary(&[1; 20_000]);
     for _ in 0..4 {
         let mut hub = Hub::new(&mut world.reactor.core);
-        assert_eq!(hub.broadcast_prepared(&large), Ok(1));
-        assert_eq!(hub.broadcast_binary(&[2; 1_000]), Ok(1));
+        assert_eq!(hub.broadcast_prepared(&large).map(Sent::receivers), Ok(1));
+        assert_eq!(
+            hub.broadcast_binary(&[2; 1_000]).map(Sent::receivers),
+            Ok(1)
+        );
     }
     world.turn();
     assert_eq!(at(&mut world, &client).backlog(), 4 * 21_008);
     let sent = at(&mut world, &client).send_binary(&[3; 60_000]);
-    assert_eq!(sent, Ok(60_004));
-    // Half of the limit, and one message.
+    assert_eq!(sent.map(Sent::bytes), Ok(60_004));
+    // Half of the limit, plus one message.
     assert_eq!(at(&mut world, &client).backlog(), 43_020 + 60_004);
     assert_eq!(world.reactor.core.shared.stats.dropped_messages, 3);
     let bytes = take_all(&mut world, &client);
@@ -477,8 +495,9 @@ fn the_kernel_is_asked_before_anything_is_dropped() {
         let log = world.log.clone();
         world.reactor.handlers.set::<Utf8, _>(move |conn, _| {
             for _ in 0..1_000 {
-                let sent = conn.send_binary_then(&[7; 1_000], told(&log, "one"))?;
-                assert_eq!(sent, 1_004);
+                let sent =
+                    conn.send_message(Outgoing::binary(&[7; 1_000]).then(told(&log, "one")))?;
+                assert_eq!(sent.bytes(), 1_004);
             }
             Ok::<_, SendError>(())
         });
@@ -504,11 +523,14 @@ fn control_frames_have_room_of_their_own_whatever_the_policy() {
         assert_eq!(conn.slow_consumer(), policy);
         client.set_room(Some(0));
         for number in 0..10 {
-            assert_eq!(conn.send_binary(&numbered(number)), Ok(100));
+            assert_eq!(
+                conn.send_binary(&numbered(number)).map(Sent::bytes),
+                Ok(100)
+            );
         }
-        // What the peer asked for before is answered, and so is the end.
-        assert_eq!(conn.pong(b"answer"), Ok(8));
-        assert_eq!(conn.ping(b""), Ok(2));
+        // Pings of the peer can still be answered, and the connection closed.
+        assert_eq!(conn.pong(b"answer").map(Sent::bytes), Ok(8));
+        assert_eq!(conn.ping(b"").map(Sent::bytes), Ok(2));
         assert_eq!(conn.backlog(), 1_010);
         let stats = world.reactor.core.shared.stats;
         let counted = (
@@ -517,7 +539,7 @@ fn control_frames_have_room_of_their_own_whatever_the_policy() {
             stats.slow_closes,
         );
         assert_eq!(counted, (0, 0, 0));
-        assert_eq!(at(&mut world, &client).disconnect(4000, ""), Ok(()));
+        assert!(at(&mut world, &client).disconnect(4000, "").is_ok());
         let bytes = take_all(&mut world, &client);
         assert!(bytes.ends_with(b"\x8a\x06answer\x89\x00\x88\x02\x0f\xa0"));
         assert_eq!(bytes.len(), 1_014);
@@ -538,14 +560,17 @@ fn what_is_refused_dropped_or_closed_is_counted() {
         client.set_room(Some(0));
         let mut conn = at(&mut world, &client);
         for number in 0..10 {
-            assert_eq!(conn.send_binary(&numbered(number)), Ok(100));
+            assert_eq!(
+                conn.send_binary(&numbered(number)).map(Sent::bytes),
+                Ok(100)
+            );
         }
-        let result = conn.send_binary_then(&numbered(11), told(&log, "last"));
+        let result = conn.send_message(Outgoing::binary(&numbered(11)).then(told(&log, "last")));
         let full = SendError::BacklogFull {
             queued: 1_000,
             limit: 1_000,
         };
-        assert_eq!(result, sent.ok_or(full));
+        assert_eq!(result.map(Sent::bytes), sent.ok_or(full));
         let stats = world.reactor.core.shared.stats;
         let counted = (
             stats.dropped_messages,
@@ -571,9 +596,9 @@ fn parts_are_never_dropped_and_can_be_sent_again() {
         let client = world.ready();
         client.set_room(Some(0));
         let mut conn = at(&mut world, &client);
-        assert_eq!(conn.start_message(OpCode::Binary), Ok(()));
+        assert_eq!(conn.start_message(OpCode::Binary, Compress::Auto), Ok(()));
         for number in 0..10 {
-            assert_eq!(conn.send_part(numbered(number)), Ok(100));
+            assert_eq!(conn.send_part(numbered(number)).map(Sent::bytes), Ok(100));
         }
         let full = SendError::BacklogFull {
             queued: 1_000,
@@ -584,7 +609,7 @@ fn parts_are_never_dropped_and_can_be_sent_again() {
         assert!(conn.is_message_under_way());
         assert_eq!(take_all(&mut world, &client).len(), 1_000);
         let mut conn = at(&mut world, &client);
-        assert_eq!(conn.end_message(numbered(10)), Ok(100));
+        assert_eq!(conn.end_message(numbered(10)).map(Sent::bytes), Ok(100));
         assert!(!conn.is_message_under_way());
         let end = take_all(&mut world, &client);
         assert_eq!(end, [&[0x80, 98], &numbered(10)[..]].concat());
@@ -608,8 +633,8 @@ fn gathered_parts_leave_in_one_write_and_in_order_however_taken() {
         world.reactor.handlers.set::<Utf8, _>(move |conn, text| {
             conn.send_utf8("before")?;
             match text {
-                "few" => conn.send_parts(OpCode::Binary, &few)?,
-                _ => conn.send_parts(OpCode::Binary, &many)?,
+                "few" => conn.send_message(Outgoing::parts(OpCode::Binary, &few))?,
+                _ => conn.send_message(Outgoing::parts(OpCode::Binary, &many))?,
             };
             conn.send_utf8("behind")
         });
@@ -618,7 +643,8 @@ fn gathered_parts_leave_in_one_write_and_in_order_however_taken() {
         let writes = client.calls().1;
         world.send(&client, &frame(0x81, b"few"));
         if write_max == usize::MAX {
-            // What was collected, the header and all parts; then what came behind.
+            // One write for the collected replies, the header and all parts; one for the message
+            // behind them.
             assert_eq!(client.calls().1 - writes, 2);
         }
         let bytes = [&client.take()[..], &take_until_quiet(&mut world, &client)].concat();

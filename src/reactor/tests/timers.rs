@@ -12,7 +12,7 @@ impl World {
         Hub::new(&mut self.reactor.core)
     }
 
-    /// Writes down when it is called, in milliseconds.
+    /// Returns a closure that logs when it is called, in milliseconds.
     fn clock(&self) -> impl Fn(&str, Instant) + Clone + 'static {
         let (log, start) = (self.log.clone(), self.start);
         move |what, now| {
@@ -22,7 +22,7 @@ impl World {
     }
 }
 
-/// Without pings, so that nothing else wakes the loop.
+/// A world without pings, so that nothing else wakes the loop.
 fn quiet() -> World {
     World::new(Config {
         silence_max: Duration::ZERO,
@@ -110,7 +110,7 @@ fn an_interval_counts_what_it_missed() {
     *own.borrow_mut() = Some(id);
     world.pass(25);
     assert_eq!(world.take_log(), ["missed 0 at 10", "missed 0 at 20"]);
-    // The loop stalls, and then keeps to the grid.
+    // The loop stalls, and then the interval keeps to its grid.
     world.at += 40;
     world.pass(0);
     assert_eq!(world.take_log(), ["missed 3 at 65"]);
@@ -201,7 +201,7 @@ fn timers_die_with_their_connection() {
         conn.set_lifetime(Some(ms(100)));
     });
     world.reactor.handlers.set::<Disconnect, _>(|conn, _| {
-        // There is no later.
+        // Timers that are set now never fire.
         let id = conn.set_timer(ms(1), |_| -> () { unreachable!("it is over") });
         conn.set_lifetime(Some(ms(1)));
         assert!(!conn.clear_timer(id));
@@ -211,7 +211,7 @@ fn timers_die_with_their_connection() {
     world.send(&client, &frame(0x88, b""));
     assert!(world.is_empty());
     assert_eq!(Rc::strong_count(&alive), 2, "what it held is freed at once");
-    // Whoever comes to its place inherits nothing.
+    // The next connection in the slot inherits nothing.
     world.reactor.handlers.set::<Connect, _>(|_, ()| ());
     let next = world.ready();
     world.pass(1_000);
@@ -222,7 +222,7 @@ fn timers_die_with_their_connection() {
 fn a_timer_may_cut_its_connection_and_clear_itself() {
     let mut world = quiet();
     world.reactor.handlers.set::<Connect, _>(|conn, ()| {
-        conn.set_interval(ms(10), |conn, _| conn.shutdown());
+        conn.set_interval(ms(10), |conn, _| conn.abort());
     });
     let client = world.connect();
     world.pass(10);
@@ -240,7 +240,7 @@ fn an_old_connection_is_closed() {
     let client = world.ready();
     for _ in 0..5 {
         world.pass(10_000);
-        // Traffic does not put it off.
+        // Traffic does not postpone the end.
         world.send(&client, &frame(0x8a, b""));
     }
     world.take_log();

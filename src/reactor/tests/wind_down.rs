@@ -1,9 +1,10 @@
-//! A drain closes clients one after the other, waits for those who read, and cuts in time.
+//! A graceful shutdown closes clients one after the other, waits for those that read, and cuts the
+//! others in time.
 
 use super::*;
 use crate::connection::Plan;
 use crate::connection::event::Request;
-use crate::http::Response;
+use crate::plain_http::Response;
 use crate::protocol::CloseCode;
 use crate::stats::Stats;
 
@@ -21,18 +22,18 @@ impl World {
         self.turn();
     }
 
-    /// Connections that ended in order, that did not, and the bytes lost with them.
+    /// Returns how many connections ended in order, how many did not, and how many bytes were lost.
     fn report(&self) -> (u64, u64, u64) {
         let Stats {
-            drained,
+            ended_in_order,
             cut,
             cut_bytes,
             ..
         } = self.reactor.core.shared.stats();
-        (drained, cut, cut_bytes)
+        (ended_in_order, cut, cut_bytes)
     }
 
-    /// The client answers the Close that came to it.
+    /// Has the client answer the Close frame that it was sent.
     fn answer(&mut self, client: &Client) {
         assert_eq!(client.take(), CLOSE);
         self.send(client, &frame(0x88, b"\x03\xf4"));
@@ -50,7 +51,7 @@ fn plan(deadline: u64, spread: u64) -> Plan {
 #[test]
 fn clients_are_closed_one_after_the_other_the_oldest_first() {
     let mut world = World::echo(Config::default());
-    // The first two places are taken anew: order is by age, not by place.
+    // The first two slots are used again: the order is by age, not by slot.
     let gone = [world.ready(), world.ready()];
     let oldest = world.ready();
     for client in gone {
@@ -61,7 +62,7 @@ fn clients_are_closed_one_after_the_other_the_oldest_first() {
     world.take_log();
     world.drain(60_000, 8_000);
     for at in 0..clients.len() {
-        // Until its turn it is served.
+        // Until its turn, a client is served.
         for later in &clients[at + 1..] {
             world.send(later, &frame(0x81, b"still here?"));
             assert_eq!(later.take(), b"\x81\x0bstill here?");
@@ -86,7 +87,7 @@ fn without_a_spread_all_are_closed_at_once() {
     for spread in [0, 10] {
         let mut world = World::new(Config::default());
         let clients = [world.ready(), world.ready(), world.ready()];
-        // A spread is no longer than the deadline.
+        // The deadline limits the spread.
         world.drain(if spread > 0 { 0 } else { 60_000 }, spread);
         for client in clients {
             assert_eq!(client.take(), CLOSE);
@@ -126,7 +127,7 @@ fn who_does_not_answer_is_cut_after_close_timeout() {
     assert_eq!(silent.take(), CLOSE);
     let reset = io::ErrorKind::ConnectionReset;
     resets.fail_next(reset);
-    // It has everything, and has its own way to say goodbye.
+    // The client has received everything, and ends the connection with a reset.
     world.news(&resets, true, true);
     assert_eq!(world.report(), (1, 0, 0));
     world.pass(5_017);
@@ -161,7 +162,7 @@ fn a_slow_reader_has_until_the_deadline_and_then_close_timeout() {
     client.set_room(Some(0));
     world.send(&client, &frame(0x82, &[7; 40_000]));
     world.drain(60_000, 0);
-    // Longer than close_timeout and than silence_max, byte by byte.
+    // Longer than close_timeout and than silence_max, 1,000 bytes at a time.
     let mut came = Vec::new();
     for _ in 0..40 {
         world.pass(1_000);
@@ -180,12 +181,12 @@ fn a_slow_reader_has_until_the_deadline_and_then_close_timeout() {
     came.extend(client.take());
     assert_eq!(came.len(), 40_008);
     assert!(came.ends_with(CLOSE));
-    // Now it owes the answer.
+    // Now the client owes the answer.
     world.pass(4_900);
     assert!(!world.is_empty());
     world.send(&client, &frame(0x88, b"\x03\xf4"));
     assert!(world.is_empty());
-    // The drain is told when the echo is out, before the Close is answered.
+    // No `Drain` is delivered once the close has begun.
     let log = world.take_log();
     assert_eq!(log, ["disconnect 1012 (server went down)"]);
     assert_eq!(world.report(), (1, 0, 0));
@@ -220,7 +221,7 @@ fn the_deadline_cuts_who_is_left_and_counts_what_is_lost() {
         client.set_room(Some(100));
         world.send(client, &frame(0x82, &[7; 1_000]));
     }
-    // Its end is known, but not all that was sent to it before.
+    // The peer has closed, but not all data that was sent to it before has left.
     world.send(&closes, &frame(0x88, b"\x03\xe8"));
     world.take_log();
     world.drain(4_000, 0);
@@ -230,7 +231,7 @@ fn the_deadline_cuts_who_is_left_and_counts_what_is_lost() {
     assert_eq!(world.report(), (1, 0, 0));
     world.pass(1);
     assert!(world.is_empty());
-    // 904 of each, and a Close of four.
+    // 904 bytes for each of the two, and four for the Close frame.
     assert_eq!(world.report(), (3, 2, 2 * 908));
     let mut log = world.take_log();
     log.sort();
@@ -255,20 +256,20 @@ fn an_opening_handshake_under_way_is_done_and_then_closed() {
     world.drain(60_000, 3_000);
     world.pass(1_000);
     world.take_log();
-    // Its turn has passed, so the Close follows at once.
+    // Its turn has passed, so the Close frame follows at once.
     world.send(&begun, &REQUEST[50..]);
     let sent = begun.take();
     assert!(sent.starts_with(b"HTTP/1.1 101 ") && sent.ends_with(CLOSE));
     assert_eq!(world.take_log(), ["ready"]);
     world.send(&begun, &frame(0x88, b"\x03\xf4"));
     assert_eq!(world.take_log(), ["disconnect 1012 (server went down)"]);
-    // The turn of this one is to come.
+    // The turn of this client is still to come.
     world.send(&later, REQUEST);
     assert!(later.take().starts_with(b"HTTP/1.1 101 "));
     assert_eq!(later.take(), b"");
     world.pass(1_000);
     world.answer(&later);
-    // And who says nothing goes by handshake_timeout.
+    // A client that sends nothing is closed after handshake_timeout.
     world.pass(7_900);
     assert!(!world.is_empty());
     world.pass(200);
@@ -304,14 +305,14 @@ fn plain_requests_are_answered_for_the_last_time() {
         let answer = String::from_utf8(client.take()).expect("text");
         answer.starts_with("HTTP/1.1 200 ") && answer.contains("Connection: close\r\n")
     };
-    // Before its turn, and after it.
+    // A request before the client's turn, and one after it.
     world.send(&asks, get);
     assert!(is_last(&asks) && asks.has_fin());
     world.pass(4_000);
     assert!(!begun.has_fin());
     world.send(&begun, &get[20..]);
     assert!(is_last(&begun) && begun.has_fin());
-    // What was answered before is sent before the end.
+    // The earlier answer is sent before the end.
     assert!(!slow.has_fin());
     slow.set_room(None);
     world.news(&slow, false, false);
@@ -334,7 +335,7 @@ fn what_had_come_before_the_close_is_delivered() {
     let messages = frame(0x81, b"x").repeat(100);
     client.arrive(&messages);
     world.tell(client.tag, true, false);
-    // The rest of it waits for its turns.
+    // The rest of the messages waits for later turns.
     world.drain(60_000, 0);
     world.pass(100);
     let expected = [b"\x81\x01x".repeat(100), CLOSE.to_vec()].concat();
@@ -378,7 +379,7 @@ fn a_second_drain_is_never_later() {
     assert_eq!(closed(), 0);
     world.pass(1_000);
     assert_eq!(closed(), 1);
-    // The two that are left: now, and in half of the spread.
+    // Of the two that are left, one is closed now and one in half of the spread.
     world.hasten(6_000, 4_000);
     assert_eq!(closed(), 1);
     world.pass(2_000);
@@ -387,7 +388,7 @@ fn a_second_drain_is_never_later() {
     assert!(!world.is_empty());
     world.pass(1);
     assert!(world.is_empty());
-    // Two had been cut by close_timeout before.
+    // Two were cut by close_timeout before.
     assert_eq!(world.report(), (0, 4, 0));
 }
 
@@ -400,7 +401,7 @@ fn the_end_of_the_spread_closes_all_and_keeps_deadline_and_code() {
     let code = world.reactor.end_spread();
     assert_eq!(code, Some(CloseCode::SERVICE_RESTART));
     assert_eq!(world.reactor.end_spread(), None);
-    // What the server does then.
+    // The server calls this next.
     world.reactor.close_all(CloseCode::SERVICE_RESTART);
     world.turn();
     assert_eq!(first.take(), b"");

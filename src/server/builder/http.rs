@@ -34,7 +34,7 @@ impl Builder {
     /// it sends clients to listeners that are closed. Choose a little more than the time between two
     /// checks times the number of those that have to fail. [`health_check`](Self::health_check) fails
     /// by itself; a [`Request`](crate::event::Request) handler that answers health checks asks
-    /// [`Hub::is_going_down`](crate::Hub::is_going_down).
+    /// [`Hub::is_shutting_down`](crate::Hub::is_shutting_down).
     ///
     /// The deadline of the drain counts from the end of this time, and the `Shutdown` event comes
     /// then. A second `drain` ends the time, and so does `shutdown`.

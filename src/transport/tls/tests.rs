@@ -13,7 +13,7 @@ use super::*;
 struct Kernel {
     inbox: VecDeque<u8>,
     outbox: VecDeque<u8>,
-    /// How much the outbox holds before it blocks.
+    /// Capacity of the outbox, in bytes.
     room: usize,
     ended: bool,
     interrupted: bool,
@@ -117,7 +117,7 @@ impl Pair {
         }
     }
 
-    /// A pair after its handshake; what that cost is forgotten.
+    /// Makes a pair after its handshake, with the counters reset.
     fn open(version: &'static SupportedProtocolVersion) -> Self {
         let mut pair = Self::new(version, 2 << 20);
         pair.settle();
@@ -126,7 +126,7 @@ impl Pair {
         pair
     }
 
-    /// One reading of the server, with the checks that hold for every one.
+    /// Reads once on the server, with the checks that hold for every read.
     fn read(&mut self) -> io::Result<Received> {
         let (plain, scratch) = (&mut self.plain, &mut self.scratch);
         let got = self.server.read(&mut self.kernel, plain, scratch)?;
@@ -147,7 +147,7 @@ impl Pair {
         self.client.writer().write_all(bytes).unwrap();
     }
 
-    /// Hands the client's ciphertext to the kernel.
+    /// Moves the client's ciphertext to the kernel.
     fn deliver(&mut self, cut: usize) -> usize {
         while self.client.wants_write() {
             self.client.write_tls(&mut self.wire).unwrap();
@@ -157,7 +157,7 @@ impl Pair {
         size
     }
 
-    /// Hands the server's ciphertext to the client.
+    /// Moves the server's ciphertext to the client.
     fn hear(&mut self) -> usize {
         let size = self.cut.min(self.kernel.outbox.len());
         let bytes: Vec<u8> = self.kernel.outbox.drain(..size).collect();
@@ -169,7 +169,7 @@ impl Pair {
         size
     }
 
-    /// Lets bytes travel both ways until none are left.
+    /// Moves bytes both ways until none are left.
     fn settle(&mut self) {
         let mut moved = 1;
         while moved > 0 {
@@ -249,7 +249,7 @@ fn large_records_cost_one_read_and_messages_one_write() {
         }
         assert!(pair.server_got.ends_with(&pattern(300 << 10)));
 
-        // The writes are counted from the first on: 1 MiB leaves in pieces of `BUFFERED`.
+        // The counts of writes are cumulative: 1 MiB leaves in pieces of `BUFFERED`.
         for (writes, size) in [(1, 20), (2, 16 << 10), (3, 64 << 10), (12, 1 << 20)] {
             let message = pattern(size);
             assert_eq!(pair.write(&[&[0x82; 10], &message]).unwrap(), size + 10);
@@ -258,7 +258,7 @@ fn large_records_cost_one_read_and_messages_one_write() {
             assert!(pair.client_got.ends_with(&message));
         }
 
-        // A slow peer costs no more than that piece.
+        // A slow peer costs no more than one piece.
         pair.kernel.room = 1000;
         let data = pattern(1 << 20);
         assert_eq!(pair.write(&[&data]).unwrap(), BUFFERED);
@@ -274,13 +274,13 @@ fn a_read_that_fills_its_room_is_not_drained() {
     let mut pair = Pair::open(&TLS13);
     pair.say(&pattern(50_000));
     pair.scratch = vec![0; pair.deliver(usize::MAX)];
-    // The kernel had exactly what there was room for: only the next read can tell.
+    // The kernel had exactly as much as there was room for: only the next read shows that.
     let got = pair.read().unwrap();
     assert_eq!((got.bytes, got.drained), (50_000, false));
     let got = pair.read().unwrap();
     assert_eq!((got.bytes, got.drained), (0, true));
 
-    // However small the room, everything arrives, and the end behind it.
+    // With any room, everything arrives, and then the end.
     for room in [1, 16, 22, 1000, 16_384, 16_385, 50_000] {
         let mut pair = Pair::open(&TLS13);
         pair.plain = vec![0; room];
@@ -293,7 +293,7 @@ fn a_read_that_fills_its_room_is_not_drained() {
 
 #[test]
 fn the_end_of_the_stream_is_no_error() {
-    // In the handshake, after it, and in the middle of a record.
+    // During the handshake, after it, and in the middle of a record.
     for (mut pair, size) in [
         (Pair::new(&TLS13, 1000), 10),
         (Pair::open(&TLS13), 0),
@@ -338,7 +338,7 @@ fn plain_http_is_told_and_nothing_of_tls_is_sent() {
     assert_eq!(error.kind(), io::ErrorKind::InvalidData);
     assert_eq!(pair.server.failure(&error), Some(TlsFailure::PlainHttp));
     assert!(pair.server.is_plain_http());
-    // What follows is thrown away, and its end is found.
+    // Further bytes are discarded, and the end is still found.
     pair.kernel.inbox.extend(request);
     assert_eq!(pair.read().unwrap().bytes, 0);
     pair.kernel.ended = true;

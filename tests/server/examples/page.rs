@@ -1,11 +1,12 @@
-//! docs/porting.md names what there is.
+//! Checks that the names in docs/porting.md exist.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
 const PAGE: &str = include_str!("../../../docs/porting.md");
 
-/// What methods are named with, and types whose methods, constants and variants are.
+/// Variables that stand before method names in the page, and types with methods, constants and
+/// variants.
 const OWNERS: [&str; 29] = [
     "conn",
     "hub",
@@ -38,14 +39,14 @@ const OWNERS: [&str; 29] = [
     "Stats",
 ];
 
-/// The words of a text.
+/// Splits a text into words.
 fn words(text: &str) -> impl Iterator<Item = &str> {
     let is_part = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
     text.split(move |letter| !is_part(letter))
         .filter(|word| !word.is_empty())
 }
 
-/// What the crate declares: functions, fields, types, constants and variants.
+/// Collects the names that the crate declares: functions, fields, types, constants and variants.
 fn declared(dir: &Path, names: &mut BTreeSet<String>) {
     for entry in std::fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
@@ -79,7 +80,7 @@ fn the_page_on_porting_names_what_there_is() {
     );
     let spans = PAGE.split('`').skip(1).step_by(2);
     let mut checked = 0;
-    // What is Perl's is of another's package, or has a sigil.
+    // Names of Perl belong to a package, or have a sigil.
     for span in spans.filter(|span| !span.contains("WebSocket::") && !span.contains('$')) {
         for owner in OWNERS {
             for separator in [".", "::"] {

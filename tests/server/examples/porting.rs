@@ -1,4 +1,4 @@
-//! The programs that were ported from Perl.
+//! The examples that were ported from Perl.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
@@ -28,14 +28,14 @@ impl Said {
         assert_eq!(self.0.recv_timeout(PATIENCE).unwrap(), line);
     }
 
-    /// A line without its first word, a number that counts connections.
+    /// Expects a line after its first word, which is the id of a connection.
     #[track_caller]
     fn expect_of_one(&self, rest: &str) {
         let line = self.0.recv_timeout(PATIENCE).unwrap();
         assert_eq!(line.split_once(' ').unwrap().1, rest);
     }
 
-    /// All lines are said: the example has ended.
+    /// Expects that there are no more lines, because the example has ended.
     #[track_caller]
     fn expect_end(&self) {
         let error = self.0.recv_timeout(PATIENCE).unwrap_err();
@@ -43,7 +43,7 @@ impl Said {
     }
 }
 
-/// A request with another target and more header lines; the answer.
+/// Sends a request with another target and additional header lines; returns the response.
 #[track_caller]
 fn ask(client: &mut Client, target: &str, headers: &[&str]) -> Response {
     let mut request = support::REQUEST.replace("/chat?room=7", target);
@@ -109,7 +109,7 @@ fn relay_has_every_handler_of_net_websocket_server() {
     let mut example = Example::start("relay", &["127.0.0.1:0"]);
     let said = Said::of(&mut example);
     let mut stdin = example.child.stdin.take().unwrap();
-    // A page of another origin is refused, and its `disconnect` told.
+    // A page of another origin is refused, and its `disconnect` is reported.
     for headers in [&[][..], &["Origin: http://example.com.evil.test"]] {
         let mut client = Client::connect(example.addr());
         assert_eq!(ask(&mut client, "/", headers).status, 403);
@@ -128,7 +128,7 @@ fn relay_has_every_handler_of_net_websocket_server() {
         expect_relayed(&mut ada, both_get);
         expect_relayed(&mut bob, both_get);
     }
-    // The count is the connection's own.
+    // Each connection has its own count.
     ada.send_text("three");
     expect_relayed(&mut bob, "1: three");
     expect_relayed(&mut ada, "1: three");
@@ -137,7 +137,7 @@ fn relay_has_every_handler_of_net_websocket_server() {
         let frame = relayed(client);
         assert_eq!((frame.first, frame.payload), (0x82, vec![0, 255]));
     }
-    // Standard input: a line may come in parts, and several lines at once.
+    // On standard input a line may arrive in parts, and several lines at once.
     stdin.write_all(b"goo").unwrap();
     stdin.flush().unwrap();
     stdin.write_all(b"d evening\nlast round\n").unwrap();
@@ -145,13 +145,13 @@ fn relay_has_every_handler_of_net_websocket_server() {
         expect_relayed(client, "operator: good evening");
         expect_relayed(client, "operator: last round");
     }
-    // Pings are answered, pongs told.
+    // Pings are answered, and pongs are reported.
     ada.send_frame(0x89, "alive?");
     let frame = relayed(&mut ada);
     assert_eq!((frame.first, frame.payload), (0x8a, b"alive?".to_vec()));
     ada.send_frame(0x8a, "a pong that nobody asked for");
     said.expect_of_one("is alive");
-    // The tick.
+    // A tick.
     let tick = loop {
         let frame = bob.read_frame();
         if frame.payload.starts_with(b"up for ") {
@@ -178,7 +178,7 @@ fn relay_has_every_handler_of_net_websocket_server() {
     );
     said.expect_of_one("has left: 1009");
     drop(eve);
-    // The end of the input is the server's: a farewell, and 1001 for everybody.
+    // The end of standard input shuts the server down: a last message, and 1001 for all clients.
     drop(stdin);
     expect_relayed(&mut bob, "good bye");
     bob.expect_close(1001);
@@ -190,7 +190,7 @@ fn relay_has_every_handler_of_net_websocket_server() {
     assert!(example.child.wait().unwrap().success());
 }
 
-/// Asks for the club's page as a member would.
+/// Sends an opening handshake to the club, as a member does.
 #[track_caller]
 fn ask_club(addr: SocketAddr, target: &str, key: &str, protocols: &str) -> (Client, Response) {
     let mut client = Client::connect(addr);
@@ -234,7 +234,7 @@ fn members_lets_in_whom_it_should() {
     assert_eq!(answer.status_line, "HTTP/1.1 503 No Seat");
     assert_eq!(answer.body, b"the club is full");
 
-    // Nobody who was refused has left; who was not has.
+    // Refused clients have not left the club; bob has.
     drop(bob);
     ada.expect_text("* bob has left");
     said.expect("bob said 0 things and left: 1006");
@@ -269,7 +269,7 @@ fn members_has_every_handler_of_websocket_connection() {
     bob.send_text("Grüße");
     ada.expect_text("bob: Grüße");
     bob.expect_text("bob: Grüße");
-    // The veto: the second ping has no pong.
+    // The handler refuses the second ping, which therefore has no pong.
     for (payload, pong) in [
         ("loud", Some("loud")),
         ("quiet", None),
@@ -327,7 +327,7 @@ mod board {
         (client, answer)
     }
 
-    /// A plain request; the answer's status and body.
+    /// Sends a plain request; returns the status and the body.
     #[track_caller]
     fn http(client: &mut Client, line: &str, headers: &str, body: &str) -> (u16, String) {
         let length = body.len();
@@ -358,18 +358,18 @@ mod board {
         let notes = "dinner at eight\nada: I come\n";
         assert_eq!(http(&mut web, "GET /notes", "", ""), (200, notes.into()));
 
-        // In a frame for each note.
+        // One frame for each note.
         bob.send_text("all");
         bob.expect_frame(0x01, "dinner at eight\n");
         bob.expect_frame(0x80, "ada: I come\n");
-        // Nobody agreed on compression here.
+        // This client has not negotiated compression.
         bob.send_text("archive");
         bob.expect_text(notes);
         said.expect("bob has the archive");
         let stats = "{\"readers\":2,\"notes\":2,\"messages_in\":3,\"messages_out\":6}";
         assert_eq!(http(&mut web, "GET /stats", "", ""), (200, stats.into()));
 
-        // What is wrong, and what only a page of this host may do.
+        // Invalid requests, and requests that only a page of this host may send.
         assert_eq!(http(&mut web, "GET /", "", "").0, 404);
         let origin = "Origin: http://evil.test\r\n";
         for target in ["POST /notes", "POST /stop"] {
@@ -378,7 +378,7 @@ mod board {
         let long = "x".repeat(4097);
         assert_eq!(http(&mut web, "POST /notes", "", &long).0, 413);
 
-        // The end, with a code for it.
+        // The end of the server, with a close code.
         let mut web = Client::connect(addr);
         assert_eq!(http(&mut web, "POST /stop", "", "").0, 202);
         for (client, name, posted) in [(&mut ada, "ada", 1), (&mut bob, "bob", 0)] {
@@ -404,7 +404,7 @@ mod board {
         assert_eq!((answer.status, &*answer.body), (404, &b"no such board"[..]));
         let (_, answer) = open(addr, "ada", &["Origin: http://evil.test"]);
         assert_eq!(answer.status, 403);
-        // A bad request is shown, and answered by default.
+        // An invalid request is reported, and receives the default response.
         let old = support::REQUEST.replace("Version: 13", "Version: 8");
         let answer = Client::connect(addr).request(old);
         assert_eq!(
@@ -429,7 +429,7 @@ mod board {
         ada.send_frame(0x89, "?");
         ada.expect_frame(0x8a, "?");
         said.expect("ada asks");
-        // Answered with the peer's code, unless the handler closes.
+        // The server echoes the peer's code, unless the handler closes.
         ada.send_close(4000, "bye");
         assert_eq!(ada.expect_close(4000), "bye");
         said.expect("ada put up 0 and left: 4000");
@@ -458,7 +458,7 @@ mod board {
         let agreed = answer.header("sec-websocket-extensions").unwrap();
         assert!(agreed.starts_with("permessage-deflate"), "{agreed}");
         ada.expect_text("hello ada");
-        // Below the threshold it is not, and in several frames neither.
+        // Messages below the threshold and messages in several frames are not compressed.
         ada.send_text("aaaaaaaaaaaaaaaaaaaaaaaaaaaa");
         ada.expect_text("ada: aaaaaaaaaaaaaaaaaaaaaaaaaaaa");
         ada.send_text("all");

@@ -1,4 +1,4 @@
-//! Compressed messages and offers of compression that are made to hurt.
+//! Attacks with compressed messages and with offers of compression.
 
 use wsloop::DeflateConfig;
 use wsloop::event::{Handshake, Utf8};
@@ -22,7 +22,7 @@ fn offer(server: &Running, extensions: &str) -> (Client, Response) {
     (client, response)
 }
 
-/// A client that has agreed on compression.
+/// Connects a client that has negotiated compression.
 fn agreed(server: &Running) -> Client {
     let (client, response) = offer(server, "permessage-deflate; server_no_context_takeover");
     assert_eq!(response.status, 101);
@@ -75,7 +75,7 @@ fn a_bomb_stops_at_the_limit_however_it_comes() {
 fn what_is_larger_than_the_limit_as_it_comes_is_refused_at_the_header() {
     let server = deflating(1_000);
     let mut client = agreed(&server);
-    // Stored blocks without content: it would expand to nothing at all.
+    // Empty stored blocks, which decompress to nothing.
     let empty = b"\x00\x00\x00\xff\xff".repeat(400);
     client.send_raw(&frame(0xc2, &empty)[..8]);
     client.expect_close(1009);
@@ -128,7 +128,7 @@ fn window_bits_of_every_value_and_form_are_agreed_on_or_declined() {
         "server_no_context_takeover",
         "client_no_context_takeover",
     ] {
-        // Twice, with one that is unknown, in capitals.
+        // Twice, together with an unknown parameter, and in upper case.
         offers.push((format!("; {name}; {name}"), false));
         offers.push((format!("; {name}; unknown"), false));
         offers.push((format!("; {}", name.to_uppercase()), false));
@@ -170,7 +170,7 @@ fn broken_streams_end_their_own_connection_and_never_panic() {
         client.send_frame(0xc1, &stream);
         let answer = client.read_frame();
         match answer.first {
-            // It may be a message all the same.
+            // The changed stream may still be a valid message.
             0x81 | 0xc1 => {}
             _ => {
                 let code = u16::from_be_bytes([answer.payload[0], answer.payload[1]]);
@@ -198,7 +198,7 @@ fn compression_is_held_off_until_the_application_trusts_the_client() {
     let (mut client, response) = offer(&server, "permessage-deflate");
     assert_eq!(response.header("sec-websocket-extensions"), None);
     client.send_raw(&bomb);
-    // It is not even looked at.
+    // The server does not decompress it.
     client.expect_close(1002);
     let mut client = server.client();
     let lines = "Sec-WebSocket-Extensions: permessage-deflate\r\nCookie: token=s3cret\r\n";

@@ -1,5 +1,5 @@
-//! Whatever a handler does to its connection, to all others or to the server, in whatever event: it
-//! happens once the handler has returned, and each connection ends once.
+//! A handler may close its connection, all others or the server, in any event. The call takes
+//! effect after the handler has returned, and each connection ends once.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,20 +10,20 @@ use wsloop::{Builder, Connection};
 
 use crate::support::{REQUEST, Running, echo, frame, log};
 
-/// What a handler does.
+/// An action of a handler.
 type Act = fn(&mut Connection<'_>);
 
-/// Each with whether the server ends by it.
+/// The actions, and whether each ends the server.
 const ACTS: [(&str, Act, bool); 9] = [
     ("closes", |conn| _ = conn.disconnect(4000, "told to"), false),
-    ("cuts", |conn| conn.shutdown(), false),
+    ("cuts", |conn| conn.abort(), false),
     ("answers", |conn| _ = conn.http_error(418), false),
     ("panics", |_| panic!("told to"), false),
     (
         "closes, cuts and panics",
         |conn| {
             let _ = conn.disconnect(4000, "told to");
-            conn.shutdown();
+            conn.abort();
             panic!("told to");
         },
         false,
@@ -53,7 +53,7 @@ const ACTS: [(&str, Act, bool); 9] = [
                     && id != me
                 {
                     let _ = other.disconnect(4001, "");
-                    other.shutdown();
+                    other.abort();
                 }
             }
         },
@@ -64,17 +64,17 @@ const ACTS: [(&str, Act, bool); 9] = [
         "ends the server and panics",
         |conn| {
             conn.server().shutdown();
-            conn.shutdown();
+            conn.abort();
             panic!("told to");
         },
         true,
     ),
 ];
 
-/// In which event, by number; the last is no event.
+/// The number of events in `acting`.
 const EVENTS: usize = 12;
 
-/// Acts in one event, as long as it is armed.
+/// Registers a handler for one event, which performs the action while it is armed.
 fn acting(builder: Builder, event: usize, act: Act, armed: &Arc<AtomicBool>) -> Builder {
     let armed = armed.clone();
     let act = move |conn: &mut Connection<'_>| {
@@ -119,7 +119,7 @@ fn whatever_a_handler_does_in_whatever_event_each_connection_ends_once() {
                 });
                 let bystander = server.ready();
                 armed.store(true, Ordering::Relaxed);
-                // Every event there is, in one segment.
+                // Bytes in one segment that cause every event.
                 let last = match breach {
                     true => vec![0xff; 20],
                     false => frame(0x88, b"\x03\xe8bye"),

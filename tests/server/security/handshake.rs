@@ -1,21 +1,22 @@
-//! Requests that are made to crash, to slip through, or to be read differently by someone else.
+//! Requests that attempt to crash the server, to pass unnoticed, or to be parsed differently by
+//! others.
 
 use std::net::{TcpListener, TcpStream};
 
 use wsloop::Server;
 use wsloop::event::{Connect, Handshake, Origin, Request, Utf8};
-use wsloop::http::Response;
+use wsloop::plain_http::Response;
 
 use crate::support::{Client, REQUEST, Running, echo, frame, log, request_with, settle};
 
-/// A request with `byte` where `place` is.
+/// Returns a request with a header in which `byte` replaces the `@` of `place`.
 fn with_byte(place: &str, byte: u8) -> Vec<u8> {
     let (before, after) = place.split_once('@').unwrap_or((place, ""));
     let lines = [before.as_bytes(), &[byte], after.as_bytes(), b"\r\n"].concat();
     let start = REQUEST.find("Host:").unwrap_or_default();
     let mut request = REQUEST.as_bytes()[..start].to_vec();
     request.extend(lines);
-    // The header in question takes the place of the good one.
+    // This header replaces the valid header of the same name.
     let name = before.split(':').next().unwrap_or_default();
     for line in REQUEST[start..].split_inclusive("\r\n") {
         if !line.starts_with(&format!("{name}:")) {
@@ -35,7 +36,7 @@ fn every_byte_in_every_header_is_answered_and_never_a_panic() {
                 "self",
             ])
             .on(Handshake, |_, upgrade| {
-                // Whatever was let in, nobody who looks at it minds.
+                // The accessors must not panic on any accepted request.
                 let request = upgrade.request();
                 let _ = (
                     request.host(),
@@ -76,7 +77,7 @@ fn every_byte_in_every_header_is_answered_and_never_a_panic() {
                 "{place} {byte:#x}: {status}"
             );
             let breaks = byte == 0x7f || (byte < 0x20 && byte != b'\t');
-            // A CR or LF may only end a line where a good one follows.
+            // A CR or LF may only appear where it ends a valid line.
             assert!(status != 101 || !breaks, "{place} {byte:#x}");
             if status == 101 {
                 client.expect_alive();
@@ -101,7 +102,7 @@ fn every_byte_in_every_header_is_answered_and_never_a_panic() {
     server.ready().expect_alive();
 }
 
-/// A server that also answers plain requests and keeps their connections.
+/// Starts a server that also answers plain requests and keeps their connections.
 fn with_plain(refuse: &'static str) -> Running {
     Running::start(move |builder| {
         let builder = builder
@@ -203,7 +204,7 @@ fn every_upgrade_passes_the_same_hooks() {
     };
     let begin = |way: usize, request: &str| -> Client<TcpStream> {
         match way {
-            // First on its connection; behind a plain request, apart or pipelined.
+            // First on its connection; after a plain request, separately or pipelined.
             0 => {
                 let mut client = server.client();
                 client.send_raw(request);
@@ -223,7 +224,7 @@ fn every_upgrade_passes_the_same_hooks() {
                 assert_eq!(client.response().status, 200);
                 client
             }
-            // Adopted from somebody else, before or within its request.
+            // Adopted from another server, before or within its request.
             3 => {
                 let (mut client, socket) = adopted();
                 server.handle.adopt(socket, b"").expect("it runs");
@@ -251,7 +252,7 @@ fn every_upgrade_passes_the_same_hooks() {
 
 #[test]
 fn the_mandatory_headers_count_at_the_limit_of_headers() {
-    // One more than allowed must not make the last of them disappear.
+    // A header above the limit must not hide the last mandatory one.
     for limit in 3..9 {
         let server = Running::start(move |builder| echo(builder).max_headers(limit));
         for more in 0..6usize {
@@ -260,7 +261,7 @@ fn the_mandatory_headers_count_at_the_limit_of_headers() {
                 request_with(&lines),
                 REQUEST.replace("Host:", &format!("{lines}Host:")),
             ] {
-                // Five are mandatory.
+                // Five headers are mandatory.
                 let expected = if 5 + more <= limit { 101 } else { 431 };
                 assert_eq!(server.client().request(request).status, expected);
             }
@@ -293,7 +294,7 @@ fn a_head_that_never_ends_is_refused_by_its_size_and_by_its_lines() {
         let mut client = server.client();
         client.send_raw("GET / HTTP/1.1\r\n");
         let mut sent = 0;
-        // In small steps, so that not more is sent than is needed.
+        // In small steps, so that little more than necessary is sent.
         while sent <= most {
             client.send_raw(line);
             sent += line.len();
@@ -306,7 +307,7 @@ fn a_head_that_never_ends_is_refused_by_its_size_and_by_its_lines() {
 
 #[test]
 fn what_proxies_read_differently_is_refused() {
-    // What a proxy in front may read differently, with a request inside that it would not see.
+    // Forms that a proxy may parse differently, with a request inside that the proxy would not see.
     let server = Running::start(|builder| {
         builder
             .on(Request, |_, request| {
@@ -354,7 +355,7 @@ fn what_proxies_read_differently_is_refused() {
             client.expect_eof();
         }
     }
-    // In what is left open to both: spaces around a value, and zeros before it.
+    // Forms that the specification allows: spaces around a value, and leading zeros.
     for length in [
         format!(" {size} "),
         format!("\t{size}"),

@@ -1,19 +1,19 @@
-//! Nothing that an application passes on can break an answer apart, whatever byte is in it.
+//! A value that an application passes on cannot split a response, whatever bytes it contains.
 
 use wsloop::SendError;
 use wsloop::event::{Handshake, Request};
 use wsloop::handshake::Refusal;
-use wsloop::http::Response;
+use wsloop::plain_http::Response;
 
 use crate::support::{REQUEST, Running, echo};
 
-/// All strings of a character that is one byte, and some that are more.
+/// Returns strings with each ASCII character, and with some others.
 fn texts() -> impl Iterator<Item = String> {
     let ascii = (0..128u8).map(|byte| format!("a{}b", char::from(byte)));
     ascii.chain(["a\u{85}b", "a\u{2028}b", "a\u{10d}b", "a\u{ff0d}b"].map(str::to_owned))
 }
 
-/// Whether a header value or a reason phrase may hold it (RFC 9110, 5.5).
+/// Returns whether a header value or a reason phrase may contain the text (RFC 9110, 5.5).
 fn is_text(text: &str) -> bool {
     text.bytes()
         .all(|byte| byte == b'\t' || !byte.is_ascii_control())
@@ -36,7 +36,7 @@ fn every_byte_in_every_part_of_a_plain_answer() {
                 "cookie value" => answer.cookie("b", &text, ""),
                 _ => answer.cookie("b", "c", &text),
             };
-            // Who does not check gets the rest, without the part.
+            // Without this check the response is sent without the invalid part.
             let checked = answer.check().is_ok();
             answer.header("X-Checked", if checked { "yes" } else { "no" })
         })
@@ -58,7 +58,7 @@ fn every_byte_in_every_part_of_a_plain_answer() {
             let mut client = server.client();
             let request = format!("GET /?part={part}&text={query} HTTP/1.1\r\nHost: a\r\n\r\n");
             let response = client.request(request);
-            // One that was not taken whole is a 500, or is sent without the part.
+            // An invalid part causes a 500, or is omitted.
             assert!([200, 500].contains(&response.status), "{part} {text:?}");
             let names: Vec<_> = response.headers.iter().map(|(name, _)| &**name).collect();
             assert!(!names.contains(&"x-body"), "{part} {text:?}");
@@ -70,7 +70,7 @@ fn every_byte_in_every_part_of_a_plain_answer() {
                 let good = is_text(&text) && part != "name" && !part.starts_with("cookie");
                 assert!(!good, "{part} {text:?}");
             }
-            // And the next request on this connection, if it lives, is answered as ever.
+            // If the connection stays open, the next request is answered as usual.
             if response.header("connection").is_none() {
                 let plain = "GET /?part=value&text=x HTTP/1.1\r\nHost: a\r\n\r\n";
                 assert_eq!(client.request(plain).status, 200, "{part} {text:?}");
@@ -91,7 +91,7 @@ fn every_byte_in_every_part_of_an_answer_to_an_upgrade() {
                 assert_eq!(upgrade.header("X-Part", &text).is_ok(), good, "{text:?}");
                 assert_eq!(upgrade.header(&text, "b").is_ok(), tokens, "{text:?}");
                 let set = upgrade.set_subprotocol(&text);
-                assert_eq!(set, Err(SendError::SubprotocolNotOffered), "{text:?}");
+                assert_eq!(set, Err(AnswerError::SubprotocolNotOffered), "{text:?}");
                 let refusals = [
                     Refusal::new(403).reason(&text),
                     Refusal::new(403).header("X-Part", &text),
@@ -112,7 +112,8 @@ fn every_byte_in_every_part_of_an_answer_to_an_upgrade() {
     let mut client = server.client();
     let response = client.request(REQUEST);
     assert_eq!(response.status, 101);
-    // One line for each that was taken, and no other: 96 values, 77 + names.
+    // There is a line for each accepted value, 96 in ASCII and 4 others, and no other line of that
+    // name.
     let values = response.headers.iter().filter(|(name, _)| name == "x-part");
     assert_eq!(values.count(), texts().filter(|text| is_text(text)).count());
     assert!(

@@ -1,9 +1,9 @@
-//! Lengths that overflow, contradict themselves or ask for more than there is.
+//! Lengths that overflow, contradict each other or exceed the available memory.
 
 use crate::support::client_frames::{self, Form, append_header};
 use crate::support::{Client, Running, echo, frame, settle};
 
-/// The edges of every encoding, and of every integer that a length could be kept in.
+/// The boundaries of each encoding, and of each integer type that could store a length.
 const LENGTHS: [u64; 19] = [
     0,
     1,
@@ -26,14 +26,15 @@ const LENGTHS: [u64; 19] = [
     u64::MAX,
 ];
 
-/// A header with this form of its length.
+/// Returns a header with this form of its length.
 fn header(first: u8, key: Option<[u8; 4]>, form: Form, len: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
     append_header(&mut bytes, first, form, len, key);
     bytes
 }
 
-/// What RFC 6455, 5.2 and the limit make of such a header; `None` is to wait for the payload.
+/// Returns the close code that RFC 6455, 5.2 and the limit require for such a header; `None` if the
+/// server waits for the payload.
 fn verdict(
     (first, key): (u8, Option<[u8; 4]>),
     form: Form,
@@ -53,7 +54,7 @@ fn verdict(
     too_big.then_some(1009)
 }
 
-/// Reads what comes after a header and a few bytes of payload.
+/// Checks the reaction to a header and a few bytes of payload.
 #[track_caller]
 fn expect(client: &mut Client, other: &mut Client, verdict: Option<u16>, shown: &str) {
     if let Some(code) = verdict {
@@ -83,7 +84,7 @@ fn no_length_overflows_loops_or_panics() {
                 if !fits {
                     continue;
                 }
-                // The first frame of all, the first behind others, and as the second of a message.
+                // As the first frame, after a complete frame, and as the second frame of a message.
                 for (before, first) in [
                     (vec![], 0x82),
                     (vec![], 0x01),
@@ -101,13 +102,13 @@ fn no_length_overflows_loops_or_panics() {
                         };
                         let limit = limit as u64;
                         let verdict = verdict((first, key), form, len, begun, limit);
-                        // What is whole at once is answered, and not meant here.
+                        // Complete messages are answered, and are not tested here.
                         if verdict.is_none() && len < 128 {
                             continue;
                         }
                         let mut client = server.ready();
                         let header = header(first, key, form, len);
-                        // The masked payload is text, if it has to be.
+                        // The unmasked payload must be valid as text.
                         client.send_raw([&before[..], &header, &[1, 2, 3, 4].repeat(25)].concat());
                         let shown = format!("{} {limit}", header.escape_ascii());
                         expect(&mut client, &mut other, verdict, &shown);
@@ -145,7 +146,7 @@ fn a_hundred_megabytes_are_refused_at_their_header() {
     client.send_raw(client_frames::header(0x82, 100 << 20));
     let reason = client.expect_close(1009);
     assert!(reason.contains("104857600"), "{reason}");
-    // It sends them all the same.
+    // The client sends the payload nevertheless.
     let chunk = vec![7; 1 << 20];
     for _ in 0..100 {
         if std::io::Write::write_all(&mut client.stream, &chunk).is_err() {

@@ -1,4 +1,4 @@
-//! What others were attacked with, one file for each part of `docs/security.md`.
+//! Attacks that other servers have suffered, with a file for each part of `docs/security.md`.
 
 #[cfg(feature = "deflate")]
 mod compression;
@@ -10,7 +10,7 @@ mod origins;
 #[cfg(feature = "tls")]
 mod tls;
 
-/// The record names each test by its file and its function.
+/// Checks that the tests exist which the page names by file and function.
 #[test]
 fn every_test_that_the_record_names_is_there() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));

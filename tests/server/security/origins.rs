@@ -1,14 +1,14 @@
-//! Pages of other origins, and names that were bent to point here.
+//! Pages of other origins, and names that an attacker has pointed at the server.
 
 use std::sync::Mutex;
 
 use wsloop::event::{Handshake, Origin, Request};
-use wsloop::http::Response;
+use wsloop::plain_http::Response;
 use wsloop::{BuildError, Builder, Error, Server};
 
 use crate::support::{REQUEST, Running, echo, log};
 
-/// What is answered to an upgrade that says to come from `origin` and to go to `host`.
+/// Returns the status of an upgrade with this `Origin` and this `Host`.
 fn status(server: &Running, origin: Option<&str>, host: &str) -> u16 {
     let line = origin.map_or(String::new(), |origin| format!("Origin: {origin}\r\n"));
     let request = REQUEST
@@ -42,13 +42,13 @@ fn a_page_of_another_origin_opens_nothing_whatever_its_name_looks_like() {
         );
     }
     for origin in [
-        // Scheme, host and port each.
+        // A different scheme, host or port.
         "http://shop.example",
         "wss://shop.example",
         "https://shop.example:80",
         "https://shop.example:4433",
         "https://shop.exampl",
-        // Suffixes, prefixes, and what only looks alike.
+        // Suffixes, prefixes and similar names.
         "https://shop.example.evil.example",
         "https://evilshop.example",
         "https://evil.shop.example",
@@ -79,7 +79,7 @@ fn a_page_of_another_origin_opens_nothing_whatever_its_name_looks_like() {
         "self",
         "*",
         "https://*",
-        // Other ways to write the addresses.
+        // Other notations of the addresses.
         "http://[2001:db8:0:0:0:0:0:1]:8080",
         "http://[2001:db8::1]",
         "http://[2001:db8::1]:80801",
@@ -103,8 +103,8 @@ fn a_page_of_another_origin_opens_nothing_whatever_its_name_looks_like() {
 
 #[test]
 fn a_page_whose_name_was_rebound_to_this_server_opens_nothing() {
-    // It was loaded from evil.example, which then became 127.0.0.1: for the browser page and
-    // server are of one origin, and `Host` says so, too.
+    // The browser loaded the page from evil.example, a name that then pointed to 127.0.0.1. For the
+    // browser the page and the server have the same origin, and `Host` agrees.
     let rebound = (Some("http://evil.example:8080"), "evil.example:8080");
     let trusting = Running::start(|builder| echo(builder).origins(["self"]));
     assert_eq!(
@@ -151,7 +151,8 @@ fn a_page_whose_name_was_rebound_to_this_server_opens_nothing() {
             assert_eq!(log.next(), "ready");
         }
         while !log.next().starts_with("disconnect") {}
-        // Plain requests as well: a page of that name could read their answers.
+        // Plain requests are refused as well, because a page with that name could read the
+        // responses.
         let plain = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
         let mut client = server.client();
         let found = client.request(plain).status;
@@ -167,7 +168,7 @@ fn a_page_whose_name_was_rebound_to_this_server_opens_nothing() {
             entry = log.next();
         }
     }
-    // HTTP/1.0 knows no `Host`, and so names none.
+    // HTTP/1.0 requests may have no `Host`, and then name no host.
     let mut old = hosts.client();
     assert_eq!(old.request("GET / HTTP/1.0\r\n\r\n").status, 421);
     for entry in [
@@ -191,7 +192,7 @@ fn a_page_whose_name_was_rebound_to_this_server_opens_nothing() {
     }
 }
 
-/// The warnings of this thread's servers.
+/// The warnings of servers, with the thread of each server.
 struct Warnings(Mutex<Vec<(std::thread::ThreadId, String)>>);
 
 static WARNINGS: Warnings = Warnings(Mutex::new(Vec::new()));
@@ -211,7 +212,7 @@ impl ::log::Log for Warnings {
     fn flush(&self) {}
 }
 
-/// Whether a server that is made so warns of the pages that may connect.
+/// Returns whether a server with this configuration warns about the pages that may connect.
 fn warns(make: impl FnOnce(Builder) -> Builder) -> bool {
     let built = make(Server::builder().headless(true)).build();
     assert!(built.is_ok());

@@ -1,4 +1,5 @@
-//! What is no TLS, or TLS in odd records: it ends, in time, and the next client is served.
+//! Data that is not TLS, and TLS in unusual records: the connection ends in time, and the next
+//! client is served.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -20,7 +21,7 @@ fn start(identity: &Identity) -> (Running, crate::support::Log) {
     (server, log)
 }
 
-/// A ClientHello, in one record.
+/// Returns a ClientHello in one record.
 fn hello(identity: &Identity) -> Vec<u8> {
     let mut bytes = Vec::new();
     while identity.session().wants_write() && bytes.is_empty() {
@@ -34,10 +35,10 @@ fn record_of(kind: u8, payload: &[u8]) -> Vec<u8> {
     [&[kind, 3, 3], &len[..], payload].concat()
 }
 
-/// Sends bytes and FIN, and reads what the server says to it.
+/// Sends bytes and a FIN; returns the bytes that the server sends.
 fn said(server: &Running, bytes: &[u8]) -> Vec<u8> {
     let mut client = server.client();
-    // The server may end it while it is being sent.
+    // The server may end the connection while the client sends.
     let _ = client.stream.write_all(bytes);
     let _ = client.stream.shutdown(std::net::Shutdown::Write);
     client.read_to_end()
@@ -51,35 +52,35 @@ fn odd_records_end_their_own_connection_alone() {
     let message = &hello[5..];
     let mut inputs: Vec<Vec<u8>> = vec![
         Vec::new(),
-        // Empty records, of each kind and in number.
+        // Empty records of each type, in large numbers.
         record_of(0x16, b"").repeat(5_000),
         record_of(0x17, b"").repeat(5_000),
         record_of(0x14, b"\x01").repeat(5_000),
-        // Warnings and alerts of no meaning.
+        // Warnings and meaningless alerts.
         record_of(0x15, b"\x01\x5a").repeat(5_000),
         record_of(0x15, b"\xff\xff"),
         record_of(0x15, b"\x01"),
-        // Application data, heartbeats and unknown kinds before any handshake.
+        // Application data, heartbeats and unknown types before a handshake.
         record_of(0x17, &[7; 1_000]),
         record_of(0x18, b"\x01\x40\x00"),
         record_of(0x80, b"x"),
         record_of(0xff, &[0xff; 16_384]),
-        // Too long by one, by much, and never whole.
+        // Records that are too long by one byte or by many, and incomplete ones.
         record_of(0x16, &[1; (1 << 14) + 2_049]),
         record_of(0x16, &[1; 65_535]),
         vec![0x16, 3, 1, 0x48, 0x01],
         vec![0x16, 3, 1, 0xff, 0xff, 1, 0xff, 0xff, 0xff],
-        // SSL 2 and versions that never were.
+        // SSL 2, and versions that do not exist.
         b"\x80\x2e\x01\x00\x02\x00\x15\x00\x00\x00\x10".to_vec(),
         [&[0x16, 0xff, 0xff], &hello[3..]].concat(),
-        // A second hello behind the first; one that claims 16 MiB, in pieces.
+        // A second ClientHello after the first one, and one that announces 16 MiB, in pieces.
         hello.repeat(2),
         [
             &record_of(0x16, b"\x01\xff\xff\xff")[..],
             &record_of(0x16, &[0; 16_000]).repeat(20),
         ]
         .concat(),
-        // Pieces of a byte that never become a message.
+        // Pieces of one byte that never form a message.
         [
             &record_of(0x16, b"\x01\x00\xff\x00")[..],
             &record_of(0x16, b"x").repeat(20_000),
@@ -95,14 +96,14 @@ fn odd_records_end_their_own_connection_alone() {
     let count = inputs.len();
     for bytes in &inputs {
         let answer = said(&server, bytes);
-        // Nothing, or TLS: never a word in the clear.
+        // The server sends nothing or TLS, but never plain text.
         assert!(
             answer.is_empty() || (0x14..=0x17).contains(&answer[0]),
             "{}",
             answer.escape_ascii()
         );
     }
-    // A hello in records of one byte is a good one all the same.
+    // A ClientHello in records of one byte is valid.
     let pieces: Vec<u8> = message
         .chunks(1)
         .flat_map(|byte| record_of(0x16, byte))
@@ -134,7 +135,7 @@ fn a_handshake_of_tls_that_drips_does_not_put_its_end_off() {
     for bytes in [hello(&identity), [hello(&identity), endless].concat()] {
         let mut client: Client = server.client();
         let started = Instant::now();
-        // It ends by being cut, or when all was said and nothing more comes.
+        // The loop ends when the server cuts the connection, or when all bytes are sent.
         for byte in bytes {
             if client.stream.write_all(&[byte]).is_err() {
                 break;

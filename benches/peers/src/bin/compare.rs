@@ -1,4 +1,4 @@
-//! Runs the load generator against one server after the other and writes the report.
+//! Runs the load generator against each server in turn and writes the report.
 //!
 //! `compare --help` lists the options; `benches/peers/run` builds everything first.
 

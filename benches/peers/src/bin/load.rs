@@ -1,4 +1,4 @@
-//! Loads a WebSocket server, checks every reply, and prints what it found out as JSON.
+//! Loads a WebSocket server, checks every reply, and prints the results as JSON.
 //!
 //! `load --help` lists the options.
 

@@ -1,5 +1,5 @@
-//! fastwebsockets, after its `examples/echo_server.rs`: hyper for the handshake, and a
-//! `FragmentCollector`. The crate checks text by simdutf8 and answers pings and Close frames.
+//! fastwebsockets, following its `examples/echo_server.rs`: hyper for the handshake, and a
+//! `FragmentCollector`. The crate validates text with simdutf8, and answers pings and Close frames.
 
 use std::io;
 
@@ -18,7 +18,7 @@ fn main() -> io::Result<()> {
     runtime::serve(&options, |client| {
         tokio::spawn(async move {
             let service = service_fn(move |request| handshake(request, max_message));
-            // A client that leaves in the middle is no news.
+            // Errors are ignored: a client may disconnect at any time.
             let _ = http1::Builder::new()
                 .serve_connection(TokioIo::new(client), service)
                 .with_upgrades()
@@ -32,7 +32,7 @@ async fn handshake(
     max_message: usize,
 ) -> Result<Response<Empty<Bytes>>, WebSocketError> {
     let (response, upgrade) = upgrade::upgrade(&mut request)?;
-    // Unconstrained as in the example: tokio's budget for a task does not end a turn.
+    // Unconstrained, as in the example: tokio's cooperative budget does not interrupt the task.
     tokio::spawn(tokio::task::unconstrained(async move {
         let _ = echo(upgrade, max_message).await;
     }));
@@ -41,7 +41,7 @@ async fn handshake(
 
 async fn echo(upgrade: upgrade::UpgradeFut, max_message: usize) -> Result<(), WebSocketError> {
     let mut socket = upgrade.await?;
-    // Its limit is the first size that is too large.
+    // The crate rejects messages of the limit's size, so the limit is one byte higher.
     socket.set_max_message_size(max_message.saturating_add(1));
     let mut socket = FragmentCollector::new(socket);
     loop {

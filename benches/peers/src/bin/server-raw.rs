@@ -1,7 +1,7 @@
-//! Echoes bytes over TCP, without any protocol: the floor for a server on epoll.
+//! Echoes bytes over TCP without any protocol: the lower bound for a server on epoll.
 //!
-//! One `read` into a buffer that all connections share, one `write` of what was read; a further
-//! `read` only if the buffer was filled.
+//! For each event the server makes one `read` into a buffer that all connections share, and one
+//! `write` of the bytes read. It reads again only if the buffer was filled.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::ops::ControlFlow;
@@ -65,12 +65,12 @@ fn accept(listener: &TcpListener, poll: &Poll, clients: &mut Slab<Client>) -> io
 
 struct Client {
     stream: TcpStream,
-    /// What was read and not yet written. Nothing is read while there is any.
+    /// Bytes that were read but not yet written. The server does not read while there are any.
     rest: Vec<u8>,
 }
 
 impl Client {
-    /// Echoes until nothing more can be read or written. Breaks at the end of the connection.
+    /// Echoes until the socket would block. Breaks at the end of the connection.
     fn ready(&mut self, buffer: &mut [u8], ending: bool) -> ControlFlow<()> {
         if !self.rest.is_empty() {
             let written = self.write_some(None)?;
@@ -78,7 +78,7 @@ impl Client {
             if !self.rest.is_empty() {
                 return ControlFlow::Continue(());
             }
-            // The edge that told of more to read may have come in the meantime.
+            // A readable edge may have arrived in the meantime, so the loop below reads again.
         }
         loop {
             let read = match self.stream.read(buffer) {
@@ -93,8 +93,8 @@ impl Client {
                 self.rest.extend_from_slice(&buffer[written..read]);
                 break;
             }
-            // Less than a buffer: the socket is empty, and what comes later is an edge again. But
-            // an end that came along with the bytes is not.
+            // A short read has emptied the socket, and later bytes cause a new edge. An end of the
+            // stream that came with these bytes does not, so the loop reads on in that case.
             if read < buffer.len() && !ending {
                 break;
             }
@@ -102,7 +102,7 @@ impl Client {
         ControlFlow::Continue(())
     }
 
-    /// Writes what the kernel takes of `bytes`, or of the rest; says how much.
+    /// Writes as much of `bytes`, or of the rest, as the kernel accepts; returns the count.
     fn write_some(&mut self, bytes: Option<&[u8]>) -> ControlFlow<(), usize> {
         let bytes = bytes.unwrap_or(&self.rest);
         let mut written = 0;

@@ -1,7 +1,7 @@
-//! sockudo-ws: the stream and sink of its `examples/simple_echo.rs`, compression negotiated as its
-//! integration with axum does. Pings of its own are off, as everywhere here.
+//! sockudo-ws, with the stream and sink of its `examples/simple_echo.rs`. Compression is negotiated
+//! as in its integration with axum. The server sends no pings of its own, like all servers here.
 //!
-//! Batched, the replies are fed and flushed when no further message is ready.
+//! With `--batched`, replies are fed to the sink, and flushed when no further message is ready.
 
 use std::io;
 
@@ -34,7 +34,7 @@ fn main() -> io::Result<()> {
     runtime::serve_with_timers(&options, |client| {
         let config = config.clone();
         tokio::spawn(async move {
-            // What goes wrong with a client is its own matter.
+            // Errors are ignored: a failed client does not matter to the server.
             let _ = welcome(client, config, batched).await;
         });
     })
@@ -80,7 +80,7 @@ where
     Ok(())
 }
 
-/// Answers the request; returns what was agreed on for compression, and what came after the
+/// Answers the request. Returns the negotiated compression, and the bytes that followed the
 /// request.
 async fn handshake(
     client: &mut TcpStream,

@@ -1,8 +1,8 @@
-//! tokio-tungstenite with its default buffers: echo after its `examples/autobahn-server.rs`,
-//! broadcast after its `examples/server.rs` with a channel for each client.
+//! tokio-tungstenite with its default buffers. Echo follows its `examples/autobahn-server.rs`;
+//! broadcast follows its `examples/server.rs`, with a channel for each client.
 //!
-//! Batched, the replies are flushed when no further message is ready, as the `forward` of its
-//! `examples/echo-server.rs` does.
+//! With `--batched`, replies are flushed when no further message is ready, like the `forward` of
+//! its `examples/echo-server.rs`.
 
 use std::collections::HashMap;
 use std::io;
@@ -33,7 +33,7 @@ fn main() -> io::Result<()> {
     runtime::serve(&options, |client| {
         let (server, tls) = (Arc::clone(&server), tls.clone());
         tokio::spawn(async move {
-            // What goes wrong with a client is its own matter.
+            // Errors are ignored: a failed client does not matter to the server.
             let _ = match tls {
                 None => server.client(client).await,
                 Some(tls) => match tls.accept(client).await {
@@ -48,7 +48,7 @@ fn main() -> io::Result<()> {
 struct Server {
     config: WebSocketConfig,
     batched: bool,
-    /// Whom a message goes to by `--mode broadcast`.
+    /// The clients that receive each message with `--mode broadcast`.
     everybody: Option<Mutex<Everybody>>,
 }
 
@@ -100,7 +100,7 @@ async fn broadcast<S: AsyncRead + AsyncWrite + Unpin>(
     let hear = incoming.try_for_each(|message| {
         if message.is_text() || message.is_binary() {
             for channel in lock().channels.values() {
-                // One that is just leaving hears no more.
+                // Sending fails if the client is just disconnecting.
                 let _ = channel.send(message.clone());
             }
         }

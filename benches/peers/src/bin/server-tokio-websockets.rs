@@ -1,7 +1,7 @@
-//! tokio-websockets, after its `examples/echo_server.rs` and `examples/rustls_server.rs`.
+//! tokio-websockets, following its `examples/echo_server.rs` and `examples/rustls_server.rs`.
 //!
-//! Batched, the replies are fed and flushed when no further message is ready; but the crate flushes
-//! by itself whenever it is asked for the next message.
+//! With `--batched`, replies are fed to the sink, and flushed when no further message is ready.
+//! However, the crate itself flushes whenever it is polled for the next message.
 
 use std::io;
 
@@ -17,9 +17,9 @@ fn main() -> io::Result<()> {
     let (max_message, batched) = (options.max_message, options.batched);
     runtime::serve(&options, |client| {
         let tls = tls.clone();
-        // Unconstrained as in the example: tokio's budget for a task does not end a turn.
+        // Unconstrained, as in the example: tokio's cooperative budget does not interrupt the task.
         tokio::spawn(unconstrained(async move {
-            // What goes wrong with a client is its own matter.
+            // Errors are ignored: a failed client does not matter to the server.
             let _ = match tls {
                 None => echo(client, max_message, batched).await,
                 Some(tls) => match tls.accept(client).await {

@@ -1,7 +1,7 @@
 //! uWebSockets, the C++ server; see `src/server/uws.cpp`.
 //!
-//! `build.rs` compiles it from its source, with the flags of its own build. Whatever dedicated
-//! compressor is asked for, it takes the smallest, with a window of 512 bytes; see
+//! `build.rs` compiles uWebSockets from source, with the flags of its own build. For every
+//! dedicated compressor uWebSockets selects the smallest one, with a window of 512 bytes; see
 //! `HttpResponse::upgrade` in its source.
 #![expect(unsafe_code, reason = "calls C++")]
 
@@ -37,8 +37,8 @@ fn main() {
             (chain.as_ptr(), key.as_ptr())
         });
     let max_message = c_uint::try_from(options.max_message).unwrap_or(c_uint::MAX);
-    // SAFETY: The pointers are null or of strings that end in a zero byte, and those live until the
-    // call is over.
+    // SAFETY: The pointers are null or point to strings that end in a zero byte and outlive the
+    // call.
     let served = unsafe {
         wsloop_peers_uws(
             host.as_ptr(),

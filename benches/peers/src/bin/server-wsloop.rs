@@ -1,4 +1,4 @@
-//! The server of this workspace, as its README teaches it.
+//! The server of this workspace, used as its README describes.
 
 use std::sync::mpsc;
 use std::thread;
@@ -17,7 +17,7 @@ fn main() -> wsloop::Result<()> {
         Skill::Tls,
     ]);
     let mut first = build(&options)?;
-    // With port 0 the kernel picked one.
+    // With port 0 the kernel has chosen the port; further loops must listen on the same one.
     options.listen = first.local_addr().unwrap_or(options.listen);
     for _ in 1..options.loops {
         let options = options.clone();
@@ -35,7 +35,7 @@ fn main() -> wsloop::Result<()> {
     first.start()
 }
 
-/// The server of one loop.
+/// Builds the server of one loop.
 fn build(options: &Options) -> wsloop::Result<Server> {
     let mut builder = listener(options)
         .reuse_port(options.loops > 1)
@@ -52,7 +52,7 @@ fn build(options: &Options) -> wsloop::Result<Server> {
             Deflate::Dedicated => DeflateConfig::dedicated(),
             _ => DeflateConfig::shared(),
         };
-        // The others compress whatever its size.
+        // The other servers compress messages of any size.
         builder = builder.deflate(config.threshold(0));
     }
     builder = if options.broadcast {
@@ -67,7 +67,7 @@ fn build(options: &Options) -> wsloop::Result<Server> {
     builder.build()
 }
 
-/// A builder that listens, for TLS if that is asked for.
+/// Returns a builder with a listener, for TLS if the options name a certificate.
 fn listener(options: &Options) -> Builder {
     let Some((chain, key)) = &options.tls else {
         return Server::builder().listen(options.listen);

@@ -1,8 +1,8 @@
-//! yawc, after the server of its documentation: hyper for the handshake, then the stream and sink.
-//! The check of UTF-8, which is off by default, is on.
+//! yawc, following the server in its documentation: hyper for the handshake, then the stream and
+//! sink. UTF-8 validation, which is off by default, is on.
 //!
-//! Batched, as the benchmark of its README says: a read buffer of 128 KiB, a write boundary of
-//! 64 KiB, and a flush when no further message is ready or after 32 of them.
+//! With `--batched` it is configured like the benchmark in its README: a read buffer of 128 KiB, a
+//! write boundary of 64 KiB, and a flush after 32 messages or when no further message is ready.
 
 use std::io;
 
@@ -23,7 +23,7 @@ fn main() -> io::Result<()> {
         let settings = settings.clone();
         tokio::spawn(async move {
             let service = service_fn(move |request| handshake(request, settings.clone(), batched));
-            // What goes wrong with a client is its own matter.
+            // Errors are ignored: a failed client does not matter to the server.
             let _ = http1::Builder::new()
                 .serve_connection(TokioIo::new(client), service)
                 .with_upgrades()
@@ -33,7 +33,7 @@ fn main() -> io::Result<()> {
 }
 
 fn settings(options: &Options) -> yawc::Options {
-    // Its limits are the first sizes that are too large.
+    // The crate rejects sizes equal to a limit, so the limits are one byte higher.
     let limit = options.max_message.saturating_add(1);
     let mut settings = yawc::Options::default()
         .without_compression()
@@ -48,7 +48,8 @@ fn settings(options: &Options) -> yawc::Options {
         settings = settings.with_read_buffer_capacity(bytes);
     }
     if let Some(deflate) = options.deflate {
-        // By default the answer to `client_max_window_bits` is 9, so clients compress badly.
+        // By default the crate answers `client_max_window_bits` with 9, so that clients compress
+        // badly.
         settings = settings
             .with_compression_level(CompressionLevel::default())
             .with_client_max_window_bits(15);

@@ -1,4 +1,4 @@
-//! Messages of one client that come to all of them.
+//! Broadcasts: messages of one client that all clients receive.
 
 use std::time::Instant;
 
@@ -9,8 +9,8 @@ use super::measure::Measure;
 use super::options::{Options, Span};
 use super::stream::Connector;
 
-/// The first connection sends a burst, all of them receive it, and when the last one has done so
-/// the next is sent.
+/// Lets the first connection send a burst, which all connections receive; sends the next burst when
+/// the last connection has received the one before.
 pub(super) fn run(options: &Options) -> Result<Measure> {
     let connector = Connector::new(options)?;
     let mut client = Client::new(options)?;

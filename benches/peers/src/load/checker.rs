@@ -1,44 +1,44 @@
-//! Whether what comes back is what has to come back, byte for byte.
+//! Checks the bytes that a server returns against the expected replies.
 
 use flate2::{Decompress, FlushDecompress};
 
 use super::frame;
 use super::traffic::Traffic;
 
-/// What the bytes of one call of [`Checker::feed`] amounted to.
+/// The result of one call of [`Checker::feed`].
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Fed {
-    /// Bytes that were looked at; the rest belongs to the next burst, or to nothing.
+    /// Bytes that were consumed. The rest belongs to the next burst, or was not expected.
     pub(super) consumed: usize,
-    /// Replies that became whole.
+    /// Replies that were completed.
     pub(super) messages: usize,
-    /// Whether the burst became whole.
+    /// Whether the burst was completed.
     pub(super) whole: bool,
-    /// A ping, which wants this for a pong.
+    /// The payload of a ping, to be returned in a pong.
     pub(super) ping: Option<Vec<u8>>,
 }
 
-/// How replies come.
+/// The form of the replies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wire {
-    /// The very bytes that were sent.
+    /// The same bytes as were sent.
     Raw,
-    /// Frames, not compressed.
+    /// Frames without compression.
     Plain,
-    /// Frames, perhaps compressed.
+    /// Frames that may be compressed.
     Deflate,
 }
 
 /// Checks the replies of one connection.
 pub(super) struct Checker {
     wire: Wire,
-    /// How far the burst in front has been checked, in bytes, or in messages if they are
+    /// How much of the front burst has been checked, in bytes, or in messages if they are
     /// compressed.
     offset: usize,
-    /// A frame that has to be whole before it can be judged: a control frame, or a compressed one.
+    /// A frame that has to be complete before it is checked: a control frame or a compressed one.
     frame: Vec<u8>,
     inflate: Option<Box<Decompress>>,
-    /// Payload bytes of compressed replies as they came.
+    /// The payload bytes of compressed replies, before decompression.
     pub(super) wire_payload: u64,
 }
 
@@ -54,11 +54,11 @@ impl Checker {
         }
     }
 
-    /// Checks bytes against the burst that is awaited, if any is.
+    /// Checks bytes against the awaited burst, if there is one.
     ///
     /// # Errors
     ///
-    /// Fails if they are not what is awaited, and says what differs.
+    /// Returns a description of the difference if the bytes are not as expected.
     pub(super) fn feed(
         &mut self,
         bytes: &[u8],
@@ -80,11 +80,12 @@ impl Checker {
         self.exact(bytes, traffic, awaited)
     }
 
-    /// The common case: the bytes are known, so nothing is parsed.
+    /// Compares bytes with the expected ones, without parsing. This is the common case.
     fn exact(&mut self, bytes: &[u8], traffic: &Traffic, awaited: usize) -> Result<Fed, String> {
         let reply = &traffic.burst(awaited).reply;
         let expected = &reply[self.offset..];
-        // Up to the end of a message only if a control frame might follow it there.
+        // Consumes all bytes of the burst, or stops at the end of a message if a control frame
+        // follows.
         let consumed = bytes.len().min(expected.len());
         let (got, expected) = (&bytes[..consumed], &expected[..consumed]);
         let mut consumed = consumed;
@@ -128,7 +129,7 @@ impl Checker {
         format!("message {message} of a burst: {what} is {got:#04x} and not {expected:#04x}")
     }
 
-    /// Gathers a frame, and judges it when it is whole.
+    /// Collects the bytes of a frame, and checks the frame when it is complete.
     fn whole_frame(
         &mut self,
         bytes: &[u8],
@@ -136,7 +137,7 @@ impl Checker {
         awaited: Option<usize>,
     ) -> Result<Fed, String> {
         let before = self.frame.len();
-        // As much as the header or, once that is known, the payload may want.
+        // Adds at most as many bytes as a header can have, to find out the frame's size.
         self.frame.extend(bytes.iter().take(14));
         let wanted = match frame::parse(&self.frame)? {
             Some(header) => header.size + header.length,
@@ -213,7 +214,7 @@ impl Checker {
     }
 
     /// RFC 7692, 7.2.2: "Append 4 octets of 0x00 0x00 0xff 0xff to the tail end of the payload".
-    /// The window is always kept, which does no harm where the server keeps none.
+    /// The window is always kept, which does no harm if the server keeps none.
     fn decompress(&mut self, payload: &[u8]) -> Result<Vec<u8>, String> {
         let inflate = self.inflate.as_mut().ok_or("compressed without asking")?;
         let mut input = payload.to_vec();
@@ -244,7 +245,8 @@ mod tests {
         Traffic::new(&options.unwrap()).unwrap()
     }
 
-    /// Feeds all bytes in pieces of a size; what came of it.
+    /// Feeds all bytes in pieces of `piece` bytes; returns the number of messages, bursts and
+    /// pings.
     fn feed(
         checker: &mut Checker,
         traffic: &Traffic,
@@ -330,7 +332,7 @@ mod tests {
     #[test]
     fn compressed_replies_are_decompressed_and_compared() {
         let traffic = traffic("--size 3000 --kind json --deflate shared");
-        // Unmasking a request makes it a reply.
+        // Unmasking a request yields the reply to it.
         let reply = |number: usize| {
             let request = &traffic.burst(number).request;
             let (mask, payload) = request[4..].split_at(4);

@@ -1,4 +1,4 @@
-//! All connections of a run, and the turns of its loop.
+//! All connections of a run, and its event loop.
 
 use std::time::{Duration, Instant};
 
@@ -14,16 +14,16 @@ use super::options::{Options, Span};
 use super::stream::Connector;
 use super::traffic::Traffic;
 
-/// A turn of the loop ends after this if nothing happens, so that time-outs are noticed.
+/// The longest wait in a turn of the loop, so that time-outs are noticed.
 const NAP: Duration = Duration::from_millis(20);
-/// A server from which nothing comes for so long has failed; under valgrind it is slow.
+/// A server that sends nothing for this time has failed. Under valgrind it is slow.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Connections that are opened at once; the shortest queue of a listener holds them.
+/// Connections that are opened at the same time; the shortest accept queue holds them.
 const OPENED_AT_ONCE: usize = 50;
-/// Read at once, as much as a server of large messages does.
+/// The size of a read, as large as that of servers for large messages.
 const READ_BYTES: usize = 1 << 20;
 
-/// What has been counted since the warm-up.
+/// Figures since the warm-up.
 pub(super) struct Counts {
     pub(super) messages: u64,
     pub(super) latency: Histogram<u64>,
@@ -34,18 +34,18 @@ pub(super) struct Client {
     poll: Poll,
     events: Events,
     buffer: Vec<u8>,
-    /// Those with traffic first, then the silent ones.
+    /// The connections with traffic come first, then the idle ones.
     pub(super) connections: Vec<Connection>,
     pub(super) traffic: Traffic,
     pub(super) counts: Counts,
-    /// Latencies that count from before this are not recorded.
+    /// Latencies that start before this time are not recorded.
     pub(super) counted_from: Instant,
     spin: bool,
     last_reply: Instant,
 }
 
 impl Client {
-    /// Opens no connection yet.
+    /// Creates a client without connections.
     pub(super) fn new(options: &Options) -> Result<Self> {
         Ok(Self {
             poll: Poll::new()?,
@@ -55,7 +55,7 @@ impl Client {
             traffic: Traffic::new(options)?,
             counts: Counts {
                 messages: 0,
-                // From one microsecond, to three digits; below that all is one.
+                // Nanoseconds from 1 to 120 s, with three significant digits.
                 latency: Histogram::new_with_bounds(1, 120_000_000_000, 3)?,
             },
             counted_from: Instant::now(),
@@ -64,7 +64,7 @@ impl Client {
         })
     }
 
-    /// Opens so many connections more.
+    /// Opens `more` connections.
     pub(super) fn open(
         &mut self,
         connector: &Connector,
@@ -92,8 +92,8 @@ impl Client {
         Ok(())
     }
 
-    /// Waits for events and treats them. `burst` is called for each burst that became whole, with
-    /// the number of its connection, after the connection has read all there was.
+    /// Waits for events and handles them. Calls `burst` for each completed burst, with the number
+    /// of its connection, after the connection has read all available bytes.
     pub(super) fn turn(
         &mut self,
         mut burst: impl FnMut(&mut Connection, usize, &Traffic) -> Result<()>,
@@ -147,20 +147,20 @@ impl Client {
         Ok(())
     }
 
-    /// Forgets what has been counted so far.
+    /// Resets the figures.
     pub(super) fn restart_counts(&mut self) {
         self.counts.messages = 0;
         self.counts.latency.reset();
         self.counted_from = Instant::now();
     }
 
-    /// Bytes of payload that came compressed.
+    /// Returns the payload bytes of compressed replies, before decompression.
     pub(super) fn wire_payload(&self) -> u64 {
         let each = self.connections.iter();
         each.map(|connection| connection.checker.wire_payload).sum()
     }
 
-    /// The figures, once the run is over.
+    /// Returns the figures of the completed run.
     pub(super) fn measure(
         &self,
         options: &Options,
@@ -180,7 +180,7 @@ impl Client {
     }
 }
 
-/// The phases of a run by time: the warm-up, then what counts.
+/// The phases of a run: the warm-up, then the counted phase.
 pub(super) struct Phases {
     pid: Option<u32>,
     begin: Instant,
@@ -192,7 +192,7 @@ pub(super) struct Phases {
 }
 
 impl Phases {
-    /// Begins with the warm-up, or at once with what counts if the span is of rounds.
+    /// Starts the warm-up, or at once the counted phase if the run is limited by rounds.
     pub(super) fn begin(client: &mut Client, options: &Options) -> Result<Self> {
         let begin = Instant::now();
         let mut phases = Self {
@@ -214,7 +214,7 @@ impl Phases {
         Ok(phases)
     }
 
-    /// When the warm-up began.
+    /// Returns when the warm-up began.
     pub(super) fn began(&self) -> Instant {
         self.begin
     }
@@ -228,7 +228,7 @@ impl Phases {
         Ok(())
     }
 
-    /// Goes from the warm-up to what counts when it is time; whether all is over.
+    /// Starts the counted phase when it is due; returns whether the run is over.
     pub(super) fn over(&mut self, client: &mut Client) -> Result<bool> {
         let Some(end) = self.end else {
             return Ok(false);
@@ -240,7 +240,7 @@ impl Phases {
         Ok(now >= end)
     }
 
-    /// Ends what counts: its seconds, what the server used, and the compressed payload.
+    /// Ends the counted phase: returns its seconds, the server's usage, and the compressed payload.
     pub(super) fn end(&self, client: &Client) -> Result<(f64, Option<Usage>, u64)> {
         let usage = match (self.pid, self.first) {
             (Some(pid), Some(first)) => Some(Reading::of(pid)?.since(first)),

@@ -1,4 +1,4 @@
-//! One connection: what it still has to send, and what it waits for.
+//! One connection: its unsent frames and the replies that it awaits.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -11,22 +11,22 @@ use super::frame;
 use super::stream::Stream;
 use super::traffic::Traffic;
 
-/// What happened on a connection.
+/// The progress of a connection.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
-    /// Replies that became whole, each with the time that its latency counts from.
+    /// Replies that were completed.
     pub(super) messages: u64,
-    /// Bursts that became whole.
+    /// Bursts that were completed.
     pub(super) bursts: u64,
 }
 
-/// A burst that waits for its replies.
+/// A burst that awaits its replies.
 struct Sent {
     burst: usize,
     at: Instant,
 }
 
-/// What is left to write.
+/// Frames that still have to be written.
 enum Outgoing {
     Burst(usize),
     Pong(Vec<u8>),
@@ -36,19 +36,19 @@ enum Outgoing {
 pub(super) struct Connection {
     stream: Stream,
     outgoing: VecDeque<Outgoing>,
-    /// How much of the front of `outgoing` has been written.
+    /// The bytes of the first item of `outgoing` that have been written.
     written: usize,
     awaited: VecDeque<Sent>,
     /// Checks the replies.
     pub(super) checker: Checker,
-    /// The burst that is next, counted from this connection's own start.
+    /// The next burst, counted from this connection's first one.
     next: usize,
-    /// Bursts sent.
+    /// Bursts that have been sent.
     pub(super) rounds: u64,
 }
 
 impl Connection {
-    /// Connections with different numbers begin with different bursts.
+    /// Creates a connection. Connections with different numbers start with different bursts.
     pub(super) fn new(
         mut stream: Stream,
         wire: Wire,
@@ -83,22 +83,22 @@ impl Connection {
         self.flush(traffic)
     }
 
-    /// Waits for the replies to a burst that another connection may have sent.
+    /// Awaits the replies to a burst, which another connection may have sent.
     pub(super) fn awaits(&mut self, burst: usize, at: Instant) {
         self.awaited.push_back(Sent { burst, at });
     }
 
-    /// Whether no reply is awaited.
+    /// Returns whether no reply is awaited.
     pub(super) fn is_quiet(&self) -> bool {
         self.awaited.is_empty()
     }
 
-    /// Bursts whose replies are awaited.
+    /// Returns the number of bursts whose replies are awaited.
     pub(super) fn awaited(&self) -> u64 {
         self.awaited.len() as u64
     }
 
-    /// Writes what there is room for.
+    /// Writes as many bytes as the socket accepts.
     pub(super) fn flush(&mut self, traffic: &Traffic) -> Result<()> {
         self.stream.flush()?;
         while let Some(front) = self.outgoing.front() {
@@ -118,7 +118,8 @@ impl Connection {
         Ok(())
     }
 
-    /// Reads and checks what has come. `latency` is told of every reply how long it took.
+    /// Reads and checks the available bytes. Calls `latency` for each reply, with the times of its
+    /// burst and of the read.
     pub(super) fn receive(
         &mut self,
         traffic: &Traffic,

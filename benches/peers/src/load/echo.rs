@@ -1,4 +1,4 @@
-//! Messages that come back on their connection.
+//! Echoes: messages that return on their connection.
 
 use std::time::{Duration, Instant};
 
@@ -10,11 +10,11 @@ use super::options::{Options, Span};
 use super::schedule::Schedule;
 use super::stream::Connector;
 
-/// Replies to messages sent at a rate are waited for so long after the end.
+/// How long to wait, after the end, for the replies to messages sent at a rate.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// Runs echoes: with a rate when they are due, else each burst as soon as the replies to the one
-/// before are whole.
+/// Runs echoes: at a rate if there is one, otherwise each burst follows as soon as the replies to
+/// the previous one are complete.
 pub(super) fn run(options: &Options) -> Result<Measure> {
     let connector = Connector::new(options)?;
     let mut client = Client::new(options)?;
@@ -76,7 +76,7 @@ fn at_a_rate(client: &mut Client, options: &Options, rate: f64) -> Result<Measur
     }
     let (seconds, usage, wire_payload) = phases.end(client)?;
     let in_time = client.counts.messages;
-    // The slowest replies must not be missing from the percentiles.
+    // Waits for the slowest replies, so that the percentiles include them.
     let end = Instant::now() + GRACE;
     while Instant::now() < end && !client.connections.iter().all(|c| c.is_quiet()) {
         client.turn(|_, _, _| Ok(()))?;

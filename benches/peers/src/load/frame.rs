@@ -1,4 +1,4 @@
-//! Frames as a client sends and a server answers them.
+//! Frames of a client, and the replies of a server.
 
 pub(super) use crate::client_frames::server_frame;
 use crate::client_frames::{self, Header};
@@ -16,18 +16,18 @@ pub(super) const PONG: u8 = 0x8a;
 /// RSV1 of the first byte: the message is compressed.
 pub(super) const COMPRESSED: u8 = 0x40;
 
-/// Builds a frame of a client, masked.
+/// Builds a masked frame, as a client sends it.
 pub(super) fn client_frame(first: u8, payload: &[u8], mask: [u8; 4]) -> Vec<u8> {
     let mut frame = Vec::with_capacity(14 + payload.len());
     client_frames::append(&mut frame, first, Some(mask), payload);
     frame
 }
 
-/// Parses the header of a frame of the server; `None` if it is not whole yet.
+/// Parses the header of a server's frame; returns `None` if it is incomplete.
 ///
 /// # Errors
 ///
-/// Fails if the frame is none of a server, or larger than any of a comparison.
+/// Fails if the header is not valid, or if the frame is larger than any frame of a comparison.
 pub(super) fn parse(bytes: &[u8]) -> Result<Option<Header>, String> {
     Header::parse(bytes, 1 << 30)
 }

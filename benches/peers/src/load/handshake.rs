@@ -1,4 +1,4 @@
-//! Connections that open, say goodbye and close.
+//! Connections that open and then close.
 
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
@@ -12,26 +12,26 @@ use super::meter::Reading;
 use super::options::{Options, Span};
 use super::stream::{Connector, Stream};
 
-/// RFC 6455, 7.1.1: the server closes TCP first. One that leaves it to the client gets so long.
+/// RFC 6455, 7.1.1: the server closes TCP first. After this time the client closes it instead.
 const LINGER: Duration = Duration::from_millis(100);
-/// A turn of the loop ends after this if nothing happens.
+/// The longest wait in a turn of the loop.
 const NAP: Duration = Duration::from_millis(20);
-/// A server that is silent for so long in a handshake has failed; under valgrind it is slow.
+/// A server that sends nothing for this time in a handshake has failed. Under valgrind it is slow.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Where a connection stands.
+/// The progress of a connection.
 enum Stage {
-    /// The request is being written; so much of it has been.
+    /// The request is being written; the number counts the bytes written so far.
     Request(usize),
     /// The 101 is awaited.
     Answer,
-    /// The Close frame has been sent, its echo is awaited.
+    /// The Close frame has been sent; its echo is awaited.
     Goodbye,
     /// The server's end of the stream is awaited.
     End,
 }
 
-/// One connection on its way from connect to close.
+/// One connection from connect to close.
 struct Visit {
     stream: Stream,
     stage: Stage,
@@ -39,7 +39,7 @@ struct Visit {
     since: Instant,
 }
 
-/// Opens and closes connections, so many at a time.
+/// Opens and closes connections, a fixed number at a time.
 pub(super) fn run(options: &Options) -> Result<Measure> {
     let mut connector = Connector::new(options)?;
     let mut poll = Poll::new()?;
@@ -126,7 +126,7 @@ impl Visit {
         })
     }
 
-    /// Goes as far as it can; whether it is over.
+    /// Advances until the socket would block; returns whether the connection is over.
     fn advance(&mut self, connector: &Connector) -> Result<bool> {
         if let Some(error) = self.stream.socket().take_error()? {
             return Err(error.into());
@@ -192,7 +192,7 @@ impl Visit {
     }
 }
 
-/// How a stream may end besides by an end; TLS without its own goodbye is one of them.
+/// Returns whether an error ends a stream like an EOF, such as TLS without `close_notify`.
 fn ends(kind: ErrorKind) -> bool {
     matches!(
         kind,

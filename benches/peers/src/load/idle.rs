@@ -1,4 +1,4 @@
-//! Connections that are open and silent.
+//! Connections that are open and idle.
 
 use std::time::Instant;
 
@@ -12,8 +12,8 @@ use super::stream::Connector;
 
 /// Opens the connections, sends one message on each, and reads the server's memory in between.
 ///
-/// One connection with one echo comes before all that: what a server sets up once is not what a
-/// connection costs.
+/// One connection with one echo comes first, so that memory that the server allocates once is not
+/// charged to the connections.
 pub(super) fn run(options: &Options) -> Result<Measure> {
     let pid = options
         .server_pid
@@ -26,7 +26,7 @@ pub(super) fn run(options: &Options) -> Result<Measure> {
     let before = resident(pid)?;
     client.open(&connector, options, options.connections)?;
     let open = resident(pid)?;
-    // One at a time, as traffic on connections that are idle mostly is.
+    // One at a time, like typical traffic on mostly idle connections.
     for number in 1..client.connections.len() {
         echo_once(&mut client, number)?;
     }

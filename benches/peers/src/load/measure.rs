@@ -1,4 +1,4 @@
-//! What a run of the load generator found out.
+//! The results of a run of the load generator.
 
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
@@ -8,9 +8,9 @@ use super::meter::Usage;
 /// The figures of one run, as `load` prints them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Measure {
-    /// Messages that came back whole and right, deliveries of a broadcast, or handshakes.
+    /// Correct echoes, deliveries of a broadcast, or handshakes.
     pub messages: u64,
-    /// Seconds in which they did.
+    /// The length of the counted phase, in seconds.
     pub seconds: f64,
     /// Messages per second.
     pub throughput: f64,
@@ -19,34 +19,34 @@ pub struct Measure {
     /// The server's CPU time per message, in nanoseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu: Option<f64>,
-    /// Its part in user space, sampled.
+    /// The part of the CPU time in user space, sampled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<f64>,
-    /// Its part in the kernel, sampled.
+    /// The part of the CPU time in the kernel, sampled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub system: Option<f64>,
-    /// Share of the time in which the server was ready and something else ran on its core.
+    /// Share of the time in which the server was runnable while its core ran something else.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wait: Option<f64>,
     /// Share of the time that the hypervisor took.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub steal: Option<f64>,
-    /// How long replies took.
+    /// The latency of replies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latency: Option<Latency>,
-    /// Messages per second that were meant to be sent.
+    /// The target rate, in messages per second.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<f64>,
-    /// Messages sent at a rate and not answered in the second after the end.
+    /// Messages sent at a rate that had no reply one second after the end.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub unanswered: u64,
-    /// Bytes of compressed payload for each byte of payload, in replies.
+    /// Compressed bytes per payload byte, in replies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reply_ratio: Option<f64>,
     /// Memory of idle connections.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idle: Option<Idle>,
-    /// Handshakes after which the server left closing TCP to the client.
+    /// Handshakes after which the client had to close TCP, because the server did not.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub lingered: u64,
 }
@@ -62,20 +62,19 @@ pub struct Latency {
     pub max: u64,
 }
 
-/// Resident bytes of the server.
+/// Resident memory of the server, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Idle {
-    /// With one connection that has had one echo.
+    /// With one connection, after one echo.
     pub before: u64,
-    /// For each further connection when it was open.
+    /// Per further connection, when it is open.
     pub open: f64,
-    /// For each further connection when it had had one echo.
+    /// Per further connection, after one echo.
     pub echoed: f64,
 }
 
 impl Measure {
-    /// Puts together what was counted and what was used; without messages there is no CPU time per
-    /// message.
+    /// Combines the counts with the usage. Without messages there is no CPU time per message.
     pub(super) fn new(messages: u64, seconds: f64, usage: Option<Usage>) -> Self {
         let each = messages as f64;
         let mut measure = Self {
@@ -97,7 +96,7 @@ impl Measure {
 }
 
 impl Latency {
-    /// Reads the percentiles off a histogram of nanoseconds; `None` if it is empty.
+    /// Reads the percentiles from a histogram of nanoseconds; returns `None` if it is empty.
     pub(super) fn of(histogram: &Histogram<u64>) -> Option<Self> {
         (!histogram.is_empty()).then(|| Self {
             p50: histogram.value_at_quantile(0.5),
@@ -109,7 +108,7 @@ impl Latency {
     }
 }
 
-/// Rounds to so many digits after the point, for the sake of those who read the file.
+/// Rounds to `digits` decimal places, to keep the file readable.
 pub(super) fn rounded(number: f64, digits: i32) -> f64 {
     let scale = 10_f64.powi(digits);
     (number * scale).round() / scale

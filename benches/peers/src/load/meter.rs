@@ -1,11 +1,11 @@
-//! What the server's process has used, from `/proc`.
+//! Resource usage of the server's process, from `/proc`.
 
 use std::fs;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
 
-/// Nanoseconds of a tick of `/proc/PID/stat`; Linux shows 100 of them a second to all programs.
+/// The nanoseconds of a tick in `/proc/PID/stat`: Linux reports 100 ticks per second to programs.
 const TICK: u64 = 10_000_000;
 
 /// A reading of the server's counters.
@@ -28,7 +28,7 @@ pub(super) struct Usage {
     pub(super) run: f64,
     /// Share of `run` that it ran in user space; sampled by the kernel's tick.
     pub(super) user_share: f64,
-    /// Share of the time that it was ready and another process ran.
+    /// Share of the time in which it was runnable while another process ran.
     pub(super) wait_share: f64,
     /// Share of the time of one processor that the hypervisor took.
     pub(super) steal_share: f64,
@@ -47,7 +47,7 @@ impl Reading {
             wait += number(&line, 1);
         }
         let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-        // The name, in parentheses, may hold spaces; what follows it starts with field 3.
+        // The name, in parentheses, may contain spaces; the fields after it start with number 3.
         let fields = stat.rsplit(')').next().unwrap_or_default();
         let system = fs::read_to_string("/proc/stat")?;
         Ok(Self {
@@ -60,7 +60,7 @@ impl Reading {
         })
     }
 
-    /// What was used since an earlier reading.
+    /// Returns the usage since an earlier reading.
     pub(super) fn since(self, earlier: Self) -> Usage {
         let seconds = (self.at - earlier.at).as_secs_f64();
         let nanos = seconds * 1e9;
@@ -76,7 +76,7 @@ impl Reading {
     }
 }
 
-/// Resident memory of a process, in bytes.
+/// Returns the resident memory of a process, in bytes.
 pub(super) fn resident(pid: u32) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).context("the server is gone")?;
     let line = status
@@ -101,7 +101,7 @@ mod tests {
     fn work_of_this_process_is_seen() {
         let pid = std::process::id();
         let before = Reading::of(pid).unwrap();
-        // Other tests' threads, which end meanwhile, take their work with them.
+        // Threads of other tests may end in the meantime, and their CPU time disappears with them.
         let seen = (0..100_000).any(|_| {
             let sum = (0..100_000_u64).fold(0, |sum, at| std::hint::black_box(sum ^ at));
             std::hint::black_box(sum);

@@ -1,8 +1,8 @@
-//! The load generator: one thread, one epoll instance, frames that are built beforehand.
+//! The load generator: one thread, one epoll instance, frames built in advance.
 //!
-//! Every byte of every reply is checked, so a server cannot be fast by being wrong. Each connection
-//! sends bursts of `--depth` messages; the next burst follows when all replies to the one before
-//! have come, or at a fixed rate whenever it is due.
+//! The load generator checks every byte of every reply, so a server cannot gain speed by wrong
+//! replies. Each connection sends bursts of `--depth` messages. The next burst follows when all
+//! replies to the previous one have arrived, or, at a fixed rate, when it is due.
 
 mod broadcast;
 mod checker;
@@ -25,13 +25,13 @@ pub use measure::{Idle, Latency, Measure};
 use anyhow::Result;
 use options::{Mode, Options};
 
-/// Runs the load that a command line describes, the program's name included; `None` if it only
-/// asked for the usage, which has been printed.
+/// Runs the load that a command line describes; the command line includes the program's name.
+/// Returns `None` if it only asked for the usage, which is printed.
 ///
 /// # Errors
 ///
-/// Fails if the command line is wrong, if the server cannot be reached or closes, and if any reply
-/// is not what it has to be.
+/// Fails if the command line is invalid, if the server cannot be reached or closes, or if a reply
+/// is not as expected.
 pub fn run(args: impl IntoIterator<Item = String>) -> Result<Option<Measure>> {
     let Some(options) = Options::parse(args)? else {
         print!("{}", options::USAGE);

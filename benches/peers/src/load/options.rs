@@ -1,4 +1,4 @@
-//! What the load generator is told on its command line.
+//! The command line of the load generator.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -31,47 +31,47 @@ load --connect ADDR [OPTIONS]
   --spin                never sleep while waiting; a rate always spins
 ";
 
-/// What kind of work the server is given.
+/// The work of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mode {
-    /// Each message comes back on its connection.
+    /// Each message returns on its connection.
     Echo,
     /// Connections open and close.
     Handshake,
-    /// Each message comes back on all connections.
+    /// Each message returns on all connections.
     Broadcast,
-    /// Connections that are open and silent, for their memory.
+    /// Connections are open and idle, to measure their memory.
     Idle,
 }
 
-/// What a payload is made of.
+/// The content of payloads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// Printable ASCII, sent as text.
     Text,
-    /// Text, mostly of two to four bytes a character.
+    /// Text that consists mostly of characters of two to four bytes.
     Utf8,
-    /// Text that looks like records in JSON, so it can be compressed.
+    /// Text that resembles JSON records, so that it can be compressed.
     Json,
     /// Random bytes, sent as binary.
     Binary,
 }
 
-/// What compression is asked for.
+/// The compression that is negotiated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Deflate {
-    /// The server forgets its window after each message.
+    /// The server resets its window after each message.
     Shared,
-    /// The server keeps its window.
+    /// The server keeps its window between messages.
     Dedicated,
 }
 
-/// How long the load goes on.
+/// The length of a run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Span {
-    /// A warm-up, then the time that counts.
+    /// A warm-up, then the counted time.
     Time { warmup: Duration, counted: Duration },
-    /// So many rounds on each connection, all counted.
+    /// This number of rounds on each connection, all of them counted.
     Rounds(u64),
 }
 
@@ -95,7 +95,7 @@ pub(super) struct Options {
 }
 
 impl Options {
-    /// Reads a command line; `None` if it asked for the usage.
+    /// Parses a command line; returns `None` if it asks for the usage.
     pub(super) fn parse(args: impl IntoIterator<Item = String>) -> Result<Option<Self>> {
         let (mut connect, mut warmup, mut seconds, mut rounds) = (None, 1.0, 1.5, None);
         let mut options = Self {

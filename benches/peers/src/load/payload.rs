@@ -2,8 +2,8 @@
 
 use super::options::Kind;
 
-/// Makes the payload number `variant`; different numbers make different payloads from three bytes
-/// on, and the same number always the same.
+/// Returns the payload number `variant`. From three bytes on, different numbers have different
+/// payloads; the same number always has the same payload.
 pub(super) fn payload(kind: Kind, size: usize, variant: u64) -> Vec<u8> {
     let mut rng = fastrand::Rng::with_seed(0x5eed ^ variant);
     let mut out = Vec::with_capacity(size + 256);
@@ -28,8 +28,8 @@ pub(super) fn payload(kind: Kind, size: usize, variant: u64) -> Vec<u8> {
     out
 }
 
-/// One of four characters is Cyrillic, one is Chinese, one an emoji, one of eight Greek, the rest
-/// are ASCII; ASCII as well where there is no room for more.
+/// Appends a random character: two in eight are Cyrillic, two Chinese, two emoji, one Greek and one
+/// ASCII. If the character does not fit into `size`, appends an ASCII character instead.
 fn push_character(out: &mut Vec<u8>, rng: &mut fastrand::Rng, size: usize) {
     let character = match rng.u8(..8) {
         0 | 1 => rng.char('\u{410}'..='\u{44f}'),

@@ -1,11 +1,11 @@
-//! When messages are due at a fixed rate.
+//! The times of messages at a fixed rate.
 
 use std::time::Duration;
 
-/// The times at which messages are meant to leave, evenly spaced, whatever the server does.
+/// The times at which messages should be sent: evenly spaced, independent of the server.
 ///
-/// Latency counts from these times and not from when a message could be sent: else a server that
-/// stalls would delay the very messages that would have shown it.
+/// Latency counts from these times, and not from when a message could be sent. Otherwise a server
+/// that stalls would delay the messages that show the stall.
 #[derive(Debug)]
 pub(super) struct Schedule {
     rate: f64,
@@ -17,7 +17,7 @@ impl Schedule {
         Self { rate, next: 0 }
     }
 
-    /// Takes the next message if it is due by now: its number and its time since the start.
+    /// Returns the next message if it is due: its number, and its time since the start.
     pub(super) fn due(&mut self, now: Duration) -> Option<(u64, Duration)> {
         let number = self.next;
         let at = Duration::from_secs_f64(number as f64 / self.rate);

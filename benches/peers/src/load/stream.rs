@@ -1,4 +1,4 @@
-//! Sockets, plain or with TLS on top.
+//! Sockets, plain or with TLS.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
@@ -14,12 +14,12 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::options::{Deflate, Options};
 
-/// How long the server may take for an opening handshake; under valgrind it is slow.
+/// The longest time that an opening handshake may take. Under valgrind a server is slow.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// The answer to the key that every request carries.
+/// The `Sec-WebSocket-Accept` for the key of all requests.
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
-/// A socket that never blocks.
+/// A non-blocking socket.
 pub(super) enum Stream {
     /// TCP.
     Plain(mio::net::TcpStream),
@@ -28,7 +28,7 @@ pub(super) enum Stream {
 }
 
 impl Stream {
-    /// Reads what is there: `None` if nothing is.
+    /// Reads available bytes; returns `None` if there are none.
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
         let read = match self {
             Self::Plain(socket) => socket.read(buffer),
@@ -37,7 +37,7 @@ impl Stream {
         not_now(read)
     }
 
-    /// Writes what there is room for: `None` if there is none.
+    /// Writes as many bytes as the socket accepts; returns `None` if it accepts none.
     pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<Option<usize>> {
         let written = match self {
             Self::Plain(socket) => socket.write(bytes),
@@ -46,7 +46,7 @@ impl Stream {
         not_now(written).map(|written| written.filter(|&written| written > 0))
     }
 
-    /// Hands records on that the socket had no room for.
+    /// Writes the TLS records that the socket did not accept before.
     pub(super) fn flush(&mut self) -> io::Result<()> {
         match self {
             Self::Tls(tls) if tls.conn.wants_write() => not_now(tls.flush()).map(|_| ()),
@@ -54,12 +54,12 @@ impl Stream {
         }
     }
 
-    /// Whether a read that did not fill the buffer has left nothing behind.
+    /// Returns whether a read that did not fill the buffer has read everything.
     pub(super) fn short_read_is_all(&self) -> bool {
         matches!(self, Self::Plain(_))
     }
 
-    /// The socket, to be registered.
+    /// Returns the socket, for registration.
     pub(super) fn socket(&mut self) -> &mut mio::net::TcpStream {
         match self {
             Self::Plain(socket) => socket,
@@ -72,14 +72,14 @@ fn not_now<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     match result {
         Ok(value) => Ok(Some(value)),
         Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
-        // A connect that has not come about yet.
+        // The socket is not connected yet.
         Err(error) if error.kind() == ErrorKind::NotConnected => Ok(None),
         Err(error) if error.kind() == ErrorKind::Interrupted => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-/// A connection that is not open yet, on a socket that blocks.
+/// A connection during its handshake, on a blocking socket.
 enum Opening {
     Plain(TcpStream),
     Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
@@ -89,7 +89,7 @@ enum Opening {
 pub(super) struct Connector {
     server: SocketAddr,
     tls: Option<Arc<ClientConfig>>,
-    /// The opening request.
+    /// The opening handshake of the client.
     pub(super) request: Vec<u8>,
     raw: bool,
     deflate: Option<Deflate>,
@@ -121,8 +121,8 @@ impl Connector {
         })
     }
 
-    /// Opens so many connections up to the server's 101. Each step is taken for all of them before
-    /// the next, so that client and server seldom wait for each other.
+    /// Opens `count` connections, up to the server's 101. Takes each step for all connections
+    /// before the next step, so that client and server seldom wait for each other.
     pub(super) fn open(&self, count: usize) -> Result<Vec<Stream>> {
         let mut openings = Vec::with_capacity(count);
         for _ in 0..count {
@@ -130,7 +130,7 @@ impl Connector {
         }
         for opening in &mut openings {
             if let Opening::Tls(tls) = opening {
-                // Ends with the handshake, and sends the request that waits for that.
+                // Completes the TLS handshake, and sends the buffered request.
                 tls.flush().context("no TLS handshake")?;
             }
         }
@@ -138,7 +138,7 @@ impl Connector {
         streams.collect()
     }
 
-    /// Connects and sends the first that there is to send.
+    /// Connects, and sends the request or the first TLS message.
     fn connect(&self) -> Result<Opening> {
         let mut socket = TcpStream::connect(self.server).context("cannot connect")?;
         socket.set_nodelay(true)?;
@@ -175,8 +175,8 @@ impl Connector {
         }
     }
 
-    /// Begins to connect. Source addresses take turns, so that ports of connections that are over
-    /// do not run out.
+    /// Starts to connect. Uses one source address after the other, so that closed connections in
+    /// TIME-WAIT do not exhaust the ports.
     pub(super) fn begin(&mut self) -> Result<Stream> {
         self.opened = self.opened.wrapping_add(1);
         let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
@@ -189,7 +189,7 @@ impl Connector {
         }
         match socket.connect(&self.server.into()) {
             Ok(()) => {}
-            // EINPROGRESS: it will come about.
+            // EINPROGRESS: the connect continues in the background.
             Err(error) if error.raw_os_error() == Some(115) => {}
             Err(error) => return Err(error).context("cannot connect"),
         }
@@ -222,7 +222,7 @@ impl Connector {
         self.check_head(&head)
     }
 
-    /// Checks the server's answer to the request.
+    /// Checks the server's response to the request.
     pub(super) fn check_head(&self, head: &[u8]) -> Result<()> {
         let head = String::from_utf8_lossy(head);
         let extended = head.contains("permessage-deflate");
@@ -239,7 +239,7 @@ impl Connector {
     }
 }
 
-/// Trusts one certificate; no session is ever resumed, so every handshake is a full one.
+/// Trusts one certificate. Sessions are never resumed, so every handshake is a full one.
 fn client_config(certificate: &Path) -> Result<Arc<ClientConfig>> {
     let certificate = CertificateDer::from_pem_file(certificate)
         .with_context(|| format!("{} holds no certificate", certificate.display()))?;

@@ -1,4 +1,4 @@
-//! The messages of a run, built before it begins.
+//! The messages of a run, built before it starts.
 
 use anyhow::{Context, Result};
 use flate2::{Compress, Compression, FlushCompress};
@@ -7,34 +7,34 @@ use super::frame::{self, client_frame, server_frame};
 use super::options::{Kind, Options};
 use super::payload::payload;
 
-/// What one connection sends at once, and what has to come back.
+/// The bytes that a connection sends at once, and the expected reply.
 pub(super) struct Burst {
-    /// The frames as they are sent.
+    /// The frames that are sent.
     pub(super) request: Vec<u8>,
-    /// The frames as they have to come back, if they do not come back compressed.
+    /// The expected frames, if they are not compressed.
     pub(super) reply: Vec<u8>,
-    /// Which payloads they carry.
+    /// The numbers of the payloads.
     payloads: Vec<usize>,
 }
 
-/// All bursts. A connection sends them in turn, so two that follow each other always differ: a
-/// reply that is late, early or another connection's is noticed.
+/// All bursts. A connection sends them in turn, so consecutive bursts always differ: a late reply,
+/// an early one and one for another connection are detected.
 pub(super) struct Traffic {
     bursts: Vec<Burst>,
     payloads: Vec<Vec<u8>>,
     /// First byte of an uncompressed frame.
     pub(super) first: u8,
-    /// Bytes of each frame that comes back.
+    /// The size of each frame in the reply.
     pub(super) reply_len: usize,
-    /// Messages of a burst.
+    /// The number of messages in a burst.
     pub(super) depth: usize,
 }
 
 impl Traffic {
     pub(super) fn new(options: &Options) -> Result<Self> {
         let variants = match options.deflate {
-            // More than any window holds, or a compressor that keeps its context would refer to the
-            // whole message from the round before.
+            // More data than any window holds. Otherwise a compressor that keeps its context could
+            // refer to the whole message of the previous round.
             Some(_) => (8 * WINDOW / options.size.max(1024)).max(4) as u64,
             None if options.size > 256 << 10 => 4,
             None => 16,
@@ -87,12 +87,12 @@ impl Traffic {
         })
     }
 
-    /// The burst with this number, which may be any.
+    /// Returns the burst with this number, modulo the number of bursts.
     pub(super) fn burst(&self, number: usize) -> &Burst {
         &self.bursts[number % self.bursts.len()]
     }
 
-    /// The payload of one message of a burst.
+    /// Returns the payload of one message of a burst.
     pub(super) fn payload(&self, burst: usize, message: usize) -> &[u8] {
         &self.payloads[self.burst(burst).payloads[message]]
     }
@@ -105,8 +105,8 @@ fn join(frames: impl Iterator<Item = Vec<u8>>) -> Vec<u8> {
     frames.flatten().collect()
 }
 
-/// Compresses a message by itself, as RFC 7692, 7.2.1 says: "Remove 4 octets (that are 0x00 0x00
-/// 0xff 0xff) from the tail end."
+/// Compresses a message without context, as described in RFC 7692, 7.2.1: "Remove 4 octets (that
+/// are 0x00 0x00 0xff 0xff) from the tail end."
 fn compress(payload: &[u8]) -> Result<Vec<u8>> {
     let mut out = Vec::with_capacity(payload.len() + 64);
     Compress::new(Compression::default(), false)

@@ -1,70 +1,70 @@
-//! What wsloop aims for, case by case.
+//! The aims of wsloop, case by case.
 
 use super::peers::{RAW, UWS, WSLOOP, YAWC};
 use super::results::{ByCase, Results, Timed};
 use super::spread::{self, Value, cpu, figure, ratio};
 
-/// How an aim is measured.
+/// The figure that an aim limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Gauge {
-    /// CPU time, in terms of the bare echo's.
+    /// CPU time relative to the bare echo.
     Raw,
-    /// CPU time, in terms of that of uWebSockets.
+    /// CPU time relative to uWebSockets.
     Uws,
-    /// CPU time, in terms of that of yawc, where uWebSockets keeps less context than it is told to.
+    /// CPU time relative to yawc, where uWebSockets keeps less context than it is configured to.
     Yawc,
-    /// CPU time, in terms of that of the best peer there is.
+    /// CPU time relative to the best peer.
     Best,
-    /// CPU time, in terms of that without the silent connections.
+    /// CPU time relative to the run without idle connections.
     Companion,
-    /// Microseconds of the median latency beyond the bare echo's.
+    /// Median latency above that of the bare echo, in microseconds.
     P50BeyondRaw,
-    /// The latency of all but a hundredth, in terms of the bare echo's.
+    /// 99th percentile of the latency, relative to the bare echo.
     P99,
-    /// Resident bytes of a connection.
+    /// Resident memory of a connection, in bytes.
     Bytes,
-    /// Compressed bytes for each byte of a reply.
+    /// Compressed bytes per byte of a reply.
     ReplySize,
-    /// Instructions in user space for each message.
+    /// Instructions in user space per message.
     Instructions,
-    /// System calls for each message.
+    /// System calls per message.
     Calls,
-    /// System calls for each handshake, without `epoll_wait`.
+    /// System calls per handshake, without `epoll_wait`.
     CallsBesidesWait,
-    /// `sendto` and its kin for each delivery.
+    /// Calls of `sendto` and similar functions per delivery.
     Sends,
 }
 
-/// An aim.
+/// An aim: the largest allowed figure in a case.
 struct Aim {
     case: &'static str,
     gauge: Gauge,
     at_most: f64,
 }
 
-/// An aim, and what came out.
+/// An aim and its result.
 pub(super) struct Outcome {
-    /// The case's name.
+    /// The name of the case.
     pub(super) case: &'static str,
-    /// The aim in words.
+    /// The aim in words, for the report.
     pub(super) aim: String,
-    /// What was measured, if it was.
+    /// The measured figure, if there is one.
     pub(super) measured: Option<f64>,
-    /// What may be measured at most.
+    /// The largest allowed figure.
     pub(super) at_most: f64,
 }
 
 impl Outcome {
-    /// Whether the aim is met, if it was measured.
+    /// Returns whether the aim is met, if there is a figure.
     pub(super) fn met(&self) -> Option<bool> {
-        // As many digits as are shown.
+        // Compares with the precision of the report.
         let digits = 10f64.powi(digits(self.at_most));
         let rounded = |figure: f64| (figure * digits).round();
         self.measured.map(|m| rounded(m) <= rounded(self.at_most))
     }
 }
 
-/// How many digits of a figure are shown and count, behind the point.
+/// Returns the number of decimal places that are shown and compared.
 pub(super) fn digits(at_most: f64) -> i32 {
     if at_most < 0.2 { 4 } else { 2 }
 }
@@ -120,7 +120,7 @@ const AIMS: &[Aim] = &[
     aim("broadcast-64-depth-16", Gauge::Sends, 0.0625),
 ];
 
-/// Holds the results against the aims.
+/// Compares the results with the aims.
 pub(super) fn outcomes(results: &Results) -> Vec<Outcome> {
     AIMS.iter().map(|aim| aim.outcome(results)).collect()
 }
@@ -130,7 +130,7 @@ impl Aim {
         let limit = self.at_most;
         let timed = &results.timed;
         let counted = || results.counted.get(self.case)?.get(WSLOOP);
-        // Sum of the calls whose names pass.
+        // Sums up the calls with the wanted names.
         let calls = |wanted: fn(&str) -> bool| {
             let calls = counted()?.calls.iter();
             Some(calls.filter(|(name, _)| wanted(name)).map(|(_, n)| n).sum())
@@ -190,7 +190,7 @@ impl Aim {
     }
 }
 
-/// The peer with the least CPU time, besides wsloop and the bare echo.
+/// Returns the peer with the least CPU time, other than wsloop and the bare echo.
 fn best_peer<'t>(timed: &'t ByCase<Timed>, case: &str) -> Option<&'t str> {
     let names = timed.get(case)?.keys().map(String::as_str);
     names

@@ -1,66 +1,66 @@
-//! What is measured.
+//! The measured cases.
 
 use super::peers::{Peer, RAW, Variant};
 
-/// A case: what the servers are told, what the load generator is told, and what is looked at.
+/// A case: the options of the servers and of the load generator, and the figure of interest.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Case {
-    /// Its name on the command line and in the results.
+    /// The name on the command line and in the results.
     pub(super) id: &'static str,
-    /// Its name in the report.
+    /// The name in the report.
     pub(super) title: &'static str,
-    /// The load generator's options, besides how long.
+    /// The options of the load generator, without the duration.
     pub(super) load: &'static str,
-    /// A second load on a fresh server in the same round, to compare the first with.
+    /// A second load on a fresh server in the same round, for comparison with the first.
     pub(super) companion: Option<&'static str>,
-    /// What the figure is.
+    /// The figure of interest.
     pub(super) figure: Figure,
-    /// What the ratio is to.
+    /// The basis of the ratio.
     pub(super) basis: Basis,
-    /// What its servers are asked for.
+    /// The configuration of the servers.
     pub(super) server: Ask,
-    /// Whether it is one of few that a quick check runs.
+    /// Whether the case is part of the smoke test.
     pub(super) smoke: bool,
-    /// What one message is called.
+    /// The name of one message in the report.
     pub(super) unit: &'static str,
 }
 
-/// The figure that a case is about.
+/// The figure of interest of a case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Figure {
     /// The server's CPU time per message.
     Cpu,
-    /// The same, beside that of a load without silent connections.
+    /// The CPU time, compared with that of a load without idle connections.
     CpuOfCompanion,
-    /// How long replies take.
+    /// The latency of replies.
     Latency,
-    /// Resident bytes of a connection.
+    /// The resident memory of a connection, in bytes.
     Memory,
 }
 
-/// What a figure is divided by.
+/// The peer whose figure others are divided by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Basis {
-    /// The bare TCP echo's.
+    /// The bare TCP echo.
     Raw,
-    /// That of uWebSockets, where a bare echo does not do the same.
+    /// uWebSockets, in cases that a bare echo cannot do.
     Uws,
 }
 
-/// What a server is started for.
+/// The configuration of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ask {
     /// Echoes.
     Echo,
-    /// Echoes of large messages: raw and wsloop read 512 KiB at once.
+    /// Echoes of large messages: raw and wsloop read 512 KiB at a time.
     LargeEcho,
     /// Echoes over TLS.
     Tls,
-    /// Messages to all.
+    /// Messages to all clients.
     Broadcast,
-    /// Echoes, compressed with no context kept.
+    /// Compressed echoes, without context takeover.
     DeflateShared,
-    /// Echoes, compressed with the context kept.
+    /// Compressed echoes, with context takeover.
     DeflateDedicated,
 }
 
@@ -321,13 +321,13 @@ pub(super) const CASES: &[Case] = &[
     ),
 ];
 
-/// Finds a case by its name.
+/// Returns the case with a name.
 pub(super) fn find(id: &str) -> Option<&'static Case> {
     CASES.iter().find(|case| case.id == id)
 }
 
 impl Case {
-    /// Whether a peer takes part. Whether it can is another matter, which it says itself.
+    /// Returns whether a peer takes part in the case. The peer may still refuse the configuration.
     pub(super) fn includes(&self, peer: &Peer) -> bool {
         let bare = peer.id == RAW || peer.variant == Variant::SmallReads;
         let apart = self.basis == Basis::Uws;
@@ -338,7 +338,7 @@ impl Case {
         }
     }
 
-    /// The arguments of a peer's server. `certificate` and `key` are for TLS.
+    /// Returns the arguments of a peer's server. `certificate` and `key` are for TLS.
     pub(super) fn server_args(&self, peer: &Peer, certificate: &str, key: &str) -> Vec<String> {
         let large_reads = matches!(peer.id, "raw" | "wsloop");
         let line = match self.server {
@@ -356,7 +356,7 @@ impl Case {
         words.chain(batched).map(String::from).collect()
     }
 
-    /// The load generator's arguments for a peer.
+    /// Returns the arguments of the load generator for a peer.
     pub(super) fn load_args(&self, load: &str, peer: &Peer, certificate: &str) -> Vec<String> {
         let mut args: Vec<_> = load.split_whitespace().map(String::from).collect();
         if self.server == Ask::Tls {

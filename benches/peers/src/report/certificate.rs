@@ -1,21 +1,21 @@
-//! A certificate for the servers with TLS, made for one run.
+//! A certificate for the servers with TLS, generated for one run.
 
 use std::fs;
 use std::path::PathBuf;
 
 use anyhow::Result;
 
-/// The files of a certificate, which are removed with this value.
+/// The files of a certificate. They are removed when this is dropped.
 pub(super) struct Certificate {
     folder: PathBuf,
     /// The certificate in PEM.
     pub(super) certificate: String,
-    /// Its key in PEM.
+    /// The private key in PEM.
     pub(super) key: String,
 }
 
 impl Certificate {
-    /// Makes a certificate for the local host, with a key on the curve P-256.
+    /// Generates a self-signed certificate for the local host, with a P-256 key.
     pub(super) fn new() -> Result<Self> {
         let names = ["127.0.0.1".to_owned(), "localhost".to_owned()];
         let made = rcgen::generate_simple_self_signed(names)?;
@@ -31,7 +31,7 @@ impl Certificate {
         })
     }
 
-    /// A file beside them, for what a tool writes.
+    /// Returns a path in the same folder, for the output of a tool.
     pub(super) fn beside(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
@@ -39,7 +39,7 @@ impl Certificate {
 
 impl Drop for Certificate {
     fn drop(&mut self) {
-        // What is in the folder for temporary files may also stay there.
+        // A folder that cannot be removed may stay among the temporary files.
         let _ = fs::remove_dir_all(&self.folder);
     }
 }

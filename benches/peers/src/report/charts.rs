@@ -1,4 +1,4 @@
-//! The report's pictures, as SVG on white, which can be read in light and in dark surroundings.
+//! The charts of the report, as SVG on white, legible with light and dark page backgrounds.
 
 use std::path::Path;
 
@@ -12,10 +12,10 @@ use super::peers::{PEERS, Peer, RAW, Variant};
 use super::results::Results;
 use super::spread::{PERCENTILES, cpu, figure, memory, ratio};
 
-/// Ratios beyond this are cut off, and say how much they are.
+/// Larger ratios are cut off and labelled with their value.
 const CLIP: f64 = 3.0;
 
-/// The cases of the first picture.
+/// The cases of the first chart.
 const MAIN_CASES: [(&str, &str); 8] = [
     ("echo-20-text", "20 B"),
     ("echo-1k-text", "1 KiB"),
@@ -27,7 +27,7 @@ const MAIN_CASES: [(&str, &str); 8] = [
     ("many-500", "500 conn."),
 ];
 
-/// Colours that differ for most eyes; wsloop has the first.
+/// Colours that are distinct with most forms of colour blindness; wsloop has the first.
 const COLOURS: [RGBColor; 10] = [
     RGBColor(0xd5, 0x5e, 0x00),
     RGBColor(0x00, 0x72, 0xb2),
@@ -43,7 +43,7 @@ const COLOURS: [RGBColor; 10] = [
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
-/// Draws what there are results for: names of files, and what they show.
+/// Draws the charts that there are results for; returns their file names and captions.
 pub(super) fn draw(results: &Results, folder: &Path) -> Result<Vec<(&'static str, &'static str)>> {
     let mut drawn = Vec::new();
     std::fs::create_dir_all(folder)?;
@@ -81,7 +81,7 @@ fn colour(peer: &Peer) -> RGBColor {
     }
 }
 
-/// The peers that have a figure, variants left out.
+/// Returns the peers that have a figure, without variants.
 fn present(has: impl Fn(&str) -> bool) -> Vec<&'static Peer> {
     let plain = PEERS.iter().filter(|peer| peer.variant == Variant::None);
     plain.filter(|peer| has(peer.id)).collect()
@@ -110,7 +110,7 @@ fn line(area: &Area<'_>, from: (i32, i32), to: (i32, i32), colour: RGBColor) -> 
     area.draw(&line).map_err(failed)
 }
 
-/// Names and colours, from left to right and line by line.
+/// Draws names and colours, from left to right and row by row.
 fn legend(area: &Area<'_>, peers: &[&Peer], top: i32, left: i32, columns: i32) -> Result<()> {
     for (number, peer) in (0..).zip(peers) {
         let (x, y) = (left + number % columns * 210, top + number / columns * 20);
@@ -120,7 +120,7 @@ fn legend(area: &Area<'_>, peers: &[&Peer], top: i32, left: i32, columns: i32) -
     Ok(())
 }
 
-/// A group of bars for each case, one bar for each peer; the line at 1 is the bare echo.
+/// Draws a group of bars for each case, with one bar per peer. The line at 1 is the bare echo.
 fn ratios(results: &Results, file: &Path) -> Result<bool> {
     let of = |case: &str, peer: &str| ratio(&results.timed, case, peer, RAW, cpu).map(|s| s.median);
     let cases: Vec<_> = MAIN_CASES
@@ -177,7 +177,7 @@ fn ratios(results: &Results, file: &Path) -> Result<bool> {
                     ..9.95 => format!("{ratio:.1}"),
                     _ => format!("{ratio:.0}"),
                 };
-                // Labels of neighbours at different heights, so that they do not overlap.
+                // Neighbouring labels have different heights, so that they do not overlap.
                 let y = top - 14 - cut_off % 2 * 11;
                 label(&area, &figure, (x + each / 2, y), 11, HPos::Center)?;
                 cut_off += 1;
@@ -191,7 +191,7 @@ fn ratios(results: &Results, file: &Path) -> Result<bool> {
     Ok(true)
 }
 
-/// A line for each peer over the percentiles, latency on a logarithmic scale.
+/// Draws a line per peer over the percentiles, with latency on a logarithmic scale.
 fn latency(results: &Results, file: &Path) -> Result<bool> {
     let of = |peer: &str, value| figure(&results.timed, "latency-1-rate", peer, value);
     let peers = present(|peer| of(peer, PERCENTILES[0].1).is_some());
@@ -241,7 +241,7 @@ fn latency(results: &Results, file: &Path) -> Result<bool> {
     Ok(true)
 }
 
-/// A bar for each peer, from left to right, on a logarithmic scale; TLS below.
+/// Draws a bar per peer, from left to right, on a logarithmic scale; TLS comes last.
 fn idle(results: &Results, file: &Path) -> Result<bool> {
     let mut bars = Vec::new();
     for (case, suffix) in [
@@ -267,7 +267,7 @@ fn idle(results: &Results, file: &Path) -> Result<bool> {
     )?;
     let (left, right) = (260, 720);
     let most = bars.iter().map(|bar| bar.2).fold(1000.0, f64::max);
-    // From 10 bytes, so that little is little to see, and not nothing.
+    // The scale starts at 10 bytes, so that small figures are visible.
     let decades = (most / 10.0).log10().ceil();
     let x = |bytes: f64| {
         let share = (bytes.max(10.0) / 10.0).log10() / decades;
@@ -327,7 +327,7 @@ impl Scale {
         self.bottom - (f64::from(self.bottom - self.top) * share) as i32
     }
 
-    /// A line and a number for 1, 2 and 5 of each decade.
+    /// Draws a line and a number at 1, 2 and 5 of each decade.
     fn grid(&self, area: &Area<'_>, left: i32, right: i32) -> Result<()> {
         for decade in self.low..=self.high {
             for (factor, grey) in [(1.0, 0xbb), (2.0, 0xe6), (5.0, 0xe6)] {

@@ -1,5 +1,5 @@
-//! Counts instructions and system calls: the difference of a long run and a short one, so that
-//! starting and opening handshakes fall out.
+//! Counts instructions and system calls. The counts are the difference between a long run and a
+//! short one, so that the start of the server and the opening handshakes cancel out.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,14 +13,14 @@ use super::peers::Peer;
 use super::process::{self, Server, Started};
 use super::results::{Counted, Results};
 
-/// How a case is counted.
+/// The counting of one case.
 struct Count {
     case: &'static str,
-    /// Whether instructions are, besides system calls.
+    /// Whether instructions are counted, besides system calls.
     instructions: bool,
-    /// Rounds of the short run.
+    /// The rounds of the short run.
     short: u64,
-    /// Rounds of the long run.
+    /// The rounds of the long run.
     long: u64,
 }
 
@@ -48,10 +48,10 @@ const COUNTS: &[Count] = &[
     count("broadcast-64-depth-16", false, 2, 12),
 ];
 
-/// Calls that are rarer than one in so many messages are not reported.
+/// Calls with a smaller number per message are not reported.
 const RARE: f64 = 0.0005;
 
-/// Counts all cases that are wanted, for all peers that are binaries.
+/// Counts all wanted cases, for all peers that are binaries.
 pub(super) fn run(
     setup: &Setup,
     wanted: impl Fn(&Case) -> bool,
@@ -150,7 +150,8 @@ impl Count {
     }
 }
 
-/// Runs a server under a tool and so many rounds of load: what the tool wrote, and the messages.
+/// Runs a server under a tool, with `rounds` rounds of load. Returns the tool's output and the
+/// number of messages.
 fn under(
     setup: &Setup,
     tool: &[String],
@@ -159,7 +160,7 @@ fn under(
     rounds: u64,
     file: &Path,
 ) -> Result<(String, u64)> {
-    // What an earlier run has left must not be taken for this one's.
+    // The file of an earlier run must not be taken for the result of this one.
     let _ = fs::remove_file(file);
     let tls = &setup.certificate;
     let command = setup.command(peer).map_err(anyhow::Error::msg)?;
@@ -176,7 +177,7 @@ fn under(
     Ok((text, measure.messages))
 }
 
-/// Calls by name, from the table of `strace -c -U name,calls`.
+/// Returns the calls by name, from the table of `strace -c -U name,calls`.
 fn parse_strace(table: &str) -> BTreeMap<String, u64> {
     let lines = table.lines().filter_map(|line| {
         let mut words = line.split_whitespace();
@@ -186,7 +187,7 @@ fn parse_strace(table: &str) -> BTreeMap<String, u64> {
     lines.collect()
 }
 
-/// All instructions, from callgrind's file.
+/// Returns the total of instructions in callgrind's file.
 fn parse_callgrind(file: &str) -> Result<u64> {
     let total = |name| {
         file.lines()

@@ -1,4 +1,4 @@
-//! The generated part of the document about performance.
+//! The generated part of the page on performance.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -14,7 +14,7 @@ use super::{charts, peers, tables};
 const BEGIN: &str = "<!-- comparison: begin -->";
 const END: &str = "<!-- comparison: end -->";
 
-/// Renders the results into a document; what people have written around it stays.
+/// Renders the results into a document; the text around the generated part is kept.
 pub(super) fn write(results: &Results, file: &Path) -> Result<()> {
     let before = match fs::read_to_string(file) {
         Ok(text) => text,
@@ -32,7 +32,7 @@ pub(super) fn write(results: &Results, file: &Path) -> Result<()> {
     fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))
 }
 
-/// Puts the generated part between its markers, or at the end if there are none yet.
+/// Replaces the part between the markers, or appends it if there are none.
 fn replace(before: &str, part: &str) -> Result<String> {
     let part = format!("{BEGIN}\n\n{}\n\n{END}", part.trim());
     match (before.find(BEGIN), before.find(END)) {
@@ -91,7 +91,7 @@ process had its core: where it is large, throughput and latency mean little. \"b
 whose application collects replies and sends them together.
 ";
 
-/// What could not be counted, and why.
+/// Returns the peers and cases that could not be counted, with the reasons.
 fn uncounted(results: &Results) -> Vec<String> {
     let each = results.counted.iter().flat_map(|(case, peers)| {
         peers.iter().filter_map(move |(peer, counted)| {
@@ -117,7 +117,7 @@ fn machine(results: &Results) -> String {
     let missing: Vec<_> = results
         .missing
         .iter()
-        // A variant is as present as its server.
+        // A variant is available whenever its server is.
         .filter(|(name, _)| peers::find(name).is_none_or(|peer| peer.variant == Variant::None))
         .map(|(name, why)| format!("{}: {why}", peers::title(name)))
         .collect();

@@ -1,4 +1,4 @@
-//! Where and with what it was measured.
+//! The machine and the software of a measurement.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,9 +15,9 @@ use super::process::output;
 pub(super) struct Machine {
     /// The processor.
     pub(super) processor: String,
-    /// How many of them.
+    /// The number of cores.
     pub(super) cores: usize,
-    /// Name and version of the kernel.
+    /// The name and the version of the kernel.
     pub(super) kernel: String,
     /// The compiler.
     pub(super) rustc: String,
@@ -27,7 +27,7 @@ pub(super) struct Machine {
     pub(super) versions: BTreeMap<String, String>,
 }
 
-/// What else the figures depend on, besides the peers themselves.
+/// Further packages that the figures depend on.
 const FURTHER_PACKAGES: [&str; 7] = [
     "aws-lc-rs",
     "hyper",
@@ -39,7 +39,8 @@ const FURTHER_PACKAGES: [&str; 7] = [
 ];
 
 impl Machine {
-    /// Looks around, for a run by a command. `root` is the folder of `Cargo.lock`, `scripts` that of the scripts.
+    /// Collects the facts for a run of `command`. `root` is the folder of `Cargo.lock`, `scripts`
+    /// the folder of the scripts.
     pub(super) fn here(root: &Path, scripts: &Path, command: String) -> Self {
         let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let processor = info
@@ -60,12 +61,12 @@ impl Machine {
     }
 }
 
-/// The date and the time, as in `2026-01-31 12:34:56`, in UTC.
+/// Returns the date and the time in UTC, in the form `2026-01-31 12:34:56`.
 pub(super) fn now() -> String {
     output("date", &["-u", "+%F %T"]).unwrap_or_default()
 }
 
-/// The versions of crates, from `Cargo.lock`.
+/// Returns the versions of crates from `Cargo.lock`.
 fn locked(root: &Path) -> BTreeMap<String, String> {
     #[derive(Deserialize)]
     struct Lock {
@@ -85,7 +86,7 @@ fn locked(root: &Path) -> BTreeMap<String, String> {
     };
     let found = lock.package.into_iter().filter(|p| wanted(&p.name));
     found.fold(BTreeMap::new(), |mut versions, package| {
-        // A crate may be there in two versions.
+        // Cargo.lock may list a crate in two versions.
         let entry: &mut String = versions.entry(package.name).or_default();
         if !entry.is_empty() {
             entry.push_str(" and ");
@@ -95,7 +96,7 @@ fn locked(root: &Path) -> BTreeMap<String, String> {
     })
 }
 
-/// The versions of the interpreters and of what their scripts use.
+/// Returns the versions of the interpreters and of the packages that their scripts use.
 fn scripted(scripts: &Path) -> BTreeMap<String, String> {
     let mut versions = BTreeMap::new();
     if let Some(version) = output("node", &["--version"]) {

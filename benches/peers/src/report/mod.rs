@@ -24,7 +24,7 @@ use options::{Options, Task};
 use peers::{PEERS, Peer};
 use results::Results;
 
-/// Where everything is that a run needs.
+/// The files and folders that a run needs.
 struct Setup {
     /// The folder of the servers and of this program.
     binaries: PathBuf,
@@ -32,7 +32,7 @@ struct Setup {
     scripts: PathBuf,
     /// The load generator.
     load: PathBuf,
-    /// For TLS.
+    /// The certificate for TLS.
     certificate: Certificate,
 }
 
@@ -48,18 +48,18 @@ impl Setup {
         })
     }
 
-    /// The command of a peer's server, or why there is none.
+    /// Returns the command of a peer's server, or why there is none.
     fn command(&self, peer: &Peer) -> Result<Vec<PathBuf>, String> {
         peer.command(&self.binaries, &self.scripts)
     }
 }
 
-/// Does what a command line says, the program's name included.
+/// Runs the task of a command line; the command line includes the program's name.
 ///
 /// # Errors
 ///
-/// Fails if the command line is wrong, or if files cannot be read or written. A server that fails
-/// is noted in the report instead, but for a smoke test.
+/// Fails if the command line is invalid, or if files cannot be read or written. A server that fails
+/// is noted in the report; only a smoke test fails with it.
 pub fn run(args: impl IntoIterator<Item = String>) -> Result<()> {
     let args: Vec<_> = args.into_iter().collect();
     let command = args.get(1..).unwrap_or_default().join(" ");
@@ -91,7 +91,7 @@ pub fn run(args: impl IntoIterator<Item = String>) -> Result<()> {
     }
 }
 
-/// Measures what is wanted; after each case the results are saved.
+/// Measures the wanted cases; saves the results after each case.
 fn measure(options: &Options, scripts: PathBuf, results: &mut Results, file: &Path) -> Result<()> {
     let setup = Setup::new(scripts)?;
     let peers = available(&setup, options, results);
@@ -108,7 +108,7 @@ fn measure(options: &Options, scripts: PathBuf, results: &mut Results, file: &Pa
     Ok(())
 }
 
-/// Runs a few cases shortly, and fails if any server does.
+/// Runs a few cases briefly; fails if any server fails.
 fn smoke(options: &Options, scripts: PathBuf) -> Result<()> {
     let setup = Setup::new(scripts)?;
     let mut results = Results::default();
@@ -126,7 +126,7 @@ fn smoke(options: &Options, scripts: PathBuf) -> Result<()> {
     Ok(())
 }
 
-/// The peers that are wanted and there; the others are noted.
+/// Returns the wanted peers that are available; notes the others.
 fn available(setup: &Setup, options: &Options, results: &mut Results) -> Vec<&'static Peer> {
     let wanted = PEERS.iter().filter(|peer| options.wants_peer(peer));
     let there = wanted.filter(|peer| match setup.command(peer) {

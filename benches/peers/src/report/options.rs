@@ -1,4 +1,4 @@
-//! What the comparison is told on its command line.
+//! The command line of the comparison.
 
 use std::path::PathBuf;
 
@@ -26,7 +26,7 @@ compare [OPTIONS]
   --report FILE   the document (docs/performance.md); pictures go to a folder of its name
 ";
 
-/// What to do.
+/// The task to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Task {
     Time,
@@ -48,7 +48,7 @@ pub(super) struct Options {
 }
 
 impl Options {
-    /// Reads a command line; `None` if it asked for the usage.
+    /// Parses a command line; returns `None` if it asks for the usage.
     pub(super) fn parse(args: impl IntoIterator<Item = String>) -> Result<Option<Self>> {
         let mut options = Self {
             task: Task::Time,
@@ -102,7 +102,7 @@ impl Options {
         Ok(Some(options))
     }
 
-    /// Whether a case is wanted.
+    /// Returns whether a case is selected.
     pub(super) fn wants_case(&self, case: &Case) -> bool {
         match self.cases.is_empty() {
             true => self.task != Task::Smoke || case.smoke,
@@ -110,7 +110,7 @@ impl Options {
         }
     }
 
-    /// Whether a peer is wanted.
+    /// Returns whether a peer is selected.
     pub(super) fn wants_peer(&self, peer: &Peer) -> bool {
         self.peers.is_empty() || self.peers.iter().any(|wanted| wanted == peer.id)
     }

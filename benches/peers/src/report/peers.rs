@@ -1,20 +1,20 @@
-//! The servers that are compared.
+//! The compared servers.
 
 use std::path::{Path, PathBuf};
 
 /// A server, or a variant of one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Peer {
-    /// Its name on the command line and in the results.
+    /// The name on the command line and in the results.
     pub(super) id: &'static str,
-    /// Its name in the report.
+    /// The name in the report.
     pub(super) title: &'static str,
-    /// The binary `server-NAME` or the script `server-NAME.js`.
+    /// The suffix in the name of the binary `server-NAME`, or of the script `server-NAME.js`.
     server: &'static str,
     runner: Runner,
-    /// What makes it a variant.
+    /// How this variant differs from its server.
     pub(super) variant: Variant,
-    /// The crate whose version is in `Cargo.lock`.
+    /// The crate whose version is read from `Cargo.lock`.
     pub(super) package: Option<&'static str>,
 }
 
@@ -25,27 +25,27 @@ enum Runner {
     Perl,
 }
 
-/// How a variant differs from the server it is of.
+/// How a variant differs from its server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Variant {
-    /// It does not.
+    /// Not a variant.
     None,
-    /// Replies are collected by the application; pipelined cases only.
+    /// The application collects the replies; only in the pipelined case.
     Batched,
-    /// Small reads where the others have large ones; large messages only.
+    /// Small reads, where the server otherwise has large ones; only for large messages.
     SmallReads,
 }
 
-/// The bare TCP echo, to which the others are compared.
+/// The bare TCP echo, the basis of comparison.
 pub(super) const RAW: &str = "raw";
-/// uWebSockets, to which they are compared where a bare echo says nothing.
+/// uWebSockets, the basis of comparison where a bare echo is not comparable.
 pub(super) const UWS: &str = "uws";
-/// The one that compresses best in the least time, where context is kept.
+/// The peer that compresses best in the least time with context takeover.
 pub(super) const YAWC: &str = "yawc";
-/// The server that this is all about.
+/// The server of this workspace.
 pub(super) const WSLOOP: &str = "wsloop";
 
-/// All of them, in the order of the report.
+/// All peers, in the order of the report.
 pub(super) const PEERS: &[Peer] = &[
     binary(RAW, "raw TCP echo", Some("mio")),
     small_reads("raw-64k", "raw TCP echo, 64 KiB reads", "raw"),
@@ -110,29 +110,29 @@ const fn script(id: &'static str, title: &'static str, runner: Runner) -> Peer {
     }
 }
 
-/// Finds a peer by its name.
+/// Returns the peer with a name.
 pub(super) fn find(id: &str) -> Option<&'static Peer> {
     PEERS.iter().find(|peer| peer.id == id)
 }
 
-/// The title of a peer, or its name if it is not known any more.
+/// Returns the title of a peer, or its name if the peer no longer exists.
 pub(super) fn title(id: &str) -> &str {
     find(id).map_or(id, |peer| peer.title)
 }
 
-/// Where a peer stands in the report.
+/// Returns the position of a peer in the report.
 pub(super) fn position(id: &str) -> usize {
     let found = PEERS.iter().position(|peer| peer.id == id);
     found.unwrap_or(PEERS.len())
 }
 
 impl Peer {
-    /// Whether it is a program, and not a script.
+    /// Returns whether the peer is a binary and not a script.
     pub(super) fn is_binary(&self) -> bool {
         self.runner == Runner::Binary
     }
 
-    /// The command that starts it without its arguments, or why there is none.
+    /// Returns the command that starts the peer, without arguments, or why there is none.
     pub(super) fn command(&self, binaries: &Path, scripts: &Path) -> Result<Vec<PathBuf>, String> {
         let (interpreter, file) = match self.runner {
             Runner::Binary => (None, binaries.join(format!("server-{}", self.server))),

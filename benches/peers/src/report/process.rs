@@ -1,4 +1,4 @@
-//! Servers and loads as processes, each on a core of its own.
+//! Servers and load generators as processes, each on its own core.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -11,31 +11,31 @@ use anyhow::{Context, Result, bail};
 
 use crate::load::Measure;
 
-/// A server's way to say that it does not support what it was asked for.
+/// The exit status of a server that does not support its options.
 const UNSUPPORTED: i32 = 64;
 
-/// The core of the servers.
+/// The core on which servers run.
 const SERVER_CORE: &str = "0";
 
-/// What came of starting a server.
+/// The result of starting a server.
 pub(super) enum Started {
-    /// It listens.
+    /// The server listens.
     Running(Server),
-    /// It does not do this, and says so.
+    /// The server does not support its options, and printed why.
     Unsupported(String),
 }
 
-/// A running server, which ends with this value.
+/// A running server. It is killed when this is dropped.
 pub(super) struct Server {
     child: Child,
-    /// Open as long as the server runs, which may have more to say and must not fail for it.
+    /// Stays open while the server runs, so that further output of the server does not fail.
     _stdout: BufReader<ChildStdout>,
-    /// Where it listens.
+    /// The address on which the server listens.
     pub(super) address: String,
 }
 
 impl Server {
-    /// Starts a server on its core, under a tool if `tool` is not empty, and waits until it listens.
+    /// Starts a server on its core, under a tool if `tool` is not empty; waits until it listens.
     pub(super) fn start(tool: &[String], command: &[PathBuf], args: &[String]) -> Result<Started> {
         let address = free_address()?;
         let mut child = Command::new("taskset")
@@ -72,15 +72,15 @@ impl Server {
         bail!("the server ended with {status}: {says}")
     }
 
-    /// Its process.
+    /// Returns the process id of the server.
     pub(super) fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Ends a server that runs under a tool so that the tool writes down what it counted.
+    /// Ends a server that runs under a tool, so that the tool writes its counts.
     pub(super) fn finish(mut self) -> Result<()> {
         let pid = self.pid();
-        // strace passes no signal on, so its child is asked; valgrind has none.
+        // strace does not forward signals, so its child gets the signal; valgrind has no child.
         let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
         let target = children.split_whitespace().next().map(String::from);
         let target = target.unwrap_or_else(|| pid.to_string());
@@ -98,7 +98,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // The server may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -121,8 +121,8 @@ pub(super) fn load(binary: &Path, server: &Server, args: &[String]) -> Result<Me
     serde_json::from_slice(&output.stdout).context("the load generator printed no figures")
 }
 
-/// The core of the load generator: that of the servers if there is no other, which is good enough
-/// for a smoke test only.
+/// Returns the core of the load generator. With a single core the servers share it, which is good
+/// enough only for a smoke test.
 fn load_core() -> &'static str {
     match std::thread::available_parallelism() {
         Ok(cores) if cores.get() > 1 => "1",
@@ -130,7 +130,7 @@ fn load_core() -> &'static str {
     }
 }
 
-/// An error of several lines on one.
+/// Joins an error of several lines into one line.
 fn one_line(text: &str) -> String {
     let lines: Vec<_> = text
         .lines()
@@ -140,7 +140,7 @@ fn one_line(text: &str) -> String {
     lines.join(" ")
 }
 
-/// The first line that a program prints, if it can be run at all.
+/// Returns the first line that a program prints, if the program can be run.
 pub(super) fn output(program: &str, args: &[&str]) -> Option<String> {
     let output = Command::new(program).args(args).output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
@@ -148,7 +148,7 @@ pub(super) fn output(program: &str, args: &[&str]) -> Option<String> {
     output.status.success().then(|| line.to_owned())
 }
 
-/// An address that was free a moment ago.
+/// Returns a local address with a port that was free a moment ago.
 fn free_address() -> Result<String> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     Ok(listener.local_addr()?.to_string())

@@ -1,4 +1,4 @@
-//! What has been measured so far, kept in a file by case and peer.
+//! The results so far, kept in a file by case and peer.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -12,21 +12,21 @@ use serde::{Deserialize, Serialize};
 use super::machine::Machine;
 use crate::load::Measure;
 
-/// By case, then by peer.
+/// Values by case, then by peer.
 pub(super) type ByCase<T> = BTreeMap<String, BTreeMap<String, T>>;
 
 /// All results.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Results {
-    /// Where the last run took place.
+    /// The machine of the last run.
     pub(super) machine: Machine,
-    /// Peers that were not there in the last run, and why.
+    /// The peers that were missing in the last run, and the reasons.
     #[serde(default)]
     pub(super) missing: BTreeMap<String, String>,
-    /// What was timed.
+    /// Results of timed runs.
     #[serde(default)]
     pub(super) timed: ByCase<Timed>,
-    /// What was counted.
+    /// Results of counted runs.
     #[serde(default)]
     pub(super) counted: ByCase<Counted>,
 }
@@ -34,11 +34,11 @@ pub(super) struct Results {
 /// The rounds of a peer in a case.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Timed {
-    /// When the run began; rounds of two peers belong together if this is the same.
+    /// The start of the run. Rounds of two peers form pairs if their dates are equal.
     pub(super) date: String,
-    /// Each round.
+    /// The rounds.
     pub(super) rounds: Vec<Round>,
-    /// Why there are none, or not all.
+    /// Why there are no rounds, or fewer than intended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) note: Option<String>,
 }
@@ -48,15 +48,15 @@ pub(super) struct Timed {
 pub(super) struct Round {
     /// The figures.
     pub(super) measure: Measure,
-    /// Those of the load to compare them with, if the case has one.
+    /// The figures of the companion load, if the case has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) companion: Option<Measure>,
 }
 
-/// What was counted of a peer in a case, per message.
+/// Counts of a peer in a case, per message.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Counted {
-    /// When.
+    /// The date of the run.
     pub(super) date: String,
     /// Instructions in user space.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -64,13 +64,13 @@ pub(super) struct Counted {
     /// System calls by name.
     #[serde(default)]
     pub(super) calls: BTreeMap<String, f64>,
-    /// Why something is not there.
+    /// Why something is missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) note: Option<String>,
 }
 
 impl Results {
-    /// Reads the file; what is not there yet is empty.
+    /// Reads the file; returns empty results if it does not exist.
     pub(super) fn read(file: &Path) -> Result<Self> {
         match fs::read(file) {
             Ok(bytes) => serde_json::from_slice(&bytes)
@@ -85,7 +85,7 @@ impl Results {
         fs::write(file, self.to_text()?).with_context(|| format!("cannot write {}", file.display()))
     }
 
-    /// JSON with one line for each peer of a case, so that changes can be read.
+    /// Renders JSON with one line per peer of a case, so that diffs are legible.
     fn to_text(&self) -> Result<String> {
         let mut out = String::from("{\n");
         let machine = serde_json::to_string_pretty(&self.machine)?.replace('\n', "\n  ");

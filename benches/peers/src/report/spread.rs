@@ -1,19 +1,19 @@
-//! Medians, and what they are the medians of.
+//! Medians, and the range of the values behind them.
 
 use super::results::{ByCase, Round, Timed};
 
-/// The middle and the ends of some figures.
+/// The median, the minimum and the maximum of some figures.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Spread {
     pub(super) median: f64,
     pub(super) min: f64,
     pub(super) max: f64,
-    /// Whether numerator and denominator of a ratio are of different runs.
+    /// Whether the numerator and the denominator of a ratio come from different runs.
     pub(super) across_runs: bool,
 }
 
 impl Spread {
-    /// Of figures; `None` if there are none.
+    /// Returns the spread of finite figures, or `None` if there are none.
     pub(super) fn of(figures: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut figures: Vec<_> = figures.into_iter().filter(|f| f.is_finite()).collect();
         figures.sort_by(f64::total_cmp);
@@ -28,10 +28,10 @@ impl Spread {
     }
 }
 
-/// A figure of a round.
+/// Selects a figure of a round.
 pub(super) type Value = fn(&Round) -> Option<f64>;
 
-/// The figure of a peer in a case.
+/// Returns the figure of a peer in a case.
 pub(super) fn figure(
     timed: &ByCase<Timed>,
     case: &str,
@@ -41,8 +41,9 @@ pub(super) fn figure(
     Spread::of(timed.get(case)?.get(peer)?.rounds.iter().filter_map(value))
 }
 
-/// The ratio of a peer's figure to another's: within each round if both ran in the same one, so
-/// that what else went on at the time falls out of it; else to the other's median.
+/// Returns the ratio of one peer's figure to another's. If both took part in the same run, the
+/// ratio is taken within each round, so that other load on the machine cancels out. Otherwise it is
+/// the ratio to the other's median.
 pub(super) fn ratio(
     timed: &ByCase<Timed>,
     case: &str,
@@ -69,12 +70,12 @@ pub(super) fn cpu(round: &Round) -> Option<f64> {
     round.measure.cpu
 }
 
-/// Its part in user space.
+/// The part of the CPU time in user space.
 pub(super) fn user(round: &Round) -> Option<f64> {
     round.measure.user
 }
 
-/// CPU time per message, in terms of that of the companion.
+/// CPU time per message, relative to the companion load.
 pub(super) fn cpu_of_companion(round: &Round) -> Option<f64> {
     Some(round.measure.cpu? / round.companion.as_ref()?.cpu?)
 }
@@ -84,32 +85,32 @@ pub(super) fn throughput(round: &Round) -> Option<f64> {
     Some(round.measure.throughput)
 }
 
-/// Share of the time in which the server had to wait for its core.
+/// Share of the time in which the server waited for its core.
 pub(super) fn wait(round: &Round) -> Option<f64> {
     round.measure.wait
 }
 
-/// Bytes of compressed payload for each byte.
+/// Compressed bytes per payload byte.
 pub(super) fn reply_ratio(round: &Round) -> Option<f64> {
     round.measure.reply_ratio
 }
 
-/// Resident bytes of a connection after one echo.
+/// Resident memory of a connection after one echo, in bytes.
 pub(super) fn memory(round: &Round) -> Option<f64> {
     Some(round.measure.idle?.echoed)
 }
 
-/// Resident bytes of a connection that is open.
+/// Resident memory of an open connection, in bytes.
 pub(super) fn memory_open(round: &Round) -> Option<f64> {
     Some(round.measure.idle?.open)
 }
 
-/// Resident bytes of the server before.
+/// Resident memory of the server before further connections open, in bytes.
 pub(super) fn memory_before(round: &Round) -> Option<f64> {
     Some(round.measure.idle?.before as f64)
 }
 
-/// The percentiles that are reported, with their names.
+/// The reported percentiles, with their names.
 pub(super) const PERCENTILES: [(&str, Value); 5] = [
     ("p50", p50),
     ("p90", |round| Some(round.measure.latency?.p90 as f64)),
@@ -123,7 +124,7 @@ pub(super) fn p50(round: &Round) -> Option<f64> {
     Some(round.measure.latency?.p50 as f64)
 }
 
-/// The latency of all but a hundredth, in nanoseconds.
+/// The 99th percentile of the latency, in nanoseconds.
 pub(super) fn p99(round: &Round) -> Option<f64> {
     Some(round.measure.latency?.p99 as f64)
 }

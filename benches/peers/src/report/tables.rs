@@ -1,4 +1,4 @@
-//! The report's tables.
+//! The tables of the report.
 
 use super::aims;
 use super::cases::{Basis, CASES, Case, Figure};
@@ -6,13 +6,13 @@ use super::peers::{self, RAW, UWS, title};
 use super::results::{Counted, Results, Timed};
 use super::spread::{self, PERCENTILES, Spread, Value, cpu, figure, ratio};
 
-/// A table in Markdown, built line by line.
+/// A Markdown table, built row by row.
 struct Table {
     text: String,
 }
 
 impl Table {
-    /// The first columns hold words, so many of them, the others numbers.
+    /// Starts a table. The first `words` columns contain words, the others numbers.
     fn new<S: AsRef<str>>(words: usize, head: &[S]) -> Self {
         let mut table = Self {
             text: String::new(),
@@ -36,7 +36,7 @@ impl Table {
     }
 }
 
-/// The aims and what came of them.
+/// Returns the table of the aims and their results.
 pub(super) fn aims(results: &Results) -> String {
     let mut table = Table::new(2, &["case", "aim", "measured", ""]);
     for outcome in aims::outcomes(results) {
@@ -54,7 +54,7 @@ pub(super) fn aims(results: &Results) -> String {
     table.text
 }
 
-/// CPU time of all cases about that, in terms of their basis: one line for each case.
+/// Returns the table of CPU time relative to the basis, with one row per case about CPU time.
 pub(super) fn summary(results: &Results) -> String {
     let columns: Vec<_> = peers::PEERS
         .iter()
@@ -80,7 +80,7 @@ pub(super) fn summary(results: &Results) -> String {
     table.text
 }
 
-/// Everything about one case; `None` if there is nothing.
+/// Returns the section of one case, or `None` if there are no results.
 pub(super) fn case(results: &Results, case: &Case) -> Option<String> {
     let timed = results.timed.get(case.id)?;
     let mut names: Vec<_> = timed.keys().map(String::as_str).collect();
@@ -109,7 +109,7 @@ fn cpu_table(results: &Results, case: &Case, names: &[&str], companion: bool) ->
     let sizes = names
         .iter()
         .any(|name| figure(timed, case.id, name, spread::reply_ratio).is_some());
-    // Small figures in nanoseconds, so that digits are not lost.
+    // Small figures are shown in nanoseconds, so that digits are not lost.
     let smallest = names
         .iter()
         .filter_map(|n| Some(figure(timed, case.id, n, cpu)?.median));
@@ -227,7 +227,7 @@ fn memory_table(results: &Results, case: &Case, names: &[&str]) -> String {
     table.text
 }
 
-/// What a reader has to know beside the table of a case.
+/// Returns the remarks that the table of a case needs.
 fn remarks(
     case: &Case,
     timed: &std::collections::BTreeMap<String, Timed>,
@@ -275,14 +275,14 @@ fn remarks(
     text
 }
 
-/// Instructions per message; `None` if none were counted.
+/// Returns the table of instructions per message, or `None` if none were counted.
 pub(super) fn instructions(results: &Results) -> Option<String> {
     counted(results, |counted| {
         counted.instructions.map(|i| grouped(i.round()))
     })
 }
 
-/// System calls per message; `None` if none were counted.
+/// Returns the table of system calls per message, or `None` if none were counted.
 pub(super) fn calls(results: &Results) -> Option<String> {
     counted(results, |counted| {
         let mut calls: Vec<_> = counted.calls.iter().collect();
@@ -329,7 +329,7 @@ fn counted(results: &Results, cell: impl Fn(&Counted) -> Option<String>) -> Opti
     Some(table.text)
 }
 
-/// The spread of a ratio as two cells.
+/// Returns two cells: the median of a ratio, and its range.
 fn ratio_cells(spread: Option<Spread>) -> [String; 2] {
     let mark = |s: Spread| if s.across_runs { "~" } else { "" };
     [
@@ -338,7 +338,7 @@ fn ratio_cells(spread: Option<Spread>) -> [String; 2] {
     ]
 }
 
-/// The peer that a case's ratios are to.
+/// Returns the peer that is the basis of a case's ratios.
 pub(super) fn basis(case: &Case) -> &'static str {
     match case.basis {
         Basis::Raw => RAW,
@@ -370,7 +370,7 @@ fn or_dash(cell: Option<String>) -> String {
     cell.unwrap_or_else(|| "-".into())
 }
 
-/// Three digits or so.
+/// Formats a number with about three significant digits.
 fn decimals(number: f64) -> String {
     match number.abs() {
         ..10.0 => format!("{number:.2}"),
@@ -379,13 +379,13 @@ fn decimals(number: f64) -> String {
     }
 }
 
-/// Up to three digits after the point, without zeros at the end.
+/// Formats a number with up to three decimal places, without trailing zeros.
 fn short(number: f64) -> String {
     let text = format!("{number:.3}");
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
-/// A whole number, as in `1,234,567`.
+/// Formats a whole number with separators, as in `1,234,567`.
 pub(super) fn grouped(number: f64) -> String {
     let digits = format!("{:.0}", number.abs());
     let mut out = String::from(if number <= -0.5 { "-" } else { "" });

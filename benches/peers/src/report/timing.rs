@@ -11,28 +11,28 @@ use super::process::{self, Server, Started};
 use super::results::{Results, Round, Timed};
 use crate::load::Measure;
 
-/// Stands for half of the bare echo's throughput.
+/// A placeholder for half of the bare echo's throughput.
 const HALF: &str = "HALF";
-/// In its place if there is no bare echo.
+/// Replaces the placeholder if there is no bare echo.
 const SOME_RATE: f64 = 20_000.0;
 
-/// How long and how often.
+/// The length and the number of runs.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Effort {
     pub(super) rounds: usize,
     pub(super) warmup: f64,
     pub(super) seconds: f64,
-    /// Few connections, and few rounds where the time is not limited.
+    /// Whether to use few connections, and to accept runs with any share of stolen time.
     pub(super) smoke: bool,
 }
 
-/// A way to say that a peer cannot do a case.
+/// The result of a run, or why the peer does not support the case.
 enum Run {
     Done(Box<Round>),
     Unsupported(String),
 }
 
-/// Runs a case: in each round every peer once. What came out takes the place of what was there.
+/// Runs a case: in each round every peer once. Replaces the earlier results of the case.
 pub(super) fn run(
     setup: &Setup,
     case: &Case,
@@ -90,7 +90,7 @@ pub(super) fn run(
     Ok(())
 }
 
-/// One round of a peer, and its companion.
+/// Runs one round of a peer, and its companion load.
 fn once(setup: &Setup, case: &Case, load: &str, peer: &Peer, effort: Effort) -> Result<Run> {
     let measure = match fresh(setup, case, load, peer, effort)? {
         Ok(measure) => measure,
@@ -103,13 +103,13 @@ fn once(setup: &Setup, case: &Case, load: &str, peer: &Peer, effort: Effort) -> 
     Ok(Run::Done(Box::new(Round { measure, companion })))
 }
 
-/// So much of a second may have been the hypervisor's in a run that counts.
+/// The largest share of stolen time in a run that is accepted at once.
 const STEAL: f64 = 0.03;
-/// How often a run is tried for that; then the one with the least counts.
+/// The number of attempts; after the last one, the run with the least stolen time is used.
 const TRIES: usize = 3;
 
-/// One load on a fresh server, again if the hypervisor took too much of it; the inner error says
-/// that it is not supported.
+/// Runs one load on a fresh server, and repeats it if the hypervisor took too much time. The inner
+/// error means that the server does not support the case.
 fn fresh(
     setup: &Setup,
     case: &Case,
@@ -137,7 +137,8 @@ fn fresh(
     best.map(Ok).context("there was no run")
 }
 
-/// One load on a fresh server; the inner error says that it is not supported.
+/// Runs one load on a fresh server. The inner error means that the server does not support the
+/// case.
 fn attempt(
     setup: &Setup,
     case: &Case,
@@ -161,7 +162,7 @@ fn attempt(
     process::load(&setup.load, &server, &args).map(Ok)
 }
 
-/// Half of the messages per second that the bare echo can do, in whole thousands.
+/// Returns half of the bare echo's messages per second, in whole thousands.
 fn half_rate(setup: &Setup, effort: Effort) -> Result<f64> {
     let raw = peers::find(RAW).context("there always is a bare echo")?;
     let case = super::cases::find("echo-20-text").context("there always is this case")?;
@@ -194,7 +195,7 @@ fn describe(case: &Case, measure: &Measure) -> String {
     }
 }
 
-/// Whether any peer failed, which is not the same as not taking part.
+/// Returns the peers that failed. Peers that do not support a case have not failed.
 pub(super) fn failures(results: &Results) -> Vec<String> {
     let each = results.timed.iter().flat_map(|(case, peers)| {
         peers.iter().filter_map(move |(peer, timed)| {
@@ -206,7 +207,7 @@ pub(super) fn failures(results: &Results) -> Vec<String> {
     each.collect()
 }
 
-/// The load generator beside this program.
+/// Returns the path of the load generator beside this program.
 pub(super) fn beside(folder: &Path) -> Result<std::path::PathBuf> {
     let load = folder.join("load");
     anyhow::ensure!(load.is_file(), "{} is not built", load.display());

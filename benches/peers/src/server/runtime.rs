@@ -1,4 +1,4 @@
-//! What the servers on tokio have in common.
+//! Shared by the servers on tokio.
 
 use std::future::poll_fn;
 use std::io;
@@ -12,22 +12,22 @@ use tokio_rustls::TlsAcceptor;
 
 use super::{Options, announce, listen, refuse};
 
-/// Runs a tokio runtime of one thread, and hands each client that connects to `welcome`, which
-/// spawns a task for it.
+/// Runs a single-threaded tokio runtime, and passes each client to `welcome`, which spawns a task
+/// for it.
 ///
 /// # Errors
 ///
-/// Those of listening; those of a client are its own.
+/// Returns the errors of the listener. Errors of a client do not end the server.
 pub fn serve(options: &Options, welcome: impl Fn(TcpStream)) -> io::Result<()> {
     let runtime = Builder::new_current_thread().enable_io().build()?;
     serve_on(&runtime, options, welcome)
 }
 
-/// The same with tokio's timers, which cost a little at each turn, for a crate that uses them.
+/// Like [`serve`], with tokio's timers, which cost a little in each turn of the loop.
 ///
 /// # Errors
 ///
-/// Those of [`serve`].
+/// Returns the errors of [`serve`].
 pub fn serve_with_timers(options: &Options, welcome: impl Fn(TcpStream)) -> io::Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     serve_on(&runtime, options, welcome)
@@ -49,8 +49,8 @@ fn serve_on(runtime: &Runtime, options: &Options, welcome: impl Fn(TcpStream)) -
     })
 }
 
-/// What makes TLS of a client's socket, if TLS is asked for: rustls with the configuration that
-/// wsloop has as well.
+/// Returns an acceptor if the options ask for TLS. It uses rustls with the same configuration as
+/// wsloop.
 pub fn acceptor(options: &Options) -> Option<TlsAcceptor> {
     let (chain, key) = options.tls.as_ref()?;
     match wsloop::config_from_pem(chain, key) {
@@ -59,10 +59,10 @@ pub fn acceptor(options: &Options) -> Option<TlsAcceptor> {
     }
 }
 
-/// The next message; while there is none, what was fed before is flushed. Nothing if the connection
-/// is over.
+/// Returns the next message, and flushes the replies fed so far while there is none. Returns `None`
+/// at the end of the connection.
 ///
-/// So an application batches: its replies to all messages that are ready leave in one write.
+/// In this way an application batches: its replies to all available messages leave in one write.
 pub async fn next_or_flush<S, M>(socket: &mut S) -> Option<S::Item>
 where
     S: Stream + Sink<M> + Unpin,

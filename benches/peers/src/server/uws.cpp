@@ -1,5 +1,5 @@
-// A server of uWebSockets, after its examples/EchoServer.cpp and examples/BroadcastingEchoServer.cpp.
-// server-uws.rs calls it.
+// A uWebSockets server that follows its examples/EchoServer.cpp and
+// examples/BroadcastingEchoServer.cpp. server-uws.rs calls it.
 
 #include <sys/socket.h>
 
@@ -25,7 +25,7 @@ bool serve(App app, const char *host, int port, bool broadcast, bool shared, boo
                                  : uWS::DISABLED,
         .maxPayloadLength = max_message,
         .idleTimeout = 0,
-        .maxBackpressure = 0, // none
+        .maxBackpressure = 0, // no limit
         .closeOnBackpressureLimit = false,
         .resetIdleTimeoutOnSend = false,
         .sendPingsAutomatically = false,
@@ -45,7 +45,7 @@ bool serve(App app, const char *host, int port, bool broadcast, bool shared, boo
     app.listen(host, port, LIBUS_LISTEN_EXCLUSIVE_PORT, [&](us_listen_socket_t *listener) {
         if (listener) {
             listens = true;
-            // uSockets has a queue of 512 for connections that wait; a second call lengthens it.
+            // uSockets uses an accept queue of 512; a second call of listen() lengthens it.
             auto *socket = (us_socket_t *) listener;
             ::listen((int) (intptr_t) us_socket_get_native_handle(0, socket), 4096);
             std::cout << "listening " << host << ":" << us_socket_local_port(0, socket) << std::endl;
@@ -57,8 +57,8 @@ bool serve(App app, const char *host, int port, bool broadcast, bool shared, boo
 
 } // namespace
 
-// Tells on standard output that it listens, and serves for ever; returns false if it cannot listen.
-// Without TLS, `chain` and `key` are null.
+// Prints on standard output that it listens, and serves for ever. Returns false if it cannot
+// listen. Without TLS, `chain` and `key` are null.
 extern "C" bool wsloop_peers_uws(const char *host, int port, const char *chain, const char *key,
                                  bool broadcast, bool shared, bool dedicated,
                                  unsigned max_message) {

@@ -1,11 +1,11 @@
-//! permessage-deflate (RFC 7692) at a client: each message by itself in what is sent.
+//! permessage-deflate (RFC 7692) in a client, which compresses each message without context.
 
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
 
-/// What all clients share of it.
+/// The compressor and the decompressor that all clients share.
 pub(crate) struct Deflate {
     compress: Compress,
-    /// For messages of a server that compresses each by itself.
+    /// For messages of a server that compresses without context.
     inflate: Decompress,
 }
 
@@ -17,15 +17,15 @@ impl Deflate {
         }
     }
 
-    /// Compresses a message. RFC 7692, 7.2.1: "Remove 4 octets (that are 0x00 0x00 0xff 0xff) from
-    /// the tail end."
+    /// Compresses a message, as described in RFC 7692, 7.2.1: "Remove 4 octets (that are 0x00 0x00
+    /// 0xff 0xff) from the tail end."
     pub(super) fn shrink(&mut self, payload: &[u8]) -> Vec<u8> {
         self.compress.reset();
         let mut out = Vec::with_capacity(payload.len() / 2 + 64);
         loop {
             let taken = self.compress.total_in() as usize;
             let flush = FlushCompress::Sync;
-            // It fails if there is nothing to do, and then nothing was done.
+            // An error means that there was nothing to do, and that nothing was done.
             let _ = self
                 .compress
                 .compress_vec(&payload[taken..], &mut out, flush);
@@ -38,11 +38,11 @@ impl Deflate {
         out
     }
 
-    /// Expands a message to `out`, by the connection's own inflater or by the shared one.
+    /// Decompresses a message into `out`, with the connection's own decompressor or the shared one.
     ///
     /// # Errors
     ///
-    /// Fails if it is not DEFLATE, or larger than any message.
+    /// Fails if the data is not valid DEFLATE, or larger than any message.
     pub(super) fn expand(
         &mut self,
         own: Option<&mut Decompress>,

@@ -5,7 +5,7 @@ use crate::frame::{self, CLOSE, FIN, TEXT};
 use crate::record::Ending;
 
 impl Client {
-    /// Ends the connection so. What is a kill is over at once.
+    /// Ends the connection in the given way. An abrupt ending completes at once.
     pub(crate) fn end(&mut self, ending: Ending, context: &mut Context) {
         let key = context.rng.u32(..).to_ne_bytes();
         self.ending = ending;
@@ -56,7 +56,7 @@ impl Client {
         }
     }
 
-    /// Gives up on a server that does not end the connection.
+    /// Reports a server that does not end the connection.
     pub(crate) fn give_up(&mut self, context: &mut Context) {
         let Self { number, state, .. } = &*self;
         let record = format!("{number} waits for an end: {state:?} {:?}", self.record());

@@ -1,4 +1,4 @@
-//! What a client is sent.
+//! What a client receives.
 
 use super::{Client, Context, Fate, Partial, State};
 use crate::frame::{self, BINARY, CLOSE, CONTINUATION, FIN, Header, PING, PONG, TEXT};
@@ -7,11 +7,11 @@ use crate::record::{Ending, Stage};
 use crate::serve::page_of;
 
 impl Client {
-    /// Takes what has come, as far as it is whole.
+    /// Processes the received bytes, as far as they are complete.
     ///
     /// # Errors
     ///
-    /// Fails if it is not what has to come, and says why.
+    /// Returns a description of the fault if they are not as expected.
     pub(super) fn take(&mut self, context: &mut Context) -> Result<(), String> {
         let mut input = std::mem::take(&mut self.input);
         let mut taken = 0;
@@ -23,7 +23,7 @@ impl Client {
             let step = match (self.state, self.fate) {
                 (State::Opening, Fate::Talk) => self.take_answer(rest),
                 (_, Fate::Visit(_)) => self.take_page(rest),
-                // What a refusal says is not looked at.
+                // The body of a refusal is ignored.
                 (_, Fate::Blunder | Fate::Silence | Fate::Stall) => Ok(rest.len()),
                 _ => self.take_frame(rest, context),
             };
@@ -40,7 +40,7 @@ impl Client {
         result
     }
 
-    /// Takes the answer to the opening request.
+    /// Processes the response to the opening handshake.
     fn take_answer(&mut self, bytes: &[u8]) -> Result<usize, String> {
         let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else {
             return Ok(0);
@@ -57,7 +57,7 @@ impl Client {
         Ok(end + 4)
     }
 
-    /// Takes a page, and asks for the next or leaves.
+    /// Processes a page, and requests the next one or shuts down the sending side.
     fn take_page(&mut self, bytes: &[u8]) -> Result<usize, String> {
         let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else {
             return Ok(0);
@@ -80,7 +80,7 @@ impl Client {
         Ok(size + page.len())
     }
 
-    /// Takes a frame, if it is whole; returns how many bytes it was.
+    /// Processes a complete frame; returns its size, or 0 if it is incomplete.
     fn take_frame(&mut self, bytes: &[u8], context: &mut Context) -> Result<usize, String> {
         if self.close_received.is_some() {
             return Err("bytes after a Close frame".into());
@@ -95,8 +95,8 @@ impl Client {
         match header.opcode() {
             CONTINUATION | TEXT | BINARY => self.take_data(header, payload, context)?,
             PING => {
-                // RFC 6455, 5.5.2: unless it "already received a Close frame"; and after one's own
-                // nothing may be sent.
+                // RFC 6455, 5.5.2 requires a pong unless the endpoint "already received a Close
+                // frame", and nothing may be sent after the client's own Close frame.
                 if self.state == State::Open {
                     let key = context.rng.u32(..).to_ne_bytes();
                     frame::write(&mut self.out, FIN | PONG, payload, key);
@@ -147,7 +147,7 @@ impl Client {
         Ok(())
     }
 
-    /// Takes a whole message, expands it if it has to be, and checks it.
+    /// Decompresses a complete message if necessary, and checks it.
     fn take_message(
         &mut self,
         is_text: bool,
@@ -199,17 +199,17 @@ impl Client {
             State::Closing => self.state = State::Ending,
             _ => {}
         }
-        // RFC 6455, 7.1.1: the server closes TCP first; below TLS each side says goodbye.
+        // RFC 6455, 7.1.1: the server closes TCP first. With TLS each side sends a `close_notify`.
         self.finish |= self.stream.is_tls() && self.ending != Ending::HalfClosed;
         Ok(())
     }
 
-    /// Notes that nothing more will come.
+    /// Handles the end of the stream.
     pub(super) fn ended(&mut self, context: &mut Context) {
         let is_whole = self.partial.is_none() && self.input.is_empty();
         match self.ending {
             Ending::Closed | Ending::Answered if self.close_received.is_none() => {
-                // It was cut before the server's Close frame came.
+                // The connection ended before the server's Close frame arrived.
                 self.ending = Ending::Lost;
             }
             Ending::HalfClosed if !is_whole && self.close_received.is_none() => {
@@ -222,5 +222,5 @@ impl Client {
     }
 }
 
-/// The answer to the key that every request carries.
+/// The `Sec-WebSocket-Accept` for the key of all requests.
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";

@@ -8,7 +8,7 @@ use crate::message::{Message, Name, Temper};
 use crate::record::Stage;
 
 impl Client {
-    /// Puts down the first that it has to send.
+    /// Queues the first bytes of the client.
     pub(super) fn ask(&mut self) {
         let request = match self.fate {
             Fate::Silence | Fate::DropHello => return,
@@ -37,7 +37,7 @@ impl Client {
         self.out = request;
     }
 
-    /// Asks for a page.
+    /// Requests a page.
     pub(super) fn visit(&mut self) {
         let Self {
             number, requests, ..
@@ -47,12 +47,12 @@ impl Client {
         self.stage = Stage::Requested;
     }
 
-    /// Whether another message may be sent: it is open, and not too much is under way.
+    /// Returns whether another message may be sent: the client is open and within its limits.
     pub(crate) fn can_send(&self) -> bool {
         self.is_open() && self.unsent() < UNSENT_MAX && self.flight.len() < FLIGHT_MAX
     }
 
-    /// Puts the next message down, to be flushed.
+    /// Queues the next message, to be flushed.
     pub(crate) fn send(&mut self, context: &mut Context) {
         let message = Message::of(Name::Echo {
             connection: self.number,
@@ -95,7 +95,8 @@ impl Client {
                 part,
                 context.rng.u32(..).to_ne_bytes(),
             );
-            // RFC 6455, 5.4: "Control frames MAY be injected in the middle of a fragmented message."
+            // RFC 6455, 5.4: "Control frames MAY be injected in the middle of a fragmented
+            // message."
             if context.rng.u8(..4) == 0 {
                 self.ping(context);
             }
@@ -114,16 +115,17 @@ impl Client {
         context.payload = payload;
     }
 
-    /// Puts a ping down.
+    /// Queues a ping.
     pub(crate) fn ping(&mut self, context: &mut Context) {
         let key = context.rng.u32(..).to_ne_bytes();
-        // The pong has to carry the same number.
+        // The pong must carry the same number.
         let payload = self.pings.to_be_bytes();
         frame::write(&mut self.out, FIN | PING, &payload, key);
         self.pings += 1;
     }
 
-    /// Sends much without reading, or reads at a trickle; returns whether it does so now.
+    /// Stops reading or starts to read slowly, and sends many messages; or resumes reading if it
+    /// was slow. Returns whether the client is slow now.
     pub(crate) fn slow_down(&mut self, context: &mut Context) -> bool {
         if self.state != State::Open {
             return false;
@@ -148,11 +150,11 @@ impl Client {
     }
 }
 
-/// Bytes that may wait to be sent before no more are added.
+/// No messages are added while more bytes than this are unsent.
 const UNSENT_MAX: usize = 192 << 10;
 
-/// Replies that may be awaited.
+/// The largest number of awaited replies.
 const FLIGHT_MAX: usize = 128;
 
-/// What is larger goes in several frames.
+/// Larger messages are sent in several frames.
 const ONE_FRAME: usize = 64 << 10;

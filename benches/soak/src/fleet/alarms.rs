@@ -1,21 +1,21 @@
-//! What is to be done with a client at a later time.
+//! Actions on clients at a later time.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 use std::time::{Duration, Instant};
 
-/// What is to be done.
+/// The action of an alarm.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum What {
-    /// It leaves in the middle of its handshake.
+    /// The client disconnects in the middle of its handshake.
     Drop,
-    /// If it still waits for the server, the server has failed.
+    /// If the client still waits for the server, the server has failed.
     GiveUp,
-    /// It reads more slowly, or as fast as it can again.
+    /// The client starts or stops reading slowly.
     Pace,
 }
 
-/// It is for the client of this number, if that is still in its place.
+/// An alarm for the client with this number, if the client still has this key.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Alarm {
     at: Instant,
@@ -51,7 +51,7 @@ impl Alarms {
         }));
     }
 
-    /// Takes the next one that is due.
+    /// Takes the next alarm that is due.
     pub(super) fn due(&mut self, now: Instant) -> Option<Alarm> {
         let Reverse(alarm) = *self.0.peek()?;
         if alarm.at > now {

@@ -6,7 +6,7 @@ fn addr(port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 2], port))
 }
 
-/// A connection on which all went well.
+/// Returns the records of a connection without faults.
 fn good() -> (ClientRecord, ServerRecord) {
     let client = ClientRecord {
         number: NUMBER,
@@ -38,7 +38,7 @@ fn good() -> (ClientRecord, ServerRecord) {
     (client, server)
 }
 
-/// The faults of an account that has this connection only.
+/// Returns the faults of a ledger that contains only this connection.
 fn faults(client: ClientRecord, server: ServerRecord) -> Vec<String> {
     let (mut ledger, now) = (Ledger::default(), Instant::now());
     ledger.open(NUMBER, addr(4000));
@@ -48,7 +48,7 @@ fn faults(client: ClientRecord, server: ServerRecord) -> Vec<String> {
     ledger.faults.first
 }
 
-/// The faults after a change of the good connection.
+/// Returns the faults after a change to the good connection.
 fn after(change: impl FnOnce(&mut ClientRecord, &mut ServerRecord)) -> Vec<String> {
     let (mut client, mut server) = good();
     change(&mut client, &mut server);
@@ -106,7 +106,7 @@ fn what_was_closed_by_the_server_is_whole_on_the_way_out() {
     let closed = |client: &mut ClientRecord, server: &mut ServerRecord| {
         client.ending = Ending::Answered;
         server.why = Why::Local;
-        // What the client sent meanwhile is not listened to.
+        // The server ignores messages that the client sends in the meantime.
         client.sent += 1;
     };
     assert_eq!(after(closed), [""; 0]);
@@ -215,7 +215,7 @@ fn who_named_no_number_is_found_by_the_address() {
         pings: 0,
         ..server.clone()
     };
-    // Two that had the same address one after the other.
+    // Two connections with the same address, one after the other.
     for number in [1, 2] {
         ledger.open(number, addr(4000));
         let client = ClientRecord {

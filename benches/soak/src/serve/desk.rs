@@ -1,4 +1,4 @@
-//! What the handlers of one server do, and what they write down.
+//! The handlers of one server, and their records.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,7 +6,7 @@ use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use wsloop::event::Disconnected;
-use wsloop::http::Response;
+use wsloop::plain_http::Response;
 use wsloop::{
     Compress, Connection, ConnectionId, ConnectionStats, Hub, OpCode, Prepared, SendError, Stats,
     handshake,
@@ -19,49 +19,49 @@ use crate::options::Serve;
 use crate::probe;
 use crate::record::ServerRecord;
 
-/// What is counted of a connection.
+/// The counts of a connection.
 #[derive(Default)]
 pub(super) struct Account {
-    /// Checks what comes, once the client has said which it is.
+    /// Checks received messages; set when the client has sent its number.
     heard: Option<Heard>,
     echoed: u64,
     pub(super) pushed: u64,
     news: u64,
     pub(super) pings: u64,
     requests: u64,
-    /// Messages whose way to the kernel was asked about, and those that an answer came for.
+    /// Messages sent with a completion callback, and callbacks that were called.
     awaited: u64,
     told: u64,
 }
 
 impl Account {
-    /// The number by which the client named itself.
+    /// Returns the number that the client sent.
     pub(super) fn number(&self) -> Option<u64> {
         self.heard.as_ref().map(|heard| heard.connection)
     }
 }
 
-/// What the handlers of a server share.
+/// The state that the handlers of a server share.
 pub(super) struct Desk {
     flavour: Flavour,
     out: Sender<String>,
     active: Arc<AtomicBool>,
     scratch: Vec<u8>,
     rng: fastrand::Rng,
-    /// Who was ready at the last look, and who of them is slow.
+    /// The connections that were open at the last check, and the slow ones among them.
     ids: Vec<ConnectionId>,
     slow: Vec<ConnectionId>,
     ticks: u64,
     /// The number of the last news.
     news: u64,
-    /// Pushes in each tick.
+    /// Pushes per tick.
     pushes: u64,
-    /// Closings in each tick, and those that are due, of which the whole ones are carried out.
+    /// Closings per tick, and those that are due; whole ones are carried out.
     closings: f64,
     closings_due: f64,
     /// Connections that had a `Connect` and no `Disconnect` yet.
     pub(super) alive: i64,
-    /// What was received, and what was counted of all single connections.
+    /// Received messages, and the sum of the statistics of all connections.
     received: u64,
     counted: ConnectionStats,
 }
@@ -96,13 +96,13 @@ impl Desk {
         }
     }
 
-    /// Sends a line to whoever started this process.
+    /// Prints a line for the process that started this one.
     fn say(&self, line: String) {
-        // If nobody listens any more, the process ends anyway.
+        // If the channel is closed, the process is about to end.
         let _ = self.out.send(line);
     }
 
-    /// Notes which client it is, by its path.
+    /// Identifies the client by its path.
     pub(super) fn admit(&mut self, conn: &mut Connection<'_>) {
         let path = conn.request().map(|request| request.path());
         let number = path.and_then(|path| path.strip_prefix("/c/")?.parse().ok());
@@ -133,7 +133,8 @@ impl Desk {
         }
     }
 
-    /// Does what is due by itself: messages, closings, and twice a second a status.
+    /// Does what is due in this tick: sends messages, closes connections, and reports the status
+    /// twice a second.
     pub(super) fn tick(&mut self, hub: &mut Hub<'_>) {
         self.ticks += 1;
         if self.ticks.is_multiple_of(TICKS_PER_SECOND / 2) {
@@ -174,7 +175,7 @@ impl Desk {
         }
     }
 
-    /// Sees who is there.
+    /// Updates the lists of open connections.
     fn look(&mut self, hub: &mut Hub<'_>) {
         let Self { ids, slow, .. } = self;
         ids.clear();
@@ -188,12 +189,12 @@ impl Desk {
             }
         });
         if ids.is_empty() {
-            // What they held is not the server's, and would be counted as such.
+            // Frees the lists at rest, because they would count as the server's memory.
             (*ids, *slow) = (Vec::new(), Vec::new());
         }
     }
 
-    /// Sends the same to everybody, and notes who was sent it.
+    /// Sends a message to every client, and counts it for each.
     fn tell_all(&mut self, hub: &mut Hub<'_>) {
         self.news += 1;
         let message = Message::of(Name::News { number: self.news });
@@ -212,20 +213,20 @@ impl Desk {
     /// Ends a connection in one of several ways.
     fn close(&mut self, conn: &mut Connection<'_>) {
         match self.rng.u8(..10) {
-            0 => conn.shutdown(),
+            0 => conn.abort(),
             1 => conn.set_lifetime(Some(Duration::from_millis(100))),
             2 => {
                 conn.set_timer(Duration::ZERO, |_| Err::<(), _>("it is to fail"));
             }
             _ => {
                 let code = [1000, 1001, 1008, 3000, 4999][self.rng.usize(..5)];
-                // It may be closing already.
+                // The connection may be closing already.
                 let _ = conn.disconnect(code, "the soak closes");
             }
         }
     }
 
-    /// Writes down what a connection came to.
+    /// Writes the record of a connection.
     pub(super) fn dismiss(&mut self, conn: &mut Connection<'_>, why: Disconnected<'_>) {
         self.alive -= 1;
         let Some(addr) = conn.peer_addr() else {
@@ -239,7 +240,7 @@ impl Desk {
         }
         let received = account.heard.as_ref().map_or(0, |heard| heard.count);
         if let Some(stats) = stats {
-            // The rest of what was sent is news, by broadcasts and by the other thread.
+            // The other sent messages are news, from broadcasts and from the other thread.
             let own = account.echoed + account.pushed;
             account.news = stats.messages_out.saturating_sub(own);
             if stats.messages_in != received || stats.messages_out < own {
@@ -263,7 +264,7 @@ impl Desk {
         self.say(format!("gone {record}"));
     }
 
-    /// Says what the server has counted, and checks it against what was counted here.
+    /// Prints the server's counters, and compares them with the counts of the handlers.
     pub(super) fn end(&mut self, stats: Stats) {
         if stats.messages_in != self.received {
             let received = self.received;
@@ -291,7 +292,7 @@ impl Desk {
             "stats {accepted} {requests} {messages_in} {messages_out} {bytes_in} {bytes_out} {} {} {} {} {}",
             stats.refused_messages,
             stats.dropped_pongs,
-            stats.drained,
+            stats.ended_in_order,
             stats.cut,
             stats.accept_failures,
         ));
@@ -312,16 +313,16 @@ fn echo(
     let (first, rest) = payload.split_at(payload.len() / 3);
     let (second, third) = rest.split_at(rest.len() / 2);
     match sequence % 16 {
-        11 => conn.send_with(opcode, payload, Compress::Yes),
-        12 => conn.send_with(opcode, payload, Compress::No),
-        13 => conn.send_parts(opcode, &[first, second, third]),
-        14 => conn.send_multiframe(opcode, &[first, second, third]),
+        11 => conn.send_message(Outgoing::parts(opcode, &[payload]).compress(Compress::Yes)),
+        12 => conn.send_message(Outgoing::parts(opcode, &[payload]).compress(Compress::No)),
+        13 => conn.send_message(Outgoing::parts(opcode, &[first, second, third])),
+        14 => conn.send_message(Outgoing::parts(opcode, &[first, second, third]).in_frames()),
         15 => {
             conn.data::<Account>().awaited += 1;
             let told = |conn: &mut Connection<'_>, _| conn.data::<Account>().told += 1;
             match text {
-                Some(text) => conn.send_utf8_then(text, told),
-                None => conn.send_binary_then(payload, told),
+                Some(text) => conn.send_message(Outgoing::text(text).then(told)),
+                None => conn.send_message(Outgoing::binary(payload).then(told)),
             }
         }
         _ => match text {
@@ -331,7 +332,7 @@ fn echo(
     }
 }
 
-/// Sends the next message to one client, if it is not too slow.
+/// Sends the next message to one client, unless its backlog is full.
 pub(super) fn push(conn: &mut Connection<'_>, scratch: &mut Vec<u8>) {
     let account = conn.data::<Account>();
     let Some(connection) = account.number() else {
@@ -358,16 +359,16 @@ pub(super) fn answer(conn: &mut Connection<'_>, request: &handshake::Request) ->
     Some(Response::new(200).body(page_of(page)))
 }
 
-/// What a page consists of.
+/// Returns the content of a page.
 pub(crate) fn page_of(name: &str) -> String {
     format!("page {name}\n").repeat(20)
 }
 
 const TICKS_PER_SECOND: u64 = 20;
 
-/// Ticks between two news to everybody.
+/// Ticks between two broadcasts of news.
 const NEWS_TICKS: u64 = 20 * TICKS_PER_SECOND;
 
-/// How many slow clients are sent messages in a tick, and how many at once.
+/// The number of slow clients that receive messages in a tick, and of messages to each.
 const SLOW_PUSHES: usize = 2;
 const SLOW_BURST: usize = 6;

@@ -1,4 +1,4 @@
-//! Another thread of the server's program, which sends by a `Handle`.
+//! Another thread of the server's program, which sends through a `Handle`.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -10,7 +10,7 @@ use super::Flavour;
 use super::desk::push;
 use crate::message::{Message, Name};
 
-/// Sends until the server is gone.
+/// Sends until the server has ended.
 pub(super) fn run(flavour: Flavour, handle: &Handle, active: &AtomicBool) {
     let mut rng = fastrand::Rng::with_seed(3);
     let (mut ids, mut looked, mut news) = (Vec::new(), Instant::now(), 0);
@@ -20,7 +20,7 @@ pub(super) fn run(flavour: Flavour, handle: &Handle, active: &AtomicBool) {
         turn += 1;
         if looked.elapsed() > LOOK {
             looked = Instant::now();
-            // The server may have gone while it was asked.
+            // The server may have ended in the meantime.
             let answer = handle.ask(|hub| hub.ids()).ok();
             let Some(found) = answer.and_then(|answer| answer.recv().ok()) else {
                 return;
@@ -48,14 +48,14 @@ pub(super) fn run(flavour: Flavour, handle: &Handle, active: &AtomicBool) {
     }
 }
 
-/// Sends news to one client or to all, by each of the methods in turn.
+/// Sends news to one client or to all, with each of the methods in turn.
 fn send(handle: &Handle, number: u64, to_all: bool, id: ConnectionId) -> Result<(), SendError> {
     let message = Message::of(Name::News { number });
     let mut payload = Vec::new();
     message.write(&mut payload);
     let text = String::from_utf8(payload.clone()).ok();
     let text = text.filter(|_| message.is_text());
-    // What is not sent, because a client is too slow or gone, is not counted either.
+    // Messages that a slow or closed connection does not get are not counted either.
     match (to_all, text) {
         (false, Some(text)) => handle.send_utf8(id, &text),
         (false, None) => handle.send_binary(id, &payload),
@@ -68,8 +68,8 @@ fn send(handle: &Handle, number: u64, to_all: bool, id: ConnectionId) -> Result<
 
 const PAUSE: Duration = Duration::from_millis(47);
 
-/// How often it is looked who is there.
+/// How often the list of connections is updated.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Messages to one client for each to all; odd, so that all ways to broadcast have their turn.
+/// Messages to one client per message to all; odd, so that each way to broadcast has its turn.
 const BROADCAST_TURNS: u64 = 101;

@@ -1,8 +1,8 @@
-//! Compressed messages that are handed out in pieces.
+//! Compressed messages that are delivered in pieces.
 
 use super::{Compressors, Deflate, INFLATER};
 use crate::error::ProtocolError;
-use crate::protocol::deflate::Inflater;
+use crate::protocol::deflate::{Context, Inflater};
 use crate::protocol::{OpCode, Piece, Utf8Validator};
 
 /// A compressed message that is inflated as it arrives.
@@ -10,27 +10,28 @@ pub(super) struct Arriving {
     opcode: OpCode,
     /// Set for text.
     text: Option<Utf8Validator>,
-    /// Until its end, if it stands by itself; else the connection's own serves.
+    /// The inflater of this message, if it has no context; otherwise the connection's own is used.
     inflater: Option<Box<Inflater>>,
-    /// A piece of it was handed out.
+    /// Whether a piece of it was delivered.
     begun: bool,
-    /// What was inflated before it turned out to be too large, and how much of it was handed out.
+    /// Data that was inflated before the message turned out to be too large, and how much of that
+    /// was delivered.
     made: Vec<u8>,
     handed: usize,
-    /// What arrived and was not all inflated.
+    /// Received data that is not inflated completely.
     input: Option<Input>,
 }
 
-/// Compressed bytes.
+/// Compressed data.
 struct Input {
     bytes: Vec<u8>,
     used: usize,
-    /// The message ends with them.
+    /// Whether the message ends with this data.
     last: bool,
 }
 
 impl Arriving {
-    /// Returns about how many bytes of memory it takes.
+    /// Returns about how many bytes of memory the message takes.
     pub(super) fn held(&self) -> usize {
         let inflater = usize::from(self.inflater.is_some()) * INFLATER;
         let input = self
@@ -52,13 +53,13 @@ impl Arriving {
         })
     }
 
-    /// Returns whether there may be more to hand out before more has come.
+    /// Returns whether there may be more to deliver before more data arrives.
     fn has_more(&self) -> bool {
         self.handed < self.made.len() || self.input.is_some()
     }
 
-    /// Fills `room`, as far as there is something; returns how much that is, and whether the message
-    /// ends there. `own` is the connection's.
+    /// Fills `room` with inflated data; returns how much that is, and whether the message ends
+    /// there. `own` is the connection's inflater.
     fn fill(
         &mut self,
         own: &mut Option<Box<Inflater>>,
@@ -88,18 +89,19 @@ impl Arriving {
 }
 
 impl Deflate {
-    /// Takes the next bytes of a compressed message that arrives in pieces, to be handed out by
-    /// [`next_piece`](Self::next_piece); nothing of those before may be left.
+    /// Takes the next data of a compressed message that arrives in pieces;
+    /// [`next_piece`](Self::next_piece) returns the pieces. The reactor calls it only when no
+    /// earlier data is left.
     pub(crate) fn arrive(&mut self, all: &mut Compressors, piece: &Piece<'_>) {
         if piece.first {
             let max_ratio = all.max_ratio();
             let alone = self.agreed.client_no_context_takeover();
             let mut apart = alone.then(|| all.inflater.take().unwrap_or_default());
             match &mut apart {
-                Some(apart) => apart.begin(false, max_ratio),
+                Some(apart) => apart.begin(Context::Reset, max_ratio),
                 None => {
                     let own = self.inflater.get_or_insert_default();
-                    own.begin(true, max_ratio);
+                    own.begin(Context::Keep, max_ratio);
                 }
             }
             self.arriving = Some(Arriving::new(piece.opcode, apart));
@@ -114,8 +116,8 @@ impl Deflate {
         }
     }
 
-    /// Takes a whole compressed message that turned out to be too large, so that it is handed out by
-    /// [`next_piece`](Self::next_piece): `made` of it was inflated by now.
+    /// Takes a whole compressed message that turned out to be too large;
+    /// [`next_piece`](Self::next_piece) returns its pieces. The data in `made` is inflated already.
     pub(crate) fn arrive_large(
         &mut self,
         all: &mut Compressors,
@@ -123,7 +125,7 @@ impl Deflate {
         payload: &[u8],
         made: Vec<u8>,
     ) {
-        // As `inflate` has it.
+        // The inflater that `inflate` has used.
         let alone = self.agreed.client_no_context_takeover();
         let apart = if alone { all.inflater.take() } else { None };
         let inflater = apart.as_ref().or(self.inflater.as_ref());
@@ -138,14 +140,14 @@ impl Deflate {
         self.arriving = Some(arriving);
     }
 
-    /// Returns whether there may be more to hand out before more has arrived.
+    /// Returns whether there may be more to deliver before more data arrives.
     pub(crate) fn has_more(&self) -> bool {
         let arriving = self.arriving.as_deref();
         arriving.is_some_and(Arriving::has_more)
     }
 
-    /// Inflates the next piece of the message under way in `room`, and returns it: at most
-    /// [`PIECE_MAX`] bytes. `None` if more has to arrive first.
+    /// Inflates the next piece of the message under way into `room`, and returns it: at most
+    /// [`PIECE_MAX`] bytes. Returns `None` if more data has to arrive first.
     pub(crate) fn next_piece<'r>(
         &mut self,
         all: &mut Compressors,
@@ -184,11 +186,11 @@ impl Deflate {
         Ok(Some(piece))
     }
 
-    /// Forgets the message under way: the rest of it is not delivered.
+    /// Discards the message under way; the rest of it is not delivered.
     pub(crate) fn stop_pieces(&mut self) {
         self.arriving = None;
     }
 }
 
-/// How large a piece may be, in bytes.
+/// Largest piece, in bytes.
 const PIECE_MAX: usize = 64 << 10;

@@ -7,9 +7,9 @@ use crate::protocol::deflate::Deflater;
 use crate::protocol::{Compress, OpCode};
 
 impl Deflate {
-    /// Returns whether the message that begins with a part of `size` bytes is compressed, and finds
-    /// its compressor: the connection's own or, for a message that stands by itself, one that it has
-    /// until its end.
+    /// Returns whether the message that begins with a part of `size` bytes is compressed, and
+    /// prepares its compressor. That is the connection's own or, for a message without context, one
+    /// that the message keeps until its end.
     pub(crate) fn begin_parts(
         &mut self,
         all: &mut Compressors,
@@ -24,10 +24,10 @@ impl Deflate {
         }
         let (level, bits) = (all.level(), self.agreed.server_max_window_bits());
         if self.deflater.is_none() && self.apart.is_none() && !reserve(budget, bits) {
-            // Without room for a compressor the message is sent as it is.
+            // Without memory for a compressor, the message is sent uncompressed.
             return false;
         }
-        // No part of it is dropped, but messages before it may be.
+        // The parts of this message are never dropped, but messages before it may be.
         if self.agreed.server_no_context_takeover() || may_drop {
             let apart = || take(&mut all.deflaters, level, bits);
             self.apart.get_or_insert_with(apart);
@@ -38,8 +38,8 @@ impl Deflate {
         true
     }
 
-    /// Compresses the next part of the message under way. A part that was not sent may be sent
-    /// again, after [`forget`](Self::forget).
+    /// Compresses the next part of the message under way. A part that was not sent may be
+    /// compressed again, after [`forget`](Self::forget).
     pub(crate) fn compress_part(
         &mut self,
         all: &mut Compressors,
@@ -56,7 +56,7 @@ impl Deflate {
         Some(Compressed { bytes, ends })
     }
 
-    /// Frees the compressor that the message in parts had until its end.
+    /// Gives back the compressor that a message in parts has kept until its end.
     pub(crate) fn end_parts(&mut self, all: &mut Compressors) {
         if let Some(apart) = self.apart.take() {
             let bits = self.agreed.server_max_window_bits();
@@ -65,8 +65,8 @@ impl Deflate {
     }
 }
 
-/// Takes the shared compressor away, or makes one. A message that needs a shared one in the meantime
-/// makes another.
+/// Takes the shared compressor away, or creates one. A message that needs the shared one meanwhile
+/// creates another.
 fn take(deflaters: &mut Deflaters, level: u32, bits: u8) -> Box<Deflater> {
     let shared = place(deflaters, bits).take();
     shared.unwrap_or_else(|| Box::new(Deflater::new(level, bits)))

@@ -1,12 +1,12 @@
-//! Messages in pieces, compressed ones among them.
+//! Messages in pieces, including compressed ones.
 
 use super::*;
 
-/// A message: kind, payload, and whether it is compressed.
+/// A message: its kind, its payload, and whether it is compressed.
 type Whole = (OpCode, Vec<u8>, bool);
 
-/// The messages of `bytes` where large and fragmented ones come in pieces, put together again; then
-/// the error.
+/// Decodes `bytes` with large and fragmented messages in pieces; returns the joined messages and
+/// the error, if any.
 fn joined(bytes: &[u8], cuts: &[usize]) -> (Vec<Whole>, Option<ProtocolError>) {
     let mut receiver = Receiver::new(&limits(100, 2));
     receiver.allow_compressed(true);
@@ -61,7 +61,7 @@ fn compressed_messages_come_in_pieces_as_well() {
         frame(0x00, b""),
         frame(0x00, &[b'b'; 200]),
         frame(0x80, b""),
-        // Larger than `max_recv_size`, and than what may come of it.
+        // The largest compressed size of a message of `max_recv_size` bytes, and one more.
         frame(0xc2, &[1; 176]),
         frame(0xc2, &[1; 177]),
         frame(0x02, b"plain"),
@@ -103,7 +103,7 @@ proptest! {
     ) {
         let mut bytes = frames.concat();
         for at in 0..frames.len() {
-            // Every second first frame is compressed.
+            // Every other frame is marked as compressed, if it begins a message.
             let start: usize = frames[..at].iter().map(Vec::len).sum();
             if at % 2 == 0 && matches!(bytes[start] & 0xf, 1 | 2) {
                 bytes[start] |= 0x40;

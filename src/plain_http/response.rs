@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use http::{Method, StatusCode, Version};
 
-use crate::SendError;
+use crate::AnswerError;
 use crate::date::Date;
 use crate::handshake::{Fields, Request};
 use crate::tokens::is_field_text;
@@ -17,7 +17,7 @@ use crate::tokens::is_field_text;
 /// fail: a malformed part is not taken, and [`check`](Self::check) tells.
 ///
 /// ```
-/// use wsloop::http::Response;
+/// use wsloop::plain_http::Response;
 ///
 /// let page = Response::new(200)
 ///     .header("Content-Type", "text/html; charset=utf-8")
@@ -119,11 +119,11 @@ impl Response {
     ///
     /// # Errors
     ///
-    /// Returns [`SendError::BadResponse`] if the status does not answer, if the reason phrase or a
+    /// Returns [`AnswerError::Malformed`] if the status does not answer, if the reason phrase or a
     /// header has control characters, or if a header is one that only this crate writes.
-    pub fn check(&self) -> Result<(), SendError> {
+    pub fn check(&self) -> Result<(), AnswerError> {
         if self.malformed {
-            Err(SendError::BadResponse)
+            Err(AnswerError::Malformed)
         } else {
             Ok(())
         }

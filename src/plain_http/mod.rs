@@ -8,7 +8,7 @@
 //! ```
 //! use std::time::SystemTime;
 //! use wsloop::Limits;
-//! use wsloop::http::{Item, Reader, Response, Then};
+//! use wsloop::plain_http::{Item, Reader, Response, Then};
 //!
 //! # fn main() -> Result<(), wsloop::HandshakeError> {
 //! let mut reader = Reader::new(&Limits::default());
@@ -30,9 +30,6 @@ mod body;
 mod reader;
 mod response;
 
-/// Types of the crate `http`, of which requests and answers are made;
-/// [`StatusCode::canonical_reason`] has the standard phrases.
-pub use ::http::{HeaderMap, Method, StatusCode, Uri, Version};
 pub use reader::{CONTINUE, Item, Reader};
 pub use response::{Response, Then};
 

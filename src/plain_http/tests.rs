@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::handshake::Request;
-use crate::{HandshakeError, Limits, SendError};
+use crate::{AnswerError, HandshakeError, Limits};
 
 /// What a reader made of a stream: its items, and the error that ended it.
 type Outcome = (Vec<String>, Option<HandshakeError>);
@@ -419,12 +419,12 @@ fn nothing_is_injected() {
         Response::new(200).cookie("a", "b\r\nX: y", ""),
         Response::new(200).cookie("a", "b", "Path=/\nX: y"),
     ] {
-        assert_eq!(response.check(), Err(SendError::BadResponse));
+        assert_eq!(response.check(), Err(AnswerError::Malformed));
         assert_eq!(encoded(&response, GET, Then::KeepAlive), clean);
     }
     for status in [0, 99, 100, 101, 199, 600, u16::MAX] {
         let response = Response::new(status);
-        assert_eq!(response.check(), Err(SendError::BadResponse), "{status}");
+        assert_eq!(response.check(), Err(AnswerError::Malformed), "{status}");
         assert_eq!(response.status(), 500);
     }
 }

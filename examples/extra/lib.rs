@@ -1,0 +1,1 @@
+//! The examples are in the directory above; this package has their dependencies.

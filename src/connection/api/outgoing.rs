@@ -1,0 +1,206 @@
+//! Messages with options.
+
+use super::connection::Connection;
+use super::sent::Sent;
+use crate::connection::callbacks::Done;
+use crate::connection::event::Outcome;
+use crate::error::SendError;
+use crate::protocol::{Compress, OpCode, Prepared};
+
+/// A message with options, for [`Connection::send_message`]: what it consists of, whether it is
+/// compressed, and what is called when it was sent.
+///
+/// ```
+/// # use wsloop::{Compress, Connection, OpCode, Outgoing, SendError, Sent};
+/// # fn handler(conn: &mut Connection<'_>, image: &[u8]) -> Result<Sent, SendError> {
+/// // It is compressed already.
+/// conn.send_message(Outgoing::binary(image).compress(Compress::No))?;
+/// // One frame from several places, without joining them first.
+/// conn.send_message(Outgoing::parts(OpCode::Text, &["{\"user\":\"", "ada", "\"}"]))?;
+/// conn.send_message(Outgoing::text("goodbye").then(|conn, result| {
+///     log::info!("{}: {result:?}", conn.id());
+///     conn.disconnect(1000, "")
+/// }))
+/// # }
+/// ```
+#[must_use]
+pub struct Outgoing<'m> {
+    body: Body<'m>,
+    compress: Compress,
+    done: Option<Done>,
+}
+
+enum Body<'m> {
+    Whole(OpCode, &'m [u8]),
+    /// In one frame.
+    Gathered(OpCode, Vec<&'m [u8]>),
+    /// In a frame for each part.
+    Frames(OpCode, Vec<&'m [u8]>),
+    Prepared(&'m Prepared),
+}
+
+impl<'m> Outgoing<'m> {
+    fn new(body: Body<'m>) -> Self {
+        Self {
+            body,
+            compress: Compress::Auto,
+            done: None,
+        }
+    }
+
+    /// A text message.
+    pub fn text(text: &'m str) -> Self {
+        Self::new(Body::Whole(OpCode::Text, text.as_bytes()))
+    }
+
+    /// A binary message.
+    pub fn binary(bytes: &'m [u8]) -> Self {
+        Self::new(Body::Whole(OpCode::Binary, bytes))
+    }
+
+    /// A message that was framed once for many connections.
+    pub fn prepared(prepared: &'m Prepared) -> Self {
+        Self::new(Body::Prepared(prepared))
+    }
+
+    /// A text or binary message whose payload lies in several places. It is sent in one frame,
+    /// without joining the parts first: large ones are handed to the kernel from where they lie,
+    /// unless the message is compressed. A character may be cut by the end of a part.
+    #[doc(alias = "send_parts")]
+    pub fn parts(opcode: OpCode, parts: &'m [impl AsRef<[u8]>]) -> Self {
+        let parts = parts.iter().map(AsRef::as_ref).collect();
+        Self::new(Body::Gathered(opcode, parts))
+    }
+
+    /// Sends each part in a frame of its own (RFC 6455, 5.4), for a message made by
+    /// [`parts`](Self::parts); empty parts are left out. A message that is compressed is compressed
+    /// so that the peer can inflate each part when its frame comes.
+    #[doc(alias = "send_multiframe")]
+    pub fn in_frames(mut self) -> Self {
+        self.body = match self.body {
+            Body::Gathered(opcode, mut parts) => {
+                parts.retain(|part| !part.is_empty());
+                if parts.is_empty() {
+                    parts.push(&[]);
+                }
+                Body::Frames(opcode, parts)
+            }
+            body => body,
+        };
+        self
+    }
+
+    /// Says whether the message is compressed, where permessage-deflate was agreed on. Default
+    /// [`Compress::Auto`]. A prepared message has a [choice of its own](Prepared::compress).
+    pub fn compress(mut self, compress: Compress) -> Self {
+        self.compress = compress;
+        self
+    }
+
+    /// Calls `done` once when the message was handed to the kernel, as
+    /// [`Connection::when_sent`] does. If the slow-consumer policy drops the message, at once or
+    /// later, `done` is given [`SendError::Dropped`]. If sending fails, `done` is dropped: the error
+    /// of [`Connection::send_message`] is the answer then.
+    pub fn then<R: Outcome<()>>(
+        mut self,
+        done: impl FnOnce(&mut Connection<'_>, Result<(), SendError>) -> R + 'static,
+    ) -> Self {
+        self.done = Some(boxed(done));
+        self
+    }
+}
+
+impl<'m> From<&'m str> for Outgoing<'m> {
+    fn from(text: &'m str) -> Self {
+        Self::text(text)
+    }
+}
+
+impl<'m> From<&'m [u8]> for Outgoing<'m> {
+    fn from(bytes: &'m [u8]) -> Self {
+        Self::binary(bytes)
+    }
+}
+
+impl<'m> From<&'m Prepared> for Outgoing<'m> {
+    fn from(prepared: &'m Prepared) -> Self {
+        Self::prepared(prepared)
+    }
+}
+
+impl std::fmt::Debug for Outgoing<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Outgoing")
+            .field("compress", &self.compress)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Boxes a callback.
+fn boxed<R: Outcome<()>>(
+    done: impl FnOnce(&mut Connection<'_>, Result<(), SendError>) -> R + 'static,
+) -> Done {
+    Box::new(move |conn, result| done(conn, result).into_outcome())
+}
+
+impl Connection<'_> {
+    /// Sends a message with options: see [`Outgoing`]. Text, bytes and prepared messages are taken as
+    /// they are, too.
+    ///
+    /// # Errors
+    ///
+    /// As [`send_utf8`](Self::send_utf8); [`SendError::BadFrame`] for parts that are neither text nor
+    /// binary, [`SendError::BadUtf8`] if the parts of a text together are not UTF-8.
+    #[doc(alias = "send_with")]
+    #[doc(alias = "send_utf8_then")]
+    #[doc(alias = "send_multiframe")]
+    pub fn send_message<'m>(
+        &mut self,
+        message: impl Into<Outgoing<'m>>,
+    ) -> Result<Sent, SendError> {
+        let Outgoing {
+            body,
+            compress,
+            done,
+        } = message.into();
+        let mut conn = self.entry();
+        let size = match body {
+            Body::Whole(opcode, payload) => conn.send_any(opcode, payload, compress),
+            Body::Gathered(opcode, parts) => conn.send_gathered(opcode, &parts, compress),
+            Body::Frames(opcode, parts) => conn.send_frames(opcode, &parts, compress),
+            Body::Prepared(prepared) => conn.send_prepared(prepared),
+        }?;
+        if let Some(done) = done {
+            conn.await_message(size, done)?;
+        }
+        Ok(Sent::one(size))
+    }
+
+    /// Calls `done` once, when everything that the connection was sent until now has been handed to
+    /// the kernel (over TLS: its records have). It says nothing about what the peer has received.
+    ///
+    /// `done` is a handler like others: it runs after the one that is running has returned, in the
+    /// order of what was sent; its error or panic closes the connection with 1011. It is given
+    /// [`SendError::Gone`] if the connection ends before, just before its `Disconnect`, and
+    /// [`SendError::Dropped`], without waiting for the messages before, if the last message until
+    /// now is dropped (see [`SlowConsumer`](crate::SlowConsumer)).
+    ///
+    /// ```
+    /// # use wsloop::{Connection, SendError};
+    /// # fn handler(conn: &mut Connection<'_>) -> Result<(), SendError> {
+    /// conn.send_utf8("goodbye")?;
+    /// conn.when_sent(|conn, result| log::info!("{}: {result:?}", conn.id()))
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::NotReady`] before `Ready`, [`SendError::Closing`] in or after `Disconnect`;
+    /// `done` is dropped then.
+    pub fn when_sent<R: Outcome<()>>(
+        &mut self,
+        done: impl FnOnce(&mut Connection<'_>, Result<(), SendError>) -> R + 'static,
+    ) -> Result<(), SendError> {
+        self.entry().await_sent(boxed(done))
+    }
+}
