@@ -29,6 +29,9 @@ FORBIDDEN = {
 FEATURES = ["peer", "send", "limits", "deflate"]
 KNOT = r"(super|connection)::(api|core|entry|shared)\b"
 
+# Rooms that only tests use.
+TEST_ROOMS = ["client_frames", "simulation"]
+
 # In the modules above the time is an argument. Only these files may read the clock.
 ALLOWED = {("connection/shared.rs", CLOCK)}
 
@@ -47,7 +50,7 @@ def code(path):
 
 def is_test(path):
     parts = path.relative_to(SRC).parts
-    return "tests" in parts or path.name == "tests.rs" or parts[0] == "simulation"
+    return "tests" in parts or path.name == "tests.rs" or room_of(path) in TEST_ROOMS
 
 
 def room_of(path):

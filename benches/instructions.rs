@@ -10,6 +10,8 @@
     reason = "what the macros of gungraun make"
 )]
 
+#[path = "../src/client_frames.rs"]
+mod client_frames;
 mod common;
 
 use std::hint::black_box;
@@ -19,42 +21,25 @@ use std::thread;
 use std::time::Duration;
 use std::time::UNIX_EPOCH;
 
+use client_frames::KEY;
 use common::BROWSER;
 use gungraun::prelude::*;
 use socket2::{Domain, Socket, Type};
 use wsloop::event::{Binary, Utf8};
 use wsloop::handshake::{Parser, Refusal, Upgrade};
-use wsloop::protocol::{Header, Message, OpCode, Prepared, Receiver, Sender, Utf8Validator, mask};
+use wsloop::protocol::{Message, OpCode, Prepared, Receiver, Sender, Utf8Validator, mask};
 use wsloop::{Limits, Server};
 
-const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
-
 /// Returns a client's frame of `size` bytes.
-fn frame(fin: bool, opcode: OpCode, size: usize) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    Header {
-        fin,
-        rsv: 0,
-        opcode,
-        mask: Some(KEY),
-        len: size as u64,
-    }
-    .encode(&mut bytes);
-    let start = bytes.len();
-    bytes.resize(start + size, b'x');
-    mask::apply(&mut bytes[start..], KEY, 0);
-    bytes
+fn frame(first: u8, size: usize) -> Vec<u8> {
+    client_frames::frame(first, &vec![b'x'; size])
 }
 
-/// Returns a message of `size` bytes in one frame.
-fn whole(opcode: OpCode, size: usize) -> Vec<u8> {
-    frame(true, opcode, size)
-}
-
-/// Returns a message of four frames with `size` bytes each.
-fn fragmented(opcode: OpCode, size: usize) -> Vec<u8> {
-    let rest = [false, false, true].map(|fin| frame(fin, OpCode::Continuation, size));
-    [frame(false, opcode, size), rest.concat()].concat()
+/// Returns a text of four frames with `size` bytes each.
+fn fragmented(size: usize) -> Vec<u8> {
+    [0x01, 0x00, 0x00, 0x80]
+        .map(|first| frame(first, size))
+        .concat()
 }
 
 struct Incoming {
@@ -92,12 +77,12 @@ fn is_received(incoming: Incoming) {
 }
 
 #[library_benchmark(setup = Incoming::new, teardown = is_received)]
-#[bench::text_20(whole(OpCode::Text, 20))]
-#[bench::binary_125(whole(OpCode::Binary, 125))]
-#[bench::text_1024(whole(OpCode::Text, 1024))]
-#[bench::text_65536(whole(OpCode::Text, 65_536))]
-#[bench::fragmented_4_x_256(fragmented(OpCode::Text, 256))]
-#[bench::text_16_x_32(whole(OpCode::Text, 32).repeat(16))]
+#[bench::text_20(frame(0x81, 20))]
+#[bench::binary_125(frame(0x82, 125))]
+#[bench::text_1024(frame(0x81, 1024))]
+#[bench::text_65536(frame(0x81, 65_536))]
+#[bench::fragmented_4_x_256(fragmented(256))]
+#[bench::text_16_x_32(frame(0x81, 32).repeat(16))]
 fn decode(mut incoming: Incoming) -> Incoming {
     incoming.take();
     incoming
@@ -327,7 +312,7 @@ fn sent(connections: usize, size: usize, count: usize) -> Loopback {
     let mut reply = Vec::new();
     let sent = Sender::default().message(OpCode::Text, &vec![b'x'; size], size, &mut reply);
     sent.expect("the size is allowed");
-    let request = whole(OpCode::Text, size).repeat(count);
+    let request = frame(0x81, size).repeat(count);
     let mut loopback = Loopback::new(connections, request, reply.repeat(count));
     loopback.send();
     loopback

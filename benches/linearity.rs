@@ -11,12 +11,16 @@
     reason = "what the macros of gungraun make"
 )]
 
+#[path = "../src/client_frames.rs"]
+mod client_frames;
+
 use std::hint::black_box;
 
+use client_frames::frame;
 use gungraun::prelude::*;
 use wsloop::handshake::{Origins, Parser};
 use wsloop::plain_http::{Item, Reader};
-use wsloop::protocol::{Header, Message, OpCode, Receiver, mask};
+use wsloop::protocol::{Message, Receiver};
 use wsloop::{HandshakeError, Limits, ProtocolError};
 
 /// Returns limits that no case reaches.
@@ -32,29 +36,11 @@ fn limits() -> Limits {
 
 // Messages.
 
-const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
-
-fn frame(fin: bool, opcode: OpCode, payload: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let header = Header {
-        fin,
-        rsv: 0,
-        opcode,
-        mask: Some(KEY),
-        len: payload.len() as u64,
-    };
-    header.encode(&mut bytes);
-    let start = bytes.len();
-    bytes.extend_from_slice(payload);
-    mask::apply(&mut bytes[start..], KEY, 0);
-    bytes
-}
-
 /// Returns a message of `count` frames, with `between` in front of each continuation but the last.
-fn fragmented(opcode: OpCode, payload: &[u8], count: usize, between: &[u8]) -> Vec<u8> {
-    let rest = [between, &frame(false, OpCode::Continuation, payload)].concat();
-    let first = frame(false, opcode, payload);
-    let last = frame(true, OpCode::Continuation, payload);
+fn fragmented(kind: u8, payload: &[u8], count: usize, between: &[u8]) -> Vec<u8> {
+    let rest = [between, &frame(0x00, payload)].concat();
+    let first = frame(kind, payload);
+    let last = frame(0x80, payload);
     [first, rest.repeat(count - 2), last].concat()
 }
 
@@ -101,45 +87,45 @@ impl Incoming {
 const READ: usize = 64 << 10;
 
 fn tiny_fragments(count: usize) -> Incoming {
-    Incoming::new(fragmented(OpCode::Binary, b"x", count, b""), READ, 1)
+    Incoming::new(fragmented(0x02, b"x", count, b""), READ, 1)
 }
 
 fn empty_fragments(count: usize) -> Incoming {
-    Incoming::new(fragmented(OpCode::Text, b"", count, b""), READ, 1)
+    Incoming::new(fragmented(0x01, b"", count, b""), READ, 1)
 }
 
 fn pings_between(count: usize) -> Incoming {
-    let ping = frame(true, OpCode::Ping, b"ping");
-    Incoming::new(fragmented(OpCode::Binary, b"x", count, &ping), READ, 1)
+    let ping = frame(0x89, b"ping");
+    Incoming::new(fragmented(0x02, b"x", count, &ping), READ, 1)
 }
 
 /// Each fragment ends inside a character.
 fn cut_characters(count: usize) -> Incoming {
     let text = "\u{1f600}".repeat(count);
-    let mut bytes = frame(false, OpCode::Text, &text.as_bytes()[..1]);
+    let mut bytes = frame(0x01, &text.as_bytes()[..1]);
     for part in text.as_bytes()[1..].chunks(4) {
-        bytes.extend(frame(false, OpCode::Continuation, part));
+        bytes.extend(frame(0x00, part));
     }
-    bytes.extend(frame(true, OpCode::Continuation, b""));
+    bytes.extend(frame(0x80, b""));
     Incoming::new(bytes, READ, 1)
 }
 
 fn byte_by_byte(count: usize) -> Incoming {
-    Incoming::new(frame(true, OpCode::Text, &vec![b'x'; count]), 1, 1)
+    Incoming::new(frame(0x81, &vec![b'x'; count]), 1, 1)
 }
 
 /// Fragments whose headers arrive byte by byte as well.
 fn fragments_byte_by_byte(count: usize) -> Incoming {
-    Incoming::new(fragmented(OpCode::Text, b"x", count, b""), 1, 1)
+    Incoming::new(fragmented(0x01, b"x", count, b""), 1, 1)
 }
 
 fn small_messages(count: usize) -> Incoming {
-    let bytes = frame(true, OpCode::Text, b"x").repeat(count);
+    let bytes = frame(0x81, b"x").repeat(count);
     Incoming::new(bytes, READ, count)
 }
 
 fn empty_messages_byte_by_byte(count: usize) -> Incoming {
-    let bytes = frame(true, OpCode::Binary, b"").repeat(count);
+    let bytes = frame(0x82, b"").repeat(count);
     Incoming::new(bytes, 1, count)
 }
 

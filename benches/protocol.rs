@@ -1,29 +1,18 @@
 //! The modules without I/O: headers, masking, UTF-8, whole messages.
 
+#[path = "../src/client_frames.rs"]
+mod client_frames;
+
 use std::hint::black_box;
 
+use client_frames::KEY;
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use wsloop::Limits;
 use wsloop::protocol::{Header, Message, OpCode, Receiver, Sender, Utf8Validator, mask};
 
-const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
-
 /// Returns a client's text frame.
 fn frame(payload: &[u8]) -> Vec<u8> {
-    let len = payload.len() as u64;
-    let mut bytes = Vec::new();
-    Header {
-        fin: true,
-        rsv: 0,
-        opcode: OpCode::Text,
-        mask: Some(KEY),
-        len,
-    }
-    .encode(&mut bytes);
-    let start = bytes.len();
-    bytes.extend_from_slice(payload);
-    mask::apply(&mut bytes[start..], KEY, 0);
-    bytes
+    client_frames::frame(0x81, payload)
 }
 
 fn headers(c: &mut Criterion) {

@@ -97,6 +97,8 @@
 #[cfg_attr(docsrs, doc(masked))]
 extern crate fearless_simd as _;
 
+#[cfg(test)]
+mod client_frames;
 mod close_code;
 mod config;
 mod connection;
@@ -111,6 +113,8 @@ pub mod proxy;
 mod reactor;
 mod reasons;
 mod server;
+#[cfg(test)]
+mod simulation;
 mod stats;
 mod tokens;
 mod transport;

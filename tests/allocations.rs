@@ -13,7 +13,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
-use support::{PATIENCE, REQUEST, Running, frame};
+use support::client_frames::{frame, header};
+use support::{PATIENCE, REQUEST, Running};
 use wsloop::Sent;
 use wsloop::event::{Binary, Utf8};
 
@@ -147,10 +148,7 @@ fn a_header_that_claims_two_to_the_62_bytes_costs_less_than_a_read_buffer() {
     let mut other = server.ready().stream;
     settle(&mut other);
     for len in [1u64 << 30, 1 << 62, i64::MAX as u64] {
-        let claim = |first: u8| {
-            let head = [&[first, 0xff][..], &len.to_be_bytes(), &[1, 2, 3, 4]].concat();
-            [head, vec![0; 100]].concat()
-        };
+        let claim = |first: u8| [header(first, len), vec![0; 100]].concat();
         // Once as the first frame of a message, and once as the second.
         for bytes in [claim(0x82), [frame(0x02, b"x"), claim(0x80)].concat()] {
             let mut streams: Vec<_> = (0..EACH).map(|_| server.ready().stream).collect();
@@ -394,12 +392,7 @@ fn all_connections_together_hold_the_budget_and_no_more() {
     let mut hoarders: Vec<_> = (0..EACH).map(connect).collect();
     let mut deaf: Vec<_> = (0..EACH).map(connect).collect();
     // The start of a large message, or fragments of one; and messages whose echoes are not read.
-    let head = [
-        &[0x82, 0xff][..],
-        &(1u64 << 40).to_be_bytes(),
-        &[1, 2, 3, 4],
-    ]
-    .concat();
+    let head = header(0x82, 1 << 40);
     let first = frame(0x02, b"x");
     let (more, fragment, message) = (
         vec![0; 16 << 10],

@@ -3,27 +3,10 @@
 
 mod support;
 
-use support::{REQUEST, Running, frame, log};
+use support::client_frames::{frame, header};
+use support::{REQUEST, Running, log};
 use wsloop::event::{Binary, Connect, Ready, Utf8};
 use wsloop::{Connection, Prepared, SendError, Sent};
-
-/// Returns the header of a client's frame, without the payload.
-fn header(first: u8, len: u64) -> Vec<u8> {
-    let mut bytes = vec![first];
-    match len {
-        0..=125 => bytes.push(0x80 | len as u8),
-        126..=0xffff => {
-            bytes.push(0xfe);
-            bytes.extend((len as u16).to_be_bytes());
-        }
-        _ => {
-            bytes.push(0xff);
-            bytes.extend(len.to_be_bytes());
-        }
-    }
-    bytes.extend([1, 2, 3, 4]);
-    bytes
-}
 
 #[test]
 fn received_messages_in_one_frame() {

@@ -1,36 +1,7 @@
-//! Simple code to write a client's frames and to read a server's.
+//! Simple code to build a client's frames from the input, and to read a server's.
 
+use crate::client_frames::{self, Header};
 use crate::input::Input;
-
-/// Appends a client's frame.
-pub(crate) fn frame(first: u8, key: [u8; 4], payload: &[u8], out: &mut Vec<u8>) {
-    out.push(first);
-    match payload.len() {
-        len @ 0..126 => out.push(0x80 | len as u8),
-        len @ 126..0x1_0000 => {
-            out.push(0x80 | 126);
-            out.extend_from_slice(&(len as u16).to_be_bytes());
-        }
-        len => {
-            out.push(0x80 | 127);
-            out.extend_from_slice(&(len as u64).to_be_bytes());
-        }
-    }
-    out.extend_from_slice(&key);
-    masked(key, payload, out);
-}
-
-fn masked(key: [u8; 4], payload: &[u8], out: &mut Vec<u8>) {
-    if key == [0; 4] {
-        return out.extend_from_slice(payload);
-    }
-    out.extend(
-        payload
-            .iter()
-            .zip(key.iter().cycle())
-            .map(|(byte, key)| byte ^ key),
-    );
-}
 
 /// Appends a frame built from choices: a first byte, a form, a length (2 bytes), and the content.
 ///
@@ -56,7 +27,7 @@ pub(crate) fn chosen_frame(input: &mut Input<'_>, out: &mut Vec<u8>) {
         _ => [0x37, 0xfa, 0x21, 0x3d],
     };
     let start = out.len();
-    frame(first, key, &payload, out);
+    client_frames::append(out, first, Some(key), &payload);
     match form >> 5 {
         // Makes the length or the mask invalid.
         5 => out[start + 1] ^= 0x80,
@@ -80,24 +51,8 @@ pub(crate) fn take_frame(bytes: &mut Vec<u8>) -> Option<Frame> {
         matches!(first & 0xf, 0..=2 | 8..=10) && first & 0x30 == 0,
         "first byte {first:#x}"
     );
-    let second = *bytes.get(1)?;
-    let (len, head) = match second {
-        len @ 0..126 => (usize::from(len), 2),
-        126 => {
-            let len = u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?);
-            assert!(len >= 126, "the length is not minimal");
-            (usize::from(len), 4)
-        }
-        127 => {
-            let len = u64::from_be_bytes(bytes.get(2..10)?.try_into().ok()?);
-            assert!(
-                len >= 0x1_0000 && len >> 63 == 0,
-                "the length is not minimal"
-            );
-            (len as usize, 10)
-        }
-        _ => panic!("a masked frame"),
-    };
+    let header = Header::parse(bytes, 1 << 40).expect("a server's header")?;
+    let (len, head) = (header.length, header.size);
     if first & 8 != 0 {
         assert!(first & 0xf0 == 0x80 && len <= 125, "a bad control frame");
     }

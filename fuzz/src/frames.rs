@@ -2,10 +2,11 @@
 //! stream is cut, and into whichever buffer its bytes are read. Framing the messages again must not
 //! change them.
 
-use wsloop::protocol::{CloseCode, CloseFrame, Header, Message, OpCode, Piece, Receiver, mask};
+use wsloop::protocol::{CloseCode, CloseFrame, Header, Message, OpCode, Piece, Receiver};
 use wsloop::{Limits, ProtocolError};
 
 use crate::client::chosen_frame;
+use crate::client_frames;
 use crate::input::{Dice, Input, cuts};
 
 /// Settings (1 byte), cuts (2 bytes), then the client's bytes, or choices for its frames.
@@ -247,9 +248,10 @@ fn reframe(events: &[Event], seed: u16) -> Vec<u8> {
         header.encode(&mut out);
         let parsed = Header::parse(&out[start..], 0b100);
         assert_eq!(parsed, Ok(Some((header, out.len() - start))));
-        let start = out.len();
-        out.extend_from_slice(payload);
-        mask::apply(&mut out[start..], key, 0);
+        let head = out.split_off(start);
+        let first = u8::from(fin) << 7 | rsv << 4 | opcode.bits();
+        client_frames::append(&mut out, first, Some(key), payload);
+        assert!(out[start..].starts_with(&head), "{header:?}");
     };
     for event in events {
         match event {

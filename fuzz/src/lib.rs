@@ -6,6 +6,8 @@
 
 mod answers;
 mod client;
+#[path = "../../src/client_frames.rs"]
+mod client_frames;
 mod input;
 
 pub mod deflate;

@@ -30,7 +30,8 @@ use wsloop::{
 };
 
 use crate::answers::Answer;
-use crate::client::{chosen_frame, frame, take_frame};
+use crate::client::{chosen_frame, take_frame};
+use crate::client_frames;
 use crate::input::Input;
 
 /// Settings (2 bytes), then steps: an action (1 byte), and its parameters (1 byte).
@@ -779,7 +780,7 @@ fn step(
             if first & 8 != 0 {
                 out.truncate(125);
             }
-            frame(first, [1, 2, 3, how], &out, &mut bytes);
+            client_frames::append(&mut bytes, first, Some([1, 2, 3, how]), &out);
             with(clients, does, |client| {
                 if how & 0x80 != 0 {
                     let (front, back) = bytes.split_at(bytes.len() / 2);

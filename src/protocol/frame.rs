@@ -192,6 +192,8 @@ fn array<const N: usize>(input: &[u8], at: usize) -> Option<[u8; N]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client_frames;
+    use crate::protocol::mask;
 
     fn error(bytes: &[u8]) -> ProtocolError {
         Header::parse(bytes, 0).expect_err("the header is wrong")
@@ -288,5 +290,65 @@ mod tests {
             Header::parse(b"\xe1", 0b100),
             Err(ProtocolError::ReservedBits(0b110))
         );
+    }
+    #[test]
+    fn the_encoder_and_the_clients_of_tests_agree() {
+        let opcodes = [
+            (0x0, OpCode::Continuation),
+            (0x1, OpCode::Text),
+            (0x2, OpCode::Binary),
+            (0x8, OpCode::Close),
+            (0x9, OpCode::Ping),
+            (0xa, OpCode::Pong),
+        ];
+        for len in [0, 1, 125, 126, 127, 65_535, 65_536, 70_001] {
+            let payload: Vec<u8> = (0..len).map(|at| at as u8).collect();
+            for (rsv, (bits, opcode)) in (0..).zip(opcodes) {
+                let header = Header {
+                    fin: rsv & 1 == 0,
+                    rsv,
+                    opcode,
+                    mask: Some([0x12, 0x34, 0x56, len as u8]).filter(|_| rsv < 4),
+                    len: len as u64,
+                };
+                let mut bytes = Vec::new();
+                header.encode(&mut bytes);
+                let start = bytes.len();
+                bytes.extend_from_slice(&payload);
+                mask::apply(&mut bytes[start..], header.mask.unwrap_or_default(), 0);
+                let first = u8::from(header.fin) << 7 | rsv << 4 | bits;
+                let mut frame = Vec::new();
+                client_frames::append(&mut frame, first, header.mask, &payload);
+                assert!(bytes == frame, "{header:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_clients_of_tests_write_the_example_and_read_what_they_write() {
+        // RFC 6455, 5.7: "A single-frame masked text message".
+        let hello = client_frames::frame(0x81, b"Hello");
+        assert_eq!(hello, b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58");
+        let parse = |bytes: &[u8]| client_frames::Header::parse(bytes, 65_536);
+        assert!(parse(&hello).is_err(), "masked");
+        for (length, size) in [(0, 2), (125, 2), (126, 4), (65_535, 4), (65_536, 10)] {
+            let mut frame = Vec::new();
+            client_frames::append(&mut frame, 0xc2, None, &vec![7; length]);
+            assert_eq!(frame.len(), size + length);
+            let header = parse(&frame).expect("it may be read").expect("it is whole");
+            assert_eq!((header.size, header.length), (size, length));
+            assert!(header.is_last() && header.is_compressed() && header.opcode() == 2);
+            for end in 0..size {
+                assert_eq!(parse(&frame[..end]), Ok(None));
+            }
+        }
+        for wrong in [
+            &b"\x82\x7e\0\x7d"[..],
+            b"\x82\x7f\0\0\0\0\0\0\xff\xff",
+            b"\x82\x7f\0\0\0\0\0\x01\0\x01",
+            b"\x82\x7f\x80\0\0\0\0\0\0\0",
+        ] {
+            assert!(parse(wrong).is_err(), "{wrong:x?}");
+        }
     }
 }

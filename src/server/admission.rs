@@ -22,7 +22,7 @@ use crate::transport::Transport;
 
 /// A limit of the server at which accepting pauses.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum AcceptLimit {
+pub(crate) enum AcceptLimit {
     Connections,
     HalfOpen,
     Memory,
@@ -30,7 +30,7 @@ pub(super) enum AcceptLimit {
 
 impl AcceptLimit {
     /// Returns the limit that is reached, if any.
-    pub(super) fn reached(core: &Core) -> Option<Self> {
+    pub(crate) fn reached(core: &Core) -> Option<Self> {
         let shared = &core.shared;
         if core.peers.len() >= shared.config.max_connections {
             Some(Self::Connections)

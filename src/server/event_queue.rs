@@ -13,7 +13,7 @@ use crate::connection::Readiness;
 use crate::reactor::{Reactor, SocketEvent};
 
 /// The source of an event.
-pub(super) enum Source {
+pub(crate) enum Source {
     /// A connection, identified by its tag.
     Connection(usize),
     Listener(usize),
@@ -23,7 +23,7 @@ pub(super) enum Source {
 }
 
 impl Source {
-    pub(super) fn token(&self) -> Token {
+    pub(crate) fn token(&self) -> Token {
         Token(match self {
             Self::Waker => usize::MAX,
             Self::Listener(index) => LISTENERS | index,
@@ -43,7 +43,7 @@ impl Source {
 }
 
 /// An event of a source, reported by the kernel or by the network of a test.
-pub(super) trait Report {
+pub(crate) trait Report {
     fn token(&self) -> Token;
 
     /// Returns the event for the connection with this tag.
@@ -74,7 +74,7 @@ impl Report for &Event {
 }
 
 /// A summary of the reports of a turn.
-pub(super) struct Heard {
+pub(crate) struct Heard {
     /// Number of reports.
     pub(super) events: usize,
     /// Whether one came from the waker or a watched source.
@@ -83,7 +83,7 @@ pub(super) struct Heard {
 
 /// Begins a turn at `now`: serves the connections with events, and notes the events of other
 /// sources.
-pub(super) fn hear<R: Report>(
+pub(crate) fn hear<R: Report>(
     now: Instant,
     reports: impl Iterator<Item = R>,
     reactor: &mut Reactor,

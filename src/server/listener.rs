@@ -20,7 +20,7 @@ use crate::proxy::Networks;
 use crate::transport::{Socket, TlsConfig, Transport};
 
 /// A listening socket.
-pub(super) struct Listener {
+pub(crate) struct Listener {
     socket: ListenSocket,
     tls: Option<TlsConfig>,
     /// Whether the socket was not bound here, so that others may have it as well.
@@ -57,7 +57,7 @@ enum ListenSocket {
 
 /// A simulated listening socket, implemented by a test.
 #[cfg(test)]
-pub(super) trait Port {
+pub(crate) trait Port {
     /// Accepts a connection, like accept(2).
     fn accept(&self) -> io::Result<(Socket, Option<SocketAddr>)>;
 
@@ -192,7 +192,7 @@ impl Listener {
 
     /// Listens on a simulated port.
     #[cfg(test)]
-    pub(super) fn simulated(port: Rc<dyn Port>) -> io::Result<Self> {
+    pub(crate) fn simulated(port: Rc<dyn Port>) -> io::Result<Self> {
         port.listen(true)?;
         Ok(Self::new(ListenSocket::Simulated(port), None))
     }

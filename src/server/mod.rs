@@ -1,14 +1,14 @@
 //! The server: listeners, the poll loop, ticks, other threads, shutdown.
 
 mod accept_pauses;
-mod admission;
+pub(crate) mod admission;
 mod binding;
 mod builder;
 mod busy_poll;
 mod control;
-mod event_queue;
+pub(crate) mod event_queue;
 mod inherited;
-mod listener;
+pub(crate) mod listener;
 mod listening;
 mod place;
 mod shutdown;
@@ -52,31 +52,31 @@ use crate::stats::Stats;
 /// each that had a `Connect` gets its `Disconnect`.
 pub struct Server {
     /// Boxed, because it is large and a server is moved to where it runs.
-    reactor: Box<Reactor>,
+    pub(crate) reactor: Box<Reactor>,
     poll: Poll,
     events: Events,
     busy_poll: BusyPoll,
-    listeners: Vec<Listener>,
+    pub(crate) listeners: Vec<Listener>,
     /// Listeners that `stop_listening` closed, and addresses of a name that could not be bound.
     closed: Vec<Closed>,
     /// Watched sources that are ready, by key; empty between two turns.
-    ready: Vec<(usize, Readiness)>,
+    pub(crate) ready: Vec<(usize, Readiness)>,
     /// `None` once the server has stopped, so that handles return an error.
-    commands: Option<mpsc::Receiver<Command>>,
-    state: State,
-    next_tick: Option<Instant>,
-    epoch: Instant,
+    pub(crate) commands: Option<mpsc::Receiver<Command>>,
+    pub(crate) state: State,
+    pub(crate) next_tick: Option<Instant>,
+    pub(crate) epoch: Instant,
     /// The limit for which accepting pauses, as it was counted and logged.
     limited: Option<AcceptLimit>,
     /// The state of the log lines about pauses.
     pauses: Pauses,
     /// How many event lists in a row were full.
-    full_lists: u32,
+    pub(crate) full_lists: u32,
 }
 
 /// The stages of a server's life.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum State {
+pub(crate) enum State {
     Built,
     Running,
     /// Shutting down: the connections that are left at this time are cut. `None` is no deadline
@@ -91,7 +91,7 @@ impl Server {
         Builder::default()
     }
 
-    fn new(
+    pub(crate) fn new(
         config: Config,
         handlers: Handlers,
         mut listeners: Vec<Listener>,
@@ -220,7 +220,7 @@ impl Server {
         self.reactor.core.shared.stats()
     }
 
-    fn begin(&mut self, now: Instant) {
+    pub(crate) fn begin(&mut self, now: Instant) {
         self.state = State::Running;
         self.reactor.set_now(now);
         let period = self.reactor.core.shared.config.tick_period;
@@ -276,7 +276,7 @@ impl Server {
 
     /// Completes a turn, after the connections with events have been served.
     #[inline(always)]
-    fn go_on(&mut self, now: Instant, Heard { events, woken }: Heard) {
+    pub(crate) fn go_on(&mut self, now: Instant, Heard { events, woken }: Heard) {
         self.reactor.serve_ready_queue();
         if self.listeners.iter().any(|listener| listener.pending) {
             self.accept(self.reactor.now());
@@ -362,14 +362,10 @@ impl Wake for LoopWaker {
 }
 
 /// Most events that one poll returns; the next one returns the rest.
-const EVENTS: usize = 1024;
+pub(crate) const EVENTS: usize = 1024;
 
 /// Most full event lists in a row for which deadlines are postponed.
 const FULL_LISTS: u32 = 64;
 
 /// Most commands of other threads that are carried out in a turn.
 const COMMANDS: usize = 4096;
-
-#[cfg(test)]
-#[path = "../../tests/simulation/mod.rs"]
-mod simulation;

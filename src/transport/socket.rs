@@ -58,7 +58,13 @@ impl StreamSocket {
 
 /// A simulated socket, implemented by a test.
 #[cfg(test)]
-pub(crate) trait Wire: Read + Write {
+pub(crate) trait Wire {
+    /// Reads as readv(2).
+    fn receive(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize>;
+
+    /// Writes as writev(2).
+    fn transmit(&mut self, buffers: &[IoSlice<'_>]) -> io::Result<usize>;
+
     fn shutdown_write(&mut self) -> io::Result<()>;
 
     /// Returns the state of the sent bytes, if it is known.
@@ -68,6 +74,32 @@ pub(crate) trait Wire: Read + Write {
 
     /// Sets the token for all further events of the socket.
     fn register(&mut self, _token: mio::Token) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+impl Read for dyn Wire {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.receive(&mut [IoSliceMut::new(buffer)])
+    }
+
+    fn read_vectored(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        self.receive(buffers)
+    }
+}
+
+#[cfg(test)]
+impl Write for dyn Wire {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.transmit(&[IoSlice::new(bytes)])
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.transmit(slices)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
 }

@@ -7,6 +7,7 @@
 use std::sync::mpsc::{self, Receiver};
 
 use crate::support;
+use crate::support::client_frames::header;
 use crate::support::{Client, PATIENCE, Running, frame, settle};
 use wsloop::ProtocolError::{self, *};
 use wsloop::event::{Cause, Disconnect, Utf8};
@@ -90,7 +91,7 @@ fn framing() -> Vec<Breach> {
 
 /// RFC 6455, 5.4: violations of the order of frames.
 fn sequences() -> Vec<Breach> {
-    let header = |first| [first, 0x80, 1, 2, 3, 4];
+    let header = |first| header(first, 0);
     let (start, whole) = (frame(0x01, b"start"), frame(0x81, b""));
     let done = [frame(0x02, b"a"), frame(0x80, b"b")].concat();
     vec![
@@ -180,8 +181,7 @@ fn limits() -> Vec<Breach> {
     let too_many = TooManyFragments {
         limit: MAX_FRAGMENTS,
     };
-    let header = |first: u8, len: u16| [&[first, 0xfe], &len.to_be_bytes()[..], &key].concat();
-    let long = |len: u64| [b"\x82\xff", &len.to_be_bytes()[..], &key].concat();
+    let long = |len: u64| header(0x82, len);
     vec![
         // Only the header is sent.
         breach(&[&header(0x82, 1001)], 1009, big(1001)),

@@ -4,6 +4,8 @@
 #![allow(dead_code, unreachable_pub, reason = "each test uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[path = "../../src/client_frames.rs"]
+pub(crate) mod client_frames;
 pub mod events;
 pub mod journal;
 pub mod temp;
@@ -15,7 +17,10 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::Duration;
 
+use client_frames::Header;
 use wsloop::{Builder, Handle, Server, ServerThread, Stats};
+
+pub(crate) use client_frames::frame;
 
 /// Long enough for everything that happens; only failing tests wait this long.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -259,25 +264,16 @@ impl<S: Read + Write> Client<S> {
     /// Reads a frame, which must be unmasked and have a minimal length.
     #[track_caller]
     pub fn read_frame(&mut self) -> Frame {
-        let head = self.read_exactly(2);
-        assert_eq!(head[1] & 0x80, 0, "a server must not mask");
-        let len = match head[1] {
-            126 => {
-                let len = u16::from_be_bytes(self.read_exactly(2).try_into().unwrap()).into();
-                assert!(len > 125, "minimal length");
-                len
+        let mut head = self.read_exactly(2);
+        let header = loop {
+            match Header::parse(&head, usize::MAX).unwrap() {
+                Some(header) => break header,
+                None => head.extend(self.read_exactly(1)),
             }
-            127 => {
-                let len = u64::from_be_bytes(self.read_exactly(8).try_into().unwrap());
-                assert!(len > 65_535, "minimal length");
-                len
-            }
-            len => len.into(),
         };
-        let payload = self.read_exactly(usize::try_from(len).unwrap());
         Frame {
-            first: head[0],
-            payload,
+            first: header.first,
+            payload: self.read_exactly(header.length),
         }
     }
 
@@ -372,31 +368,6 @@ impl Response {
         let found = self.headers.iter().find(|(header, _)| header == name);
         found.map(|(_, value)| value.as_str())
     }
-}
-
-/// Returns the bytes of a client's frame.
-pub fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
-    let key = [0x37, 0xfa, 0x21, 0x3d];
-    let mut bytes = vec![first];
-    match payload.len() {
-        len @ 0..=125 => bytes.push(0x80 | len as u8),
-        len @ 126..=0xffff => {
-            bytes.push(0xfe);
-            bytes.extend((len as u16).to_be_bytes());
-        }
-        len => {
-            bytes.push(0xff);
-            bytes.extend((len as u64).to_be_bytes());
-        }
-    }
-    bytes.extend(key);
-    bytes.extend(
-        payload
-            .iter()
-            .enumerate()
-            .map(|(at, byte)| byte ^ key[at % 4]),
-    );
-    bytes
 }
 
 /// Registers handlers that echo messages and record the events of connections.

@@ -4,6 +4,8 @@
 //! it against each server in turn and writes down the results. [`server`] is shared by the servers.
 //! `README.md` beside this crate explains their use.
 
+#[path = "../../../src/client_frames.rs"]
+mod client_frames;
 pub mod load;
 pub mod report;
 pub mod server;

@@ -6,6 +6,8 @@ mod chart;
 mod checker;
 mod child;
 mod client;
+#[path = "../../../src/client_frames.rs"]
+mod client_frames;
 mod fleet;
 mod frame;
 mod ledger;

@@ -3,32 +3,8 @@ mod pieces;
 use proptest::prelude::*;
 
 use super::*;
+use crate::client_frames::frame;
 use crate::protocol::CloseCode;
-
-/// Encodes a client's frame.
-fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
-    let key = [0x37, 0xfa, 0x21, 0x3d];
-    let header = Header {
-        fin: first & 0x80 != 0,
-        rsv: first >> 4 & 7,
-        opcode: [OpCode::Continuation, OpCode::Text, OpCode::Binary]
-            .get(usize::from(first & 0xf))
-            .copied()
-            .unwrap_or(match first & 0xf {
-                8 => OpCode::Close,
-                9 => OpCode::Ping,
-                _ => OpCode::Pong,
-            }),
-        mask: Some(key),
-        len: payload.len() as u64,
-    };
-    let mut bytes = Vec::new();
-    header.encode(&mut bytes);
-    let start = bytes.len();
-    bytes.extend_from_slice(payload);
-    mask::apply(&mut bytes[start..], key, 0);
-    bytes
-}
 
 fn limits(max_recv_size: usize, max_fragments: usize) -> Limits {
     Limits {

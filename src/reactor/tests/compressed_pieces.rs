@@ -162,7 +162,7 @@ fn what_expands_waits_while_paused() {
                         }
                     }
                     if fin && first == 0xc1 {
-                        client.line.0.borrow_mut().peer_fin = true;
+                        client.arrive_fin();
                         world.news(&client, true, true);
                     }
                     let mut size = 0;
@@ -236,7 +236,7 @@ fn nothing_comes_after_an_end() {
                 .filter(|entry| entry.starts_with(['(', '6', '0']));
             assert_eq!(count.count(), 1, "{log:?}");
             assert!(log[1].starts_with(&end[..6]), "{log:?}");
-            client.line.0.borrow_mut().peer_fin = true;
+            client.arrive_fin();
             world.news(&client, true, true);
             world.pass(20_000);
             assert!(world.is_empty());

@@ -166,12 +166,9 @@ fn the_drain_ends_with_fin_or_in_time() {
         assert_eq!(world.take_log().len(), 2, "error and disconnect");
         assert!(client.has_fin() && !world.is_empty());
         world.send(&client, &vec![7; 100_000]);
-        assert!(
-            client.line.0.borrow().incoming.is_empty(),
-            "it is read and thrown away"
-        );
+        assert!(client.unread() == 0, "it is read and thrown away");
         if fin {
-            client.line.0.borrow_mut().peer_fin = true;
+            client.arrive_fin();
             world.news(&client, true, true);
         } else {
             world.pass(4_900);
@@ -334,11 +331,12 @@ fn a_slow_reader_that_reads_is_no_silent_one() {
 
 /// Has the peer acknowledge `bytes` more, while the kernel holds `waiting` bytes.
 fn acknowledge(client: &Client, bytes: u64, waiting: usize) {
-    let mut line = client.line.0.borrow_mut();
-    let before = line.delivery.map_or(0, |delivery| delivery.acknowledged);
-    line.delivery = Some(Delivery {
-        acknowledged: before + bytes,
-        waiting,
+    client.script(|script| {
+        let before = script.delivery.map_or(0, |delivery| delivery.acknowledged);
+        script.delivery = Some(Delivery {
+            acknowledged: before + bytes,
+            waiting,
+        });
     });
 }
 
@@ -464,7 +462,7 @@ fn after_a_peak_the_room_is_given_back() {
     let many: Vec<_> = (0..4999).map(|_| world.connect()).collect();
     assert!(world.reactor.core.peers.capacity() >= 5000);
     for client in &many {
-        client.line.0.borrow_mut().peer_fin = true;
+        client.arrive_fin();
         world.news(client, true, true);
     }
     assert!(!world.is_empty());

@@ -1,6 +1,7 @@
 //! Every connection ends once, with a reason, after all data was sent that should be.
 
 use super::*;
+use crate::client_frames::Form;
 use crate::connection::event::Ping;
 use crate::protocol::CloseCode;
 
@@ -8,12 +9,7 @@ use crate::protocol::CloseCode;
 fn a_reset_is_one_error_and_one_disconnect() {
     let mut world = World::echo(Config::default());
     let client = world.ready();
-    client
-        .line
-        .0
-        .borrow_mut()
-        .failures
-        .push_back(io::ErrorKind::ConnectionReset);
+    client.fail_next(io::ErrorKind::ConnectionReset);
     world.news(&client, true, true);
     let log = world.take_log();
     assert_eq!(
@@ -33,25 +29,15 @@ fn a_write_that_fails_ends_the_connection_once() {
             conn.send_binary(data)
         });
         let client = world.ready();
-        client
-            .line
-            .0
-            .borrow_mut()
-            .incoming
-            .extend(frame(0x82, &vec![7; size]));
+        client.arrive(&frame(0x82, &vec![7; size]));
         world.reactor.halves[client.tag & SLOTS]
             .flags
             .set(Flags::READABLE);
-        let cable = client.line.clone();
         world.reactor.handlers.set::<Ready, ()>(|_, ()| ());
         // The read succeeds, then every write fails.
-        cable.0.borrow_mut().room = Some(0);
+        client.set_room(Some(0));
         world.tell(client.tag, true, false);
-        cable
-            .0
-            .borrow_mut()
-            .failures
-            .push_back(io::ErrorKind::BrokenPipe);
+        client.fail_next(io::ErrorKind::BrokenPipe);
         world.news(&client, false, false);
         let log = world.take_log();
         assert_eq!(
@@ -70,13 +56,8 @@ fn a_write_that_fails_ends_the_connection_once() {
 fn a_hangup_behind_a_short_read_is_seen() {
     let mut world = World::echo(Config::default());
     let client = world.ready();
-    client.line.0.borrow_mut().peer_fin = true;
-    client
-        .line
-        .0
-        .borrow_mut()
-        .incoming
-        .extend(frame(0x81, b"last words"));
+    client.arrive_fin();
+    client.arrive(&frame(0x81, b"last words"));
     // One edge for the bytes and the FIN.
     world.news(&client, true, true);
     assert_eq!(client.take(), b"\x81\x0alast words");
@@ -93,13 +74,8 @@ fn a_half_closed_client_gets_the_rest() {
     let mut world = World::echo(Config::default());
     let client = world.ready();
     client.set_room(Some(10));
-    client.line.0.borrow_mut().peer_fin = true;
-    client
-        .line
-        .0
-        .borrow_mut()
-        .incoming
-        .extend(frame(0x82, &[7; 40_000]));
+    client.arrive_fin();
+    client.arrive(&frame(0x82, &[7; 40_000]));
     world.news(&client, true, true);
     assert!(!world.is_empty() && !client.has_fin());
     client.set_room(None);
@@ -183,10 +159,9 @@ fn nothing_lands_in_a_message_that_failed() {
     let client = world.ready();
     // A large text is read directly into its message. Its incomplete character is detected when the
     // text is complete.
-    let mut head = vec![0x81, 0xff];
-    head.extend(300_000u64.to_be_bytes());
-    head.extend([0, 0, 0, 0, 0xe2]);
-    world.send(&client, &head);
+    let mut head = Vec::new();
+    client_frames::append_header(&mut head, 0x81, Form::of(300_000), 300_000, Some([0; 4]));
+    world.send(&client, &[&head[..], b"\xe2"].concat());
     for _ in 0..6 {
         world.send(&client, b"a");
     }
@@ -242,7 +217,7 @@ fn a_value_that_panics_when_it_is_dropped_hurts_nobody_else() {
     // One handler is replaced, all are dropped at the end, and the data with the connection.
     world.send(&client, &[frame(0x89, b""), frame(0x8a, b"")].concat());
     world.send(&client, &frame(0x88, b""));
-    client.line.0.borrow_mut().peer_fin = true;
+    client.arrive_fin();
     world.news(&client, true, true);
     assert_eq!(world.reactor.core.peers.len(), 1);
     world.send(&bystander, &frame(0x81, b"still here"));
@@ -264,7 +239,7 @@ fn when_nobody_is_left_no_buffers_for_large_messages_are() {
     let none = format!("{:?}", Pool::default());
     assert_ne!(kept(&world), none, "the next messages may be as large");
     for (client, is_last) in clients.iter().zip([false, true]) {
-        client.line.0.borrow_mut().peer_fin = true;
+        client.arrive_fin();
         world.news(client, true, true);
         assert_eq!(kept(&world) == none, is_last);
     }

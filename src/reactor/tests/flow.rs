@@ -6,23 +6,22 @@ use super::*;
 fn replies_leave_in_one_write_and_are_read_once() {
     let mut world = World::echo(Config::default());
     let client = world.ready();
-    let (reads, writes) = (client.line.0.borrow().reads, client.line.0.borrow().writes);
+    let (reads, writes) = client.calls();
     let batch: Vec<u8> = (0..16)
         .flat_map(|at| frame(0x81, format!("{at}").as_bytes()))
         .collect();
     world.send(&client, &batch);
-    let line = client.line.0.borrow();
-    assert_eq!((line.reads - reads, line.writes - writes), (1, 1));
-    assert!(line.outgoing.starts_with(b"\x81\x010\x81\x011\x81\x012"));
+    assert_eq!(client.calls(), (reads + 1, writes + 1));
+    assert!(client.take().starts_with(b"\x81\x010\x81\x011\x81\x012"));
 }
 
 #[test]
 fn a_large_reply_is_one_write_too() {
     let mut world = World::echo(Config::default());
     let client = world.ready();
-    let writes = client.line.0.borrow().writes;
+    let writes = client.calls().1;
     world.send(&client, &frame(0x82, &[7; 60_000]));
-    assert_eq!(client.line.0.borrow().writes - writes, 1);
+    assert_eq!(client.calls().1 - writes, 1);
     assert_eq!(client.take().len(), 60_004);
 }
 
@@ -35,14 +34,10 @@ fn partial_writes_keep_the_order_and_drain_once() {
     for size in [5, 9_000, 20, 30_000] {
         let payload = vec![size as u8; size];
         world.send(&client, &frame(0x82, &payload));
-        let header: Vec<u8> = match u16::try_from(size) {
-            Ok(len @ 0..126) => vec![0x82, len as u8],
-            _ => [&[0x82, 126], &(size as u16).to_be_bytes()[..]].concat(),
-        };
-        expected.extend([header, payload].concat());
+        expected.extend(server_frame(0x82, &payload));
     }
     assert_eq!(client.take(), expected[..3]);
-    client.line.0.borrow_mut().write_max = Some(1_000);
+    client.set_write_max(1_000);
     let mut got = expected[..3].to_vec();
     while got.len() < expected.len() {
         assert_eq!(world.take_log(), [""; 0]);
@@ -72,10 +67,7 @@ fn a_client_that_does_not_read_is_not_read() {
     let slot = client.tag & SLOTS;
     let backlog = world.reactor.core.peers[slot].backlog();
     assert!(backlog > 512 << 10 && backlog < 600 << 10, "{backlog}");
-    assert!(
-        client.line.0.borrow().incoming.len() > 3_000_000,
-        "TCP holds the rest back"
-    );
+    assert!(client.unread() > 3_000_000, "TCP holds the rest back");
     assert_eq!(world.pass(1_000), 0, "nothing to do but wait");
 
     // When it reads again, everything arrives.
@@ -109,7 +101,7 @@ fn a_flood_is_served_in_shares() {
     let slot = client.tag & SLOTS;
     let heard = |world: &mut World| *Connection::new(&mut world.reactor.core, slot).data::<usize>();
     let flood = frame(0x81, b"x").repeat(95);
-    client.line.0.borrow_mut().incoming.extend(flood);
+    client.arrive(&flood);
     world.tell(client.tag, true, false);
     world.reactor.end_turn();
     assert_eq!(heard(&mut world), 10);
@@ -139,16 +131,11 @@ fn a_full_read_is_followed_by_another_in_its_share() {
     let mut world = World::new(config);
     world.note(Binary, |data| format!("{} bytes", data.len()));
     let client = world.ready();
-    client
-        .line
-        .0
-        .borrow_mut()
-        .incoming
-        .extend(frame(0x82, &[7; 300_000]));
+    client.arrive(&frame(0x82, &[7; 300_000]));
     world.tell(client.tag, true, false);
     assert_eq!(world.take_log(), [""; 0]);
     assert!(
-        client.line.0.borrow().incoming.len() >= 300_000 - (160 << 10),
+        client.unread() >= 300_000 - (160 << 10),
         "others come first"
     );
     while world.reactor.next_deadline() == Some(0) {
@@ -161,8 +148,9 @@ fn a_full_read_is_followed_by_another_in_its_share() {
 fn interrupted_calls_are_made_again() {
     let mut world = World::echo(Config::default());
     let client = world.ready();
-    let interrupted = [io::ErrorKind::Interrupted; 3];
-    client.line.0.borrow_mut().failures.extend(interrupted);
+    for _ in 0..3 {
+        client.fail_next(io::ErrorKind::Interrupted);
+    }
     world.send(&client, &frame(0x81, b"again"));
     assert_eq!(client.take(), b"\x81\x05again");
 }
@@ -171,9 +159,9 @@ fn interrupted_calls_are_made_again() {
 fn a_false_hangup_does_not_spin() {
     let mut world = World::echo(Config::default());
     let client = world.ready();
-    let reads = client.line.0.borrow().reads;
+    let reads = client.calls().0;
     world.news(&client, true, true);
-    assert_eq!(client.line.0.borrow().reads - reads, 1);
+    assert_eq!(client.calls().0 - reads, 1);
     assert_ne!(world.reactor.next_deadline(), Some(0));
     world.send(&client, &frame(0x81, b"still here"));
     assert_eq!(client.take(), b"\x81\x0astill here");
@@ -183,14 +171,14 @@ fn a_false_hangup_does_not_spin() {
 fn news_of_a_connection_that_is_gone_are_ignored() {
     let mut world = World::echo(Config::default());
     let old = world.ready();
-    old.line.0.borrow_mut().peer_fin = true;
+    old.arrive_fin();
     world.news(&old, true, true);
     assert!(world.is_empty());
     let new = world.ready();
     assert_eq!(old.tag & SLOTS, new.tag & SLOTS, "the slot is used again");
-    let reads = new.line.0.borrow().reads;
+    let reads = new.calls().0;
     world.news(&old, true, true);
-    assert_eq!(new.line.0.borrow().reads, reads);
+    assert_eq!(new.calls().0, reads);
     world.send(&new, &frame(0x81, b"still here"));
     assert_eq!(new.take(), b"\x81\x0astill here");
 }
@@ -208,7 +196,7 @@ fn a_handler_that_streams_has_one_drain_in_a_turn() {
         .handlers
         .set::<Ready, _>(|conn, ()| conn.send_binary(&[7; 60_000]));
     let client = world.connect();
-    client.line.0.borrow_mut().write_max = Some(10_000);
+    client.set_write_max(10_000);
     world.send(&client, REQUEST);
     let drains = |world: &mut World| *Hub::new(&mut world.reactor.core).shared::<usize>();
     for _ in 0..200 {
@@ -232,7 +220,7 @@ fn a_paused_connection_is_read_again_when_it_is_closed() {
         world.send(&client, &frame(0x82, &[7; 50_000]));
     }
     // The peer sends Close and FIN, but the server does not read it now.
-    client.line.0.borrow_mut().peer_fin = true;
+    client.arrive_fin();
     world.send(&client, &frame(0x88, b"\x03\xe8"));
     world.news(&client, true, true);
     assert_eq!(world.take_log(), [""; 0]);

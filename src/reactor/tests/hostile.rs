@@ -145,14 +145,12 @@ fn told(world: &mut World, text: &[u8]) -> Client {
 }
 
 fn fin(world: &mut World, client: &Client) {
-    client.line.0.borrow_mut().peer_fin = true;
+    client.arrive_fin();
     world.news(client, true, true);
 }
 
 fn reset(world: &mut World, client: &Client) {
-    let mut line = client.line.0.borrow_mut();
-    line.failures.push_back(io::ErrorKind::ConnectionReset);
-    drop(line);
+    client.fail_next(io::ErrorKind::ConnectionReset);
     world.news(client, true, true);
 }
 

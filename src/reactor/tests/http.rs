@@ -220,13 +220,13 @@ fn nothing_is_read_until_the_answer_is_given() {
     let client = world.connect();
     let flood = frame(0x82, &[7; 1000]).repeat(2_000);
     world.send(&client, &[REQUEST, &flood].concat());
-    let left = client.line.0.borrow().incoming.len();
+    let left = client.unread();
     assert!(left > flood.len() / 2, "one read at most was made");
     for _ in 0..100 {
         world.news(&client, true, false);
     }
     assert!(world.pass(5_000) <= 2, "the loop sleeps");
-    assert_eq!(client.line.0.borrow().incoming.len(), left);
+    assert_eq!(client.unread(), left);
     assert_eq!(client.take(), b"");
     let id = Hub::new(&mut world.reactor.core).ids();
     assert!(id.is_empty());
@@ -310,7 +310,7 @@ fn a_pause_before_the_handshake_keeps_no_plain_connection() {
 fn no_error_follows_the_disconnect_of_one_that_left_while_its_answer_failed() {
     let mut world = postponing();
     let client = world.connect();
-    client.line.0.borrow_mut().incoming.extend(REQUEST);
+    client.arrive(REQUEST);
     world.news(&client, true, false);
     let mut conn = Connection::new(&mut world.reactor.core, client.tag & SLOTS);
     let failed = conn.answer(|_, _| -> Result<(), io::Error> { Err(io::ErrorKind::Other.into()) });

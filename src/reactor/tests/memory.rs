@@ -32,7 +32,7 @@ fn close_code(client: &Client) -> Option<u16> {
 
 #[test]
 fn a_message_that_trickles_ends_in_time_whatever_comes_between() {
-    let head = [&[0x82, 0xfe][..], &60_000u16.to_be_bytes(), &[1, 2, 3, 4]].concat();
+    let head = client_frames::header(0x82, 60_000);
     let ways: [(&[u8], &[u8]); 4] = [
         (&head, b"x"),
         (&frame(0x01, b"x"), &frame(0x00, b"y")),
@@ -264,7 +264,7 @@ fn whoever_is_held_off_loses_nothing_and_gets_the_rate() {
         let mut world = limited(OverRate::Delay);
         let client = world.ready();
         let bytes: Vec<u8> = (0..100).flat_map(make).collect();
-        client.line.0.borrow_mut().incoming.extend(&bytes);
+        client.arrive(&bytes);
         world.news(&client, true, false);
         let (mut sent, mut turns) = (client.take(), 0);
         let size = bytes.len() - 400;
@@ -295,7 +295,7 @@ fn whoever_is_held_off_can_be_closed_and_ends_in_time() {
     world.send(&client, &frame(0x88, &1000u16.to_be_bytes()));
     world.pass(20);
     assert!(is_gone(&world, &client), "its Close was read");
-    client.line.0.borrow_mut().peer_fin = true;
+    client.arrive_fin();
     world.news(&client, true, true);
     world.pass(10_000);
     assert!(world.is_empty());
@@ -344,7 +344,7 @@ fn what_connections_hold_is_known_and_forgotten_when_they_go() {
     world.pass(20_000);
     assert_eq!(used(&world), idle);
     for client in &clients {
-        client.line.0.borrow_mut().peer_fin = true;
+        client.arrive_fin();
         world.news(client, true, true);
     }
     world.pass(20_000);
@@ -667,12 +667,7 @@ fn half_open_connections_are_those_that_may_still_upgrade() {
     assert_eq!(half_open(&world), 5);
     world.send(&opening[0], REQUEST);
     world.send(&opening[1], b"nonsense\r\n\r\n");
-    opening[2]
-        .line
-        .0
-        .borrow_mut()
-        .failures
-        .push_back(io::ErrorKind::ConnectionReset);
+    opening[2].fail_next(io::ErrorKind::ConnectionReset);
     world.news(&opening[2], true, true);
     assert_eq!(half_open(&world), 2);
     world.pass(30_000);
@@ -700,7 +695,7 @@ fn a_large_message_that_is_whole_when_it_is_held_off_comes_when_it_is_time() {
         world.send(&client, &message[100_000..]);
         assert_eq!(world.take_log(), [""; 0]);
         if fin {
-            client.line.0.borrow_mut().peer_fin = true;
+            client.arrive_fin();
             world.news(&client, true, true);
         }
         world.pass(2_000);

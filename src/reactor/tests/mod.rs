@@ -15,12 +15,13 @@ mod wind_down;
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::rc::Rc;
 use std::task::Waker;
 use std::time::Duration;
 
 use super::*;
+use crate::client_frames::{self, frame, server_frame};
 use crate::config::{Config, SlowConsumer};
 use crate::connection::event::{
     Binary, ConnectionEvent, Disconnect, Drain, Error, Origin, Outcome, PeerClose, Pong, Ready,
@@ -28,22 +29,13 @@ use crate::connection::event::{
 };
 use crate::connection::{Connection, Handle, Hub, Outgoing, Sent};
 use crate::error::SendError;
-use crate::protocol::{Compress, OpCode, mask};
+use crate::protocol::{Compress, OpCode};
+use crate::simulation::line::{Faults, Line};
 use crate::transport::{Delivery, Socket, Wire};
 
-/// The other end of a simulated socket.
+/// The faults of the server's calls that an example lists, and how many calls there were.
 #[derive(Default)]
-struct Line {
-    /// Data that the peer sent and the server has not read.
-    incoming: VecDeque<u8>,
-    /// Data that the server wrote.
-    outgoing: Vec<u8>,
-    /// The peer sent FIN.
-    peer_fin: bool,
-    /// The server sent FIN.
-    server_fin: bool,
-    /// How many bytes the kernel takes before it blocks; `None` for all.
-    room: Option<usize>,
+struct Script {
     /// Most bytes taken by one write.
     write_max: Option<usize>,
     /// Errors that the next calls return.
@@ -54,79 +46,52 @@ struct Line {
     writes: usize,
 }
 
-#[derive(Clone, Default)]
-struct Cable(Rc<RefCell<Line>>);
-
-impl Read for Cable {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut line = self.0.borrow_mut();
-        line.reads += 1;
-        if let Some(kind) = line.failures.pop_front() {
-            return Err(kind.into());
-        }
-        if line.incoming.is_empty() {
-            return if line.peer_fin {
-                Ok(0)
-            } else {
-                Err(io::ErrorKind::WouldBlock.into())
-            };
-        }
-        let size = buffer.len().min(line.incoming.len());
-        for (place, byte) in buffer.iter_mut().zip(line.incoming.drain(..size)) {
-            *place = byte;
-        }
-        Ok(size)
+impl Faults for Script {
+    fn fails(&mut self) -> Option<io::ErrorKind> {
+        self.failures.pop_front()
     }
 
-    fn read_vectored(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        let mut size = 0;
-        for buffer in buffers {
-            if size == 0 || !self.0.borrow().incoming.is_empty() {
-                size += self.read(buffer)?;
-            }
-        }
-        Ok(size)
+    fn writes(&mut self, most: usize) -> usize {
+        most.min(self.write_max.unwrap_or(usize::MAX))
     }
 }
 
-impl Write for Cable {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut line = self.0.borrow_mut();
-        line.writes += 1;
-        if let Some(kind) = line.failures.pop_front() {
-            return Err(kind.into());
-        }
-        let room = line.room.unwrap_or(usize::MAX);
-        let size = bytes
-            .len()
-            .min(room)
-            .min(line.write_max.unwrap_or(usize::MAX));
-        if size == 0 && !bytes.is_empty() {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        line.outgoing.extend_from_slice(&bytes[..size]);
-        line.room = line.room.map(|room| room - size);
-        Ok(size)
-    }
-
-    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        let whole: Vec<u8> = slices.iter().flat_map(|slice| slice.to_vec()).collect();
-        self.write(&whole)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+/// A simulated socket and its script.
+struct Link {
+    line: Line,
+    script: Script,
+    /// How many of the server's bytes the example has looked at. They stay in the kernel.
+    looked_at: usize,
 }
 
-impl Wire for Cable {
+/// The server's end of a link.
+struct Plug(Rc<RefCell<Link>>);
+
+impl Wire for Plug {
+    fn receive(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        let Link { line, script, .. } = &mut *self.0.borrow_mut();
+        script.reads += 1;
+        line.read(buffers, script)
+    }
+
+    fn transmit(&mut self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
+        let Link { line, script, .. } = &mut *self.0.borrow_mut();
+        script.writes += 1;
+        line.write(buffers, script)
+    }
+
     fn shutdown_write(&mut self) -> io::Result<()> {
-        self.0.borrow_mut().server_fin = true;
-        Ok(())
+        self.0.borrow_mut().line.shutdown_write()
     }
 
     fn delivery(&self) -> Option<Delivery> {
-        self.0.borrow().delivery
+        self.0.borrow().script.delivery
+    }
+}
+
+impl Drop for Plug {
+    fn drop(&mut self) {
+        self.0.borrow_mut().line.close();
     }
 }
 
@@ -141,9 +106,10 @@ struct World {
 }
 
 /// A client of a [`World`].
+#[derive(Clone)]
 struct Client {
     tag: usize,
-    line: Cable,
+    link: Rc<RefCell<Link>>,
 }
 
 impl World {
@@ -199,14 +165,19 @@ impl World {
     }
 
     fn connect(&mut self) -> Client {
-        let line = Cable::default();
-        let transport = Transport::Plain(Socket::Simulated(Box::new(line.clone())));
+        let link = Rc::new(RefCell::new(Link {
+            line: Line::new(usize::MAX, usize::MAX),
+            script: Script::default(),
+            looked_at: 0,
+        }));
+        let plug = Box::new(Plug(link.clone()));
+        let transport = Transport::Plain(Socket::Simulated(plug));
         let (slot, serial) = self.reactor.take_in(transport, None, Via::Direct);
         self.reactor.welcome(slot);
         self.reactor.end_turn();
         Client {
             tag: connection_tag(slot, serial),
-            line,
+            link,
         }
     }
 
@@ -221,7 +192,7 @@ impl World {
 
     /// Sends data from the client, and gives the server a turn.
     fn send(&mut self, client: &Client, bytes: &[u8]) {
-        client.line.0.borrow_mut().incoming.extend(bytes);
+        client.arrive(bytes);
         self.news(client, true, false);
     }
 
@@ -271,40 +242,64 @@ impl World {
 }
 
 impl Client {
+    fn line<T>(&self, look: impl FnOnce(&mut Line) -> T) -> T {
+        look(&mut self.link.borrow_mut().line)
+    }
+
+    fn script<T>(&self, look: impl FnOnce(&mut Script) -> T) -> T {
+        look(&mut self.link.borrow_mut().script)
+    }
+
+    /// Bytes come, and are not reported yet.
+    fn arrive(&self, bytes: &[u8]) {
+        let size = self.line(|line| line.arrive(bytes));
+        assert_eq!(size, bytes.len(), "there is room for all");
+    }
+
+    /// The FIN comes, and is not reported yet.
+    fn arrive_fin(&self) {
+        self.line(Line::arrive_fin);
+    }
+
+    /// Returns how many bytes the server has not read.
+    fn unread(&self) -> usize {
+        self.line(|line| line.incoming.len())
+    }
+
+    /// Returns what the server wrote since the last time.
     fn take(&self) -> Vec<u8> {
-        std::mem::take(&mut self.line.0.borrow_mut().outgoing)
+        let Link {
+            line, looked_at, ..
+        } = &mut *self.link.borrow_mut();
+        let from = std::mem::replace(looked_at, line.sent.len());
+        line.sent[from..].to_vec()
     }
 
     fn has_fin(&self) -> bool {
-        self.line.0.borrow().server_fin
+        self.line(|line| line.server_fin)
     }
 
+    /// The kernel takes so many bytes more before it blocks; `None` for all.
     fn set_room(&self, room: Option<usize>) {
-        self.line.0.borrow_mut().room = room;
+        self.line(|line| line.set_room(room.unwrap_or(usize::MAX)));
+    }
+
+    /// One write takes so many bytes at most.
+    fn set_write_max(&self, most: usize) {
+        self.script(|script| script.write_max = Some(most));
+    }
+
+    /// Lets the next call fail that is not to fail yet.
+    fn fail_next(&self, kind: io::ErrorKind) {
+        self.script(|script| script.failures.push_back(kind));
+    }
+
+    /// Returns how many calls of the server have read, and have written.
+    fn calls(&self) -> (usize, usize) {
+        self.script(|script| (script.reads, script.writes))
     }
 }
 
 const REQUEST: &[u8] =
     b"GET / HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
-
-/// Returns a masked frame, as clients send it.
-fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
-    let mut bytes = vec![first];
-    match u16::try_from(payload.len()) {
-        Ok(len @ 0..126) => bytes.push(0x80 | len as u8),
-        Ok(len) => {
-            bytes.push(0xfe);
-            bytes.extend(len.to_be_bytes());
-        }
-        Err(_) => {
-            bytes.push(0xff);
-            bytes.extend((payload.len() as u64).to_be_bytes());
-        }
-    }
-    bytes.extend([1, 2, 3, 4]);
-    let start = bytes.len();
-    bytes.extend_from_slice(payload);
-    mask::apply(&mut bytes[start..], [1, 2, 3, 4], 0);
-    bytes
-}

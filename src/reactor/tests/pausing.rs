@@ -44,13 +44,13 @@ fn what_was_read_waits_and_what_was_not_stays_in_the_kernel() {
     let texts = ["a", "pause", "b", "for a moment", "c"].map(|text| frame(0x81, text.as_bytes()));
     world.send(&client, &texts.concat());
     assert_eq!(world.take_log(), ["a 1", "pause 5"]);
-    let reads = client.line.0.borrow().reads;
+    let reads = client.calls().0;
     for _ in 0..3 {
         world.send(&client, &frame(0x81, b"later"));
         world.send(&client, &frame(0x8a, b""));
         assert_eq!(world.pass(1_000), 0, "nothing to do but wait");
     }
-    assert_eq!(client.line.0.borrow().reads, reads);
+    assert_eq!(client.calls().0, reads);
     assert_eq!(world.take_log(), [""; 0]);
     resume(&mut world, &client);
     let later = ["later 5", "pong"];
@@ -232,7 +232,7 @@ fn a_hangup_is_noticed_when_it_is_resumed() {
     let mut world = pausing();
     let client = world.ready();
     world.send(&client, &frame(0x81, b"pause"));
-    client.line.0.borrow_mut().peer_fin = true;
+    client.arrive_fin();
     world.send(&client, &frame(0x81, b"last"));
     world.news(&client, true, true);
     assert_eq!(world.take_log(), ["pause 5"]);
@@ -248,12 +248,7 @@ fn a_lost_connection_is_noticed_when_it_is_sent_to() {
     let client = world.ready();
     world.send(&client, &frame(0x81, b"pause"));
     world.send(&client, &frame(0x81, b"never"));
-    client
-        .line
-        .0
-        .borrow_mut()
-        .failures
-        .push_back(io::ErrorKind::BrokenPipe);
+    client.fail_next(io::ErrorKind::BrokenPipe);
     assert!(at(&mut world, &client).ping(b"").is_ok());
     world.turn();
     let expected = [

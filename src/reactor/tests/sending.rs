@@ -61,7 +61,7 @@ fn who_waits_is_told_in_order_after_the_handler_returned() {
         Ok::<_, SendError>(())
     });
     let client = world.ready();
-    let writes = client.line.0.borrow().writes;
+    let writes = client.calls().1;
     world.send(&client, &frame(0x81, b"hi"));
     let expected = [
         "returned",
@@ -72,7 +72,7 @@ fn who_waits_is_told_in_order_after_the_handler_returned() {
         "sent nothing more",
     ];
     assert_eq!(world.take_log(), expected);
-    assert_eq!(client.line.0.borrow().writes - writes, 1);
+    assert_eq!(client.calls().1 - writes, 1);
     let sent = client.take();
     assert!(sent.starts_with(b"\x81\x02hi\x81\x07between\x82"));
     assert!(sent.ends_with(b"\x81\x01p\x89\x00"));
@@ -221,9 +221,7 @@ fn who_waits_is_told_of_the_end_before_the_disconnect() {
         (|world, client| at(world, client).abort(), "cut"),
         (
             |world, client| {
-                let mut line = client.line.0.borrow_mut();
-                line.failures.push_back(io::ErrorKind::BrokenPipe);
-                drop(line);
+                client.fail_next(io::ErrorKind::BrokenPipe);
                 world.news(client, false, false);
             },
             "network error",
@@ -234,7 +232,7 @@ fn who_waits_is_told_of_the_end_before_the_disconnect() {
         ),
         (
             |world, client| {
-                client.line.0.borrow_mut().peer_fin = true;
+                client.arrive_fin();
                 world.news(client, true, true);
             },
             "connection ended without a close frame",
@@ -361,13 +359,13 @@ fn drain_is_due_though_all_left_before_the_handler_returned() {
         ..Config::default()
     });
     let client = world.ready();
-    let cable = client.line.clone();
+    let peer = client.clone();
     world.reactor.handlers.set::<Utf8, ()>(move |conn, _| {
-        cable.0.borrow_mut().room = Some(0);
+        peer.set_room(Some(0));
         assert!(conn.send_binary(&[7; 20_000]).is_ok());
         assert_eq!(conn.backlog(), 20_004);
         // The peer reads meanwhile.
-        cable.0.borrow_mut().room = None;
+        peer.set_room(None);
     });
     world.send(&client, &frame(0x81, b"go"));
     assert_eq!(world.take_log(), ["drain"]);
@@ -641,23 +639,22 @@ fn gathered_parts_leave_in_one_write_and_in_order_however_taken() {
             conn.send_utf8("behind")
         });
         let client = world.ready();
-        client.line.0.borrow_mut().write_max = Some(write_max);
-        let writes = client.line.0.borrow().writes;
+        client.set_write_max(write_max);
+        let writes = client.calls().1;
         world.send(&client, &frame(0x81, b"few"));
         if write_max == usize::MAX {
             // One write for the collected replies, the header and all parts; one for the message
             // behind them.
-            assert_eq!(client.line.0.borrow().writes - writes, 2);
+            assert_eq!(client.calls().1 - writes, 2);
         }
         let bytes = [&client.take()[..], &take_until_quiet(&mut world, &client)].concat();
-        let few = parts[35..40].concat();
-        let head = [&[0x82, 126], &(few.len() as u16).to_be_bytes()[..]].concat();
-        let expected = [b"\x81\x06before", &head[..], &few, b"\x81\x06behind"].concat();
+        let few = server_frame(0x82, &parts[35..40].concat());
+        let expected = [b"\x81\x06before", &few[..], b"\x81\x06behind"].concat();
         assert!(bytes == expected, "few, {write_max} at a time");
         world.send(&client, &frame(0x81, b"many"));
         let bytes = [&client.take()[..], &take_until_quiet(&mut world, &client)].concat();
-        let head = [&[0x82, 127], &(payload.len() as u64).to_be_bytes()[..]].concat();
-        let expected = [b"\x81\x06before", &head[..], &payload, b"\x81\x06behind"].concat();
+        let many = server_frame(0x82, &payload);
+        let expected = [b"\x81\x06before", &many[..], b"\x81\x06behind"].concat();
         assert!(bytes == expected, "many, {write_max} at a time");
     }
 }

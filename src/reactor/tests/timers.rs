@@ -156,10 +156,10 @@ fn a_connections_timer_acts_as_its_handler() {
     let client = world.ready();
     world.pass(19);
     assert_eq!(client.take(), b"\x89\x00");
-    let writes = client.line.0.borrow().writes;
+    let writes = client.calls().1;
     world.pass(1);
     assert_eq!(client.take(), b"\x81\x03one\x81\x03two");
-    assert_eq!(client.line.0.borrow().writes, writes + 1, "in one write");
+    assert_eq!(client.calls().1, writes + 1, "in one write");
     world.pass(10);
     assert_eq!(client.take(), b"\x89\x00");
 }

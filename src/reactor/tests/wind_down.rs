@@ -55,7 +55,7 @@ fn clients_are_closed_one_after_the_other_the_oldest_first() {
     let gone = [world.ready(), world.ready()];
     let oldest = world.ready();
     for client in gone {
-        client.line.0.borrow_mut().peer_fin = true;
+        client.arrive_fin();
         world.news(&client, true, true);
     }
     let clients = [oldest, world.ready(), world.ready(), world.ready()];
@@ -126,7 +126,7 @@ fn who_does_not_answer_is_cut_after_close_timeout() {
     world.drain(60_000, 0);
     assert_eq!(silent.take(), CLOSE);
     let reset = io::ErrorKind::ConnectionReset;
-    resets.line.0.borrow_mut().failures.push_back(reset);
+    resets.fail_next(reset);
     // The client has received everything, and ends the connection with a reset.
     world.news(&resets, true, true);
     assert_eq!(world.report(), (1, 0, 0));
@@ -318,7 +318,7 @@ fn plain_requests_are_answered_for_the_last_time() {
     world.news(&slow, false, false);
     assert!(slow.take().ends_with(b"fine") && slow.has_fin());
     for client in [&idle, &asks, &begun, &slow] {
-        client.line.0.borrow_mut().peer_fin = true;
+        client.arrive_fin();
         world.news(client, true, true);
     }
     assert!(world.is_empty());
@@ -333,7 +333,7 @@ fn what_had_come_before_the_close_is_delivered() {
     });
     let client = world.ready();
     let messages = frame(0x81, b"x").repeat(100);
-    client.line.0.borrow_mut().incoming.extend(messages);
+    client.arrive(&messages);
     world.tell(client.tag, true, false);
     // The rest of the messages waits for later turns.
     world.drain(60_000, 0);
@@ -350,7 +350,7 @@ fn a_flood_does_not_put_the_close_off_for_ever() {
     });
     let client = world.ready();
     let messages = frame(0x8a, b"").repeat(20_000);
-    client.line.0.borrow_mut().incoming.extend(messages);
+    client.arrive(&messages);
     world.tell(client.tag, true, false);
     world.drain(60_000, 0);
     for at in 1..=5_000 {

@@ -1,5 +1,6 @@
 //! Lengths that overflow, contradict each other or exceed the available memory.
 
+use crate::support::client_frames::{self, Form, append_header};
 use crate::support::{Client, Running, echo, frame, settle};
 
 /// The boundaries of each encoding, and of each integer type that could store a length.
@@ -25,27 +26,28 @@ const LENGTHS: [u64; 19] = [
     u64::MAX,
 ];
 
-/// Returns a header with this length, encoded in `size` extended bytes.
-fn header(first: u8, mask: u8, size: usize, len: u64) -> Vec<u8> {
-    let mark = match size {
-        0 => len as u8,
-        2 => 126,
-        _ => 127,
-    };
-    let bytes = len.to_be_bytes();
-    let key = if mask == 0 { &[][..] } else { &[1, 2, 3, 4] };
-    [&[first, mask | mark], &bytes[8 - size..], key].concat()
+/// Returns a header with this form of its length.
+fn header(first: u8, key: Option<[u8; 4]>, form: Form, len: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    append_header(&mut bytes, first, form, len, key);
+    bytes
 }
 
 /// Returns the close code that RFC 6455, 5.2 and the limit require for such a header; `None` if the
 /// server waits for the payload.
-fn verdict(first: u8, mask: u8, size: usize, len: u64, before: u64, limit: u64) -> Option<u16> {
-    let minimal = match size {
-        0 => true,
-        2 => len > 125,
-        _ => len > 65_535 && len < 1 << 63,
+fn verdict(
+    (first, key): (u8, Option<[u8; 4]>),
+    form: Form,
+    len: u64,
+    before: u64,
+    limit: u64,
+) -> Option<u16> {
+    let minimal = match form {
+        Form::Short => true,
+        Form::Medium => len > 125,
+        Form::Long => len > 65_535 && len < 1 << 63,
     };
-    if mask == 0 || !minimal || (first & 8 != 0 && size > 0) {
+    if key.is_none() || !minimal || (first & 8 != 0 && form != Form::Short) {
         return Some(1002);
     }
     let too_big = first & 8 == 0 && len.checked_add(before).is_none_or(|sum| sum > limit);
@@ -74,7 +76,11 @@ fn no_length_overflows_loops_or_panics() {
         let server = Running::start(move |builder| echo(builder).max_recv_size(limit));
         let mut other = server.ready();
         for len in LENGTHS {
-            for (size, fits) in [(0, len < 126), (2, len <= 0xffff), (8, true)] {
+            for (form, fits) in [
+                (Form::Short, len < 126),
+                (Form::Medium, len <= 0xffff),
+                (Form::Long, true),
+            ] {
                 if !fits {
                     continue;
                 }
@@ -88,20 +94,20 @@ fn no_length_overflows_loops_or_panics() {
                     (vec![], 0x89),
                     (frame(0x01, b"x"), 0x88),
                 ] {
-                    for mask in [0x80, 0] {
+                    for key in [Some([1, 2, 3, 4]), None] {
                         let begun = match (first & 0x0f, before.len()) {
                             (0, len) if len > 60_000 => 60_000,
                             (0, _) => 1,
                             _ => 0,
                         };
                         let limit = limit as u64;
-                        let verdict = verdict(first, mask, size, len, begun, limit);
+                        let verdict = verdict((first, key), form, len, begun, limit);
                         // Complete messages are answered, and are not tested here.
                         if verdict.is_none() && len < 128 {
                             continue;
                         }
                         let mut client = server.ready();
-                        let header = header(first, mask, size, len);
+                        let header = header(first, key, form, len);
                         // The unmasked payload must be valid as text.
                         client.send_raw([&before[..], &header, &[1, 2, 3, 4].repeat(25)].concat());
                         let shown = format!("{} {limit}", header.escape_ascii());
@@ -137,7 +143,7 @@ fn a_hundred_megabytes_are_refused_at_their_header() {
     let server = Running::echo();
     let mut other = server.ready();
     let mut client = server.ready();
-    client.send_raw(header(0x82, 0x80, 8, 100 << 20));
+    client.send_raw(client_frames::header(0x82, 100 << 20));
     let reason = client.expect_close(1009);
     assert!(reason.contains("104857600"), "{reason}");
     // The client sends the payload nevertheless.

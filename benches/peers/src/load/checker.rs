@@ -2,7 +2,7 @@
 
 use flate2::{Decompress, FlushDecompress};
 
-use super::frame::{self, Header};
+use super::frame;
 use super::traffic::Traffic;
 
 /// The result of one call of [`Checker::feed`].
@@ -139,7 +139,7 @@ impl Checker {
         let before = self.frame.len();
         // Adds at most as many bytes as a header can have, to find out the frame's size.
         self.frame.extend(bytes.iter().take(14));
-        let wanted = match Header::parse(&self.frame)? {
+        let wanted = match frame::parse(&self.frame)? {
             Some(header) => header.size + header.length,
             None => {
                 return Ok(Fed {
@@ -171,7 +171,7 @@ impl Checker {
         awaited: Option<usize>,
         fed: &mut Fed,
     ) -> Result<(), String> {
-        let header = Header::parse(frame)?.ok_or("a frame without a header")?;
+        let header = frame::parse(frame)?.ok_or("a frame without a header")?;
         let payload = &frame[header.size..];
         match header.first {
             frame::PING => {

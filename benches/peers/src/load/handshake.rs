@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use mio::{Events, Interest, Poll, Registry, Token};
 
-use super::frame::{self, Header, client_frame};
+use super::frame::{self, client_frame};
 use super::measure::Measure;
 use super::meter::Reading;
 use super::options::{Options, Span};
@@ -177,7 +177,7 @@ impl Visit {
             self.stage = Stage::Goodbye;
         }
         if let Stage::Goodbye = self.stage
-            && let Some(header) = Header::parse(&self.received).map_err(anyhow::Error::msg)?
+            && let Some(header) = frame::parse(&self.received).map_err(anyhow::Error::msg)?
             && self.received.len() >= header.size + header.length
         {
             // RFC 6455, 5.5.1: "an endpoint typically echos the status code it received".

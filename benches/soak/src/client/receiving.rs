@@ -85,7 +85,7 @@ impl Client {
         if self.close_received.is_some() {
             return Err("bytes after a Close frame".into());
         }
-        let Some(header) = Header::parse(bytes)? else {
+        let Some(header) = frame::parse(bytes)? else {
             return Ok(0);
         };
         let size = header.size + header.length;

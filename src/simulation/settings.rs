@@ -1,4 +1,5 @@
-//! The settings of a server, drawn from the seed: mostly small, so that limits and deadlines come up.
+//! The settings of a server, drawn from the seed. Most are small, so that runs reach limits and
+//! deadlines.
 
 use std::time::Duration;
 

@@ -5,12 +5,14 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::breaches;
+use super::line::Line;
 use super::model::Seen;
-use super::network::{Line, Parcel};
+use super::network::{Parcel, Way};
 use super::output::{Output, Told};
 use super::random::Random;
 use super::world::{Happening, World};
-use crate::protocol::{OpCode, mask};
+use crate::client_frames;
+use crate::protocol::OpCode;
 
 /// What a client is like.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -149,6 +151,7 @@ impl World {
             };
             let quiet = kind == Kind::Mute;
             self.lines.push(Line::new(room_in, room_out));
+            self.ways.push(Way::default());
             self.clients.push(Client {
                 kind,
                 is_over: false,
@@ -339,9 +342,10 @@ impl World {
 
     /// Has the client look for what was sent to it, if that is not fixed already.
     pub(super) fn look(&mut self, client: usize) {
-        let (line, reading) = (&mut self.lines[client], self.clients[client].reading);
+        let (line, reading) = (&self.lines[client], self.clients[client].reading);
         let is_due = line.sent.len() > line.taken || line.server_fin || line.closed;
-        if reading.most > 0 && is_due && !std::mem::replace(&mut line.read_is_due, true) {
+        let read_is_due = &mut self.ways[client].read_is_due;
+        if reading.most > 0 && is_due && !std::mem::replace(read_is_due, true) {
             let at = self.now + reading.every;
             self.plan(at, Happening::Reading(client));
         }
@@ -349,18 +353,14 @@ impl World {
 
     /// The client takes what was sent to it, and answers.
     pub(super) fn client_reads(&mut self, client: usize) {
-        let line = &mut self.lines[client];
-        line.read_is_due = false;
+        let (line, way) = (&mut self.lines[client], &mut self.ways[client]);
+        way.read_is_due = false;
         if line.reset {
             return;
         }
-        let most = self.clients[client].reading.most;
-        let size = most.min(line.sent.len() - line.taken);
-        line.taken += size;
-        if size > 0 {
-            line.taken_at = self.now;
+        if line.take(self.clients[client].reading.most) > 0 {
+            way.taken_at = self.now;
         }
-        line.make_room();
         let taken = line.taken;
         while let Some((end, _)) = self.clients[client].told.front()
             && *end <= taken
@@ -390,25 +390,11 @@ impl World {
     }
 }
 
-/// A frame as clients send it.
+/// Returns a masked frame.
 pub(super) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
-    let mut bytes = vec![first];
-    match u16::try_from(payload.len()) {
-        Ok(len @ 0..126) => bytes.push(0x80 | len as u8),
-        Ok(len) => {
-            bytes.push(0xfe);
-            bytes.extend(len.to_be_bytes());
-        }
-        Err(_) => {
-            bytes.push(0xff);
-            bytes.extend((payload.len() as u64).to_be_bytes());
-        }
-    }
+    let mut bytes = Vec::new();
     let key = [1, 2, 3, payload.len() as u8];
-    bytes.extend(key);
-    let start = bytes.len();
-    bytes.extend_from_slice(payload);
-    mask::apply(&mut bytes[start..], key, 0);
+    client_frames::append(&mut bytes, first, Some(key), payload);
     bytes
 }
 

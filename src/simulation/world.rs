@@ -13,7 +13,8 @@ use mio::Token;
 use super::checks::Check;
 use super::clients::Client;
 use super::handlers::Hand;
-use super::network::{Edge, Faults, Line};
+use super::line::{Edge, Line};
+use super::network::{Faults, Way};
 use super::port::Queue;
 use super::random::{Random, mix};
 use super::settings::Settings;
@@ -55,6 +56,7 @@ pub(super) struct World {
     /// The faults are over, and handlers and clients only do what is asked of them.
     pub(super) is_calm: bool,
     pub(super) lines: Vec<Line>,
+    pub(super) ways: Vec<Way>,
     pub(super) clients: Vec<Client>,
     pub(super) port: Queue,
     plan: BinaryHeap<Reverse<(Duration, u64, Happening)>>,
@@ -111,6 +113,7 @@ impl World {
             faults,
             is_calm: false,
             lines: Vec::new(),
+            ways: Vec::new(),
             clients: Vec::new(),
             port: Queue::default(),
             plan: BinaryHeap::new(),

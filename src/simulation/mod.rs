@@ -1,11 +1,13 @@
-//! The whole server in a simulated world: from one seed come its settings, its clients, the network,
-//! the clock, and what its handlers do. The same seed is the same run. See docs/simulation.md.
+//! The whole server over a simulated network and clock. One seed determines its settings, its
+//! clients, the faults, and the actions of its handlers, so the same seed gives the same run. See
+//! docs/simulation.md.
 
 mod acts;
 mod breaches;
 mod checks;
 mod clients;
 mod handlers;
+pub(crate) mod line;
 mod model;
 mod network;
 mod output;
@@ -24,15 +26,16 @@ use std::time::{Duration, Instant, SystemTime};
 
 use self::checks::Check;
 use self::handlers::{Ordered, Shared};
-use self::network::{Edge, Parcel};
+use self::line::Edge;
+use self::network::Parcel;
 use self::port::Door;
 use self::random::Random;
 use self::world::{Failure, World};
-use super::event_queue::hear;
-use super::listener::Listener;
-use super::{Server, State};
 use crate::connection::{Handle, Hub, Outbox, WindDown};
 use crate::error::HandlerError;
+use crate::server::event_queue::hear;
+use crate::server::listener::Listener;
+use crate::server::{Server, State};
 
 /// A run: the server, and the world around it.
 struct Run {

@@ -349,8 +349,8 @@ impl World {
 
     pub(super) fn drained(&mut self, client: usize) {
         // Above a mark of more than nothing the next one may be due for what the handler sends.
-        let line = &mut self.lines[client];
-        let was_full = std::mem::replace(&mut line.was_full, line.is_behind);
+        let way = &mut self.ways[client];
+        let was_full = std::mem::replace(&mut way.was_full, way.is_behind);
         self.check(was_full, Check::DrainOnce, || {
             format!("client {client}, to whom everything was written")
         });
@@ -396,7 +396,7 @@ impl World {
             Cause::Protocol(_) => state.breach.is_some() || seen.did_limit,
             Cause::Shutdown => goes_down,
             Cause::Silent => seen.ready,
-            // The kernel need not have been asked: what others are sent leaves at the end of a turn.
+            // The kernel need not have been asked: data for others leaves at the end of a turn.
             Cause::SlowConsumer => self.settings.config.slow_consumer == SlowConsumer::Close,
         };
         self.check(plausible, Check::Causes, || {

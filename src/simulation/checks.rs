@@ -511,17 +511,17 @@ impl World {
 
     /// Returns by when something has to happen with a connection at the latest, and what.
     fn due(&self, client: usize, peer: &Peer, config: &Config) -> Option<(Duration, &'static str)> {
-        let (line, seen) = (&self.lines[client], &self.clients[client].seen);
+        let (way, seen) = (&self.ways[client], &self.clients[client].seen);
         let (phase, since) = seen.phase?;
-        let mut heard = seen.heard_at.max(line.read_at).max(line.progress_at);
+        let mut heard = seen.heard_at.max(way.read_at).max(way.progress_at);
         // A drain waits for those who are to read; when a stop ends it, their time begins.
         let mut close_from = seen.close_from.max(self.hand.drain_ended);
         let mut close = config.close_timeout;
         if self.settings.tells {
             // Looked at when a deadline comes, and then for as long again. A turn
             // that the loop missed puts the second look off.
-            heard = heard.max(line.taken_at);
-            close_from = close_from.max(line.taken_at).max(self.stalled_at);
+            heard = heard.max(way.taken_at);
+            close_from = close_from.max(way.taken_at).max(self.stalled_at);
             close = 3 * close + 2 * LATE;
         }
         let drains = self.hand.draining.is_some();

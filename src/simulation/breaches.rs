@@ -3,6 +3,7 @@
 use super::clients::{UPGRADE, frame};
 use super::random::Random;
 use super::settings::Settings;
+use crate::client_frames::{self, Form};
 
 /// Returns a request that has to be refused, whatever the server serves.
 pub(super) fn bad_request(random: &mut Random) -> Vec<u8> {
@@ -25,7 +26,11 @@ pub(super) fn bad_request(random: &mut Random) -> Vec<u8> {
 /// Returns bytes that have to be failed, after whole messages.
 pub(super) fn bad_frame(random: &mut Random, settings: &Settings) -> Vec<u8> {
     let limits = &settings.config.limits;
-    let unmasked = |first: u8| vec![first, 0x02, b'a', b'b'];
+    let unmasked = |first: u8| {
+        let mut bytes = Vec::new();
+        client_frames::append(&mut bytes, first, None, b"ab");
+        bytes
+    };
     match random.below(15) {
         // RFC 6455, 5.1: not masked.
         0 => unmasked(0x81),
@@ -46,7 +51,12 @@ pub(super) fn bad_frame(random: &mut Random, settings: &Settings) -> Vec<u8> {
         // 8.1: no UTF-8.
         11 => frame(0x81, b"\xc0\x80"),
         // A length in more bytes than it takes.
-        12 => vec![0x82, 0xfe, 0, 1, 1, 2, 3, 4, 0],
+        12 => {
+            let mut bytes = Vec::new();
+            client_frames::append_header(&mut bytes, 0x82, Form::Medium, 1, Some([1, 2, 3, 4]));
+            bytes.push(0);
+            bytes
+        }
         // Larger than is allowed, where it is not handed out as it comes.
         13 if !settings.pieces => frame(0x82, &vec![b'x'; limits.max_recv_size + 1]),
         // More frames than are allowed, where they are not handed out as they come.

@@ -1,5 +1,5 @@
-//! The handlers of the simulated server: they take note of everything, and now and then do something
-//! that the seed has drawn.
+//! The handlers of the simulated server. They record all events, and perform random actions of an
+//! application.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;

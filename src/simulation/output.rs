@@ -1,5 +1,6 @@
 //! What the server wrote to a connection, taken apart: answers first, then whole frames.
 
+use crate::client_frames::Header;
 use crate::protocol::OpCode;
 #[cfg(feature = "deflate")]
 use crate::protocol::deflate::{Context, InflateLimits, Inflater};
@@ -78,28 +79,15 @@ impl Output {
     }
 
     fn frame(&mut self, rest: &[u8]) -> Result<Option<(usize, Option<Told>)>, String> {
-        let [first, second, ..] = *rest else {
+        let Some(header) = Header::parse(rest, usize::MAX)? else {
             return Ok(None);
         };
-        if second & 0x80 != 0 {
-            return Err("a masked frame".into());
-        }
-        let (start, len) = match second {
-            126 => match rest.get(2..4) {
-                Some(len) => (4, usize::from(u16::from_be_bytes([len[0], len[1]]))),
-                None => return Ok(None),
-            },
-            127 => match rest.get(2..10).and_then(|len| len.try_into().ok()) {
-                Some(len) => (10, u64::from_be_bytes(len) as usize),
-                None => return Ok(None),
-            },
-            len => (2, usize::from(len)),
-        };
-        let Some(payload) = rest.get(start..start + len) else {
+        let end = header.size + header.length;
+        let Some(payload) = rest.get(header.size..end) else {
             return Ok(None);
         };
-        let told = self.told(first, payload)?;
-        Ok(Some((start + len, told)))
+        let told = self.told(header.first, payload)?;
+        Ok(Some((end, told)))
     }
 
     fn told(&mut self, first: u8, payload: &[u8]) -> Result<Option<Told>, String> {
