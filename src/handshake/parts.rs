@@ -110,8 +110,8 @@ impl Lines<'_> {
     pub(crate) fn push_upgrade(&mut self) {
         // RFC 9110, 15.5.22: "The server MUST send an Upgrade header field in a 426 response".
         self.push("Upgrade: websocket");
-        // RFC 6455, 4.2.2: "and a |Sec-WebSocket-Version| header field indicating the version(s) the
-        // server is capable of understanding"
+        // RFC 6455, 4.2.2: "and a |Sec-WebSocket-Version| header field indicating the version(s)
+        // the server is capable of understanding"
         self.push("Sec-WebSocket-Version: 13");
     }
 

@@ -346,7 +346,8 @@ fn handshake(conn: &mut Connection<'_>, upgrade: &mut Upgrade, world: &Shared) -
         return false;
     }
     if chooses(world, |world| world.settings.defers) {
-        upgrade.defer();
+        let deferred = upgrade.defer();
+        debug_assert!(deferred.is_ok(), "it cannot fail");
         world.borrow_mut().clients[client].seen.is_deferred = true;
     }
     if chooses(world, |world| world.settings.failing / 4) {
