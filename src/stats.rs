@@ -74,8 +74,8 @@ pub struct Stats {
     /// to the kernel, and they were closed, answered, or left by themselves.
     pub ended_in_order: u64,
     /// Connections that did not end in order while the server shut down: the deadline of the
-    /// shutdown, `close_timeout`, a handler or the network cut them. A connection that never sent a request
-    /// and is cut by `handshake_timeout` does not count.
+    /// shutdown, `close_timeout`, a handler or the network cut them. A connection that never sent
+    /// a request and is cut by `handshake_timeout` does not count.
     pub cut: u64,
     /// Bytes queued for these connections that are lost, without those that TLS held back.
     pub cut_bytes: u64,

@@ -204,10 +204,8 @@ impl<'s> Connection<'s> {
         code: impl Into<CloseCode>,
         reason: &str,
     ) -> Result<Sent, SendError> {
-        let mut conn = self.entry();
-        let queued = conn.unsent();
-        conn.disconnect(code.into(), reason, Cause::Local)?;
-        Ok(Sent::one(conn.unsent().saturating_sub(queued)))
+        let sent = self.entry().disconnect(code.into(), reason, Cause::Local);
+        sent.map(Sent::one)
     }
 
     /// Cuts the connection at once, without a Close frame. Data that the kernel has not accepted is

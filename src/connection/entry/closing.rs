@@ -15,22 +15,24 @@ impl PeerMut<'_> {
         code: CloseCode,
         reason: &str,
         cause: Cause,
-    ) -> Result<(), SendError> {
+    ) -> Result<usize, SendError> {
         let ending = Ending::new(code, reason, cause);
-        match self.peer.phase() {
+        let size = match self.peer.phase() {
             Phase::Opening => {
                 CloseFrame { code, reason }.encode(&mut Vec::new())?;
                 self.peer.refuse(403);
                 self.peer.end(ending);
+                0
             }
             Phase::Open => {
-                self.send_close(code, reason)?;
+                let size = self.send_close(code, reason)?;
                 self.enter(Phase::Closing, Some(ending));
+                size
             }
-            Phase::Closing | Phase::Lingering | Phase::Gone => return Ok(()),
-        }
+            Phase::Closing | Phase::Lingering | Phase::Gone => return Ok(0),
+        };
         self.mark_dirty();
-        Ok(())
+        Ok(size)
     }
 
     /// Starts the closing handshake on behalf of the server, without a reason.
@@ -40,11 +42,11 @@ impl PeerMut<'_> {
     }
 
     /// Sends a Close frame, after everything that was sent before.
-    pub(crate) fn send_close(&mut self, code: CloseCode, reason: &str) -> Result<(), SendError> {
+    pub(crate) fn send_close(&mut self, code: CloseCode, reason: &str) -> Result<usize, SendError> {
         let mut frame = Vec::new();
         self.peer.sender.close(code, reason, &mut frame)?;
         self.append(&frame);
-        Ok(())
+        Ok(frame.len())
     }
 
     /// Cuts the connection: nothing more is sent, not even a Close frame.
