@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use wsloop::protocol::deflate::{Deflater, Inflater};
+use wsloop::protocol::deflate::{Context, Deflater, InflateLimits, Inflater};
 
 /// A list of JSON records, like those of a service, with exactly `size` bytes.
 fn json(size: usize) -> Vec<u8> {

@@ -375,7 +375,7 @@ fn plain(mut requests: Requests) -> Requests {
 #[cfg(feature = "deflate")]
 mod compression {
     use super::*;
-    use wsloop::protocol::deflate::{Deflater, Inflater};
+    use wsloop::protocol::deflate::{Context, Deflater, InflateLimits, Inflater};
 
     /// Compressed messages, and their total size when decompressed.
     pub(super) struct Compressed {
@@ -431,11 +431,10 @@ mod compression {
         let mut room = Vec::new();
         let mut size = 0;
         for message in black_box(&input.messages) {
-            let limits = (usize::MAX, usize::MAX);
             let expanded = inflater.message(
                 message,
                 Context::keep_if(input.takeover),
-                InflateLimits::new(limits.0, limits.1),
+                InflateLimits::new(usize::MAX, usize::MAX),
                 &mut room,
             );
             size += expanded.expect("it is compressed").len();

@@ -70,13 +70,13 @@ def parse_options():
     parser.add_argument(
         "--server",
         metavar="ADDRESS",
-        help="host:port of a running echo server, to test it instead of examples/echo.rs",
+        help="host:port of a running echo server, to test it instead of examples/conformance.rs",
     )
     parser.add_argument(
         "--compressor",
         choices=["dedicated", "shared"],
         default="dedicated",
-        help="what examples/echo.rs compresses everything with (default: %(default)s)",
+        help="what examples/conformance.rs compresses everything with (default: %(default)s)",
     )
     parser.add_argument(
         "--update",
@@ -101,12 +101,12 @@ def select(patterns):
 
 
 def run_with_own_server(cases, compressor):
-    subprocess.run(["cargo", "build", "--release", "--example", "echo"], cwd=ROOT, check=True)
+    subprocess.run(["cargo", "build", "--release", "--example", "conformance"], cwd=ROOT, check=True)
     target = ROOT / os.environ.get("CARGO_TARGET_DIR", "target")
     address = f"127.0.0.1:{free_port()}"
     with open(SERVER_LOG, "wb") as log:
         server = subprocess.Popen(
-            [target / "release/examples/echo", address, compressor],
+            [target / "release/examples/conformance", address, compressor],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

@@ -1,9 +1,16 @@
 //! Writes an access log, with one line per closed connection, through a logger that never blocks
-//! the event loop. The line of the log is wrapped here:
+//! the event loop.
 //!
 //! ```text
-//! $ cargo run --example access_log -- 127.0.0.1:9001 2>errors.log
-//! 127.0.0.1:41336 "ws://127.0.0.1:9001/chat" 1000 12.4 s 3 in 3 out 298 bytes in 190 out \
+//! cargo run --release --example access_log [ADDRESS]
+//! ```
+//!
+//! The address is `127.0.0.1:9015` unless given. The access log is on standard output, and errors
+//! are on standard error. A line of the log, wrapped here, after
+//! `python3 -m websockets ws://127.0.0.1:9015/chat`:
+//!
+//! ```text
+//! 127.0.0.1:41336 "ws://127.0.0.1:9015/chat" 1000 12.4 s 3 in 3 out 298 bytes in 190 out \
 //!    "closed by the peer"
 //! ```
 
@@ -23,11 +30,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info"))
         .target(env_logger::Target::Pipe(Box::new(Lossy::new(io::stderr()))))
         .init();
-    let addr = env::args().nth(1);
-    let addr = addr.unwrap_or_else(|| "127.0.0.1:9001".to_owned());
+    let address = env::args().nth(1);
     let mut access = Lossy::new(io::stdout());
     let mut server = Server::builder()
-        .listen(addr.as_str())
+        .listen(address.as_deref().unwrap_or("127.0.0.1:9015"))
         .origins(["self", "none"])
         .connection_stats(true)
         .on(Utf8, |conn, text| conn.send_utf8(text))

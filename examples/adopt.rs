@@ -5,12 +5,14 @@
 //! cargo run --release --example adopt [ADDRESS]
 //! ```
 //!
-//! The address is `127.0.0.1:9005` unless given. hyper answers all requests but those for `/ws`:
+//! The address is `127.0.0.1:9014` unless given. hyper answers all requests but those for `/ws`:
 //!
 //! ```text
-//! curl http://127.0.0.1:9005/
-//! python3 -m websockets ws://127.0.0.1:9005/ws
+//! curl http://127.0.0.1:9014/
+//! python3 -m websockets ws://127.0.0.1:9014/ws
 //! ```
+
+mod logger;
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -29,10 +31,10 @@ use wsloop::handshake::Request;
 use wsloop::{Handle, Server};
 
 fn main() -> Result<(), Box<dyn Error>> {
-    env_logger::init();
+    logger::init();
     let address = env::args()
         .nth(1)
-        .unwrap_or_else(|| "127.0.0.1:9005".into());
+        .unwrap_or_else(|| "127.0.0.1:9014".into());
     let (sender, receiver) = mpsc::channel();
     // Handlers stay on the thread that builds the server. Its handle can be sent to other threads.
     thread::spawn(move || {
@@ -42,7 +44,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             .on(Binary, |conn, data| conn.send_binary(data))
             .build()?;
         let _ = sender.send(server.handle());
-        server.start()
+        Ok::<_, wsloop::Error>(server.start()?)
     });
     let handle = receiver.recv()?;
     tokio::runtime::Builder::new_current_thread()

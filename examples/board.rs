@@ -25,9 +25,10 @@
 //! - `Ping` comes before the pong, and its handler can suppress the pong.
 //! - Refused connections cause `Error` and `Disconnect` as well. `Disconnect` comes after the
 //!   closing handshake; its code is the peer's if the peer closed first.
-//! - A message in several frames is not compressed, and a compressed message has one frame.
+//! - `send_multiframe` is a message in parts, `in_frames`; its parts may be compressed as well.
 //! - The statistics count messages, not reads.
 
+mod logger;
 mod signals;
 
 use std::collections::VecDeque;
@@ -41,7 +42,8 @@ use wsloop::event::{
 use wsloop::handshake::{self, Refusal};
 use wsloop::plain_http::Response;
 use wsloop::{
-    CloseCode, Compress, Connection, DeflateConfig, Hub, OpCode, SendError, Server, Stats,
+    CloseCode, Compress, Connection, DeflateConfig, Hub, OpCode, Outgoing, SendError, Sent, Server,
+    Stats,
 };
 
 /// The largest number of notes on the board.
@@ -63,12 +65,10 @@ struct Reader {
 }
 
 fn main() -> wsloop::Result<()> {
-    env_logger::init();
-    let address = env::args()
-        .nth(1)
-        .unwrap_or_else(|| "127.0.0.1:9008".into());
+    logger::init();
+    let address = env::args().nth(1);
     let mut server = Server::builder()
-        .listen(address.as_str())
+        .listen(address.as_deref().unwrap_or("127.0.0.1:9008"))
         .max_body_size(NOTE_MAX)
         .max_recv_size(NOTE_MAX)
         .max_send_size(NOTES_MAX * (NOTE_MAX + NAME_MAX + 3))
@@ -82,7 +82,7 @@ fn main() -> wsloop::Result<()> {
         .on(Handshake, |conn, upgrade| {
             if let Some(error) = upgrade.error() {
                 println!("bad request: {error}");
-                return Ok(()); // the default response follows
+                return upgrade.accept(); // the default response follows
             }
             let request = upgrade.request();
             if request.path() != "/board" {
@@ -112,13 +112,12 @@ fn main() -> wsloop::Result<()> {
                 // Compresses regardless of the size, and reports when the kernel has accepted all
                 // bytes.
                 let all = lines(&mut conn.server()).concat();
-                let size = conn.send_message(Outgoing::text(all).compress(Compress::Yes))?;
-                conn.when_sent(|conn, result| {
+                let all = Outgoing::text(&all).compress(Compress::Yes);
+                conn.send_message(all.then(|conn, result| {
                     if result.is_ok() {
                         println!("{} has the archive", conn.data::<Reader>().name);
                     }
-                })?;
-                Ok(size)
+                }))
             }
             note => {
                 let reader = conn.data::<Reader>();
@@ -138,7 +137,7 @@ fn main() -> wsloop::Result<()> {
             Some(frame) if frame.code == CloseCode::from(4001) => {
                 conn.disconnect(4002, "come back")
             }
-            _ => Ok(()),
+            _ => Ok(Sent::NOTHING),
         })
         .on(Error, |conn, fault| {
             let name = &conn.data::<Reader>().name;
@@ -160,11 +159,11 @@ fn main() -> wsloop::Result<()> {
             });
         })
         .build()?;
-    signals::drain_on_signals(server.handle())?;
-    if let Some(addr) = server.local_addr() {
-        eprintln!("listening on {addr}");
+    signals::wind_down_on_signals(server.handle())?;
+    for listener in server.listeners() {
+        eprintln!("listening on {listener}");
     }
-    server.start()
+    Ok(server.start()?)
 }
 
 /// Answers a plain request.
@@ -194,14 +193,14 @@ fn answer(conn: &mut Connection<'_>, request: &handshake::Request) -> Option<Res
 }
 
 /// Posts a note, and sends it to everyone who has the board open.
-fn post(hub: &mut Hub<'_>, note: String) -> Result<usize, SendError> {
-    let reached = hub.broadcast_utf8(&note)?;
+fn post(hub: &mut Hub<'_>, note: String) -> Result<Sent, SendError> {
+    let sent = hub.broadcast_utf8(&note)?;
     let notes = &mut hub.shared::<Notes>().0;
     if notes.len() == NOTES_MAX {
         notes.pop_front();
     }
     notes.push_back(note);
-    Ok(reached)
+    Ok(sent)
 }
 
 /// Returns all notes, each with a line feed.

@@ -25,6 +25,7 @@
 //! Pages of the same host, port included, may connect, and those of each ORIGIN that is given, for
 //! instance `http://127.0.0.1:8000`. Clients that are no browsers send no origin and may as well.
 
+mod logger;
 mod signals;
 
 use std::collections::{HashMap, VecDeque};
@@ -35,7 +36,7 @@ use serde_json::{Value, json};
 use wsloop::event::{Disconnect, Handshake, Ready, Request, Utf8};
 use wsloop::handshake::{self, Refusal};
 use wsloop::plain_http::Response;
-use wsloop::{Connection, ConnectionId, Prepared, Server, SlowConsumer};
+use wsloop::{Connection, ConnectionId, Prepared, Sent, Server, SlowConsumer};
 
 /// Longest name of a room or a guest, in characters.
 const NAME_MAX: usize = 30;
@@ -64,7 +65,7 @@ struct Guest {
 }
 
 fn main() -> wsloop::Result<()> {
-    env_logger::init();
+    logger::init();
     let mut args = env::args().skip(1);
     let address = args.next().unwrap_or_else(|| "127.0.0.1:9002".into());
     // A browser lets any page open a WebSocket to any server, with that server's cookies, and only
@@ -87,10 +88,12 @@ fn main() -> wsloop::Result<()> {
         })
         .on(Handshake, |conn, upgrade| {
             match guest(conn.id(), upgrade.request()) {
-                Ok(guest) => *conn.data() = guest,
-                Err((status, why)) => return upgrade.refuse(Refusal::new(status).body(why)),
+                Ok(guest) => {
+                    *conn.data() = guest;
+                    upgrade.accept()
+                }
+                Err((status, why)) => upgrade.refuse(Refusal::new(status).body(why)),
             }
-            Ok(())
         })
         .on(Ready, |conn, ()| {
             let Guest { room, nick } = conn.data::<Guest>().clone();
@@ -110,7 +113,7 @@ fn main() -> wsloop::Result<()> {
             let message: Value = serde_json::from_str(message).unwrap_or_default();
             let Some(text) = message["text"].as_str().filter(|text| !text.is_empty()) else {
                 let error = json!({"type": "error", "text": r#"Send {"text": "..."}."#});
-                return conn.send_utf8(&error.to_string()).map(drop);
+                return conn.send_utf8(&error.to_string());
             };
             let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
             let id = match message["id"].as_str() {
@@ -127,7 +130,7 @@ fn main() -> wsloop::Result<()> {
                     here.said.pop_front();
                 }
             }
-            Ok(())
+            Ok(Sent::NOTHING)
         })
         .on(Disconnect, |conn, _| {
             let Guest { room, nick } = conn.data::<Guest>().clone();
@@ -136,11 +139,11 @@ fn main() -> wsloop::Result<()> {
             }
         })
         .build()?;
-    signals::drain_on_signals(server.handle())?;
-    if let Some(addr) = server.local_addr() {
-        eprintln!("listening on {addr}");
+    signals::wind_down_on_signals(server.handle())?;
+    for listener in server.listeners() {
+        eprintln!("listening on {listener}");
     }
-    server.start()
+    Ok(server.start()?)
 }
 
 /// The guest that a request is about; else the status of the answer, and what is wrong.
@@ -176,13 +179,8 @@ fn tell(conn: &mut Connection<'_>, room: &str, message: &Value) -> Prepared {
         Some(here) => here.members.iter().map(|member| member.0).collect(),
         None => Vec::new(),
     };
-    let mut hub = conn.server();
-    for id in members {
-        if let Some(mut member) = hub.get(id) {
-            // One that is closing cannot be sent to: its own `Disconnect` follows.
-            let _ = member.send_prepared(&message);
-        }
-    }
+    // One that is closing is passed over: its own `Disconnect` follows.
+    let _ = conn.server().send_to(members, &message);
     message
 }
 

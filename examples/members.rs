@@ -28,6 +28,7 @@
 //!   messages to a leaving client are sent before `disconnect`, or in `PeerClose`. `Disconnect`
 //!   also comes at the end of a stream, which Perl does not notice.
 
+mod logger;
 mod signals;
 
 use std::env;
@@ -37,7 +38,7 @@ use wsloop::event::{
     Binary, Connect, Disconnect, Handshake, Origin, Ping, Pong, Ready, Shutdown, Utf8,
 };
 use wsloop::handshake::Refusal;
-use wsloop::{CloseCode, Server};
+use wsloop::{CloseCode, Sent, Server};
 
 const ORIGIN: &str = "https://club.example";
 const MEMBERS: [(&str, &str); 3] = [("a1", "ada"), ("b2", "bob"), ("e3", "eve")];
@@ -52,12 +53,10 @@ struct Member {
 }
 
 fn main() -> wsloop::Result<()> {
-    env_logger::init();
-    let address = env::args()
-        .nth(1)
-        .unwrap_or_else(|| "127.0.0.1:9007".into());
+    logger::init();
+    let address = env::args().nth(1);
     let mut server = Server::builder()
-        .listen(address.as_str())
+        .listen(address.as_deref().unwrap_or("127.0.0.1:9007"))
         .subprotocols(["club.v2", "club.v1"])
         .silence_max(Duration::from_secs(30))
         .on(Shutdown, |serv, ()| {
@@ -105,10 +104,10 @@ fn main() -> wsloop::Result<()> {
                         let member = conn.data::<Member>();
                         member.said += 1;
                         let line = format!("{}: {text}", member.name);
-                        conn.server().broadcast_utf8(&line)?;
+                        return conn.server().broadcast_utf8(&line);
                     }
                 }
-                Ok(())
+                Ok(Sent::NOTHING)
             });
             conn.on(Binary, |conn, _| {
                 conn.disconnect(CloseCode::UNSUPPORTED_DATA, "text only")
@@ -121,7 +120,7 @@ fn main() -> wsloop::Result<()> {
             conn.on(Disconnect, |conn, why| {
                 let Member { name, said } = conn.data::<Member>().clone();
                 if name.is_empty() {
-                    return Ok(0); // refused
+                    return Ok(Sent::NOTHING); // refused
                 }
                 println!("{name} said {said} things and left: {}", why.code);
                 conn.server().broadcast_utf8(&format!("* {name} has left"))
@@ -129,9 +128,9 @@ fn main() -> wsloop::Result<()> {
             true
         })
         .build()?;
-    signals::drain_on_signals(server.handle())?;
-    if let Some(addr) = server.local_addr() {
-        eprintln!("listening on {addr}");
+    signals::wind_down_on_signals(server.handle())?;
+    for listener in server.listeners() {
+        eprintln!("listening on {listener}");
     }
-    server.start()
+    Ok(server.start()?)
 }

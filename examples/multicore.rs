@@ -4,11 +4,11 @@
 //! cargo run --release --example multicore [ADDRESS] [LOOPS]
 //! ```
 //!
-//! The address is `127.0.0.1:9005` unless given, and there is a loop per core. To try it, open the
+//! The address is `127.0.0.1:9013` unless given, and there is a loop per core. To try it, open the
 //! consoles of several browser tabs:
 //!
 //! ```text
-//! ws = new WebSocket("ws://127.0.0.1:9005/")
+//! ws = new WebSocket("ws://127.0.0.1:9013/")
 //! ws.onmessage = event => console.log(event.data)
 //! ws.send("hello")
 //! ```
@@ -19,6 +19,7 @@
 //! share no state, so no handler waits for another core. A loop reaches the others through their
 //! [`Handle`]s.
 
+mod logger;
 mod signals;
 
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -26,7 +27,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::{env, io, thread};
 
 use wsloop::event::{Ready, Utf8};
-use wsloop::{Handle, Server};
+use wsloop::{BuildError, Handle, Server};
 
 /// The handles of all loops. Each loop has a copy, in `shared`.
 #[derive(Default)]
@@ -42,9 +43,9 @@ impl Loops {
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    env_logger::init();
+    logger::init();
     let mut args = env::args().skip(1);
-    let address = args.next().unwrap_or_else(|| "127.0.0.1:9005".into());
+    let address = args.next().unwrap_or_else(|| "127.0.0.1:9013".into());
     let count = match args.next() {
         Some(number) => number.parse()?,
         None => thread::available_parallelism()?.get(),
@@ -63,7 +64,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         };
         // With port 0 the kernel chooses a port for the first loop, and the others share it.
         addr = bound;
-        signals::drain_on_signals(handle.clone())?;
+        signals::wind_down_on_signals(handle.clone())?;
         loops.0.push(handle);
         starts.push(start);
         threads.push(thread);
@@ -106,11 +107,11 @@ fn serve(
         return Ok(()); // another server could not be built
     };
     server.hub().shared::<Loops>().0 = handles;
-    server.start()
+    Ok(server.start()?)
 }
 
 /// Builds the server of a loop.
-fn build(number: usize, addr: SocketAddr) -> wsloop::Result<Server> {
+fn build(number: usize, addr: SocketAddr) -> Result<Server, BuildError> {
     Server::builder()
         .listen(addr)
         .reuse_port(true)

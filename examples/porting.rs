@@ -16,18 +16,24 @@
 //! members (WebSocket::Server) and board (UniEvent::WebSocket). docs/porting.md lists all methods,
 //! options and events.
 
+mod logger;
+
 use std::env;
 use std::time::Duration;
 
-use wsloop::event::{Connect, Tick, Utf8};
+use wsloop::event::{Connect, Start, Tick, Utf8};
 use wsloop::{Builder, Result, Server};
 
 fn main() -> Result<()> {
-    env_logger::init();
+    logger::init();
     let mut args = env::args().skip(1);
     let which = args.next();
-    let address = args.next().unwrap_or_else(|| "127.0.0.1:9005".into());
-    let builder = Server::builder().listen(address.as_str());
+    let address = args.next();
+    let builder = Server::builder()
+        .listen(address.as_deref().unwrap_or("127.0.0.1:9005"))
+        .on(Start, |serv, ()| {
+            eprintln!("listening on {:?}", serv.local_addrs())
+        });
     match which.as_deref() {
         Some("echo") => echo(builder),
         Some("broadcast") => broadcast(builder),
@@ -53,12 +59,11 @@ fn main() -> Result<()> {
 //         },
 //     )->start;
 fn echo(builder: Builder) -> Result<()> {
-    let server = builder
+    builder
         .on(Connect, |conn, ()| {
             conn.on(Utf8, |conn, msg| conn.send_utf8(msg));
         })
-        .build()?;
-    start(server)
+        .run()
 }
 
 // Broadcasts each text, and a count every second. The counter of texts belongs to a connection:
@@ -87,7 +92,7 @@ fn echo(builder: Builder) -> Result<()> {
 //     )->start;
 fn broadcast(builder: Builder) -> Result<()> {
     let mut ticks = 0;
-    let server = builder
+    builder
         .tick_period(Duration::from_secs(1))
         .on(Tick, move |serv, _| {
             ticks += 1;
@@ -100,14 +105,5 @@ fn broadcast(builder: Builder) -> Result<()> {
                 conn.server().broadcast_utf8(&format!("{texts}: {msg}"))
             });
         })
-        .build()?;
-    start(server)
-}
-
-/// Prints the address of the server, and runs it.
-fn start(mut server: Server) -> Result<()> {
-    if let Some(addr) = server.local_addr() {
-        eprintln!("listening on {addr}");
-    }
-    server.start()
+        .run()
 }

@@ -14,62 +14,41 @@
 //!     http://127.0.0.1:9006/ --output -
 //! ```
 //!
-//! Each line on standard input, a terminal or a pipe, is broadcast; its end (Ctrl-D) shuts the
-//! server down. The server answers `quit` with a Close frame. Differences from the Perl:
+//! Each line on standard input is broadcast. The server answers `quit` with a Close frame.
+//! Differences from the Perl:
 //!
 //! - `on` registers a handler for an event; an unused argument is `()` or `_`. A loop over
 //!   `connections` becomes a broadcast, which encodes the message once.
 //! - A refused handshake is answered with 403; Perl closes the connection.
 //! - A `die` ends the Perl server. Here an error or a panic is logged and closes the connection
-//!   with 1011; in the watch of standard input it ends that watch.
+//!   with 1011.
+//! - A thread reads standard input, so that it may be a file or `/dev/null` as well, which epoll
+//!   cannot watch and which a service often has. Its end does not end the server: a service would
+//!   end at once. For sockets and pipes `watch_readable` is what it is in Perl.
 //! - The server answers pings. It closes a client that sends nothing, not even a pong, for twice
 //!   `silence_max`, unless `idle_timeout` is zero.
 //! - Refused clients cause a `Disconnect`, too, as in Perl.
 
+mod logger;
 mod signals;
 
-use std::fs::File;
-use std::io::{self, Read};
-use std::os::fd::AsFd;
+use std::io::{self, BufRead};
 use std::time::Duration;
-use std::{env, mem};
+use std::{env, thread};
 
 use wsloop::event::{Binary, Connect, Disconnect, Handshake, Pong, Ready, Shutdown, Tick, Utf8};
-use wsloop::{CloseCode, Descriptor, Server};
+use wsloop::{CloseCode, Server};
 
 fn main() -> wsloop::Result<()> {
-    env_logger::init();
-    let address = env::args()
-        .nth(1)
-        .unwrap_or_else(|| "127.0.0.1:9006".into());
+    logger::init();
+    let address = env::args().nth(1);
     let origin = "http://example.com";
 
     let mut ticks = 0;
-    let mut typed = Vec::new();
-    // Reads the descriptor itself: epoll does not see bytes in the buffer of `Stdin`.
-    let stdin = File::from(io::stdin().as_fd().try_clone_to_owned()?);
-
     let mut server = Server::builder()
-        .listen(address.as_str())
+        .listen(address.as_deref().unwrap_or("127.0.0.1:9006"))
         .silence_max(Duration::from_secs(30))
         .tick_period(Duration::from_secs(1))
-        .watch_readable(Descriptor(stdin), move |serv, watched| {
-            let mut bytes = [0; 4096];
-            let size = watched.source.0.read(&mut bytes)?;
-            if size == 0 {
-                serv.unwatch(watched.id);
-                serv.shutdown();
-            }
-            typed.extend_from_slice(&bytes[..size]);
-            while let Some(end) = typed.iter().position(|byte| *byte == b'\n') {
-                let rest = typed.split_off(end + 1);
-                let line = mem::replace(&mut typed, rest);
-                let line = String::from_utf8_lossy(&line[..end]);
-                serv.broadcast_utf8(&format!("operator: {line}"))
-                    .map_err(io::Error::other)?;
-            }
-            Ok::<_, io::Error>(())
-        })
         .on(Tick, move |serv, _| {
             ticks += 1;
             serv.broadcast_utf8(&format!("up for {ticks} s"))
@@ -90,9 +69,7 @@ fn main() -> wsloop::Result<()> {
                     return conn.disconnect(4000, "as you wish");
                 }
                 texts += 1;
-                conn.server()
-                    .broadcast_utf8(&format!("{texts}: {msg}"))
-                    .map(drop)
+                conn.server().broadcast_utf8(&format!("{texts}: {msg}"))
             });
             conn.on(Binary, |conn, bytes| conn.server().broadcast_binary(bytes));
             conn.on(Pong, |conn, _| println!("{} is alive", conn.id()));
@@ -102,9 +79,20 @@ fn main() -> wsloop::Result<()> {
             });
         })
         .build()?;
-    signals::drain_on_signals(server.handle())?;
-    if let Some(addr) = server.local_addr() {
-        eprintln!("listening on {addr}");
+
+    let handle = server.handle();
+    thread::spawn(move || {
+        for line in io::stdin().lock().split(b'\n').map_while(Result::ok) {
+            let line = String::from_utf8_lossy(&line);
+            // An error means that the server has ended.
+            if handle.broadcast_utf8(&format!("operator: {line}")).is_err() {
+                return;
+            }
+        }
+    });
+    signals::wind_down_on_signals(server.handle())?;
+    for listener in server.listeners() {
+        eprintln!("listening on {listener}");
     }
-    server.start()
+    Ok(server.start()?)
 }

@@ -8,12 +8,15 @@
 //! (`kill -HUP` with the process number that it prints) the server starts its program again, which
 //! may be a new version by then. The successor inherits the listening sockets in the same way as
 //! from systemd: descriptors from 3 on, `LISTEN_FDS` and `LISTEN_PID`. When the successor listens,
-//! the old server stops accepting and drains: it closes its clients with 1012, one after the other,
-//! and they reconnect to the successor. Both processes share the accept queue, so one of them
-//! accepts each new client. If the successor does not start, the old server continues.
+//! the old server stops accepting and winds down: it closes its clients with 1012, one after the
+//! other, and they reconnect to the successor. Both processes share the accept queue, so one of
+//! them accepts each new client. If the successor does not start, the old server continues.
 //!
-//! SIGTERM and SIGINT drain without a successor. If systemd holds the sockets itself (in a socket
-//! unit), a restart needs no more than that: clients wait in the accept queue for the new process.
+//! SIGTERM and SIGINT end the server in the same way, without a successor. If systemd holds the
+//! sockets itself (in a socket unit), a restart needs no more than that: clients wait in the accept
+//! queue for the new process.
+
+mod logger;
 
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
@@ -29,7 +32,7 @@ use command_fds::{CommandFdExt, FdMapping};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use wsloop::event::{Binary, Stopped, Utf8};
-use wsloop::{CloseCode, Handle, Server};
+use wsloop::{BuildError, CloseCode, Handle, Server, WindDown};
 
 /// Connections that are still open after this time are cut.
 const DEADLINE: Duration = Duration::from_secs(8);
@@ -42,7 +45,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 static RESTARTING: AtomicBool = AtomicBool::new(false);
 
 fn main() -> wsloop::Result<()> {
-    env_logger::init();
+    logger::init();
     let mut server = build()?;
     let signals = signals(server.handle())?;
     for listener in server.listeners() {
@@ -57,18 +60,16 @@ fn main() -> wsloop::Result<()> {
                     Ok(()) => {}
                     Err(error) => eprintln!("cannot start a successor: {error}"),
                 },
-                _ => server.hub().wind_down(
-                    WindDown::within(DEADLINE)
-                        .spread(SPREAD)
-                        .code(CloseCode::GOING_AWAY),
-                )?,
+                _ => server
+                    .hub()
+                    .wind_down(WindDown::within(DEADLINE).spread(SPREAD))?,
             }
         }
     }
     Ok(())
 }
 
-fn build() -> wsloop::Result<Server> {
+fn build() -> Result<Server, BuildError> {
     let mut builder = Server::builder();
     if env::var_os("LISTEN_FDS").is_some() {
         builder = builder.listen_inherited();
@@ -88,8 +89,8 @@ fn build() -> wsloop::Result<Server> {
         .on(Utf8, |conn, text| conn.send_utf8(text))
         .on(Binary, |conn, data| conn.send_binary(data))
         .on(Stopped, |_, stats| {
-            let (id, drained, cut) = (process::id(), stats.ended_in_order, stats.cut);
-            eprintln!("process {id} ends: {drained} drained, {cut} cut");
+            let (id, ended, cut) = (process::id(), stats.ended_in_order, stats.cut);
+            eprintln!("process {id} ends: {ended} connections in order, {cut} cut");
         })
         .build()
 }
@@ -107,7 +108,7 @@ fn signals(handle: Handle) -> io::Result<Receiver<i32>> {
     Ok(receiver)
 }
 
-/// Starts the program again with the listening sockets, and drains when the successor listens.
+/// Starts the program again with the listening sockets, and winds down when the successor listens.
 fn start_successor(server: &Server) -> io::Result<()> {
     let sockets: Vec<OwnedFd> = server
         .listeners()
@@ -126,11 +127,8 @@ fn start_successor(server: &Server) -> io::Result<()> {
         // The content does not matter: the message itself shows that the successor listens.
         if answers.read_exact(&mut [0; READY.len()]).is_ok() {
             let _ = handle.hand_over_listeners();
-            let _ = handle.wind_down(
-                WindDown::within(DEADLINE)
-                    .spread(SPREAD)
-                    .code(CloseCode::SERVICE_RESTART),
-            );
+            let how = WindDown::within(DEADLINE).spread(SPREAD);
+            let _ = handle.wind_down(how.code(CloseCode::SERVICE_RESTART));
         } else {
             let _ = child.kill();
             let ended = child.wait();

@@ -16,6 +16,7 @@
 //! which may take its time and replies through a [`Handle`](wsloop::Handle). Meanwhile the clock
 //! continues.
 
+mod logger;
 mod signals;
 
 use std::sync::mpsc;
@@ -23,25 +24,23 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use std::{env, thread};
 
 use wsloop::event::{Tick, Utf8};
-use wsloop::{ConnectionId, Server};
+use wsloop::{ConnectionId, Sent, Server};
 
 /// The number of questions that may wait for the worker. Input from peers needs a limit.
 const QUESTIONS_MAX: usize = 100;
 
 fn main() -> wsloop::Result<()> {
-    env_logger::init();
-    let address = env::args()
-        .nth(1)
-        .unwrap_or_else(|| "127.0.0.1:9003".into());
+    logger::init();
+    let address = env::args().nth(1);
     let (questions, work) = mpsc::sync_channel::<(ConnectionId, String)>(QUESTIONS_MAX);
     let mut server = Server::builder()
-        .listen(address.as_str())
+        .listen(address.as_deref().unwrap_or("127.0.0.1:9003"))
         .tick_period(Duration::from_secs(1))
         .max_recv_size(1000)
         .on(Tick, |hub, _| hub.broadcast_utf8(&clock()))
         .on(Utf8, move |conn, text| {
             match questions.try_send((conn.id(), text.to_owned())) {
-                Ok(()) => Ok(0),
+                Ok(()) => Ok(Sent::NOTHING),
                 Err(_) => conn.send_utf8("too many questions, try again later"),
             }
         })
@@ -60,11 +59,11 @@ fn main() -> wsloop::Result<()> {
         }
     });
 
-    signals::drain_on_signals(server.handle())?;
-    if let Some(addr) = server.local_addr() {
-        eprintln!("listening on {addr}");
+    signals::wind_down_on_signals(server.handle())?;
+    for listener in server.listeners() {
+        eprintln!("listening on {listener}");
     }
-    server.start()
+    Ok(server.start()?)
 }
 
 /// Returns the time of day in UTC.

@@ -17,6 +17,7 @@
 //! console can open `new WebSocket("wss://127.0.0.1:9004/")`. (The page itself is an error, because
 //! this server only speaks WebSocket.)
 
+mod logger;
 mod signals;
 
 use std::env;
@@ -29,7 +30,7 @@ use wsloop::rustls::ServerConfig;
 use wsloop::rustls::pki_types::PrivatePkcs8KeyDer;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    env_logger::init();
+    logger::init();
     let args: Vec<String> = env::args().skip(1).collect();
     let address = args.first().map_or("127.0.0.1:9004", String::as_str);
     let config = match args.get(1..) {
@@ -41,7 +42,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .on(Utf8, |conn, text| conn.send_utf8(text))
         .on(Binary, |conn, data| conn.send_binary(data))
         .build()?;
-    signals::drain_on_signals(server.handle())?;
+    signals::wind_down_on_signals(server.handle())?;
     if let Some(addr) = server.local_addr() {
         eprintln!("connect to wss://{addr}/ with the certificate on standard output");
     }

@@ -187,7 +187,7 @@ pub(crate) struct Config {
     pub(crate) min_rate: u64,
     /// The path of the health check, if there is one.
     pub(crate) health_check: Option<Box<str>>,
-    /// How long health checks fail before a drain closes the listeners.
+    /// How long health checks fail before a wind-down closes the listeners.
     pub(crate) lame_duck: Duration,
     /// How long a connection may wait for its next plain request. Zero allows one request each.
     pub(crate) keep_alive_timeout: Duration,

@@ -1,6 +1,6 @@
-//! Every public error, and the one map from a fault to a close code or an HTTP status.
+//! All public errors, and the only map from a fault to a close code or an HTTP status.
 //!
-//! There is one type per fault, because the reaction differs:
+//! There is one type for each kind of fault, because the reactions differ:
 //!
 //! | type | whose fault | reaction |
 //! |---|---|---|
@@ -12,11 +12,11 @@
 //! | [`BuildError`] | the configuration | the server does not start |
 //! | [`io::Error`] | the network | the connection is dropped |
 //!
-//! Each error's `Display` is the whole text, causes included, so `{error}` is enough for a log.
-//! `source()` continues behind the causes that the text contains, so a report that walks the chain
-//! names each cause once; `std::io::Error` does the same. The causes themselves are in the variants.
-//! `Debug` of [`Error`] and [`BuildError`] is that text as well: a `main` that returns one of them
-//! ends with a line that can be read.
+//! The `Display` text of each error includes its causes, so `{error}` is enough for a log line.
+//! `source()` continues after the causes in the text, so a report that walks the chain names each
+//! cause once; `std::io::Error` does the same. The causes themselves are in the variants. `Debug`
+//! of [`Error`] and [`BuildError`] is the same text, so a `main` that returns one of them prints a
+//! readable line.
 
 use std::any::Any;
 use std::fmt;
@@ -28,7 +28,7 @@ use http::StatusCode;
 use crate::close_code::CloseCode;
 use crate::reasons::{ProtocolReason, RefusalReason};
 
-/// The result of calls that can fail in more than one of this crate's ways.
+/// The result of calls that can fail in more than one way.
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// Any error that this crate returns to its caller. `Debug` prints the same text as `Display`.
@@ -40,7 +40,7 @@ pub enum Error {
     Io(io::Error),
     /// A message could not be sent.
     Send(SendError),
-    /// An HTTP answer could not be given.
+    /// An HTTP response could not be given.
     Answer(AnswerError),
 }
 
@@ -96,61 +96,62 @@ impl From<SendError> for Error {
     }
 }
 
-/// The peer broke the WebSocket protocol, or exceeded a limit.
+/// The peer violated the WebSocket protocol, or exceeded a limit.
 ///
-/// The connection is failed (RFC 6455, 7.1.7): a Close frame with [`close_code`](Self::close_code)
-/// is sent, and nothing that the peer sends afterwards is looked at.
+/// The connection is failed (RFC 6455, 7.1.7): the server sends a Close frame with
+/// [`close_code`](Self::close_code) and ignores all further data from the peer.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ProtocolError {
-    /// A Close frame carries a code that must not be sent (RFC 6455, 7.4).
+    /// A Close frame has a code that must not be sent (RFC 6455, 7.4).
     BadCloseCode(u16),
-    /// A Close frame's body is one byte long, too short for a code (RFC 6455, 5.5.1).
+    /// The body of a Close frame is one byte long, too short for a code (RFC 6455, 5.5.1).
     BadCloseLength,
-    /// A compressed message is none (RFC 7692, 7.2.2).
+    /// The compressed data of a message is not valid DEFLATE (RFC 7692, 7.2.2).
     BadDeflate,
     /// A text message or a close reason is not UTF-8 (RFC 6455, 8.1).
     BadUtf8,
-    /// A new data frame came before the last fragment of the message before it (RFC 6455, 5.4).
+    /// A new data frame came before the last fragment of the previous message (RFC 6455, 5.4).
     ContinuationExpected,
-    /// A continuation frame came with no message to continue (RFC 6455, 5.4).
+    /// A continuation frame came without a message to continue (RFC 6455, 5.4).
     ContinuationUnexpected,
     /// A control frame is fragmented (RFC 6455, 5.5).
     ControlFragmented,
     /// A control frame's payload is longer than 125 bytes (RFC 6455, 5.5).
     ControlTooLong,
-    /// A payload length is written in more bytes than it needs (RFC 6455, 5.2).
+    /// A payload length uses more bytes than it needs (RFC 6455, 5.2).
     LengthNotMinimal,
     /// The top bit of a 64-bit payload length is set (RFC 6455, 5.2).
     LengthTopBit,
     /// A message is larger than `max_recv_size`.
     MessageTooBig {
-        /// The message's size as far as its frame headers tell, in bytes.
+        /// The size of the message as far as its frame headers have announced it, in bytes.
         size: u64,
         /// The limit, in bytes.
         limit: usize,
     },
-    /// A reserved bit is set that no extension defines (RFC 6455, 5.2). Carries the three bits.
+    /// A reserved bit is set that no negotiated extension uses (RFC 6455, 5.2). Carries the three
+    /// bits.
     ReservedBits(u8),
-    /// A frame has an opcode that no one defines (RFC 6455, 5.2).
+    /// A frame has an undefined opcode (RFC 6455, 5.2). Carries it.
     ReservedOpCode(u8),
     /// A message expands to more than `max_ratio` times its compressed size (RFC 7692, 8).
     RatioTooHigh {
         /// The limit.
         limit: usize,
     },
-    /// A message was not whole within `message_timeout`.
+    /// A message was not complete within `message_timeout`.
     TimedOut,
-    /// More bytes came than [`max_byte_rate`](crate::Builder::max_byte_rate) allows.
+    /// More bytes arrived than [`max_byte_rate`](crate::Builder::max_byte_rate) allows.
     TooManyBytes,
     /// A message has more frames than `max_fragments`.
     TooManyFragments {
         /// The limit, in frames.
         limit: usize,
     },
-    /// More messages came than [`max_message_rate`](crate::Builder::max_message_rate) allows.
+    /// More messages arrived than [`max_message_rate`](crate::Builder::max_message_rate) allows.
     TooManyMessages,
-    /// More pings and pongs came than [`max_ping_rate`](crate::Builder::max_ping_rate) allows.
+    /// More pings and pongs arrived than [`max_ping_rate`](crate::Builder::max_ping_rate) allows.
     TooManyPings,
     /// A client's frame is not masked (RFC 6455, 5.1).
     Unmasked,
@@ -159,7 +160,7 @@ pub enum ProtocolError {
 impl ProtocolError {
     /// Returns the close code to fail the connection with (RFC 6455, 7.4.1).
     ///
-    /// This is the only place that picks a close code for a peer's fault.
+    /// No other code chooses a close code for a peer's fault.
     pub const fn close_code(&self) -> CloseCode {
         match self {
             Self::BadUtf8 => CloseCode::INVALID_PAYLOAD,
@@ -184,7 +185,7 @@ impl ProtocolError {
         }
     }
 
-    /// Returns the reason without its values, as it is counted.
+    /// Returns the reason without its values, which is the key of its counter.
     pub const fn reason(&self) -> ProtocolReason {
         match self {
             Self::BadCloseCode(_) => ProtocolReason::BadCloseCode,
@@ -252,35 +253,36 @@ impl std::error::Error for ProtocolError {}
 /// An opening handshake that cannot be accepted (RFC 6455, 4.2), or a plain request that is
 /// malformed or too large.
 ///
-/// The request is answered with [`status`](Self::status), and the connection closes.
+/// The response has the status [`status`](Self::status), and the connection closes.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum HandshakeError {
-    /// The address has as many connections as
+    /// The address has the maximum number of connections that
     /// [`max_connections_per_address`](crate::Builder::max_connections_per_address) allows. Only
-    /// where proxies tell the address: otherwise no event tells of such a client.
+    /// where proxies supply the address; otherwise there is no event for such a client.
     AddressConnections,
-    /// The same of [`max_half_open_per_address`](crate::Builder::max_half_open_per_address).
+    /// The same for [`max_half_open_per_address`](crate::Builder::max_half_open_per_address).
     AddressHalfOpen,
-    /// The same of [`max_handshake_rate`](crate::Builder::max_handshake_rate).
+    /// The same for [`max_handshake_rate`](crate::Builder::max_handshake_rate).
     AddressRate,
-    /// It cannot be told where the body ends: more than one `Content-Length`, one beside a
+    /// The end of the body is ambiguous: several `Content-Length` headers, one beside a
     /// `Transfer-Encoding`, or the latter in HTTP/1.0 (RFC 9112, 6.1).
     AmbiguousLength,
     /// A chunk of the body is malformed (RFC 9112, 7.1).
     BadChunk,
-    /// A header line is malformed: a bare CR or LF, a folded line, a byte that has no place there.
+    /// A header line is malformed: a bare CR or LF, a folded line, or a byte that is not allowed
+    /// there.
     BadHeader,
     /// `Sec-WebSocket-Key` is not the base64 of 16 bytes (RFC 6455, 4.2.1).
     BadKey,
-    /// `Content-Length` is not a number of digits alone (RFC 9110, 8.6).
+    /// `Content-Length` is not a number, in digits only (RFC 9110, 8.6).
     BadLength,
-    /// The first bytes are no header of the PROXY protocol, where one has to come
+    /// The first bytes are not a header of the PROXY protocol, where one is required
     /// ([`Place::proxy_protocol`](crate::Place::proxy_protocol)).
     BadProxyHeader,
-    /// The request line is not one of HTTP/1.1.
+    /// The request line is not that of an HTTP/1.1 request.
     BadRequestLine,
-    /// The request target cannot be used as a resource name (RFC 6455, 4.2.1).
+    /// The request target is not a valid resource name (RFC 6455, 4.2.1).
     BadTarget,
     /// The request announces a body (`Content-Length` or `Transfer-Encoding`).
     BodyProhibited,
@@ -291,9 +293,9 @@ pub enum HandshakeError {
     },
     /// `Connection` does not list `upgrade` (RFC 6455, 4.2.1).
     ConnectionNotUpgrade,
-    /// A header that may come once came more often. Carries its name.
+    /// A header that may occur once occurs more often. Carries its name.
     DuplicateHeader(&'static str),
-    /// `Expect` asks for something else than `100-continue` (RFC 9110, 10.1.1).
+    /// `Expect` is something other than `100-continue` (RFC 9110, 10.1.1).
     Expectation,
     /// The request head is larger than `max_handshake_size`.
     HeadTooBig {
@@ -302,7 +304,8 @@ pub enum HandshakeError {
     },
     /// `Host` is not on the list of [`Builder::hosts`](crate::Builder::hosts) (RFC 9110, 7.4).
     HostNotServed,
-    /// The version is not HTTP/1.1 or a higher minor one; for plain requests it may be HTTP/1.0.
+    /// The version is neither HTTP/1.1 nor a higher minor version; for plain requests HTTP/1.0 is
+    /// allowed too.
     HttpVersion,
     /// The method is not GET (RFC 6455, 4.2.1).
     MethodNotGet,
@@ -325,9 +328,9 @@ pub enum HandshakeError {
         /// The limit, in header lines.
         limit: usize,
     },
-    /// The body has another transfer encoding than `chunked` (RFC 9112, 6.1).
+    /// The body has a transfer encoding other than `chunked` (RFC 9112, 6.1).
     TransferEncoding,
-    /// The answer was postponed ([`Upgrade::defer`](crate::handshake::Upgrade::defer)) and did not
+    /// The answer was deferred ([`Upgrade::defer`](crate::handshake::Upgrade::defer)) and did not
     /// come within `handshake_timeout`.
     Undecided,
     /// `Sec-WebSocket-Version` is not 13 (RFC 6455, 4.2.2).
@@ -335,7 +338,7 @@ pub enum HandshakeError {
 }
 
 impl HandshakeError {
-    /// Returns the HTTP status of the answer.
+    /// Returns the HTTP status of the response.
     pub const fn status(&self) -> StatusCode {
         match self {
             Self::AddressConnections | Self::AddressHalfOpen | Self::AddressRate => {
@@ -455,11 +458,12 @@ impl fmt::Display for HandshakeError {
 
 impl std::error::Error for HandshakeError {}
 
-/// What the caller asked to send cannot be sent; nothing was sent.
+/// The reason why data could not be sent; nothing was sent.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum SendError {
-    /// The message would exceed `max_backlog`: the peer reads slower than it is sent to.
+    /// The message would exceed `max_backlog`, and the kernel accepts no more: the peer does not
+    /// read fast enough. A `Drain` follows, unless the connection closes.
     BacklogFull {
         /// Bytes already queued for the peer.
         queued: usize,
@@ -468,25 +472,25 @@ pub enum SendError {
     },
     /// A close code that must not be sent (RFC 6455, 7.4), among them 1005, 1006 and 1015.
     BadCloseCode(u16),
-    /// A frame that cannot be sent by itself: a continuation, or a malformed Close.
+    /// A frame that cannot be sent alone: a continuation, or a malformed Close frame.
     BadFrame,
     /// Text that is not UTF-8.
     BadUtf8,
-    /// The connection is closing: after a Close frame nothing may follow (RFC 6455, 5.5.1).
+    /// The connection is closing: no frame may follow a Close frame (RFC 6455, 5.5.1).
     Closing,
-    /// A control frame's payload, or a close reason with its code, of more than 125 bytes
+    /// The payload of a control frame, or a close reason with its code, is longer than 125 bytes
     /// (RFC 6455, 5.5).
     ControlTooLong {
         /// The payload's size, in bytes.
         size: usize,
     },
-    /// The message was dropped to make room for later ones, because the peer reads too slowly (see
+    /// The slow-consumer policy dropped the message, because the peer reads too slowly (see
     /// [`SlowConsumer`](crate::SlowConsumer)).
     Dropped,
-    /// The connection, or the server of a [`Handle`](crate::Handle), is gone.
+    /// The connection, or the server of a [`Handle`](crate::Handle), has ended.
     Gone,
-    /// A message that is sent in parts was begun and has not ended: only control frames may go
-    /// between its parts (RFC 6455, 5.4).
+    /// A message in parts has begun and not ended: only control frames can be sent between its
+    /// parts (RFC 6455, 5.4).
     MessageUnderWay,
     /// The message would have to be queued, and the server's
     /// [`memory_budget`](crate::Builder::memory_budget) is nearly used up.
@@ -494,7 +498,7 @@ pub enum SendError {
         /// The budget, in bytes.
         budget: usize,
     },
-    /// A part of a message was given, and none was begun.
+    /// A part of a message was sent before a message was begun.
     NoMessage,
     /// The opening handshake is not over yet.
     NotReady,
@@ -543,14 +547,14 @@ impl fmt::Display for SendError {
 
 impl std::error::Error for SendError {}
 
-/// An HTTP answer cannot be given as asked for; nothing was changed.
+/// The reason why an HTTP response cannot be given; nothing was changed.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum AnswerError {
     /// The opening handshake is over, or was answered already.
     HandshakeDone,
-    /// A part of the answer is malformed: a status that is not allowed there, or a header name, a
-    /// header value or a reason phrase with bytes that would break the message apart.
+    /// A part of the response is malformed: a status that is not allowed there, or a header name, a
+    /// header value or a reason phrase with bytes that would corrupt the message.
     Malformed,
     /// The client does not offer this subprotocol (RFC 6455, 4.1).
     SubprotocolNotOffered,
@@ -595,43 +599,44 @@ impl fmt::Display for HandlerError {
 
 impl std::error::Error for HandlerError {}
 
-/// The configuration is wrong, or what it names cannot be had. `Debug` prints the same text as
-/// `Display`.
+/// The configuration is wrong, or something that it names is not available. `Debug` prints the same
+/// text as `Display`.
 #[non_exhaustive]
 pub enum BuildError {
-    /// The name in [`ClientAddress::Header`](crate::ClientAddress::Header) is not that of a header.
+    /// The name in [`ClientAddress::Header`](crate::ClientAddress::Header) is not a header name.
     /// Carries it.
     BadHeaderName(String),
-    /// An entry of [`Builder::hosts`](crate::Builder::hosts) is no host. Carries it.
+    /// An entry of [`Builder::hosts`](crate::Builder::hosts) is not a host. Carries it.
     BadHost(String),
     /// An entry of [`Place::proxy_protocol`](crate::Place::proxy_protocol) or
-    /// [`Builder::trusted_proxies`](crate::Builder::trusted_proxies) is no address and no network.
-    /// Carries it.
+    /// [`Builder::trusted_proxies`](crate::Builder::trusted_proxies) is neither an address nor a
+    /// network. Carries it.
     BadNetwork(String),
-    /// An entry of [`Builder::origins`](crate::Builder::origins) is no origin. Carries it.
+    /// An entry of [`Builder::origins`](crate::Builder::origins) is not an origin. Carries it.
     BadOrigin(String),
-    /// Two settings contradict each other. Carries what and why.
+    /// Two settings contradict each other, or one has a value that cannot work. Carries the
+    /// description.
     Conflict(&'static str),
-    /// The event loop itself could not be made.
+    /// The event loop could not be created.
     EventLoop(io::Error),
-    /// An address could not be resolved or listened on.
+    /// An address could not be resolved or bound.
     Listen {
         /// The address or path, as given to the builder.
         address: String,
-        /// Why not. For a name with several addresses it lists each with its own reason, and has
-        /// the kind that they share, or that of the first.
+        /// The reason. For a name with several addresses it lists each with its own reason; its
+        /// kind is the common one, or that of the first address.
         source: io::Error,
     },
-    /// No listener was named.
+    /// There is no listener.
     NoListener,
-    /// There is no TLS provider: the feature `tls` brings none, and the process has not installed
+    /// There is no TLS provider: the feature `tls` includes none, and the process has not installed
     /// one.
     NoProvider,
     /// A file with a certificate chain or a private key cannot be used.
     Pem {
         /// The file, as it was given.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem.
         problem: PemProblem,
     },
     /// The TLS provider that the process has installed cannot be used, for instance because it
@@ -691,19 +696,19 @@ impl std::error::Error for BuildError {
     }
 }
 
-/// What is wrong with a PEM file, as [`BuildError::Pem`] tells it.
+/// The problem of a PEM file, in [`BuildError::Pem`].
 #[non_exhaustive]
 #[derive(Debug)]
 pub enum PemProblem {
-    /// The file holds a certificate, and a private key was expected.
+    /// The file contains a certificate where a private key is expected.
     CertificateForKey,
     /// The file is binary: DER or PKCS#12 instead of PEM.
     Der,
     /// The file is empty.
     Empty,
-    /// The private key is encrypted; it has to be stored without a pass phrase.
+    /// The private key is encrypted; it has to be stored without a passphrase.
     EncryptedKey,
-    /// The file holds a private key, and certificates were expected.
+    /// The file contains a private key where certificates are expected.
     KeyForCertificate,
     /// The PEM framing or the base64 in it is malformed.
     Malformed(Box<dyn std::error::Error + Send + Sync>),
@@ -716,27 +721,28 @@ pub enum PemProblem {
     NoCertificate,
     /// The file has no private key section (PKCS#8, PKCS#1 or SEC1).
     NoKey,
-    /// A section has no end: the file was cut off, or is still being written.
+    /// A section has no end: the file was truncated, or is still being written.
     Truncated {
-        /// The line that the section begins at, from 1 on.
+        /// The line at which the section begins, counted from 1.
         line: usize,
     },
     /// The file cannot be read.
     Unreadable(io::Error),
-    /// The PEM is in order, but TLS cannot use what it holds.
+    /// The PEM is well-formed, but its content cannot be used for TLS.
     Unusable(Box<dyn std::error::Error + Send + Sync>),
     /// The file is UTF-16 text.
     Utf16,
-    /// The certificate is not for the name that it was given for, or that is no DNS name.
+    /// The certificate is not valid for the name that it was given for, or the name is not a DNS
+    /// name.
     WrongName {
         /// The name.
         name: String,
-        /// The names that the certificate is for, as rustls shows them.
+        /// The names in the certificate, as rustls shows them.
         presented: Vec<String>,
     },
-    /// The server's own certificate, which the private key belongs to, is not the first.
+    /// The server's own certificate, to which the private key belongs, is not the first.
     WrongOrder {
-        /// Its place in the file, from 1 on.
+        /// Its position in the file, counted from 1.
         position: usize,
     },
 }
@@ -827,7 +833,7 @@ impl std::error::Error for PemProblem {
     }
 }
 
-/// What went wrong with one connection, as the `Error` event tells it.
+/// The failure of one connection, in the `Error` event.
 #[non_exhaustive]
 #[derive(Debug)]
 pub enum Fault {
@@ -835,12 +841,12 @@ pub enum Fault {
     Handler(HandlerError),
     /// The opening handshake was refused.
     Handshake(HandshakeError),
-    /// Reading or writing failed; TLS errors come this way too.
+    /// Reading or writing failed; this includes TLS errors.
     Io(io::Error),
     /// The server's [`memory_budget`](crate::Builder::memory_budget) is used up, and the connection
     /// held more than others.
     NoMemory,
-    /// The peer broke the protocol or a limit.
+    /// The peer violated the protocol or exceeded a limit.
     Protocol(ProtocolError),
     /// The peer reads too slowly and [`SlowConsumer::Close`](crate::SlowConsumer::Close) is set.
     SlowConsumer,
@@ -875,7 +881,7 @@ impl std::error::Error for Fault {
 const _: () = assert!(size_of::<ProtocolError>() <= 24);
 
 impl CloseCode {
-    /// Returns the code if it may stand in a Close frame.
+    /// Returns the code if a Close frame may contain it.
     ///
     /// # Errors
     ///
@@ -967,7 +973,7 @@ mod tests {
         ]
     }
 
-    /// What a program prints that walks the chain of causes.
+    /// Returns the text that a program prints when it walks the chain of causes.
     fn report(error: &dyn std::error::Error) -> String {
         let chain = std::iter::successors(Some(error), |error| error.source());
         let texts: Vec<String> = chain.map(ToString::to_string).collect();
@@ -993,7 +999,7 @@ mod tests {
             }
         }
         once(&Fault::Io(io()));
-        // What has no cause behind it stands alone.
+        // The report of an error without a cause is its own text.
         for fault in [
             Fault::Handler(HandlerError::new(&"a reason")),
             Fault::Handshake(HandshakeError::BadKey),

@@ -1,5 +1,5 @@
-//! A WebSocket server on one event loop: as fast as the kernel allows, strict about RFC 6455, and
-//! as pleasant to write for as the Perl servers that it succeeds.
+//! A WebSocket server on one event loop: fast, strict about RFC 6455, and with the interface of the
+//! Perl servers that it succeeds.
 //!
 //! ```no_run
 //! use wsloop::{Server, event::{Binary, Disconnect, Utf8}};
@@ -10,74 +10,92 @@
 //!         .on(Utf8, |conn, text| conn.send_utf8(text))
 //!         .on(Binary, |conn, data| conn.send_binary(data))
 //!         .on(Disconnect, |conn, why| log::info!("{} left: {why}", conn.id()))
-//!         .build()?
-//!         .start()
+//!         .run()
 //! }
 //! ```
 //!
-//! A [`Server`] polls its listeners and its connections and calls the handlers that were
-//! registered by the names in [`event`]. A handler acts on a [`Connection`] or on the whole
-//! [`Hub`]; other threads use a [`Handle`].
+//! A [`Server`] polls its listeners and its connections and calls the handlers that are registered
+//! for the events in [`event`]. A handler acts on a [`Connection`] or on the whole [`Hub`]; other
+//! threads use a [`Handle`].
 //!
-//! # Two contracts
+//! The [guide] has a page for each task: [getting
+//! started](crate::guide::getting_started), [handlers](crate::guide::handlers),
+//! [sending](crate::guide::sending), [closing](crate::guide::closing),
+//! [limits](crate::guide::limits), [testing](crate::guide::testing),
+//! [deployment](crate::guide::deployment), [porting from Perl](crate::guide::porting) and others.
 //!
-//! * **Handlers never run inside handlers.** What a handler causes (a message, a disconnect, a
-//!   drain) happens after it returned. So a handler may do anything to any connection, its own
-//!   included, and exactly one [`Disconnect`](event::Disconnect) follows each
+//! # Two rules
+//!
+//! * **Handlers never run inside handlers.** Events that a handler causes (a message, a disconnect,
+//!   a drain) are delivered after it has returned. A handler may therefore do anything to any
+//!   connection, its own included. Exactly one [`Disconnect`](event::Disconnect) follows each
 //!   [`Connect`](event::Connect), on every path.
-//! * **A handler must not block.** There is one thread: while a handler runs, nobody else is
-//!   served. Work that takes long goes to another thread, and comes back by a [`Handle`].
+//! * **A handler must not block.** One thread serves all connections. Slow work goes to another
+//!   thread, which replies through a [`Handle`].
 //!
-//! A handler's error or panic ends its connection (close code 1011), never the server.
+//! A handler's error or panic closes its connection with 1011. It never ends the server.
 //!
 //! # Safe by default
 //!
-//! Every limit and deadline has a name, a unit and a safe default, listed at [`Builder`]. Bad
-//! input costs bounded memory and linear time, is answered with the close code or the HTTP status
-//! that it deserves, and the next client is served. There is no `unsafe` code here.
+//! Every limit and deadline has a name, a unit and a safe default; [`Builder`] lists them. Bad
+//! input costs bounded memory and linear time. It is answered with the appropriate close code or
+//! HTTP status, and the server continues with the next client. This crate contains no `unsafe`
+//! code.
 //!
 //! # The log
 //!
-//! A client that does not get in, or is closed for a fault of its own, leaves a line at `info` that says
-//! why, in a bounded number of lines a second for each reason; [`Stats::refusals`],
-//! [`Stats::tls_failures`] and [`Stats::failures`] count the same reasons. `docs/logs.md` has the
-//! targets and what each line means. A logger is called on the loop's thread and must not block.
+//! For each client that is refused, or closed for a fault of its own, the server logs a line at
+//! `info` with the reason; the number of lines per second and reason is limited.
+//! [`Stats::refusals`], [`Stats::tls_failures`] and [`Stats::failures`] count the same reasons.
+//! [The log](crate::guide::logs) lists the targets and the meaning of each line. A logger is called
+//! on the loop's thread and must not block.
 //!
 //! # Layers
 //!
 //! ```text
-//! server                           listeners, poll loop, timers, other threads
-//!   event   connection             handlers and what they reach
-//!     transport                    TCP, Unix sockets, TLS
-//!       plain_http  handshake  protocol RFC 9112 and 6455 without I/O
-//!       proxy                      RFC 7239 and the PROXY protocol without I/O
-//!         config   error
+//! server                     listeners, the poll loop, the clock, other threads
+//!   reactor                  what a turn of the loop does with the connections; no poll, no clock
+//!     connection             connections and their queues, events, timers, limits
+//!       config               the settings
+//!       transport            TCP, Unix sockets, TLS
+//!       plain_http           plain requests (RFC 9112), without I/O
+//!         handshake          the opening handshake (RFC 6455, 4), without I/O
+//!           protocol         frames, messages, compression (RFC 6455, RFC 7692), without I/O
+//!       proxy                addresses of clients behind proxies (RFC 7239, PROXY protocol)
 //! ```
 //!
-//! [`protocol`], [`handshake`], [`plain_http`] and [`proxy`] stand on their own: bytes in, messages out,
-//! for benchmarks, fuzzing and other reactors.
+//! A module uses only modules below it, and small leaves: [`CloseCode`], [`Limits`], the errors,
+//! the counters. [`protocol`], [`handshake`], [`plain_http`] and [`proxy`] can be used without the
+//! rest, for benchmarks, fuzzing and other reactors: bytes in, messages out.
 //!
-//! # What is sent when
+//! # When data is sent
 //!
-//! All replies to what one read brought leave in one write, right after the connection's handlers
-//! returned; what they sent to other connections leaves at the end of the turn. What the kernel
-//! does not take waits in the connection's backlog, up to
-//! [`max_backlog`](Builder::max_backlog). A connection whose backlog is half full is not read
-//! until it drains, so that TCP slows down a peer that sends without reading.
+//! All replies to the data of one read leave in one write, right after the connection's handlers
+//! have returned. Messages that they sent to other connections leave at the end of the turn. Data
+//! that the kernel does not accept waits in the connection's backlog, up to
+//! [`max_backlog`](Builder::max_backlog). A connection whose backlog is more than half full is not
+//! read until it drains, so that TCP slows down a peer that sends without reading.
+//! [Sending](crate::guide::sending) has the details.
 //!
 //! # Features
 //!
 //! * `deflate` (default): permessage-deflate (RFC 7692), with `Builder::deflate`.
 //! * `aws-lc-rs` (default): TLS listeners by rustls with the provider aws-lc-rs, with
 //!   `Builder::listen_tls`.
-//! * `ring`: TLS with ring. Where both are enabled, aws-lc-rs is used.
-//! * `tls`, which the two above contain: TLS without a provider, for programs that install their
-//!   own (`rustls::crypto::CryptoProvider::install_default`). A provider that the process has
-//!   installed comes first with every feature; see `crypto_provider`.
+//! * `ring`: TLS with ring. If both are enabled, aws-lc-rs is used.
+//! * `tls`, which the two above include: TLS without a provider, for programs that install their
+//!   own (`rustls::crypto::CryptoProvider::install_default`). With every feature, a provider that
+//!   the process has installed takes precedence; see `crypto_provider`.
 //!
 //! # Platforms
 //!
-//! Unix. Linux is what it is developed and tested on.
+//! Unix. The crate is developed and tested on Linux.
+
+// docs.rs labels what a feature brings, and leaves out what other crates implement for every type.
+#![cfg_attr(docsrs, feature(doc_cfg, doc_masked))]
+
+#[cfg_attr(docsrs, doc(masked))]
+extern crate fearless_simd as _;
 
 #[cfg(test)]
 mod client_frames;
@@ -132,84 +150,52 @@ pub use transport::StreamSocket;
 #[cfg(feature = "tls")]
 pub use transport::{Certificates, ClientCertificates, config_from_pem, crypto_provider};
 
-/// The README's examples are tests, too.
+/// The examples of the README are tests as well.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
 
-/// Those of the page on the log as well.
-#[cfg(doctest)]
-#[doc = include_str!("../docs/logs.md")]
-struct Logs;
+/// Declares the pages of the guide. The examples of a page are tests if the features that they need
+/// are enabled; the page itself is always shown.
+///
+/// A page defines its links as relative paths, for readers of the repository. The definitions in
+/// `docs/guide/rustdoc-links.txt` come first, and the first definition of a label is the one that
+/// counts (CommonMark, 4.7).
+#[cfg(any(doc, doctest))]
+macro_rules! pages {
+    ($($name:ident: $file:literal, if $features:meta;)*) => {
+        $(
+            #[doc = include_str!("../docs/guide/rustdoc-links.txt")]
+            #[cfg_attr(any(not(doctest), $features), doc = include_str!($file))]
+            pub mod $name {}
+        )*
+    };
+}
 
-/// Those of the page on deployment as well.
-#[cfg(all(doctest, feature = "tls", feature = "deflate"))]
-#[doc = include_str!("../docs/deployment.md")]
-struct Deployment;
-
-/// Those of the page on porting as well.
-#[cfg(doctest)]
-#[doc = include_str!("../docs/porting.md")]
-struct Porting;
-
-// Those of the guide as well, page by page.
-
-#[cfg(doctest)]
-#[doc = include_str!("../docs/guide/getting-started.md")]
-struct GuideGettingStarted;
-
-#[cfg(doctest)]
-#[doc = include_str!("../docs/guide/handlers.md")]
-struct GuideHandlers;
-
-#[cfg(doctest)]
-#[doc = include_str!("../docs/guide/sending.md")]
-struct GuideSending;
-
-#[cfg(doctest)]
-#[doc = include_str!("../docs/guide/closing.md")]
-struct GuideClosing;
-
-#[cfg(doctest)]
-#[doc = include_str!("../docs/guide/threads.md")]
-struct GuideThreads;
-
-#[cfg(doctest)]
-#[doc = include_str!("../docs/guide/testing.md")]
-struct GuideTesting;
-
-#[cfg(doctest)]
-#[doc = include_str!("../docs/guide/limits.md")]
-struct GuideLimits;
-
-#[cfg(doctest)]
-#[doc = include_str!("../docs/guide/listeners.md")]
-struct GuideListeners;
-
-#[cfg(all(doctest, feature = "tls"))]
-#[doc = include_str!("../docs/guide/tls.md")]
-struct GuideTls;
-
-#[cfg(doctest)]
-#[doc = include_str!("../docs/guide/http.md")]
-struct GuideHttp;
-
-#[cfg(all(doctest, feature = "deflate"))]
-#[doc = include_str!("../docs/guide/compression.md")]
-struct GuideCompression;
-
-#[cfg(doctest)]
-#[doc = include_str!("../docs/guide/latency.md")]
-struct GuideLatency;
-
-#[cfg(doctest)]
-#[doc = include_str!("../docs/guide/from-tokio.md")]
-struct GuideFromTokio;
-
-#[cfg(doctest)]
-#[doc = include_str!("../docs/guide/from-node-ws.md")]
-struct GuideFromNodeWs;
-
-#[cfg(doctest)]
-#[doc = include_str!("../docs/guide/from-perl.md")]
-struct GuideFromPerl;
+#[cfg(any(doc, doctest))]
+#[doc = include_str!("../docs/guide/rustdoc-links.txt")]
+#[doc = include_str!("../docs/guide/README.md")]
+pub mod guide {
+    pages! {
+        getting_started: "../docs/guide/getting-started.md", if all();
+        handlers: "../docs/guide/handlers.md", if all();
+        sending: "../docs/guide/sending.md", if all();
+        closing: "../docs/guide/closing.md", if all();
+        threads: "../docs/guide/threads.md", if all();
+        testing: "../docs/guide/testing.md", if all();
+        limits: "../docs/guide/limits.md", if all();
+        listeners: "../docs/guide/listeners.md", if all();
+        tls: "../docs/guide/tls.md", if feature = "tls";
+        http: "../docs/guide/http.md", if all();
+        compression: "../docs/guide/compression.md", if feature = "deflate";
+        latency: "../docs/guide/latency.md", if all();
+        from_tokio: "../docs/guide/from-tokio.md", if all();
+        from_node_ws: "../docs/guide/from-node-ws.md", if all();
+        from_perl: "../docs/guide/from-perl.md", if all();
+        deployment: "../docs/deployment.md", if all(feature = "tls", feature = "deflate");
+        logs: "../docs/logs.md", if all();
+        security: "../docs/security.md", if all();
+        handshake: "../docs/handshake.md", if all();
+        porting: "../docs/porting.md", if all();
+    }
+}

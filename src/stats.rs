@@ -70,10 +70,10 @@ pub struct Stats {
     pub lost: u64,
     /// Bytes lost with these connections, without those that TLS held back.
     pub lost_bytes: u64,
-    /// Connections that ended in order while the server went down: what was sent to them was handed
+    /// Connections that ended in order while the server shut down: what was sent to them was handed
     /// to the kernel, and they were closed, answered, or left by themselves.
     pub ended_in_order: u64,
-    /// Connections that did not end in order while the server shut down: the deadline of the drain,
+    /// Connections that did not end in order while the server shut down: the deadline of the shutdown,
     /// `close_timeout`, a handler or the network cut them. A connection that never sent a request
     /// and is cut by `handshake_timeout` does not count.
     pub cut: u64,

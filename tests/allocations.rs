@@ -15,6 +15,7 @@ use std::time::Instant;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use support::client_frames::{frame, header};
 use support::{PATIENCE, REQUEST, Running};
+use wsloop::Sent;
 use wsloop::event::{Binary, Utf8};
 
 #[global_allocator]
@@ -258,7 +259,7 @@ fn pings_that_are_never_read_hold_the_backlog_and_no_more() {
 #[cfg(feature = "deflate")]
 #[test]
 fn a_bomb_costs_its_limit_and_no_more() {
-    use wsloop::protocol::deflate::Deflater;
+    use wsloop::protocol::deflate::{Context, Deflater};
     const LIMIT: usize = 256 << 10;
     const EACH: usize = 10;
     let _alone = alone();
@@ -269,7 +270,7 @@ fn a_bomb_costs_its_limit_and_no_more() {
     });
     let offer = support::request_with("Sec-WebSocket-Extensions: permessage-deflate\r\n");
     let mut bomb = Vec::new();
-    assert!(Deflater::new(9, 15).message(&vec![0; 8 << 20], false, &mut bomb));
+    assert!(Deflater::new(9, 15).message(&vec![0; 8 << 20], Context::Reset, &mut bomb));
     assert!(bomb.len() < LIMIT, "it is small as it comes");
     let bomb = frame(0xc2, &bomb);
     let mut other = server.ready().stream;
@@ -339,7 +340,7 @@ fn connections_that_come_and_go_return_what_they_had() {
     let server = Running::start(|builder| {
         builder.on(Utf8, |conn, text| match text {
             "close" => conn.disconnect(4000, "told to"),
-            _ => Ok(()),
+            _ => Ok(Sent::NOTHING),
         })
     });
     let wait = || {

@@ -6,7 +6,7 @@ mod support;
 use support::client_frames::{frame, header};
 use support::{REQUEST, Running, log};
 use wsloop::event::{Binary, Connect, Ready, Utf8};
-use wsloop::{Connection, Prepared, SendError};
+use wsloop::{Connection, Prepared, SendError, Sent};
 
 #[test]
 fn received_messages_in_one_frame() {
@@ -168,13 +168,22 @@ fn expect_limit(conn: &mut Connection<'_>, limit: usize) {
         limit,
     });
     let head = if limit > 125 { 4 } else { 2 };
-    assert_eq!(conn.send_utf8(&over), too_big);
-    assert_eq!(conn.send_binary(exact.as_bytes()), Ok(limit + head));
-    assert_eq!(conn.send_binary(over.as_bytes()), too_big);
-    assert_eq!(conn.send_utf8(exact), Ok(limit + head));
-    assert_eq!(conn.send_prepared(&Prepared::utf8(&over)), too_big);
+    assert_eq!(conn.send_utf8(&over).map(Sent::bytes), too_big);
+    assert_eq!(
+        conn.send_binary(exact.as_bytes()).map(Sent::bytes),
+        Ok(limit + head)
+    );
+    assert_eq!(conn.send_binary(over.as_bytes()).map(Sent::bytes), too_big);
+    assert_eq!(conn.send_utf8(exact).map(Sent::bytes), Ok(limit + head));
+    assert_eq!(
+        conn.send_prepared(&Prepared::utf8(&over)).map(Sent::bytes),
+        too_big
+    );
     let prepared = Prepared::binary(exact.as_bytes());
-    assert_eq!(conn.send_prepared(&prepared), Ok(limit + head));
+    assert_eq!(
+        conn.send_prepared(&prepared).map(Sent::bytes),
+        Ok(limit + head)
+    );
 }
 
 #[test]

@@ -582,9 +582,7 @@ fn probe(logged: Logged, events: Receiver<&'static str>, times: usize) {
         .iter()
         .filter(|line| !line.text.starts_with("stopped: "))
         .filter(|line| !line.text.starts_with("listening on "));
-    let other: Vec<_> = other
-        .filter(|line| !line.text.contains("any web page"))
-        .collect();
+    let other: Vec<_> = other.collect();
     assert!(other.is_empty(), "{other:?}");
     assert_eq!((stats.total_refused(), stats.total_tls_failed()), (0, 0));
 }
@@ -607,6 +605,73 @@ fn a_probe_of_a_tls_port_is_silent() {
     let logged =
         Logged::start_on(move || heard(Server::builder().listen_tls("127.0.0.1:0", tls), &sender));
     probe(logged, events, 20);
+}
+
+/// Connects pages of these origins; returns the warnings that nothing checks them.
+fn unchecked(
+    origins: &[&str],
+    configure: impl FnOnce(Builder) -> Builder + Send + 'static,
+) -> Vec<Line> {
+    let logged = Logged::start(configure);
+    for origin in origins {
+        let request = request_with(&format!("Origin: {origin}\r\n"));
+        assert_eq!(logged.client().request(request).status, 101, "{origin}");
+    }
+    // A client that is no browser.
+    assert_eq!(logged.client().request(REQUEST).status, 101);
+    let (_, lines) = logged.stop();
+    lines
+        .into_iter()
+        .filter(|line| line.level == Level::Warn)
+        .collect()
+}
+
+#[test]
+fn the_first_page_of_another_host_is_told_if_nothing_checks_origins() {
+    let own = "http://example.com";
+    let others = ["https://evil.example", "https://worse.example"];
+    let all = [own, others[0], others[1]];
+    let lines = unchecked(&all, |builder| builder);
+    let [line] = &lines[..] else {
+        panic!("one line: {lines:?}");
+    };
+    assert_eq!(line.target, "wsloop::handshake");
+    for part in [others[0], "any web page may connect", "Builder::origins"] {
+        assert!(line.text.contains(part), "{line:?}");
+    }
+    assert_eq!(unchecked(&[own, own], |builder| builder).len(), 0);
+
+    type Arrange = fn(Builder) -> Builder;
+    let checks: [(&str, Arrange); 7] = [
+        ("every origin is allowed", |builder| builder.origins(["*"])),
+        ("a list", |builder| {
+            builder.origins([
+                "self",
+                "none",
+                "https://evil.example",
+                "https://worse.example",
+            ])
+        }),
+        ("Origin of the server", |builder| {
+            builder.on(Origin, |_, _| true)
+        }),
+        ("Handshake of the server", |builder| {
+            builder.on(Handshake, |_, _| true)
+        }),
+        ("Origin of the connection", |builder| {
+            builder.on(Connect, |conn, ()| conn.on(Origin, |_, _| true))
+        }),
+        ("Handshake of the connection", |builder| {
+            builder.on(Connect, |conn, ()| conn.on(Handshake, |_, _| true))
+        }),
+        ("another handler of the connection", |builder| {
+            builder.on(Connect, |conn, ()| conn.add_on(Origin, |_, _| true))
+        }),
+    ];
+    for (name, check) in checks {
+        let lines = unchecked(&all, check);
+        assert!(lines.is_empty(), "{name}: {lines:?}");
+    }
 }
 
 #[test]

@@ -57,8 +57,8 @@ fn a_client_of_the_ancestors_library_is_served() {
             })
             .on(Utf8, |conn, text| match text {
                 "close" => conn.disconnect(4001, "as you wish"),
-                "ping" => conn.ping(b"are you there?").map(drop),
-                _ => conn.send_utf8(text).map(drop),
+                "ping" => conn.ping(b"are you there?"),
+                _ => conn.send_utf8(text),
             })
             .on(Pong, move |conn, payload| {
                 let text = format!("pong {}", payload.escape_ascii());

@@ -81,7 +81,9 @@ impl Processes {
         let line = self.line();
         let told = line.strip_prefix(&format!("process {id} ends: "));
         let told = told.unwrap_or_else(|| panic!("process {id} ends, not {line}"));
-        let drained = told.strip_suffix(" drained, 0 cut").expect(told);
+        let drained = told
+            .strip_suffix(" connections in order, 0 cut")
+            .expect(told);
         let status = waitpid(id, None).unwrap();
         assert_eq!(status, WaitStatus::Exited(id, 0));
         self.alive.remove(0);

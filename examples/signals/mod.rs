@@ -1,11 +1,11 @@
-//! Drains the examples on SIGTERM and Ctrl-C.
+//! Ends the examples without loss on SIGTERM and Ctrl-C.
 
 use std::time::Duration;
 use std::{io, thread};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-use wsloop::{CloseCode, Handle};
+use wsloop::{Handle, WindDown};
 
 /// Connections that are still open after this time are cut. It must be shorter than the time after
 /// which the process is killed: 90 s for systemd, 30 s for Kubernetes, 10 s for Docker.
@@ -14,18 +14,14 @@ const DEADLINE: Duration = Duration::from_secs(8);
 /// The clients are closed over this time, so that they do not all reconnect at once.
 const SPREAD: Duration = Duration::from_secs(2);
 
-/// Drains the server at the first SIGTERM or SIGINT (Ctrl-C), and shuts it down at the second.
-pub(crate) fn drain_on_signals(handle: Handle) -> io::Result<()> {
+/// Winds the server down at the first SIGTERM or SIGINT (Ctrl-C), and shuts it down at the second.
+pub(crate) fn wind_down_on_signals(handle: Handle) -> io::Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     thread::spawn(move || {
         let mut signals = signals.forever();
         signals.next();
         // An error means that the server has already ended.
-        let _ = handle.wind_down(
-            WindDown::within(DEADLINE)
-                .spread(SPREAD)
-                .code(CloseCode::GOING_AWAY),
-        );
+        let _ = handle.wind_down(WindDown::within(DEADLINE).spread(SPREAD));
         signals.next();
         let _ = handle.shutdown();
     });

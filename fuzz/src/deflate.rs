@@ -8,7 +8,7 @@ use miniz_oxide::inflate::core::inflate_flags::{
 };
 use miniz_oxide::inflate::core::{DecompressorOxide, decompress};
 use wsloop::ProtocolError;
-use wsloop::protocol::deflate::{Deflater, Inflater};
+use wsloop::protocol::deflate::{Context, Deflater, InflateLimits, Inflater};
 
 use crate::input::{Dice, Input};
 
@@ -51,7 +51,12 @@ fn inflate(settings: u8, mut input: Input<'_>) {
         if good {
             assert_eq!((pieces.len(), ending), (expected.len(), Ok(())));
         }
-        match ours.message(payload, Context::keep_if(takeover), InflateLimits::new(limit, ratio), &mut room) {
+        match ours.message(
+            payload,
+            Context::keep_if(takeover),
+            InflateLimits::new(limit, ratio),
+            &mut room,
+        ) {
             Err(ProtocolError::MessageTooBig { size, limit: named }) => {
                 assert_eq!((size, named), (limit as u64 + 1, limit));
                 assert!(expected.len() > limit && limit <= by_ratio);
@@ -87,7 +92,12 @@ fn inflate(settings: u8, mut input: Input<'_>) {
                 if !good {
                     // A code for lengths of codes that has no codes at all: miniz_oxide refuses it
                     // at once, zlib when it has taken a bit for each length.
-                    let more = ours.message(&[0; 64], Context::Keep, InflateLimits::new(usize::MAX, usize::MAX), &mut room);
+                    let more = ours.message(
+                        &[0; 64],
+                        Context::Keep,
+                        InflateLimits::new(usize::MAX, usize::MAX),
+                        &mut room,
+                    );
                     assert_eq!(more, Err(ProtocolError::BadDeflate));
                 }
             }
@@ -112,7 +122,7 @@ fn in_pieces(
     dice: &mut Dice,
 ) -> (Vec<u8>, Result<(), ProtocolError>) {
     let mut all = Vec::new();
-    inflater.begin(takeover, usize::MAX);
+    inflater.begin(Context::keep_if(takeover), usize::MAX);
     loop {
         let size = dice.size(payload.len()).min(payload.len());
         let last = size == payload.len() && dice.below(2) == 0;
@@ -192,7 +202,7 @@ fn deflate(settings: u8, mut input: Input<'_>) {
                 assert_eq!(all.message(&out[start..]), (&[][..], true));
                 assert_eq!(window.message(&out[start..]), b"");
             }
-            2 => assert!(deflater.gathered(&parts, takeover, &mut out)),
+            2 => assert!(deflater.gathered(&parts, Context::keep_if(takeover), &mut out)),
             _ => assert!(deflater.message(&payload, Context::keep_if(takeover), &mut out)),
         }
         let message = out.strip_prefix(b"before").expect("it is appended to");
@@ -212,7 +222,12 @@ fn deflate(settings: u8, mut input: Input<'_>) {
             assert_eq!(all.message(message), (&payload[..], true));
             assert_eq!(window.message(message), payload);
         }
-        let found = inflater.message(message, Context::Keep, InflateLimits::new(payload.len(), usize::MAX), &mut room);
+        let found = inflater.message(
+            message,
+            Context::Keep,
+            InflateLimits::new(payload.len(), usize::MAX),
+            &mut room,
+        );
         assert_eq!(found, Ok(&payload[..]));
     }
 }

@@ -14,7 +14,7 @@ pub fn run(data: &[u8]) {
     let mut input = Input(data);
     let settings = input.byte();
     let seed = input.short();
-    let bytes = client_bytes(&mut input, settings & 0x80 != 0);
+    let bytes = &*client_bytes(&mut input, settings & 0x80 != 0);
     let rules = Rules {
         max_recv_size: [64 << 10, 200, 7, usize::MAX][usize::from(settings & 3)],
         max_fragments: [usize::MAX, 3][usize::from(settings >> 2 & 1)],

@@ -22,10 +22,11 @@ use wsloop::event::{
 };
 use wsloop::handshake::{Parser, Upgrade};
 use wsloop::plain_http::Response;
-use wsloop::protocol::deflate::Inflater;
+use wsloop::protocol::deflate::{Context, InflateLimits, Inflater};
 use wsloop::protocol::{Message, OpCode, Piece, Receiver};
 use wsloop::{
-    Compress, Connection, ConnectionId, DeflateConfig, Hub, Limits, Prepared, Server, SlowConsumer,
+    Compress, Connection, ConnectionId, DeflateConfig, Hub, Limits, Outgoing, Prepared, Server,
+    SlowConsumer,
 };
 
 use crate::answers::Answer;
@@ -337,7 +338,7 @@ fn handshake(conn: &mut Connection<'_>, upgrade: &mut Upgrade, log: &RefCell<Log
         Some(0x30) => return false,
         Some(0x31) => upgrade.set_deflate(None),
         Some(0x32) => {
-            upgrade.defer();
+            upgrade.defer().expect("a deferral");
             log.deferred.push(conn.id());
         }
         Some(0x33) => upgrade.refuse(404).expect("a refusal"),
@@ -355,9 +356,9 @@ fn act(conn: &mut Connection<'_>, log: &RefCell<Log>, payload: &[u8]) -> Result<
     }
     match order & 0x1f {
         1 => return Err("the script says so"),
-        2 => conn
-            .disconnect(1000 + u16::from(order >> 5), "")
-            .unwrap_or_default(),
+        2 => {
+            let _ = conn.disconnect(1000 + u16::from(order >> 5), "");
+        }
         3 => conn.abort(),
         4 => conn.pause(),
         5 => conn.resume(),
@@ -415,9 +416,13 @@ fn act(conn: &mut Connection<'_>, log: &RefCell<Log>, payload: &[u8]) -> Result<
             let parts = [payload, b"", &[b'm'; 3000], payload];
             let sent = match order & 1 {
                 0 => conn.send_message(Outgoing::parts(OpCode::Binary, &parts).compress(choice)),
-                _ => conn.send_message(Outgoing::parts(OpCode::Binary, &parts).in_frames().compress(choice)),
+                _ => conn.send_message(
+                    Outgoing::parts(OpCode::Binary, &parts)
+                        .in_frames()
+                        .compress(choice),
+                ),
             };
-            if sent.is_ok_and(|size| size > 0) {
+            if sent.is_ok_and(|sent| !sent.is_dropped()) {
                 log.borrow_mut()
                     .sent(conn.id(), OpCode::Binary, &parts.concat());
             }
@@ -428,8 +433,9 @@ fn act(conn: &mut Connection<'_>, log: &RefCell<Log>, payload: &[u8]) -> Result<
             } else {
                 Compress::No
             };
-            let sent = conn.send_message(Outgoing::parts(OpCode::Text, &[&[b'w'; 600]]).compress(choice));
-            if sent.is_ok_and(|size| size > 0) {
+            let sent =
+                conn.send_message(Outgoing::parts(OpCode::Text, &[&[b'w'; 600]]).compress(choice));
+            if sent.is_ok_and(|sent| !sent.is_dropped()) {
                 log.borrow_mut().sent(conn.id(), OpCode::Text, &[b'w'; 600]);
             }
         }
@@ -439,7 +445,10 @@ fn act(conn: &mut Connection<'_>, log: &RefCell<Log>, payload: &[u8]) -> Result<
 }
 
 fn send(conn: &mut Connection<'_>, log: &RefCell<Log>, opcode: OpCode, payload: &[u8]) {
-    if conn.send(opcode, payload).is_ok_and(|size| size > 0) {
+    if conn
+        .send(opcode, payload)
+        .is_ok_and(|sent| !sent.is_dropped())
+    {
         let mut log = log.borrow_mut();
         log.sent(conn.id(), opcode, payload);
         // A message is accepted while at most half of the backlog is in use; control frames may add
@@ -459,7 +468,10 @@ fn send(conn: &mut Connection<'_>, log: &RefCell<Log>, opcode: OpCode, payload: 
 fn broadcast(hub: &mut Hub<'_>, log: &RefCell<Log>, payload: &[u8]) {
     let message = Prepared::binary(payload);
     hub.for_each(|conn| {
-        if conn.send_prepared(&message).is_ok_and(|size| size > 0) {
+        if conn
+            .send_prepared(&message)
+            .is_ok_and(|sent| !sent.is_dropped())
+        {
             log.borrow_mut().sent(conn.id(), OpCode::Binary, payload);
         }
     });
@@ -597,7 +609,12 @@ impl Client {
                     (OpCode::Close, [&code[..], close.reason.as_bytes()].concat())
                 }
                 Message::Compressed(opcode, bytes) => {
-                    let message = inflater.message(bytes, Context::Keep, InflateLimits::new(1 << 20, usize::MAX), &mut room);
+                    let message = inflater.message(
+                        bytes,
+                        Context::Keep,
+                        InflateLimits::new(1 << 20, usize::MAX),
+                        &mut room,
+                    );
                     let Ok(message) = message else {
                         break;
                     };
@@ -613,7 +630,7 @@ impl Client {
                 Message::CompressedPiece(piece) => {
                     if piece.first {
                         begin = Some(piece.opcode);
-                        inflater.begin(true, usize::MAX);
+                        inflater.begin(Context::Keep, usize::MAX);
                     }
                     let mut rest = piece.payload;
                     let mut made = Vec::new();
@@ -678,7 +695,12 @@ impl Client {
             let (first, mut payload) = under_way.take().expect("it was begun");
             if first & 0x40 != 0 {
                 assert!(settings.deflates());
-                let plain = inflater.message(&payload, Context::Keep, InflateLimits::new(usize::MAX, usize::MAX), &mut room);
+                let plain = inflater.message(
+                    &payload,
+                    Context::Keep,
+                    InflateLimits::new(usize::MAX, usize::MAX),
+                    &mut room,
+                );
                 payload = plain.expect("it can be expanded").to_vec();
             }
             let opcode = if first & 0xf == 1 {

@@ -16,7 +16,7 @@ pub fn run(data: &[u8]) {
     let mut input = Input(data);
     let settings = input.byte();
     let seed = input.short();
-    let bytes = client_bytes(&mut input, settings & 0x80 != 0);
+    let bytes = &*client_bytes(&mut input, settings & 0x80 != 0);
     // At least 125, because tungstenite applies the limit to control frames as well.
     let limit = [64 << 10, 200, 125, 128 << 10][usize::from(settings & 3)];
 

@@ -1,19 +1,18 @@
-//! The HTTP answers that are not a 101.
+//! HTTP responses other than the 101.
 
 use std::time::SystemTime;
 
 use http::{Method, StatusCode};
 
-use super::fields::Fields;
-use crate::date::Date;
-use crate::tokens::is_field_text;
+use super::parts::Parts;
 use crate::{AnswerError, HandshakeError};
 
-/// An HTTP answer that refuses an upgrade: a status with its reason phrase, headers and a body.
+/// An HTTP response that refuses an upgrade: a status with its reason phrase, headers and a body.
 ///
-/// The connection closes after it, and the answer says so. A status alone makes a complete answer,
-/// with its standard phrase and a line of text for a body; 405 and 426 get the headers that they
-/// must have. Setters never fail: a malformed part is not taken, and [`check`](Self::check) tells.
+/// The connection closes after it, and the response says so. A status alone is a complete response,
+/// with its standard phrase and a line of text as its body. 405 and 426 get the headers that they
+/// require. Setters never fail: a malformed part is omitted, and [`check`](Self::check) returns the
+/// error.
 ///
 /// ```
 /// use wsloop::handshake::Refusal;
@@ -22,151 +21,113 @@ use crate::{AnswerError, HandshakeError};
 /// assert!(moved.check().is_ok());
 /// assert!(Refusal::new(403).header("X-Why", "no\r\nSet-Cookie: a=b").check().is_err());
 /// ```
+#[must_use]
 #[derive(Clone, Debug)]
 pub struct Refusal {
-    status: StatusCode,
-    reason: Option<Box<str>>,
-    fields: Fields,
-    body: Option<Vec<u8>>,
-    /// The fault that the body names, unless it has one of its own.
+    parts: Parts,
+    /// The error that the default body names.
     cause: Option<HandshakeError>,
-    /// Whether a part was malformed, and therefore not taken.
-    malformed: bool,
-    /// Whether the body is left out, and only its length told.
+    /// Whether the body is omitted and only its length is sent.
     head_only: bool,
 }
 
 impl Refusal {
-    /// Creates the default answer with this status, from 300 to 599 without 304.
+    /// Creates the default response with this status, from 300 to 599 except 304.
     pub fn new(status: u16) -> Self {
         // A 1xx or 2xx would tell the client, or a proxy, that it got what it asked for. A 304
         // "cannot contain a message-body" (RFC 7232, 4.1), and no upgrade has a cached answer.
         let refuses = (300..=599).contains(&status) && status != 304;
-        let known = StatusCode::from_u16(status).ok().filter(|_| refuses);
         Self {
-            status: known.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
-            reason: None,
-            fields: Fields::default(),
-            body: None,
+            parts: Parts::new(status, refuses),
             cause: None,
-            malformed: known.is_none(),
             head_only: false,
         }
     }
 
     /// Sets the reason phrase.
     pub fn reason(mut self, phrase: &str) -> Self {
-        if is_field_text(phrase.as_bytes()) {
-            self.reason = Some(phrase.into());
-        } else {
-            self.malformed = true;
-        }
+        self.parts.set_reason(phrase);
         self
     }
 
-    /// Appends a header; the same name may come several times.
+    /// Appends a header; the same name can occur several times.
     ///
     /// `Content-Type`, `Allow` and `Date` replace the defaults. `Connection`, `Content-Length`,
-    /// `Transfer-Encoding`, `Upgrade` and `Sec-WebSocket-*` are always written by this crate and
-    /// make the answer malformed.
+    /// `Transfer-Encoding`, `Upgrade` and `Sec-WebSocket-*` are always written by this crate; they
+    /// make the response malformed.
     pub fn header(mut self, name: &str, value: &str) -> Self {
-        self.malformed |= self.fields.append(name, value).is_err();
+        self.parts.append(name, value);
         self
     }
 
-    /// Appends a cookie, by its name, its value and its attributes, such as
-    /// `Path=/; HttpOnly; Secure; SameSite=Strict`.
+    /// Appends a cookie with this name, value and attributes: `cookie("id", "31d4d96e", "Path=/;
+    /// HttpOnly; Secure; SameSite=Strict")`.
     ///
-    /// The answer is malformed if a part has a byte that RFC 6265, 4.1.1 does not allow there.
+    /// The response is malformed if a part has a byte that RFC 6265, 4.1.1 does not allow there.
     pub fn cookie(mut self, name: &str, value: &str, attributes: &str) -> Self {
-        self.malformed |= self.fields.append_cookie(name, value, attributes).is_err();
+        self.parts.append_cookie(name, value, attributes);
         self
     }
 
-    /// Makes it an answer to this method: to HEAD it is sent without its body.
+    /// Makes it a response to this method: the response to HEAD is sent without its body.
     pub fn answering(mut self, method: &Method) -> Self {
         // RFC 9110, 9.3.2: "the server MUST NOT send content in the response".
         self.head_only = method == Method::HEAD;
         self
     }
 
-    /// Sets the body, a text in UTF-8 unless a `Content-Type` header says otherwise.
+    /// Sets the body: UTF-8 text, unless a `Content-Type` header says otherwise.
     pub fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
-        self.body = Some(body.into());
+        self.parts.set_body(body.into());
         self
     }
 
-    /// Returns the status; 500 if the one asked for can't refuse.
+    /// Returns the status; 500 if the requested one cannot refuse.
     pub fn status(&self) -> StatusCode {
-        self.status
+        self.parts.status()
     }
 
     /// Checks that every part is well-formed.
     ///
     /// # Errors
     ///
-    /// Returns [`AnswerError::Malformed`] if the status can't refuse, if the reason phrase or a
+    /// Returns [`AnswerError::Malformed`] if the status cannot refuse, if the reason phrase or a
     /// header has control characters, or if a header is one that only this crate writes.
     pub fn check(&self) -> Result<(), AnswerError> {
-        if self.malformed {
-            Err(AnswerError::Malformed)
-        } else {
-            Ok(())
-        }
+        self.parts.check()
     }
 
-    /// Appends the bytes of the answer to `out`, without the parts that were malformed. `now` is for
-    /// its `Date`.
+    /// Appends the bytes of the response to `out`, without its malformed parts; `now` is for the
+    /// `Date`.
     pub fn encode(&self, now: SystemTime, out: &mut Vec<u8>) {
-        let status = self.status;
-        let standard = status.canonical_reason().unwrap_or("Unknown");
-        let phrase = self.reason.as_deref().unwrap_or(standard);
-        let title = format!("{} {phrase}", status.as_str());
-        let text;
-        let body = match (&self.body, self.cause) {
-            (Some(body), _) => body.as_slice(),
-            (None, Some(cause)) => {
-                text = format!("{title}\n{cause}");
-                text.as_bytes()
+        let (parts, status) = (&self.parts, self.parts.status());
+        let fields = parts.fields();
+        let mut title = parts.title();
+        let body = parts.body().unwrap_or_else(|| {
+            if let Some(cause) = self.cause {
+                title.push_str(&format!("\n{cause}"));
             }
-            (None, None) => title.as_bytes(),
-        };
-        let mut line = |text: &str| {
-            out.extend_from_slice(text.as_bytes());
-            out.extend_from_slice(b"\r\n");
-        };
-        line(&format!("HTTP/1.1 {title}"));
-        // RFC 9110, 6.6.1: "An origin server with a clock MUST generate a Date header field in all
-        // 2xx (Successful), 3xx (Redirection), and 4xx (Client Error) responses".
-        if !self.fields.contains("Date") {
-            line(&format!("Date: {}", Date::from(now)));
-        }
+            title.as_bytes()
+        });
+        let mut lines = parts.begin(now, out);
         if status == StatusCode::UPGRADE_REQUIRED {
-            // RFC 7231, 6.5.15: "The server MUST send an Upgrade header field in a 426 response",
-            // and RFC 7230, 6.7: with it "the sender MUST also send a Connection header field
-            // (Section 6.1) that contains an "upgrade" connection option".
-            line("Connection: upgrade, close");
-            line("Upgrade: websocket");
-            // RFC 6455, 4.2.2: "and a |Sec-WebSocket-Version| header field indicating the
-            // version(s) the server is capable of understanding"
-            line("Sec-WebSocket-Version: 13");
+            // RFC 7230, 6.7: a sender of Upgrade "MUST also send a Connection header field (Section
+            // 6.1) that contains an "upgrade" connection option".
+            lines.push("Connection: upgrade, close");
+            lines.push_upgrade();
         } else {
-            line("Connection: close");
+            lines.push("Connection: close");
         }
         // RFC 7231, 6.5.5: "The origin server MUST generate an Allow header field in a 405
         // response"
-        if status == StatusCode::METHOD_NOT_ALLOWED && !self.fields.contains("Allow") {
-            line("Allow: GET");
+        if status == StatusCode::METHOD_NOT_ALLOWED && !fields.contains("Allow") {
+            lines.push("Allow: GET");
         }
-        if !self.fields.contains("Content-Type") {
-            line("Content-Type: text/plain; charset=utf-8");
+        if !fields.contains("Content-Type") {
+            lines.push("Content-Type: text/plain; charset=utf-8");
         }
-        line(&format!("Content-Length: {}", body.len()));
-        self.fields.encode(out);
-        out.extend_from_slice(b"\r\n");
-        if !self.head_only {
-            out.extend_from_slice(body);
-        }
+        lines.push(&format!("Content-Length: {}", body.len()));
+        lines.end(fields, if self.head_only { &[] } else { body });
     }
 }
 

@@ -143,12 +143,12 @@ impl Upgrade {
         self.fields.append_cookie(name, value, attributes)
     }
 
-    /// Accepts the upgrade, and takes back a refusal. An upgrade is accepted without this, too: it is
-    /// for handlers whose other branches [refuse](Self::refuse).
+    /// Accepts the upgrade, and removes a refusal. An upgrade is accepted without this call as
+    /// well; it is for handlers whose other branches [refuse](Self::refuse).
     ///
     /// # Errors
     ///
-    /// None: the type is that of the other answers.
+    /// None; the type is that of the other answers.
     pub fn accept(&mut self) -> Result<(), AnswerError> {
         self.refusal = None;
         Ok(())
@@ -176,7 +176,7 @@ impl Upgrade {
     ///
     /// # Errors
     ///
-    /// None: the type is that of the other answers.
+    /// None; the type is that of the other answers.
     pub fn defer(&mut self) -> Result<(), AnswerError> {
         self.deferred = true;
         Ok(())

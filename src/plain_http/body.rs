@@ -1,4 +1,4 @@
-//! The body of a request: where it ends, and what is in it (RFC 9112, 6 and 7).
+//! The body of a request: its end and its content (RFC 9112, 6 and 7).
 
 use http::{Version, header};
 
@@ -6,42 +6,42 @@ use crate::handshake::Request;
 use crate::tokens::{is_tchar, is_token};
 use crate::{HandshakeError, Limits};
 
-/// An incremental reader of one body, of a length that is known or in chunks.
+/// An incremental reader of one body, with a known length or in chunks.
 ///
-/// Nothing is kept beyond `max_body_size`, and what is no payload (extensions of chunks, trailers,
-/// which are read and dropped) may not be longer than a request head.
+/// At most `max_body_size` bytes are stored. Data that is not payload (chunk extensions and
+/// trailers, which are read and dropped) may be as long as a request head.
 #[derive(Debug)]
 pub(super) struct Body {
     bytes: Vec<u8>,
     place: Place,
     limits: Limits,
-    /// Bytes that extensions and trailers took.
+    /// The number of bytes in extensions and trailers so far.
     extra: usize,
-    /// Trailers that began.
+    /// The number of trailers that have begun.
     lines: usize,
 }
 
-/// Where the next byte of a body stands.
+/// The position of the next byte in a body.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Place {
-    /// In a body that ends after this many bytes.
+    /// In a body with this many bytes left.
     Known(usize),
     /// In the size of a chunk, with the digits so far.
     Size {
         size: usize,
         digits: u8,
     },
-    /// In the extensions behind a size.
+    /// In the extensions after a size.
     Extension(usize),
     /// After the CR of a chunk's first line.
     SizeCr(usize),
-    /// In a chunk, with this many bytes to its end.
+    /// In a chunk with this many bytes left.
     Data(usize),
-    /// After a chunk.
+    /// After the data of a chunk.
     DataEnd,
-    /// After the CR behind a chunk.
+    /// After the CR that follows a chunk.
     DataCr,
-    /// Where a trailer may begin.
+    /// At a place where a trailer may begin.
     TrailerStart,
     /// In the name of a trailer.
     TrailerName,
@@ -49,23 +49,23 @@ enum Place {
     TrailerValue,
     /// After the CR of a trailer.
     TrailerCr,
-    /// After the CR of the empty line at the end.
+    /// After the CR of the last, empty line.
     LastCr,
     End,
 }
 
 impl Body {
-    /// Returns how many bytes of memory it takes.
+    /// Returns how many bytes of memory the reader holds.
     pub(super) fn held(&self) -> usize {
         self.bytes.capacity()
     }
 
-    /// Returns how many bytes of the body have come.
+    /// Returns how many bytes of the body have arrived.
     pub(super) fn len(&self) -> usize {
         self.bytes.len()
     }
 
-    /// Makes the reader of a request's body; `None` if it has none.
+    /// Creates the reader for a request's body; `None` if it has no body.
     pub(super) fn of(request: &Request, limits: &Limits) -> Result<Option<Self>, HandshakeError> {
         let headers = request.headers();
         let mut encodings = headers.get_all(header::TRANSFER_ENCODING).into_iter();
@@ -109,7 +109,8 @@ impl Body {
         }))
     }
 
-    /// Takes the next bytes; returns how many of them belong to the body, and whether it is whole.
+    /// Takes the next bytes. Returns how many of them belong to the body, and whether it is
+    /// complete.
     pub(super) fn take(&mut self, input: &[u8]) -> Result<(usize, bool), HandshakeError> {
         let mut rest = input;
         while self.place != Place::End {
@@ -137,16 +138,16 @@ impl Body {
         Ok((input.len() - rest.len(), self.place == Place::End))
     }
 
-    /// Returns the body, which is whole.
+    /// Returns the body, which has to be complete.
     pub(super) fn into_bytes(self) -> Vec<u8> {
         self.bytes
     }
 
-    /// Appends to the body, whose length was held to the limit before.
+    /// Appends to the body, after its length was checked against the limit.
     fn keep(&mut self, part: &[u8]) {
         let needed = self.bytes.len() + part.len();
         if needed > self.bytes.capacity() {
-            // Doubling, as `Vec` does it, but not beyond the limit.
+            // The capacity doubles, as in `Vec`, but not beyond the limit.
             let doubled = self.bytes.capacity().saturating_mul(2);
             let room = needed.max(doubled.min(self.limits.max_body_size));
             self.bytes.reserve_exact(room - self.bytes.len());
@@ -154,12 +155,12 @@ impl Body {
         self.bytes.extend_from_slice(part);
     }
 
-    /// Returns the place after `byte`, which is not payload.
+    /// Returns the position after `byte`, which is not payload.
     fn step(&mut self, byte: u8) -> Result<Place, HandshakeError> {
         let malformed = Err(HandshakeError::BadChunk);
         match (self.place, byte) {
             // RFC 9112, 7.1: chunk = chunk-size [ chunk-ext ] CRLF chunk-data CRLF. No sign, no
-            // prefix, no space, and no LF without a CR: each is read differently by somebody.
+            // prefix, no space, and no LF without a CR: parsers differ on each.
             (Place::Size { size, digits }, byte) if byte.is_ascii_hexdigit() => {
                 let digit = (byte as char).to_digit(16).unwrap_or_default() as usize;
                 let size = size
@@ -214,7 +215,7 @@ impl Body {
         }
     }
 
-    /// Counts a byte that is no payload.
+    /// Counts a byte that is not payload.
     fn spend(&mut self) -> Result<(), HandshakeError> {
         self.extra += 1;
         let limit = self.limits.max_handshake_size;
@@ -243,13 +244,13 @@ fn parse_length(value: &[u8]) -> Result<usize, HandshakeError> {
     }))
 }
 
-/// Returns whether `byte` may stand in an extension or in a trailer's value.
+/// Returns whether `byte` is allowed in an extension or in a trailer's value.
 fn is_text(byte: u8) -> bool {
     byte == b'\t' || !byte.is_ascii_control()
 }
 
-/// Where a chunk begins.
+/// The beginning of a chunk.
 const NEXT_CHUNK: Place = Place::Size { size: 0, digits: 0 };
 
-/// Most digits of a chunk's size: those of 64 bits.
+/// The maximum number of digits in a chunk's size: that of 64 bits.
 const SIZE_DIGITS: u8 = 16;

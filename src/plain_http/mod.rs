@@ -1,9 +1,9 @@
-//! Plain HTTP/1.1 on the WebSocket's port: requests in, answers out (RFC 9112).
+//! Plain HTTP/1.1 on the WebSocket port: requests in, responses out (RFC 9112).
 //!
-//! Sans-IO, as [`handshake`](crate::handshake), whose parser reads the heads. A [`Reader`] takes
-//! bytes however they arrive and yields requests with their bodies; a [`Response`] is an answer.
-//! It is enough for a page, a health check or a small form beside a WebSocket, and it is no web
-//! server: no ranges, no compression, no streams.
+//! This module does no I/O, like [`handshake`](crate::handshake), whose parser reads the request
+//! heads. A [`Reader`] takes bytes in any pieces and returns requests with their bodies; a
+//! [`Response`] is an answer. This is enough for a page, a health check or a small form beside a
+//! WebSocket. It is not a web server: there are no ranges, no compression and no streams.
 //!
 //! ```
 //! use std::time::SystemTime;

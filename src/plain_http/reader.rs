@@ -1,4 +1,4 @@
-//! Bytes to requests, one after the other, wherever reads cut them.
+//! An incremental reader of requests.
 
 use http::{Method, Version, header};
 
@@ -6,39 +6,37 @@ use super::body::Body;
 use crate::handshake::{Head, Parser, Request};
 use crate::{HandshakeError, Limits};
 
-/// What came on a connection that is not upgraded yet.
+/// The data that a connection has sent before an upgrade.
 #[non_exhaustive]
 #[derive(Debug)]
 pub enum Item {
-    /// The client waits for a 100 before it sends its body: [`CONTINUE`] is what to send.
+    /// The client waits for a 100 before it sends its body: send [`CONTINUE`].
     Continue,
     /// A plain request, with its body.
     Request(Request),
-    /// A request that asks for an upgrade to `websocket`; whether it may have it is for
-    /// [`Request::accept_key`] to tell.
+    /// A request for an upgrade to `websocket`; [`Request::accept_key`] checks whether it is valid.
     Upgrade(Request),
 }
 
-/// The answer to `Expect: 100-continue` (RFC 9110, 10.1.1).
+/// The response to `Expect: 100-continue` (RFC 9110, 10.1.1).
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// An incremental reader of the requests of one connection.
 ///
-/// A request is whole when its body is: of `Content-Length` bytes, or in chunks. Both are read
-/// strictly, since two parties that disagree about where a request ends can be played off against
-/// each other. What is kept of a request that is not whole is bounded by `max_handshake_size` and
-/// `max_body_size`.
+/// A request is complete when its body is: with `Content-Length` bytes, or in chunks. Both are
+/// parsed strictly, because an attacker can exploit two parties that disagree about the end of a
+/// request. `max_handshake_size` and `max_body_size` limit the memory for an incomplete request.
 ///
 /// An error is final: every later call returns it again.
 #[derive(Debug)]
 pub struct Reader {
     parser: Parser,
-    /// A request that is whole but for its body.
+    /// A request that is complete except for its body.
     begun: Option<Box<(Request, Body)>>,
     failed: Option<HandshakeError>,
     limits: Limits,
     upgrades_only: bool,
-    /// Whether the last head was of a HEAD request.
+    /// Whether the last request head has the method HEAD.
     is_head: bool,
 }
 
@@ -55,7 +53,7 @@ impl Reader {
         }
     }
 
-    /// Creates a reader that takes every request for an attempt to upgrade, whatever it asks for.
+    /// Creates a reader that treats every request as an attempt to upgrade.
     pub fn upgrades_only(limits: &Limits) -> Self {
         Self {
             parser: Parser::new(limits),
@@ -64,19 +62,19 @@ impl Reader {
         }
     }
 
-    /// Returns about how many bytes of memory a request that is not whole takes.
+    /// Returns approximately how many bytes of memory an incomplete request takes.
     pub(crate) fn held(&self) -> usize {
         let begun = self.begun.as_deref();
         let begun = begun.map_or(0, |(request, body)| request.held() + body.held());
         self.parser.held() + begun
     }
 
-    /// Takes the next bytes, and returns what is whole with them, if anything, and how many bytes
-    /// of `input` were taken. Without an item these are all, and more are needed.
+    /// Takes the next bytes. Returns the item that they complete, if any, and how many bytes of
+    /// `input` were used. Without an item, all bytes were used and more are needed.
     ///
     /// # Errors
     ///
-    /// As soon as the bytes cannot become a request within the limits.
+    /// Returns an error as soon as the bytes cannot become a request within the limits.
     pub fn read(&mut self, input: &[u8]) -> Result<(Option<Item>, usize), HandshakeError> {
         if let Some(error) = self.failed {
             return Err(error);
@@ -87,23 +85,23 @@ impl Reader {
         })
     }
 
-    /// Returns whether no byte of a request was taken yet since the last one.
+    /// Returns whether no byte of a request has arrived since the last one.
     pub fn is_empty(&self) -> bool {
         self.parser.is_empty() && self.begun.is_none() && self.failed.is_none()
     }
 
-    /// Returns how many bytes of a body are kept, if one is under way.
+    /// Returns how many bytes of a body are stored, if one is in progress.
     pub(crate) fn body_len(&self) -> Option<usize> {
         self.begun.as_deref().map(|(_, body)| body.len())
     }
 
-    /// Returns what there was of a head that could not be read.
+    /// Returns the part of a malformed request head that could be read.
     pub(crate) fn refused(&self) -> Option<Head<'_>> {
         self.parser.refused()
     }
 
-    /// Returns the method of the request that is read, as far as it matters for the answer: HEAD or
-    /// another.
+    /// Returns whether the request that is being read has the method HEAD, which matters for the
+    /// response.
     pub fn is_head(&self) -> bool {
         self.is_head
     }
@@ -136,7 +134,7 @@ impl Reader {
         Ok((request.map(Item::Request), taken + more))
     }
 
-    /// Goes on with the body of the request that was begun.
+    /// Continues with the body of the request that has begun.
     fn read_body(&mut self, input: &[u8]) -> Result<(Option<Request>, usize), HandshakeError> {
         let Some(mut begun) = self.begun.take() else {
             return Ok((None, 0));

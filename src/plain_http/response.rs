@@ -1,20 +1,18 @@
-//! The answer to a plain request.
+//! The response to a plain request.
 
 use std::time::SystemTime;
 
 use http::{Method, StatusCode, Version};
 
 use crate::AnswerError;
-use crate::date::Date;
-use crate::handshake::{Fields, Request};
-use crate::tokens::is_field_text;
+use crate::handshake::{Parts, Request};
 
-/// An answer to a plain request: a status with its reason phrase, headers and a body.
+/// A response to a plain request: a status with its reason phrase, headers and a body.
 ///
-/// A status alone makes a complete answer; from 400 on it has a line of text for a body. `Date`,
-/// `Content-Length`, `Connection` and what else frames an answer are written by this crate, so that
-/// no handler can break one apart; 405 and 426 get the headers that they must have. Setters never
-/// fail: a malformed part is not taken, and [`check`](Self::check) tells.
+/// A status alone is a complete response; from 400 on it has a line of text as its body. This crate
+/// writes `Date`, `Content-Length`, `Connection` and all other headers that frame the response, so
+/// a handler cannot corrupt it. 405 and 426 get the headers that they require. Setters never fail:
+/// a malformed part is omitted, and [`check`](Self::check) returns the error.
 ///
 /// ```
 /// use wsloop::plain_http::Response;
@@ -25,92 +23,79 @@ use crate::tokens::is_field_text;
 /// assert!(page.check().is_ok());
 /// assert!(Response::new(302).header("Location", "/\r\nSet-Cookie: a=b").check().is_err());
 /// ```
+#[must_use]
 #[derive(Clone, Debug)]
 pub struct Response {
-    status: StatusCode,
-    reason: Option<Box<str>>,
-    fields: Fields,
-    body: Option<Vec<u8>>,
+    parts: Parts,
     closes: bool,
-    /// Whether a part was malformed, and therefore not taken.
-    malformed: bool,
 }
 
-/// What becomes of the connection behind an answer.
+/// What happens to the connection after a response.
 #[expect(clippy::exhaustive_enums, reason = "one or the other")]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Then {
-    /// It ends.
+    /// It closes.
     Close,
     /// Another request may follow.
     KeepAlive,
 }
 
 impl Response {
-    /// Creates the answer with this status, from 200 to 599, and without headers of its own.
+    /// Creates the response with this status, from 200 to 599, without custom headers.
     pub fn new(status: u16) -> Self {
         // A 1xx is no answer yet (RFC 9110, 15.2), and a 101 is for the opening handshake to give.
-        let known = StatusCode::from_u16(status)
-            .ok()
-            .filter(|_| (200..=599).contains(&status));
         Self {
-            status: known.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
-            reason: None,
-            fields: Fields::default(),
-            body: None,
+            parts: Parts::new(status, (200..=599).contains(&status)),
             closes: false,
-            malformed: known.is_none(),
         }
     }
 
     /// Sets the reason phrase.
     pub fn reason(mut self, phrase: &str) -> Self {
-        if is_field_text(phrase.as_bytes()) {
-            self.reason = Some(phrase.into());
-        } else {
-            self.malformed = true;
+        self.parts.set_reason(phrase);
+        self
+    }
+
+    /// Appends a header; the same name can occur several times.
+    ///
+    /// `Content-Type` and `Allow` replace the defaults. `Connection`, `Content-Length`, `Date`,
+    /// `Transfer-Encoding`, `Upgrade` and `Sec-WebSocket-*` make the response malformed.
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        match name.eq_ignore_ascii_case("date") {
+            true => self.parts.set_malformed(),
+            false => self.parts.append(name, value),
         }
         self
     }
 
-    /// Appends a header; the same name may come several times.
+    /// Appends a cookie with this name, value and attributes: `cookie("id", "31d4d96e", "Path=/;
+    /// HttpOnly; Secure; SameSite=Strict")`.
     ///
-    /// `Content-Type` and `Allow` replace the defaults. `Connection`, `Content-Length`, `Date`,
-    /// `Transfer-Encoding`, `Upgrade` and `Sec-WebSocket-*` make the answer malformed.
-    pub fn header(mut self, name: &str, value: &str) -> Self {
-        let dated = name.eq_ignore_ascii_case("date");
-        self.malformed |= dated || self.fields.append(name, value).is_err();
-        self
-    }
-
-    /// Appends a cookie, by its name, its value and its attributes:
-    /// `cookie("id", "31d4d96e", "Path=/; HttpOnly; Secure; SameSite=Strict")`.
-    ///
-    /// The answer is malformed if a part has a byte that RFC 6265, 4.1.1 does not allow there.
+    /// The response is malformed if a part has a byte that RFC 6265, 4.1.1 does not allow there.
     pub fn cookie(mut self, name: &str, value: &str, attributes: &str) -> Self {
-        self.malformed |= self.fields.append_cookie(name, value, attributes).is_err();
+        self.parts.append_cookie(name, value, attributes);
         self
     }
 
-    /// Sets the body, a text in UTF-8 unless a `Content-Type` header says otherwise. What has none
-    /// by definition (204, 304, any answer to HEAD) is sent without.
+    /// Sets the body: UTF-8 text, unless a `Content-Type` header says otherwise. Responses that
+    /// cannot have a body (204, 304, any response to HEAD) are sent without it.
     pub fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
-        self.body = Some(body.into());
+        self.parts.set_body(body.into());
         self
     }
 
-    /// Has the connection end behind this answer, also if the client would send another request.
+    /// Closes the connection after this response, even if the client would send another request.
     pub fn close(mut self) -> Self {
         self.closes = true;
         self
     }
 
-    /// Returns the status; 500 if the one asked for is none that answers.
+    /// Returns the status; 500 if the requested one is not allowed.
     pub fn status(&self) -> StatusCode {
-        self.status
+        self.parts.status()
     }
 
-    /// Returns whether the connection is to end behind this answer.
+    /// Returns whether the connection closes after this response.
     pub fn closes(&self) -> bool {
         self.closes
     }
@@ -119,41 +104,29 @@ impl Response {
     ///
     /// # Errors
     ///
-    /// Returns [`AnswerError::Malformed`] if the status does not answer, if the reason phrase or a
-    /// header has control characters, or if a header is one that only this crate writes.
+    /// Returns [`AnswerError::Malformed`] if the status is not allowed in a response, if the reason
+    /// phrase or a header has control characters, or if a header is one that only this crate
+    /// writes.
     pub fn check(&self) -> Result<(), AnswerError> {
-        if self.malformed {
-            Err(AnswerError::Malformed)
-        } else {
-            Ok(())
-        }
+        self.parts.check()
     }
 
-    /// Appends the bytes of the answer to `request` to `out`, without the parts that were
-    /// malformed. `now` is for its `Date`.
+    /// Appends the bytes of the response to `request` to `out`, without its malformed parts; `now`
+    /// is for the `Date`.
     pub fn encode(&self, request: &Request, then: Then, now: SystemTime, out: &mut Vec<u8>) {
-        let status = self.status;
-        let standard = status.canonical_reason().unwrap_or("Unknown");
-        let phrase = self.reason.as_deref().unwrap_or(standard);
-        let title = format!("{} {phrase}", status.as_str());
-        let body = match &self.body {
-            Some(body) => body.as_slice(),
-            None if status.as_u16() >= 400 => title.as_bytes(),
-            None => &[],
-        };
+        let (parts, status) = (&self.parts, self.parts.status());
+        let (fields, code) = (parts.fields(), status.as_u16());
+        let title = parts.title();
         // RFC 9110, 15.3.5 and 15.4.5: these two have no content. 15.3.6: "a server MUST NOT
         // generate content in a 205 response", which is told by a length of 0.
-        let has_length = !matches!(status.as_u16(), 204 | 304);
-        let body = match status.as_u16() {
-            204 | 205 | 304 => &[],
-            _ => body,
+        let has_length = !matches!(code, 204 | 304);
+        let body = match parts.body() {
+            _ if matches!(code, 204 | 205 | 304) => &[],
+            Some(body) => body,
+            None if code >= 400 => title.as_bytes(),
+            None => &[],
         };
-        let mut line = |text: &str| {
-            out.extend_from_slice(text.as_bytes());
-            out.extend_from_slice(b"\r\n");
-        };
-        line(&format!("HTTP/1.1 {title}"));
-        line(&format!("Date: {}", Date::from(now)));
+        let mut lines = parts.begin(now, out);
         let mut options = Vec::new();
         if status == StatusCode::UPGRADE_REQUIRED {
             options.push("upgrade");
@@ -164,31 +137,26 @@ impl Response {
             Then::KeepAlive => {}
         }
         if !options.is_empty() {
-            line(&format!("Connection: {}", options.join(", ")));
+            lines.push(&format!("Connection: {}", options.join(", ")));
         }
         if status == StatusCode::UPGRADE_REQUIRED {
-            // As in a refusal: RFC 9110, 15.5.22 and RFC 6455, 4.2.2.
-            line("Upgrade: websocket");
-            line("Sec-WebSocket-Version: 13");
+            lines.push_upgrade();
         }
         // RFC 9110, 15.5.6: "The origin server MUST generate an Allow header field in a 405
         // response".
-        if status == StatusCode::METHOD_NOT_ALLOWED && !self.fields.contains("Allow") {
-            line("Allow: GET, HEAD");
+        if status == StatusCode::METHOD_NOT_ALLOWED && !fields.contains("Allow") {
+            lines.push("Allow: GET, HEAD");
         }
-        if !body.is_empty() && !self.fields.contains("Content-Type") {
-            line("Content-Type: text/plain; charset=utf-8");
+        if !body.is_empty() && !fields.contains("Content-Type") {
+            lines.push("Content-Type: text/plain; charset=utf-8");
         }
         if has_length {
-            line(&format!("Content-Length: {}", body.len()));
+            lines.push(&format!("Content-Length: {}", body.len()));
         }
-        self.fields.encode(out);
-        out.extend_from_slice(b"\r\n");
         // RFC 9110, 9.3.2: "The HEAD method is identical to GET except that the server MUST NOT
         // send content in the response."
-        if request.method() != Method::HEAD {
-            out.extend_from_slice(body);
-        }
+        let head_only = request.method() == Method::HEAD;
+        lines.end(fields, if head_only { &[] } else { body });
     }
 }
 

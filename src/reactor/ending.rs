@@ -38,7 +38,7 @@ impl Dispatch<'_> {
             conn.note_cut();
             return conn.enter(Phase::Gone, None);
         }
-        let told = conn.peer.reads() && !conn.peer.transport.needs_ssl();
+        let told = conn.peer.reads() && !conn.peer.transport.is_handshaking();
         self.run_out(told, asks);
         if !told {
             self.conn().peer.drop_outbox();

@@ -106,7 +106,7 @@ impl Dispatch<'_> {
         }
         if let Some(refusal) = peer.take_refusal() {
             // Nothing can be sent before the TLS handshake is done.
-            if peer.transport.needs_ssl() {
+            if peer.transport.is_handshaking() {
                 peer.cut();
             }
             let error = HandshakeError::Refused(refusal.status());

@@ -27,7 +27,8 @@ impl<'s> Listening<'s> {
     }
 
     /// Returns whether clients have to use TLS.
-    pub fn is_ssl(&self) -> bool {
+    #[doc(alias = "is_ssl")]
+    pub fn is_tls(&self) -> bool {
         self.0.is_secure()
     }
 
@@ -53,7 +54,7 @@ impl fmt::Display for Listening<'_> {
             (false, true) => Some("given"),
             (false, false) => None,
         };
-        match (self.is_ssl(), origin) {
+        match (self.is_tls(), origin) {
             (true, Some(origin)) => write!(f, " (TLS, {origin})"),
             (true, None) => f.write_str(" (TLS)"),
             (false, Some(origin)) => write!(f, " ({origin})"),
@@ -67,7 +68,7 @@ impl fmt::Debug for Listening<'_> {
         f.debug_struct("Listening")
             .field("addr", &self.addr())
             .field("path", &self.path())
-            .field("ssl", &self.is_ssl())
+            .field("tls", &self.is_tls())
             .finish_non_exhaustive()
     }
 }

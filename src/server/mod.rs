@@ -80,7 +80,7 @@ pub(crate) enum State {
     Built,
     Running,
     /// Shutting down: the connections that are left at this time are cut. `None` is no deadline
-    /// here, as for a drain, whose deadline is a timer of the reactor.
+    /// here, as for a wind-down, whose deadline is a timer of the reactor.
     Stopping(Option<Instant>),
     Stopped,
 }
@@ -139,11 +139,12 @@ impl Server {
     }
 
     /// Runs the event loop until the server is shut down and its connections are gone, or until
-    /// `close_timeout` or the deadline of a [drain](Hub::drain) has passed.
+    /// `close_timeout` or the deadline of a [wind-down](Hub::wind_down) has passed.
     ///
     /// # Errors
     ///
     /// If the kernel's event queue fails. No client can cause it.
+    #[doc(alias = "run")]
     pub fn start(&mut self) -> io::Result<()> {
         while self.turn(None)? {}
         Ok(())
@@ -194,6 +195,7 @@ impl Server {
 
     /// Returns the first TCP address that the server listens on, with the port that the kernel
     /// picked; `None` if there are only Unix sockets.
+    #[doc(alias = "sockaddr")]
     pub fn local_addr(&self) -> Option<SocketAddr> {
         self.listeners.iter().find_map(Listener::local_addr)
     }
@@ -208,6 +210,7 @@ impl Server {
 
     /// Returns all listeners, TCP addresses and Unix sockets, in the order of the builder; none
     /// once the server shuts down.
+    #[doc(alias = "listen")]
     pub fn listeners(&self) -> impl ExactSizeIterator<Item = Listening<'_>> {
         self.listeners.iter().map(Listening)
     }

@@ -205,7 +205,7 @@ impl Transport {
     }
 
     /// Returns whether the TLS handshake is still under way.
-    pub(crate) fn needs_ssl(&self) -> bool {
+    pub(crate) fn is_handshaking(&self) -> bool {
         match self {
             Self::Plain(_) => false,
             Self::Secure(_, session) => session.is_handshaking(),

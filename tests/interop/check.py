@@ -416,13 +416,13 @@ def check_health(world):
 
 def check_systemd(world):
     """The units are in order, and sockets that are handed over are served."""
-    echo = ROOT / "target" / "debug" / "examples" / "echo"
+    binary = ROOT / "target" / "debug" / "examples" / "conformance"
     units = world.directory / "units"
     units.mkdir()
     sockets = ["chat.socket", "chat-proxy.socket"]
     for name in sockets:
         (units / name).write_text(recipe(name, {}))
-    (units / "chat.service").write_text(recipe("chat.service", {"/usr/local/bin/chat": echo}))
+    (units / "chat.service").write_text(recipe("chat.service", {"/usr/local/bin/chat": binary}))
     names = [units / name for name in [*sockets, "chat.service"]]
     done = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", *names], capture_output=True, text=True, timeout=60, check=False
@@ -430,7 +430,7 @@ def check_systemd(world):
     if done.returncode or "chat" in done.stderr:
         fail(f"systemd-analyze verify: {done.stderr}")
     (port,) = free_ports(1)
-    words = re.search(r"^ExecStart=(.*)$", recipe("chat.service", {"/usr/local/bin/chat": echo}), re.M)[1].split()
+    words = re.search(r"^ExecStart=(.*)$", recipe("chat.service", {"/usr/local/bin/chat": binary}), re.M)[1].split()
     activated = world.start("systemd-socket-activate", ["systemd-socket-activate", "-l", f"127.0.0.1:{port}", *words])
     wait_for_line_of(activated)
     if not echoes(port):
@@ -466,7 +466,7 @@ def check_container(world):
     root.mkdir()
     root.chmod(0o755)
     world.directory.chmod(0o711)
-    (static,) = (WORK / "static").glob("*/debug/examples/echo")
+    (static,) = (WORK / "static").glob("*/debug/examples/conformance")
     shutil.copy(static, root / target.lstrip("/"))
     command, address = json.loads(lines["ENTRYPOINT"])
     (port,) = free_ports(1)

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use wsloop::event::{Binary, Disconnect, Fragment, Handshake, Pong, Ready, Utf8};
 use wsloop::{
-    ClientAddress, Compress, Connection, DeflateConfig, OpCode, Place, SendError, Server,
+    ClientAddress, Compress, Connection, DeflateConfig, Outgoing, Place, SendError, Sent, Server,
     config_from_pem,
 };
 
@@ -71,13 +71,10 @@ fn main() -> Result<(), Failure> {
         })
         .on(Utf8, |conn, text| match text.strip_prefix('/') {
             Some(order) => obey(conn, order),
-            None => conn
-                .send_message(Outgoing::text(text).compress(Compress::Yes))
-                .map(drop),
+            None => conn.send_message(Outgoing::text(text).compress(Compress::Yes)),
         })
         .on(Binary, |conn, bytes| {
             conn.send_message(Outgoing::binary(bytes).compress(Compress::Yes))
-                .map(drop)
         })
         .on(Pong, |conn, payload| {
             say(conn, &format!("pong {}", payload.escape_ascii()))
@@ -111,13 +108,12 @@ struct Own {
 }
 
 /// Sends a text that is no echo.
-fn say(conn: &mut Connection<'_>, text: &str) -> Result<(), SendError> {
+fn say(conn: &mut Connection<'_>, text: &str) -> Result<Sent, SendError> {
     let compress = match conn.data::<Own>().compressed {
         true => Compress::Yes,
         false => Compress::Auto,
     };
     conn.send_message(Outgoing::text(text).compress(compress))
-        .map(drop)
 }
 
 /// Takes messages frame by frame, and answers with the number of frames and bytes.
@@ -130,19 +126,19 @@ fn count_fragments(conn: &mut Connection<'_>) {
         };
         match piece.last {
             true => say(conn, &format!("{frames} pieces, {bytes} bytes")),
-            false => Ok(()),
+            false => Ok(Sent::NOTHING),
         }
     });
 }
 
-fn obey(conn: &mut Connection<'_>, order: &str) -> Result<(), SendError> {
+fn obey(conn: &mut Connection<'_>, order: &str) -> Result<Sent, SendError> {
     let (word, rest) = order.split_once(' ').unwrap_or((order, ""));
     match word {
         "info" => {
             let text = info(conn);
             say(conn, &text)
         }
-        "ping" => conn.ping(rest).map(drop),
+        "ping" => conn.ping(rest),
         "close" => {
             let (code, reason) = rest.split_once(' ').unwrap_or((rest, ""));
             conn.disconnect(code.parse::<u16>().unwrap_or(1011), reason)

@@ -8,7 +8,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 
 use crate::support;
 use crate::support::{Client, Running};
-use wsloop::{BuildError, Error, Place, Server};
+use wsloop::{BuildError, Place, Server};
 
 /// Addresses of TEST-NET-1 and TEST-NET-3 (RFC 5737), which no machine has.
 const FOREIGN: [&str; 2] = ["192.0.2.1:0", "203.0.113.1:0"];
@@ -18,7 +18,7 @@ fn parse(addrs: &[&str]) -> Vec<SocketAddr> {
 }
 
 /// Builds a server that listens on all addresses of a list.
-fn build(addrs: &[&str]) -> wsloop::Result<Server> {
+fn build(addrs: &[&str]) -> Result<Server, BuildError> {
     support::echo(Server::builder())
         .listen(&parse(addrs)[..])
         .build()
@@ -37,9 +37,9 @@ fn one_port(addrs: &[SocketAddr]) -> u16 {
 }
 
 #[track_caller]
-fn listen_error(error: Error) -> (String, std::io::Error) {
+fn listen_error(error: BuildError) -> (String, std::io::Error) {
     match error {
-        Error::Build(BuildError::Listen { address, source }) => (address, source),
+        BuildError::Listen { address, source } => (address, source),
         other => panic!("{other}"),
     }
 }

@@ -6,7 +6,10 @@ use crate::deflate::{OFFER, Peer, noise, text};
 use crate::support::{PATIENCE, Running};
 use socket2::SockRef;
 use wsloop::event::*;
-use wsloop::{Compress, Connection, DeflateConfig, OpCode, SendError, SlowConsumer};
+use wsloop::protocol::deflate::Context;
+use wsloop::{
+    Compress, Connection, DeflateConfig, OpCode, Outgoing, SendError, Sent, SlowConsumer,
+};
 
 /// A frame: its first byte, and its decompressed payload.
 type Part = (u8, Vec<u8>);
@@ -25,7 +28,7 @@ fn read_parts(peer: &mut Peer) -> Vec<Part> {
         }
         if frame.first & 0xf != 0 {
             compressed = frame.first & 0x40 != 0;
-            peer.inflater.begin(true, usize::MAX);
+            peer.inflater.begin(Context::Keep, usize::MAX);
         }
         let last = frame.first & 0x80 != 0;
         let mut payload = frame.payload;
@@ -75,13 +78,13 @@ fn each_part_can_be_expanded_when_it_comes() {
     for config in MODES {
         let server = on_go(config, |conn| {
             conn.start_message(OpCode::Text, Compress::Yes)?;
-            assert!(conn.send_part(text(3000, 1))? < 2000);
-            assert_eq!(conn.send_part(""), Ok(0));
-            assert_eq!(conn.ping(b"between"), Ok(9));
+            assert!(conn.send_part(text(3000, 1))?.bytes() < 2000);
+            assert_eq!(conn.send_part("").map(Sent::bytes), Ok(0));
+            assert_eq!(conn.ping(b"between").map(Sent::bytes), Ok(9));
             // The compressor refers to earlier parts of the same message.
-            let size = conn.send_part(text(3000, 1))?;
+            let size = conn.send_part(text(3000, 1))?.bytes();
             assert!(size < 400, "{size}");
-            let size = conn.end_message("")?;
+            let size = conn.end_message("")?.bytes();
             assert_eq!(size, 3);
             assert!(!conn.is_message_under_way());
             conn.start_message(OpCode::Binary, Compress::Yes)?;
@@ -210,7 +213,8 @@ fn empty_messages_are_compressed_if_they_are_to_be() {
         let server = on_go(config, |conn| {
             let yes = Compress::Yes;
             assert_eq!(
-                conn.send_message(Outgoing::parts(OpCode::Text, &["", ""]).compress(yes)),
+                conn.send_message(Outgoing::parts(OpCode::Text, &["", ""]).compress(yes))
+                    .map(Sent::bytes),
                 Ok(3)
             );
             assert_eq!(
@@ -218,11 +222,13 @@ fn empty_messages_are_compressed_if_they_are_to_be() {
                     Outgoing::parts(OpCode::Text, &[""; 0])
                         .in_frames()
                         .compress(yes)
-                ),
+                )
+                .map(Sent::bytes),
                 Ok(3)
             );
             assert_eq!(
-                conn.send_message(Outgoing::parts(OpCode::Text, &[""; 2]).in_frames()),
+                conn.send_message(Outgoing::parts(OpCode::Text, &[""; 2]).in_frames())
+                    .map(Sent::bytes),
                 Ok(2)
             );
             Ok(())
@@ -338,14 +344,14 @@ fn many_messages_are_under_way_at_once() {
 
 /// The number of parts that were sent to a peer, out of `PARTS`.
 #[derive(Default)]
-struct Sent(u32);
+struct Progress(u32);
 
 const PARTS: u32 = 500;
 
 /// Sends parts until the backlog is full, or the message ends.
 fn pump(conn: &mut Connection<'_>) -> Result<(), SendError> {
     loop {
-        let next = conn.data::<Sent>().0;
+        let next = conn.data::<Progress>().0;
         let result = match next {
             PARTS.. => return Ok(()),
             _ if !conn.is_message_under_way() => return Ok(()),
@@ -353,7 +359,7 @@ fn pump(conn: &mut Connection<'_>) -> Result<(), SendError> {
             next => conn.send_part(text(3000, next)),
         };
         match result {
-            Ok(size) => assert!(size > 0),
+            Ok(sent) => assert!(!sent.is_dropped()),
             Err(SendError::BacklogFull { .. }) => {
                 // Both this part and another one are refused.
                 let other = conn.send_part(text(40_000, next + 1));
@@ -364,7 +370,7 @@ fn pump(conn: &mut Connection<'_>) -> Result<(), SendError> {
             }
             Err(error) => return Err(error),
         }
-        conn.data::<Sent>().0 += 1;
+        conn.data::<Progress>().0 += 1;
     }
 }
 

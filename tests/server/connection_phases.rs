@@ -9,7 +9,7 @@ use crate::support;
 use crate::support::{PATIENCE, Running, log};
 use socket2::SockRef;
 use wsloop::event::*;
-use wsloop::{Connection, SendError, Server};
+use wsloop::{Connection, Phase, SendError, Sent, Server};
 
 /// Returns the phase of the connection, from all methods that report it.
 fn phase(conn: &mut Connection<'_>) -> String {
@@ -24,8 +24,8 @@ fn phase(conn: &mut Connection<'_>) -> String {
     format!(
         "ready {} disconnecting {} disconnected {} found {found} of {len}",
         conn.is_ready(),
-        (conn.phase() == Phase::Closing),
-        (conn.phase() >= Phase::Lingering),
+        conn.phase() == Phase::Closing,
+        conn.phase() >= Phase::Lingering,
     )
 }
 
@@ -80,7 +80,7 @@ fn each_phase_is_told_and_says_what_can_be_sent() {
                 if text == "close" {
                     conn.disconnect(4000, "once").unwrap();
                     // Only the first close counts.
-                    assert_eq!(conn.disconnect(4001, "twice"), Ok(()));
+                    assert_eq!(conn.disconnect(4001, "twice"), Ok(Sent::NOTHING));
                     return closing(conn);
                 }
                 utf8(conn);

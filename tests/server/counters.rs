@@ -7,6 +7,8 @@ use std::time::Duration;
 use crate::support;
 use crate::support::{PATIENCE, REQUEST, Running, frame};
 use wsloop::event::{Disconnect, Fragment, Utf8};
+#[cfg(feature = "deflate")]
+use wsloop::protocol::deflate::{Context, Deflater};
 
 #[test]
 fn messages_and_bytes_are_counted() {
@@ -210,8 +212,8 @@ fn a_compressed_message_is_one() {
     let mut sent = request.len();
     for count in 1..4 {
         let mut bytes = Vec::new();
-        let mut deflater = wsloop::protocol::deflate::Deflater::new(6, 15);
-        assert!(deflater.message(&[b'a'; 1000], false, &mut bytes));
+        let mut deflater = Deflater::new(6, 15);
+        assert!(deflater.message(&[b'a'; 1000], Context::Reset, &mut bytes));
         let bytes = frame(0xc1, &bytes);
         sent += bytes.len();
         client.send_raw(bytes);

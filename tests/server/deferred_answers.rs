@@ -5,7 +5,7 @@ use std::sync::mpsc::{self, Receiver};
 
 use wsloop::event::Handshake;
 use wsloop::handshake::Refusal;
-use wsloop::{Builder, ConnectionId, SendError};
+use wsloop::{AnswerError, Builder, ConnectionId, SendError};
 
 use crate::support::{PATIENCE, REQUEST, Running, frame, log, recorded, request_with, settle};
 
@@ -17,9 +17,10 @@ fn postponing(
     let server = Running::start(move |builder| {
         configure(builder).on(Handshake, move |conn, upgrade| {
             if upgrade.request().path() == "/chat" {
-                upgrade.defer();
                 sender.send(conn.id()).unwrap_or_default();
+                return upgrade.defer();
             }
+            upgrade.accept()
         })
     });
     (server, ids)

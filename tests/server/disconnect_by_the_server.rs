@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::support;
 use crate::support::{Client, Frame, PATIENCE, REQUEST, Running, frame, log, recorded, settle};
 use wsloop::event::{Binary, Connect, Handshake, Origin, PeerClose, Ping, Pong, Ready, Utf8};
-use wsloop::{Builder, CloseCode, Connection, SendError};
+use wsloop::{Builder, CloseCode, Connection, Phase, SendError, Sent};
 
 /// Registers a handler that closes the connection.
 type Arrange = fn(Builder) -> Builder;
@@ -31,7 +31,7 @@ const PLACES: [(&str, Arrange, &[u8]); 5] = [
     ),
     (
         "Ping",
-        |builder| builder.on(Ping, |conn, _| close(conn)),
+        |builder| builder.on(Ping, |conn, _| close(conn).map(|_| true)),
         b"\x89",
     ),
     (
@@ -41,9 +41,9 @@ const PLACES: [(&str, Arrange, &[u8]); 5] = [
     ),
 ];
 
-fn close(conn: &mut Connection<'_>) -> Result<(), SendError> {
+fn close(conn: &mut Connection<'_>) -> Result<Sent, SendError> {
     conn.disconnect(4001, "enough")?;
-    assert!((conn.phase() == Phase::Closing) && !conn.is_ready());
+    assert!(conn.phase() == Phase::Closing && !conn.is_ready());
     assert_eq!(conn.send_utf8("never"), Err(SendError::Closing));
     assert_eq!(conn.ping(b"never"), Err(SendError::Closing));
     // Only the first close counts.
@@ -254,7 +254,7 @@ fn what_cannot_be_sent_is_an_error_and_closes_nothing() {
             // 124 bytes in 62 characters.
             let long = conn.disconnect(1000, &"ü".repeat(62));
             assert_eq!(long, Err(SendError::ControlTooLong { size: 126 }));
-            assert!(conn.is_ready() && !(conn.phase() == Phase::Closing));
+            assert!(conn.is_ready() && conn.phase() != Phase::Closing);
             results.send("all refused".into()).unwrap_or_default();
         })
     });
@@ -270,15 +270,19 @@ fn what_cannot_be_sent_is_an_error_and_closes_nothing() {
 #[test]
 fn before_ready_it_refuses_the_handshake() {
     let arrangements: [Arrange; 3] = [
-        |builder| builder.on(Connect, |conn, ()| conn.disconnect(4001, "early")),
+        |builder| {
+            builder.on(Connect, |conn, ()| {
+                conn.disconnect(4001, "early").map(|_| true)
+            })
+        },
         |builder| {
             builder.on(Origin, |conn, _| {
-                conn.disconnect(4001, "early").map(|()| true)
+                conn.disconnect(4001, "early").map(|_| true)
             })
         },
         |builder| {
             builder.on(Handshake, |conn, _| {
-                conn.disconnect(4001, "early").map(|()| true)
+                conn.disconnect(4001, "early").map(|_| true)
             })
         },
     ];

@@ -10,7 +10,7 @@ use crate::support;
 use crate::support::{Client, PATIENCE, Running};
 use socket2::{Domain, SockRef, Socket, Type};
 use wsloop::event::{Connect, Drain, Ready, Utf8};
-use wsloop::{Builder, Connection, SendError, SlowConsumer};
+use wsloop::{Builder, Connection, Phase, SendError, Sent, SlowConsumer};
 
 /// The size of a message that the kernels cannot buffer between `narrow` and a `slow_reader`.
 const FLOOD: usize = 2 << 20;
@@ -38,7 +38,7 @@ fn slow_reader(server: &Running) -> Client {
     client
 }
 
-fn flood(conn: &mut Connection<'_>) -> Result<usize, SendError> {
+fn flood(conn: &mut Connection<'_>) -> Result<Sent, SendError> {
     conn.send_binary(&vec![7; FLOOD])
 }
 
@@ -55,7 +55,7 @@ fn each_time_something_was_left_over() {
                         flood(conn)?;
                         // Such a large message is written to the kernel immediately.
                         assert!(conn.backlog() > 0 && conn.backlog() < FLOOD);
-                        Ok(0)
+                        Ok(Sent::NOTHING)
                     }
                     _ => conn.send_utf8(text),
                 }
@@ -170,7 +170,7 @@ fn policy_drop_says_that_nothing_was_queued() {
             .on(Ready, |conn, ()| {
                 flood(conn)?;
                 flood(conn)?;
-                assert_eq!(flood(conn), Ok(0));
+                assert_eq!(flood(conn), Ok(Sent::NOTHING));
                 Ok::<_, SendError>(())
             })
             .on(Utf8, |conn, text| conn.send_utf8(text))
@@ -195,7 +195,7 @@ fn policy_close_closes_with_1008_behind_what_is_queued() {
                 flood(conn)?;
                 let full = flood(conn);
                 assert!(matches!(full, Err(SendError::BacklogFull { .. })));
-                assert!((conn.phase() == Phase::Closing));
+                assert_eq!(conn.phase(), Phase::Closing);
                 Ok::<_, SendError>(())
             })
     });

@@ -11,7 +11,7 @@ mod porting;
 
 use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::Receiver;
@@ -34,9 +34,12 @@ struct Example {
 
 impl Example {
     fn start(name: &str, args: &[&str]) -> Self {
+        Self::start_with(name, args, Stdio::piped())
+    }
+
+    fn start_with(name: &str, args: &[&str], stdin: Stdio) -> Self {
         let mut command = Command::new(binary(name));
-        command.args(args);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.args(args).stdin(stdin).stdout(Stdio::piped());
         let (child, errors) = spawn_example(&mut command);
         let mut example = Self {
             child,
@@ -60,7 +63,8 @@ impl Example {
 
     fn addr(&self) -> SocketAddr {
         let addr = self.place.split(' ').next().unwrap();
-        addr.parse().unwrap()
+        // Some examples print a list of addresses.
+        addr.trim_matches(['[', ']']).parse().unwrap()
     }
 
     fn ready(&self) -> Client {
@@ -128,7 +132,7 @@ fn expect_echo<S: Read + Write>(client: &mut Client<S>) {
 }
 
 #[test]
-fn echo_over_tcp() {
+fn echo_sends_messages_back() {
     let example = Example::start("echo", &["127.0.0.1:0"]);
     let mut client = example.ready();
     expect_echo(&mut client);
@@ -136,10 +140,38 @@ fn echo_over_tcp() {
 }
 
 #[test]
-fn echo_over_a_unix_socket() {
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("echo.sock");
+fn conformance_over_tcp() {
+    let example = Example::start("conformance", &["127.0.0.1:0"]);
+    let mut client = example.ready();
+    let large = vec![7; 1 << 20];
+    client.send_frame(0x82, &large);
+    client.expect_frame(0x82, large);
+    expect_echo(&mut client);
+    client.expect_eof();
+}
+
+#[cfg(feature = "deflate")]
+#[test]
+fn conformance_compresses_as_it_is_told() {
+    let offer = "Sec-WebSocket-Extensions: permessage-deflate\r\n";
+    for (args, first) in [
+        (&["127.0.0.1:0"][..], 0x81),
+        (&["127.0.0.1:0", "shared"], 0xc1),
+        (&["127.0.0.1:0", "dedicated"], 0xc1),
+    ] {
+        let example = Example::start("conformance", args);
+        let (mut client, status) = example.request("/", offer);
+        assert_eq!(status, 101);
+        client.send_text("short");
+        assert_eq!(client.read_frame().first, first, "{args:?}");
+    }
+}
+
+#[test]
+fn conformance_over_a_unix_socket() {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("conformance.sock");
     let place = format!("unix:{}", path.display());
-    let example = Example::start("echo", &[&place]);
+    let example = Example::start("conformance", &[&place]);
     assert_eq!(example.place, place);
     let mut client = Client::connect_unix(&path);
     client.upgrade();
@@ -402,6 +434,90 @@ fn adopt_takes_websockets_over_from_hyper() {
 }
 
 #[test]
+fn json_in_and_out() {
+    let example = Example::start("json", &["127.0.0.1:0"]);
+    let mut client = example.ready();
+    for (order, reply) in [
+        (
+            json!({"type": "add", "numbers": [1, 2, 3.5]}),
+            json!({"type": "sum", "sum": 6.5}),
+        ),
+        (
+            json!({"type": "greet", "name": "J\u{fc}rgen \"J\""}),
+            json!({"type": "greeting", "text": "Hello, J\u{fc}rgen \"J\"!"}),
+        ),
+    ] {
+        client.send_text(&order.to_string());
+        assert_eq!(heard(&mut client), reply);
+    }
+    // JSON that is no order.
+    for order in [
+        "{}",
+        "7",
+        r#"{"type": "dance"}"#,
+        r#"{"type": "add", "numbers": ["1"]}"#,
+    ] {
+        client.send_text(order);
+        assert_eq!(heard(&mut client)["type"], "error", "{order}");
+    }
+    for malformed in ["", "hello", r#"{"type": "greet""#] {
+        let mut client = example.ready();
+        client.send_text(malformed);
+        assert_eq!(client.expect_close(1007), "not JSON");
+    }
+    client.send_frame(0x82, "{}");
+    assert_eq!(client.expect_close(1003), "text only");
+}
+
+#[test]
+fn auth_knows_its_users() {
+    let example = Example::start("auth", &["127.0.0.1:0"]);
+    for (target, headers, status) in [
+        ("/", "", 401),
+        ("/?token=b2", "", 401),
+        ("/?token=", "Cookie: session=b2\r\n", 401),
+        ("/", "Cookie: session=a1\r\n", 401),
+        ("/", "Cookie: token=a1\r\n", 401),
+        ("/?token=a1", "Origin: https://evil.example\r\n", 403),
+    ] {
+        let (_, found) = example.request(target, headers);
+        assert_eq!(found, status, "{target} {headers}");
+    }
+    let (mut ada, status) = example.request("/?x=y&token=a1", "");
+    assert_eq!(status, 101);
+    ada.expect_text("hello ada");
+    // The look-up of a session takes its time, in which others are served.
+    let request = support::request_with("Cookie: session=b2\r\n");
+    let mut bob = Client::connect(example.addr());
+    bob.send_raw([request.as_bytes(), &support::frame(0x81, b"early")].concat());
+    ada.send_text("anybody?");
+    ada.expect_text("ada: anybody?");
+    assert_eq!(bob.response().status, 101);
+    bob.expect_text("hello bob");
+    for client in [&mut ada, &mut bob] {
+        client.expect_text("bob: early");
+    }
+}
+
+#[test]
+fn own_loop_broadcasts_datagrams() {
+    let example = Example::start("own_loop", &["127.0.0.1:0"]);
+    let mut client = example.ready();
+    client.expect_alive();
+    let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+    for text in ["one\n", "two"] {
+        sender.send_to(text.as_bytes(), example.addr()).unwrap();
+        client.expect_text(text.trim_end());
+    }
+    expect_echo(&mut client);
+}
+
+// The test in the example itself.
+#[path = "../../examples/own_loop.rs"]
+#[allow(dead_code, reason = "its main function")]
+mod own_loop;
+
+#[test]
 fn tick_tells_the_time_and_answers() {
     let example = Example::start("tick", &["127.0.0.1:0"]);
     let mut client = example.ready();
@@ -460,7 +576,7 @@ fn multicore_reaches_everybody_over_all_loops() {
 #[test]
 fn examples_drain_when_they_are_to_end() {
     for (name, args) in [
-        ("echo", &["127.0.0.1:0"][..]),
+        ("conformance", &["127.0.0.1:0"][..]),
         ("multicore", &["127.0.0.1:0", "2"]),
         ("tick", &["127.0.0.1:0"]),
     ] {
@@ -477,7 +593,7 @@ fn examples_drain_when_they_are_to_end() {
 
 #[test]
 fn a_second_signal_is_obeyed_sooner() {
-    let mut example = Example::start("echo", &["127.0.0.1:0"]);
+    let mut example = Example::start("conformance", &["127.0.0.1:0"]);
     let (mut first, mut second) = (example.ready(), example.ready());
     example.signal("TERM");
     first.expect_close(1001);
@@ -491,7 +607,7 @@ fn a_second_signal_is_obeyed_sooner() {
 
 #[test]
 fn a_signal_before_anybody_came_ends_it_at_once() {
-    let mut example = Example::start("echo", &["127.0.0.1:0"]);
+    let mut example = Example::start("conformance", &["127.0.0.1:0"]);
     example.signal("TERM");
     assert!(example.child.wait().unwrap().success());
 }

@@ -15,7 +15,7 @@ use crate::support;
 use crate::support::temp::TempDir;
 use crate::support::{Client, PATIENCE, Running};
 use wsloop::event::*;
-use wsloop::{CloseCode, Handle, Listening, SendError, Server};
+use wsloop::{CloseCode, Handle, Listening, SendError, Server, WindDown};
 
 const LONG: Duration = Duration::from_secs(3600);
 
@@ -128,7 +128,7 @@ fn max_connections_holds_then_too() {
     second.upgrade();
     answer_close(&mut second, 1012);
     assert_eq!(third.read_to_end(), b"", "there was no place for it");
-    assert_eq!(server.join().drained, 2);
+    assert_eq!(server.join().ended_in_order, 2);
 }
 
 #[test]
@@ -180,7 +180,7 @@ fn messages_come_as_ever_until_the_close() {
     assert!(closed(&mut second));
     second.send_close(1001, "");
     second.expect_eof();
-    assert_eq!(server.join().drained, 2);
+    assert_eq!(server.join().ended_in_order, 2);
 }
 
 #[test]
@@ -296,7 +296,7 @@ fn a_program_with_a_loop_of_its_own_drains() {
         .wind_down(WindDown::within(LONG).spread(LONG).code(1001))
         .unwrap();
     while server.turn(None).unwrap() {}
-    assert_eq!(server.stats().drained, 1);
+    assert_eq!(server.stats().ended_in_order, 1);
     client.join().unwrap();
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::support::{Response, Running, echo, log};
 use wsloop::event::{Request, Shutdown};
 use wsloop::plain_http::Response as Answer;
-use wsloop::{CloseCode, Server};
+use wsloop::{CloseCode, Server, WindDown};
 
 fn ask(server: &Running, request: &str) -> Response {
     server.client().request(request)
@@ -90,7 +90,7 @@ fn they_fail_before_a_drain_closes_the_listeners() {
         client.send_close(1001, "");
     }
     let mut server = server;
-    assert_eq!(server.join().drained, 2);
+    assert_eq!(server.join().ended_in_order, 2);
 }
 
 #[test]

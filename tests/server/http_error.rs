@@ -3,7 +3,7 @@
 use crate::support::{REQUEST, Running, log, recorded};
 use wsloop::event::{Binary, Connect, Disconnect, Handshake, Origin, PeerClose, Ready, Utf8};
 use wsloop::handshake::Refusal;
-use wsloop::{Builder, Connection, SendError};
+use wsloop::{AnswerError, Builder, Connection, SendError};
 
 /// Registers a handler with the same answer for one of the three events.
 fn answer(builder: Builder, place: usize, with: fn(&mut Connection<'_>) -> Answer) -> Builder {
@@ -14,7 +14,7 @@ fn answer(builder: Builder, place: usize, with: fn(&mut Connection<'_>) -> Answe
     }
 }
 
-type Answer = Result<bool, SendError>;
+type Answer = Result<bool, AnswerError>;
 
 #[test]
 fn status_reason_headers_and_body() {

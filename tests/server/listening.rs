@@ -12,7 +12,7 @@ use crate::support;
 use crate::support::temp::TempDir;
 use crate::support::{Client, PATIENCE, REQUEST, Running};
 use wsloop::event::*;
-use wsloop::{BuildError, Error, Place, SendError, Server};
+use wsloop::{BuildError, Place, SendError, Server};
 
 /// Returns the addresses on which the loop listens, after it has executed earlier commands.
 fn addrs(server: &Running) -> Vec<SocketAddr> {
@@ -117,7 +117,7 @@ fn an_address_that_is_lost_is_an_error_and_can_be_tried_again() {
     );
     let other = TcpListener::bind(addrs[1]).unwrap();
     let error = server.start_listening().unwrap_err();
-    let Error::Build(BuildError::Listen { address, source }) = error else {
+    let BuildError::Listen { address, source } = error else {
         panic!("{error}");
     };
     assert_eq!(address, addrs[1].to_string());

@@ -5,7 +5,7 @@
 
 use crate::support::{self, Running};
 use wsloop::event::*;
-use wsloop::{Connection, OpCode, Prepared, SendError};
+use wsloop::{Compress, Connection, OpCode, Outgoing, Prepared, SendError, Sent};
 
 /// Starts a server that runs `action` when the client says "go".
 fn on_go(
@@ -26,16 +26,19 @@ fn in_one_handler() {
     let server = on_go(|conn| {
         conn.start_message(OpCode::Text, Compress::Auto)?;
         assert!(conn.is_message_under_way());
-        assert_eq!(conn.send_part("one, "), Ok(7));
-        assert_eq!(conn.send_part(""), Ok(0));
-        assert_eq!(conn.send_part(vec![b'x'; 10_000]), Ok(10_004));
-        assert_eq!(conn.ping(b"between"), Ok(9));
-        assert_eq!(conn.end_message("three"), Ok(7));
+        assert_eq!(conn.send_part("one, ").map(Sent::bytes), Ok(7));
+        assert_eq!(conn.send_part("").map(Sent::bytes), Ok(0));
+        assert_eq!(
+            conn.send_part(vec![b'x'; 10_000]).map(Sent::bytes),
+            Ok(10_004)
+        );
+        assert_eq!(conn.ping(b"between").map(Sent::bytes), Ok(9));
+        assert_eq!(conn.end_message("three").map(Sent::bytes), Ok(7));
         assert!(!conn.is_message_under_way());
         conn.start_message(OpCode::Binary, Compress::Auto)?;
-        assert_eq!(conn.end_message(b"\xff"), Ok(3));
+        assert_eq!(conn.end_message(b"\xff").map(Sent::bytes), Ok(3));
         conn.start_message(OpCode::Text, Compress::Auto)?;
-        assert_eq!(conn.end_message(""), Ok(2));
+        assert_eq!(conn.end_message("").map(Sent::bytes), Ok(2));
         Ok(())
     });
     let mut client = server.ready();
@@ -79,7 +82,10 @@ fn over_many_handlers_with_control_frames_between() {
                 );
                 let again = conn.start_message(OpCode::Text, Compress::Auto);
                 assert_eq!(again, Err(SendError::MessageUnderWay));
-                assert_eq!(conn.server().broadcast_utf8("all"), Ok(0));
+                assert_eq!(
+                    conn.server().broadcast_utf8("all").map(Sent::receivers),
+                    Ok(0)
+                );
                 let id = conn.id();
                 let handle = conn.server().handle();
                 handle.send_utf8(id, "another thread")?;
@@ -107,17 +113,19 @@ fn text_is_text_over_all_parts() {
         conn.send_part(&euro[..1])?;
         assert_eq!(conn.send_part("a"), Err(SendError::BadUtf8));
         assert_eq!(conn.end_message(&euro[1..2]), Err(SendError::BadUtf8));
-        assert_eq!(conn.send_part(&euro[1..2]), Ok(3));
+        assert_eq!(conn.send_part(&euro[1..2]).map(Sent::bytes), Ok(3));
         // The refused part has not changed the message.
-        assert_eq!(conn.end_message([euro[2], b'!']), Ok(4));
+        assert_eq!(conn.end_message([euro[2], b'!']).map(Sent::bytes), Ok(4));
 
         let parts = [&euro[..2], &euro[2..]];
         assert_eq!(
-            conn.send_message(Outgoing::parts(OpCode::Text, &parts)),
+            conn.send_message(Outgoing::parts(OpCode::Text, &parts))
+                .map(Sent::bytes),
             Ok(5)
         );
         assert_eq!(
-            conn.send_message(Outgoing::parts(OpCode::Text, &parts).in_frames()),
+            conn.send_message(Outgoing::parts(OpCode::Text, &parts).in_frames())
+                .map(Sent::bytes),
             Ok(7)
         );
         let cut = [euro, &euro[..1]];
@@ -128,7 +136,8 @@ fn text_is_text_over_all_parts() {
         let result = conn.send_message(Outgoing::parts(OpCode::Text, &cut).in_frames());
         assert_eq!(result, Err(SendError::BadUtf8));
         assert_eq!(
-            conn.send_message(Outgoing::parts(OpCode::Binary, &cut)),
+            conn.send_message(Outgoing::parts(OpCode::Binary, &cut))
+                .map(Sent::bytes),
             Ok(6)
         );
         Ok(())
@@ -167,11 +176,13 @@ fn sizes_are_those_of_all_parts() {
         );
         let parts = [&[2; 6][..], &[2; 4], &[]];
         assert_eq!(
-            conn.send_message(Outgoing::parts(OpCode::Binary, &parts)),
+            conn.send_message(Outgoing::parts(OpCode::Binary, &parts))
+                .map(Sent::bytes),
             Ok(12)
         );
         assert_eq!(
-            conn.send_message(Outgoing::parts(OpCode::Binary, &parts).in_frames()),
+            conn.send_message(Outgoing::parts(OpCode::Binary, &parts).in_frames())
+                .map(Sent::bytes),
             Ok(14)
         );
         Ok(())
@@ -190,27 +201,33 @@ fn sizes_are_those_of_all_parts() {
 fn empty_parts_have_no_frame_unless_all_are() {
     let server = on_go(|conn| {
         assert_eq!(
-            conn.send_message(Outgoing::parts(OpCode::Text, &["", "a", "", "b", ""]).in_frames()),
+            conn.send_message(Outgoing::parts(OpCode::Text, &["", "a", "", "b", ""]).in_frames())
+                .map(Sent::bytes),
             Ok(6)
         );
         assert_eq!(
-            conn.send_message(Outgoing::parts(OpCode::Text, &["", "c"]).in_frames()),
+            conn.send_message(Outgoing::parts(OpCode::Text, &["", "c"]).in_frames())
+                .map(Sent::bytes),
             Ok(3)
         );
         assert_eq!(
-            conn.send_message(Outgoing::parts(OpCode::Text, &["", ""]).in_frames()),
+            conn.send_message(Outgoing::parts(OpCode::Text, &["", ""]).in_frames())
+                .map(Sent::bytes),
             Ok(2)
         );
         assert_eq!(
-            conn.send_message(Outgoing::parts(OpCode::Binary, &[""; 0]).in_frames()),
+            conn.send_message(Outgoing::parts(OpCode::Binary, &[""; 0]).in_frames())
+                .map(Sent::bytes),
             Ok(2)
         );
         assert_eq!(
-            conn.send_message(Outgoing::parts(OpCode::Text, &["", ""])),
+            conn.send_message(Outgoing::parts(OpCode::Text, &["", ""]))
+                .map(Sent::bytes),
             Ok(2)
         );
         assert_eq!(
-            conn.send_message(Outgoing::parts(OpCode::Binary, &[""; 0])),
+            conn.send_message(Outgoing::parts(OpCode::Binary, &[""; 0]))
+                .map(Sent::bytes),
             Ok(2)
         );
         Ok(())

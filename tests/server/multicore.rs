@@ -9,7 +9,7 @@ use std::sync::mpsc::Sender;
 use crate::support;
 use crate::support::{Client, Running};
 use wsloop::event::*;
-use wsloop::{BuildError, Error, Server};
+use wsloop::{BuildError, Server};
 
 /// This number of clients usually reaches both servers.
 const CLIENTS: usize = 64;
@@ -33,7 +33,7 @@ fn any_port() -> SocketAddr {
 #[track_caller]
 fn in_use(addr: SocketAddr, reuse: bool) {
     let built = Server::builder().listen(addr).reuse_port(reuse).build();
-    let Err(Error::Build(BuildError::Listen { source, .. })) = built else {
+    let Err(BuildError::Listen { source, .. }) = built else {
         panic!("{built:?}");
     };
     assert_eq!(source.kind(), ErrorKind::AddrInUse);

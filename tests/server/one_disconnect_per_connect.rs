@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::support::{Client, REQUEST, Running, frame, log};
 use wsloop::event::{Connect, Disconnect, Error, Handshake, Ready, Utf8};
-use wsloop::{Builder, SendError, SlowConsumer};
+use wsloop::{Builder, SendError, Sent, SlowConsumer};
 
 /// Configures a server whose connections execute orders, and log their start and end.
 fn obedient(builder: Builder, log: std::sync::mpsc::Sender<String>) -> Builder {
@@ -42,12 +42,12 @@ fn obedient(builder: Builder, log: std::sync::mpsc::Sender<String>) -> Builder {
             }
             "cut" => {
                 conn.abort();
-                Ok(())
+                Ok(Sent::NOTHING)
             }
             "close and cut" => {
                 let _ = conn.disconnect(4000, "told to");
                 conn.abort();
-                Ok(())
+                Ok(Sent::NOTHING)
             }
             "error" => Err("told to".into()),
             "close and error" => {
@@ -56,16 +56,13 @@ fn obedient(builder: Builder, log: std::sync::mpsc::Sender<String>) -> Builder {
             }
             "panic" => panic!("told to"),
             "fill" => {
-                let mut sent = Ok(0);
+                let mut sent = Ok(Sent::NOTHING);
                 while sent.is_ok() {
                     sent = conn.send_binary(&[0; 65_536]);
                 }
-                Ok(())
+                Ok(Sent::NOTHING)
             }
-            text => conn
-                .send_utf8(text)
-                .map(drop)
-                .map_err(|error| error.to_string()),
+            text => conn.send_utf8(text).map_err(|error| error.to_string()),
         })
         .on(Error, move |conn, fault| {
             errors

@@ -1,7 +1,7 @@
 //! The list of allowed origins, which is checked before the `Origin` handler.
 
 use wsloop::event::Origin;
-use wsloop::{BuildError, Error, Server};
+use wsloop::{BuildError, Server};
 
 use crate::support::{REQUEST, Running, log, recorded, request_with};
 
@@ -108,7 +108,7 @@ fn what_is_no_origin_is_told_at_the_start() {
             .origins(["https://fine.example", entry])
             .build();
         match built {
-            Err(Error::Build(BuildError::BadOrigin(named))) => assert_eq!(named, entry),
+            Err(BuildError::BadOrigin(named)) => assert_eq!(named, entry),
             other => panic!("{entry}: {other:?}"),
         }
     }

@@ -179,7 +179,7 @@ fn a_unix_socket_has_no_address_and_a_uri_all_the_same() {
                 sender.send(format!("{:?} {:?} {uri}", conn.ip(), conn.port()))
             })
     });
-    let mut client = support::Client::connect_unix(path);
+    let mut client = support::Client::connect_unix(&path);
     client.upgrade();
     log.expect(&["None None ws://example.com/chat?room=7"]);
 }

@@ -5,7 +5,7 @@ use crate::support;
 use crate::support::{REQUEST, Running};
 use wsloop::event::{Connect, Handshake, Origin};
 use wsloop::handshake::Refusal;
-use wsloop::{Connection, SendError};
+use wsloop::{AnswerError, Connection};
 
 /// Values that would end a line or a head, or that parsers could misread.
 const BREAKING: [&str; 10] = [
@@ -58,7 +58,7 @@ fn headers_of_the_101() {
             upgrade.header("X-Good", "a \t b, ü")?;
             upgrade.header("Set-Cookie", "a=b; Path=/")?;
             upgrade.header("Set-Cookie", "c=d")?;
-            Ok::<_, SendError>(true)
+            Ok::<_, AnswerError>(true)
         })
     });
     let mut client = server.client();

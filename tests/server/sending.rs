@@ -5,25 +5,31 @@
 
 use crate::support::Running;
 use wsloop::event::*;
-use wsloop::{CloseCode, OpCode, Prepared, SendError};
+use wsloop::{CloseCode, OpCode, Phase, Prepared, SendError, Sent};
 
 #[test]
 fn by_kind() {
     let server = Running::start(|builder| {
         builder.on(Ready, |conn, ()| {
-            assert_eq!(conn.send(OpCode::Text, "é".as_bytes()), Ok(4));
+            assert_eq!(
+                conn.send(OpCode::Text, "é".as_bytes()).map(Sent::bytes),
+                Ok(4)
+            );
             assert_eq!(conn.send(OpCode::Text, b"\xff"), Err(SendError::BadUtf8));
-            assert_eq!(conn.send(OpCode::Binary, b"\xff"), Ok(3));
-            assert_eq!(conn.send(OpCode::Ping, b"a"), Ok(3));
-            assert_eq!(conn.send(OpCode::Pong, b""), Ok(2));
+            assert_eq!(conn.send(OpCode::Binary, b"\xff").map(Sent::bytes), Ok(3));
+            assert_eq!(conn.send(OpCode::Ping, b"a").map(Sent::bytes), Ok(3));
+            assert_eq!(conn.send(OpCode::Pong, b"").map(Sent::bytes), Ok(2));
             let continuation = conn.send(OpCode::Continuation, b"x");
             assert_eq!(continuation, Err(SendError::BadFrame));
             for bad in [&b"\x03"[..], b"\x03\xee", b"\x03\xe8\xff"] {
                 assert_eq!(conn.send(OpCode::Close, bad), Err(SendError::BadFrame));
             }
             assert!(conn.is_ready());
-            assert_eq!(conn.send(OpCode::Close, b"\x0f\xa0bye"), Ok(7));
-            assert!((conn.phase() == Phase::Closing));
+            assert_eq!(
+                conn.send(OpCode::Close, b"\x0f\xa0bye").map(Sent::bytes),
+                Ok(7)
+            );
+            assert_eq!(conn.phase(), Phase::Closing);
             assert_eq!(conn.send(OpCode::Text, b""), Err(SendError::Closing));
         })
     });
@@ -52,8 +58,8 @@ fn a_close_without_a_code() {
 fn control_frames_up_to_125_bytes() {
     let server = Running::start(|builder| {
         builder.on(Ready, |conn, ()| {
-            assert_eq!(conn.ping([b'p'; 125]), Ok(127));
-            assert_eq!(conn.pong([b'q'; 125]), Ok(127));
+            assert_eq!(conn.ping([b'p'; 125]).map(Sent::bytes), Ok(127));
+            assert_eq!(conn.pong([b'q'; 125]).map(Sent::bytes), Ok(127));
             let long = SendError::ControlTooLong { size: 126 };
             assert_eq!(conn.ping([0; 126]), Err(long));
             assert_eq!(conn.pong([0; 126]), Err(long));
@@ -92,7 +98,7 @@ fn sizes_are_checked_before_anything_is_sent() {
             let prepared = Prepared::binary(text.as_bytes());
             assert_eq!(conn.server().broadcast_prepared(&prepared), Err(big));
             // The largest message is sent, with a header of four bytes.
-            assert_eq!(conn.send_utf8(&text[1..]), Ok(1004));
+            assert_eq!(conn.send_utf8(&text[1..]).map(Sent::bytes), Ok(1004));
         })
     });
     server.ready().expect_text(&"x".repeat(1000));

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::support;
 use crate::support::{PATIENCE, Running};
+use wsloop::Phase;
 use wsloop::event::*;
 
 #[test]
@@ -88,7 +89,7 @@ fn a_connection_knows_where_it_is() {
         let later = sender.clone();
         builder
             .on(Connect, move |conn, ()| {
-                assert!((conn.phase() == Phase::Opening) && !conn.is_ready());
+                assert!(conn.phase() == Phase::Opening && !conn.is_ready());
                 let id = conn.id();
                 assert!(conn.server().ids().is_empty());
                 assert_eq!(conn.server().all_ids(), [id]);
@@ -98,7 +99,7 @@ fn a_connection_knows_where_it_is() {
                     .unwrap();
             })
             .on(Ready, move |conn, ()| {
-                assert!(!(conn.phase() == Phase::Opening) && conn.is_ready());
+                assert!(conn.phase() != Phase::Opening && conn.is_ready());
                 let id = conn.id();
                 assert_eq!(conn.server().ids(), [id]);
                 conn.disconnect(1000, "").unwrap();

@@ -7,7 +7,7 @@ use std::sync::mpsc::Sender;
 use crate::support;
 use crate::support::Running;
 use wsloop::event::*;
-use wsloop::{Connection, SendError};
+use wsloop::{Connection, Phase, SendError};
 
 /// Returns a handler that logs its name and the text.
 fn say(log: &Sender<String>, name: &'static str) -> impl FnMut(&mut Connection<'_>, &str) + use<> {
@@ -35,7 +35,7 @@ fn all_are_called_in_the_order_they_were_registered() {
             })
             .add_on(Disconnect, |conn, why| {
                 assert_eq!(why.code.as_u16(), 1000);
-                assert!((conn.phase() >= Phase::Lingering));
+                assert!(conn.phase() >= Phase::Lingering);
             })
     });
     log.expect(&["start 1", "start 2"]);

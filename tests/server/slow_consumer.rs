@@ -12,7 +12,7 @@ use crate::support;
 use crate::support::{Client, PATIENCE, Running, frame, log};
 use socket2::{Domain, SockRef, Socket, Type};
 use wsloop::event::{Binary, Connect, Disconnect, Drain, Error, Utf8};
-use wsloop::{Builder, Connection, ConnectionId, Hub, SendError, SlowConsumer};
+use wsloop::{Builder, Connection, ConnectionId, Hub, SendError, Sent, SlowConsumer};
 
 /// Configures small socket buffers, so that a client soon becomes slow.
 fn narrow(builder: Builder) -> Builder {
@@ -88,10 +88,10 @@ fn ask<T: Send + 'static>(
 
 /// Sends numbered messages of 1,000 bytes until one is not accepted; returns the number of accepted
 /// messages, and the result of the next one.
-fn fill(conn: &mut Connection<'_>) -> (u32, Result<usize, SendError>) {
+fn fill(conn: &mut Connection<'_>) -> (u32, Result<Sent, SendError>) {
     for number in 0.. {
         match conn.send_binary(&numbered(number)) {
-            Ok(size) if size > 0 => assert_eq!(size, 1004),
+            Ok(sent) if !sent.is_dropped() => assert_eq!(sent.bytes(), 1004),
             result => return (number, result),
         }
     }
@@ -103,7 +103,7 @@ fn numbered(number: u32) -> Vec<u8> {
 }
 
 /// Fills all open connections from outside of handlers, so that no message is held back.
-fn fill_all(server: &Running) -> Vec<(ConnectionId, u32, Result<usize, SendError>, usize)> {
+fn fill_all(server: &Running) -> Vec<(ConnectionId, u32, Result<Sent, SendError>, usize)> {
     ask(server, |hub| {
         let mut all = Vec::new();
         for id in hub.ids() {
@@ -209,7 +209,7 @@ fn drop_leaves_out_whole_messages_and_tells_the_sender() {
         let [(_, count, result, backlog)] = fill_all(&server)[..] else {
             panic!("one connection");
         };
-        assert_eq!(result, Ok(0));
+        assert_eq!(result, Ok(Sent::NOTHING));
         assert!(backlog <= LIMIT, "{backlog}");
         counts.push(count);
     }
@@ -492,6 +492,53 @@ fn a_flood_of_pings_that_is_never_read_ends_with_its_client() {
 }
 
 #[test]
+fn what_exceeds_the_backlog_is_offered_to_the_kernel_first() {
+    // What is sent to another connection waits until the end of the turn.
+    let server = Running::start(|builder| {
+        builder.max_backlog(64 << 10).on(Utf8, |conn, _| {
+            let own = conn.id();
+            let mut hub = conn.server();
+            let other = hub.ids().into_iter().find(|id| *id != own);
+            let mut other = other.and_then(|id| hub.get(id)).expect("a reader");
+            for number in 0..65 {
+                let sent = other.send_binary(&[number; 1 << 10]);
+                assert_eq!(sent.map(Sent::bytes), Ok(1028), "message {number}");
+            }
+        })
+    });
+    let (mut sender, mut reader) = (server.ready(), server.ready());
+    sender.send_text("go");
+    for number in 0..65 {
+        reader.expect_frame(0x82, [number; 1 << 10]);
+    }
+    assert_eq!(server.stop().refused_messages, 0);
+}
+
+#[test]
+fn a_full_backlog_means_that_a_drain_follows() {
+    let (sender, log) = log();
+    let server = Running::start(|builder| {
+        support::echo(narrow(builder))
+            .max_backlog(LIMIT)
+            .on(Drain, move |conn, ()| {
+                assert!(!conn.is_congested());
+                sender.send("drain".into())
+            })
+    });
+    let mut client = narrow_client(&server);
+    let [(id, count, result, _)] = fill_all(&server)[..] else {
+        panic!("one connection");
+    };
+    assert!(matches!(result, Err(SendError::BacklogFull { .. })));
+    let congested = move |hub: &mut Hub<'_>| hub.get(id).is_some_and(|conn| conn.is_congested());
+    assert!(ask(&server, congested));
+    for number in 0..count {
+        client.expect_frame(0x82, numbered(number));
+    }
+    log.expect(&["drain"]);
+}
+
+#[test]
 fn one_slow_reader_does_not_hold_up_a_broadcast() {
     let server = Running::start(|builder| support::echo(narrow(builder)).max_backlog(LIMIT));
     let mut slow = narrow_client(&server);
@@ -499,7 +546,7 @@ fn one_slow_reader_does_not_hold_up_a_broadcast() {
     let mut reached = Vec::new();
     for number in 0..500u32 {
         let count = ask(&server, move |hub| hub.broadcast_binary(&numbered(number)));
-        reached.push(count.expect("it can be sent"));
+        reached.push(count.expect("it can be sent").receivers());
         for reader in &mut readers {
             reader.expect_frame(0x82, numbered(number));
         }

@@ -13,7 +13,7 @@ use crate::support::temp::TempDir;
 use crate::support::{Client, Running};
 use socket2::{Domain, SockRef, Type};
 use wsloop::event::*;
-use wsloop::{BuildError, Builder, Error, Place, Server};
+use wsloop::{BuildError, Builder, Place, Server};
 
 /// Starts a server that logs the result of `ask` for the socket of each connection.
 fn asking(
@@ -176,7 +176,7 @@ fn a_unix_socket_that_listens_already_keeps_its_file() {
 
 #[track_caller]
 fn refused(place: impl Into<Place>, named: &str) -> BuildError {
-    let Err(Error::Build(error)) = Server::builder().listener(place).build() else {
+    let Err(error) = Server::builder().listener(place).build() else {
         panic!("it was built");
     };
     assert!(error.to_string().contains(named), "{error}");

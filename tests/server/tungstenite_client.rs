@@ -34,12 +34,12 @@ fn serve(builder: Builder) -> Builder {
             if let Some(user) = request.cookie("user") {
                 upgrade.header("Set-Cookie", &format!("seen={user}"))?;
             }
-            Ok::<_, wsloop::SendError>(request.path() != "/forbidden")
+            Ok::<_, wsloop::AnswerError>(request.path() != "/forbidden")
         })
         .on(Utf8, |conn, text| match text {
             "close" => conn.disconnect(4001, "as you wish"),
-            "ping" => conn.ping(b"are you there?").map(drop),
-            _ => conn.send_utf8(text).map(drop),
+            "ping" => conn.ping(b"are you there?"),
+            _ => conn.send_utf8(text),
         })
         .on(Pong, |conn, payload| {
             let text = format!("pong: {}", payload.escape_ascii());

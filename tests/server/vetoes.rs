@@ -8,7 +8,7 @@ use crate::support::events::record;
 use crate::support::{REQUEST, Running, request_with};
 use wsloop::event::{Connect, Handshake, Origin, Ping, Verdict};
 use wsloop::handshake::Refusal;
-use wsloop::{Builder, SendError};
+use wsloop::{AnswerError, Builder, SendError};
 
 /// Returns the response and the log of a client that a server with this configuration refuses.
 fn refused(
@@ -220,9 +220,13 @@ fn a_disconnect_before_the_handshake_is_a_403() {
     for phase in 0..3 {
         let (response, entries) = refused(
             move |builder| match phase {
-                0 => builder.on(Connect, |conn, ()| conn.disconnect(4000, "no")),
-                1 => builder.on(Origin, |conn, _| conn.disconnect(4000, "no")),
-                _ => builder.on(Handshake, |conn, _| conn.disconnect(4000, "no")),
+                0 => builder.on(Connect, |conn, ()| {
+                    conn.disconnect(4000, "no").map(|_| true)
+                }),
+                1 => builder.on(Origin, |conn, _| conn.disconnect(4000, "no").map(|_| true)),
+                _ => builder.on(Handshake, |conn, _| {
+                    conn.disconnect(4000, "no").map(|_| true)
+                }),
             },
             REQUEST,
         );

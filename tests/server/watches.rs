@@ -14,7 +14,7 @@ use crate::support::{PATIENCE, Running};
 use mio::Interest;
 use mio::net::{UdpSocket, UnixStream};
 use wsloop::event::{Start, Utf8};
-use wsloop::{BuildError, Descriptor, Error, Hub, Server, WatchId};
+use wsloop::{BuildError, Descriptor, Hub, Server, WatchId};
 
 /// Returns both ends of a stream; the first one is for the loop.
 fn pair() -> (UnixStream, StdUnixStream) {
@@ -261,10 +261,7 @@ fn what_cannot_be_watched_is_an_error() {
         .listen("127.0.0.1:0")
         .watch_readable(file(), |_, _| ())
         .build();
-    assert!(
-        matches!(&built, Err(Error::Build(BuildError::Watch(_)))),
-        "{built:?}"
-    );
+    assert!(matches!(&built, Err(BuildError::Watch(_))), "{built:?}");
     let mut server = Server::builder().listen("127.0.0.1:0").build().unwrap();
     let mut hub = server.hub();
     assert!(hub.watch_readable(file(), |_, _| ()).is_err());

@@ -6,7 +6,7 @@
 use crate::support::{REQUEST, Running};
 use wsloop::event::{Connect, Handshake, Origin, Ping, Utf8, Verdict};
 use wsloop::handshake::Upgrade;
-use wsloop::{Connection, SendError};
+use wsloop::{Connection, SendError, Sent};
 
 /// Returns the status of a request to a server with this handler.
 macro_rules! status {
@@ -56,8 +56,8 @@ fn messages_take_nothing_and_results() {
         builder.on(Utf8, |conn, text| match text {
             "ok" => Ok("any value"),
             "size" => {
-                let size = conn.send_utf8("12345")?;
-                assert_eq!(size, 7, "with the frame's header");
+                let sent = conn.send_utf8("12345")?;
+                assert_eq!(sent.bytes(), 7, "with the frame's header");
                 Ok("")
             }
             _ => Err(SendError::BadFrame),
@@ -82,7 +82,7 @@ fn messages_take_nothing_and_results() {
     client.expect_alive();
 }
 
-fn on_text(conn: &mut Connection<'_>, text: &str) -> Result<usize, SendError> {
+fn on_text(conn: &mut Connection<'_>, text: &str) -> Result<Sent, SendError> {
     conn.send_utf8(&text.to_uppercase())
 }
 

@@ -8,7 +8,7 @@ use std::net::{SocketAddr, TcpStream};
 use crate::support::{self, PATIENCE, Running};
 use socket2::{Domain, SockRef, Socket, Type};
 use wsloop::event::*;
-use wsloop::{Builder, SendError};
+use wsloop::{Builder, Outgoing, SendError};
 
 /// More than the kernels can buffer between `narrow` and a `narrow_stream`.
 const FLOOD: usize = 1 << 20;

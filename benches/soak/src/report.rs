@@ -192,7 +192,7 @@ fn ends(out: &mut String, outcome: &Outcome) -> Result<()> {
     writeln!(
         out,
         "\nClients that the server cut with a cause other than `Cut` did not read, and so did not answer \
-         its Close frame in time.\n`Hub::drain` closed the last {}; connections cut during the \
+         its Close frame in time.\n`Hub::wind_down` closed the last {}; connections cut during the \
          drain, because they did not read or never finished their\nhandshake: {}.\n",
         grouped(outcome.drained as u64),
         grouped(outcome.stats.cut),

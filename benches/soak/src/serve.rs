@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use wsloop::event::{Binary, Connect, Disconnect, Ping, Ready, Request, Tick, Utf8};
-use wsloop::{CloseCode, DeflateConfig, Handle, Server};
+use wsloop::{CloseCode, DeflateConfig, Handle, Server, WindDown};
 
 use crate::message::MESSAGE_MAX;
 use crate::options::Serve;

@@ -8,25 +8,28 @@ use crate::handshake::Request;
 use crate::transport::StreamSocket;
 
 impl Hub<'_> {
-    /// Takes over a connection that was accepted elsewhere, before its opening handshake:
-    /// `bytes_read` is what was read of it so far, a request or a part of one. From now on it is
-    /// like one that came by a listener: `Accept` and `Connect` follow when the loop has its turn.
+    /// Takes over a connection that was accepted elsewhere, before its opening handshake.
+    /// `bytes_read` is the data that was read from it so far: a request or a part of one. From then
+    /// on it is like a connection of a listener: `Accept` and `Connect` follow when the loop
+    /// continues.
     ///
-    /// At `max_connections`, or when the server goes down, the client is answered with 503 and the
-    /// socket closed, without an event. A socket that cannot be used is closed and logged.
+    /// At `max_connections`, or while the server shuts down, the client gets a 503 and the socket
+    /// is closed, without an event. A socket that cannot be used is closed and logged.
+    #[doc(alias = "upgrade_connection")]
     pub fn adopt(&mut self, stream: impl Into<StreamSocket>, bytes_read: impl Into<Vec<u8>>) {
         let adoption = Adoption::opening(stream, bytes_read);
         self.core.shared.adoptions.push(adoption);
     }
 
-    /// Takes over a connection whose opening handshake is done: the 101 was sent by someone else,
-    /// who checked the request ([`Request::accept_key`] does) and agreed on `subprotocol` or none,
-    /// and on no extension. `bytes_read` is what was read behind the request.
+    /// Takes over a connection whose opening handshake is done. The other server has checked the
+    /// request ([`Request::accept_key`] does so), has sent the 101, and has agreed on `subprotocol`
+    /// or on none, and on no extension. `bytes_read` is the data that was read after the request.
     ///
-    /// `Accept`, `Connect` and `Ready` follow when the loop has its turn, without `Origin` and
-    /// `Handshake`, and without a look at the lists of `hosts` and `origins`; a refusal in `Connect` closes with 1008. At `max_connections`, or when the server
-    /// goes down, the client is sent a Close frame with 1013 and the socket is closed, without an
-    /// event.
+    /// `Accept`, `Connect` and `Ready` follow when the loop continues. There is no `Origin` and no
+    /// `Handshake` event, and the lists of `hosts` and `origins` are not consulted. A refusal in
+    /// `Connect` closes the connection with 1008. At `max_connections`, or while the server shuts
+    /// down, the client gets a Close frame with 1013 and the socket is closed, without an event.
+    #[doc(alias = "upgrade_connection")]
     pub fn adopt_upgraded(
         &mut self,
         stream: impl Into<StreamSocket>,
@@ -40,7 +43,7 @@ impl Hub<'_> {
 }
 
 impl Handle {
-    /// Takes over a connection that was accepted elsewhere, as [`Hub::adopt`].
+    /// Takes over a connection that was accepted elsewhere, as [`Hub::adopt`] does.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -58,7 +61,7 @@ impl Handle {
     ///
     /// # Errors
     ///
-    /// [`SendError::Gone`] if the server is gone; the socket is closed.
+    /// Returns [`SendError::Gone`] if the server has ended; the socket is closed.
     pub fn adopt(
         &self,
         stream: impl Into<StreamSocket>,
@@ -68,11 +71,11 @@ impl Handle {
         self.command(Command::Adopt(Box::new(adoption)))
     }
 
-    /// Takes over a connection whose opening handshake is done, as [`Hub::adopt_upgraded`].
+    /// Takes over a connection whose opening handshake is done, as [`Hub::adopt_upgraded`] does.
     ///
     /// # Errors
     ///
-    /// [`SendError::Gone`] if the server is gone; the socket is closed.
+    /// Returns [`SendError::Gone`] if the server has ended; the socket is closed.
     pub fn adopt_upgraded(
         &self,
         stream: impl Into<StreamSocket>,

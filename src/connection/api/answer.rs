@@ -1,4 +1,4 @@
-//! Answers to opening handshakes that were postponed.
+//! Answers to deferred opening handshakes.
 
 use std::fmt;
 
@@ -11,15 +11,15 @@ use crate::handshake::Upgrade;
 use crate::panics::guarded;
 
 impl Connection<'_> {
-    /// Answers an opening handshake that was postponed by [`Upgrade::defer`]: the closure adds
-    /// headers, picks a subprotocol or refuses, as the `Handshake` handler would have; it may
-    /// postpone the answer again. It is given the connection as well, to note the user's name for
-    /// instance. `Ready` follows, or the refusal.
+    /// Answers an opening handshake that [`Upgrade::defer`] deferred. The closure adds headers,
+    /// chooses a subprotocol or refuses, as the `Handshake` handler would; it can defer the answer
+    /// again. It also receives the connection, for instance to store the user's name. `Ready` or
+    /// the refusal follows.
     ///
     /// # Errors
     ///
-    /// [`AnswerError::HandshakeDone`] if no answer is awaited, because there is one already for
-    /// instance; then the closure is not called.
+    /// Returns [`AnswerError::HandshakeDone`], without calling the closure, if no answer is
+    /// awaited: for instance because there is one already.
     pub fn answer<R: Outcome<Verdict>>(
         &mut self,
         decide: impl FnOnce(&mut Connection<'_>, &mut Upgrade) -> R,
@@ -42,9 +42,9 @@ impl Connection<'_> {
 }
 
 impl Handle {
-    /// Answers an opening handshake that was postponed by [`Upgrade::defer`], as
-    /// [`Connection::answer`]. If the client has left in the meantime, or there is an answer
-    /// already, this does nothing.
+    /// Answers an opening handshake that [`Upgrade::defer`] deferred, as [`Connection::answer`]
+    /// does. If the client has disconnected in the meantime, or the handshake is answered already,
+    /// the call has no effect.
     ///
     /// ```no_run
     /// use wsloop::{Server, event::Handshake};
@@ -56,7 +56,7 @@ impl Handle {
     ///         let (id, handle) = (conn.id(), conn.server().handle());
     ///         let token = upgrade.request().cookie("token").map(str::to_owned);
     ///         std::thread::spawn(move || {
-    ///             let user = token.map(|_| "ada".to_owned()); // a database is asked here
+    ///             let user = token.map(|_| "ada".to_owned()); // a database query
     ///             handle.answer(id, |conn, upgrade| match user {
     ///                 Some(user) => {
     ///                     *conn.data::<String>() = user;
@@ -67,14 +67,14 @@ impl Handle {
     ///         });
     ///         upgrade.defer()
     ///     })
-    ///     .build()?
-    ///     .start()
+    ///     .run()
     /// # }
     /// ```
     ///
+    ///
     /// # Errors
     ///
-    /// [`SendError::Gone`] if the server is gone; the closure is dropped.
+    /// Returns [`SendError::Gone`] if the server has ended; the closure is dropped.
     pub fn answer<R: Outcome<Verdict>>(
         &self,
         id: ConnectionId,

@@ -1,4 +1,4 @@
-//! The cursor that a handler holds.
+//! The cursor that a handler receives.
 
 use std::fmt;
 use std::io;
@@ -17,17 +17,17 @@ use crate::connection::event::{Cause, ConnectionEvent, Outcome};
 use crate::connection::peer::{Peer, Phase};
 use crate::error::{AnswerError, SendError};
 use crate::handshake::{Refusal, Request};
-use crate::protocol::{CloseCode, CloseFrame, Compress, OpCode, Prepared};
+use crate::protocol::{CloseCode, CloseFrame, OpCode, Prepared};
 use crate::stats::ConnectionStats;
 
-/// The number of a connection: unique in the process and never used again, so one that is kept
-/// beyond its connection's life is harmless.
+/// The number of a connection. It is unique in the process and never reused, so an id that outlives
+/// its connection is harmless.
 ///
-/// It counts up, so it is no secret.
+/// Ids count up; they are not secret.
 #[derive(Clone, Copy, Debug, Eq)]
 pub struct ConnectionId {
     pub(crate) serial: u64,
-    /// Where the reactor finds it, unless it is gone.
+    /// The position in the reactor's list, while the connection exists.
     pub(crate) slot: u32,
 }
 
@@ -74,19 +74,19 @@ impl fmt::Display for ConnectionId {
     }
 }
 
-/// A connection, for the time of one call: what a handler acts on.
+/// A connection, for the duration of one call: the object that a handler acts on.
 ///
-/// Nothing here blocks. What is sent to the connection whose handler runs leaves when the handler
-/// has returned, all of it together; only large payloads, and what has come together to 64 KiB,
-/// are offered to the kernel at once. What is sent to others leaves at the end of the turn. The
-/// order is kept.
+/// No method blocks. Messages to the connection whose handler is running leave together when the
+/// handler has returned; only large payloads, and collected data of 64 KiB, are offered to the
+/// kernel at once. Messages to other connections leave at the end of the turn. Messages to one
+/// connection keep their order.
 pub struct Connection<'s> {
     pub(super) core: &'s mut Core,
     pub(super) slot: usize,
 }
 
 impl<'s> Connection<'s> {
-    /// Only for a slot that is occupied; nothing is removed while a cursor lives.
+    /// The slot has to be occupied; no connection is removed while a cursor exists.
     pub(crate) fn new(core: &'s mut Core, slot: usize) -> Self {
         Self { core, slot }
     }
@@ -95,10 +95,14 @@ impl<'s> Connection<'s> {
     ///
     /// # Errors
     ///
-    /// [`SendError::NotReady`] before `Ready`, [`SendError::Closing`] after a close began,
-    /// [`SendError::TooBig`] above `max_send_size`, [`SendError::BacklogFull`] if the peer does
-    /// not read, [`SendError::MessageUnderWay`] between the parts of another message. Nothing was
-    /// sent then.
+    /// If an error is returned, nothing was sent:
+    ///
+    /// * [`SendError::NotReady`] before `Ready`;
+    /// * [`SendError::Closing`] after a close has begun;
+    /// * [`SendError::TooBig`] above `max_send_size`;
+    /// * [`SendError::BacklogFull`] if the peer does not read;
+    /// * [`SendError::NoMemory`] if `memory_budget` is nearly used up;
+    /// * [`SendError::MessageUnderWay`] between the parts of another message.
     #[doc(alias = "send_text")]
     #[inline]
     pub fn send_utf8(&mut self, text: &str) -> Result<Sent, SendError> {
@@ -118,14 +122,16 @@ impl<'s> Connection<'s> {
         sent.map(Sent::one)
     }
 
-    /// Sends a message or a control frame by its kind, as `send` of the Perl servers did.
+    /// Sends a message or a control frame of the given kind, like `send` of the Perl servers.
     ///
     /// # Errors
     ///
-    /// As [`send_utf8`](Self::send_utf8); [`SendError::ControlTooLong`] for a ping or pong above
-    /// 125 bytes; [`SendError::BadUtf8`] for text that is not UTF-8. A Close frame's payload is
-    /// parsed and given to [`disconnect`](Self::disconnect). [`SendError::BadFrame`] for a
-    /// continuation, or for a Close frame that cannot be parsed.
+    /// As [`send_utf8`](Self::send_utf8). Also [`SendError::ControlTooLong`] for a ping or pong
+    /// above 125 bytes, [`SendError::BadUtf8`] for text that is not UTF-8, and
+    /// [`SendError::BadFrame`] for a continuation. The payload of a Close frame is parsed and
+    /// passed to [`disconnect`](Self::disconnect); if it is malformed, the error is
+    /// [`SendError::BadFrame`].
+    #[doc(alias = "send_control")]
     pub fn send(&mut self, opcode: OpCode, payload: &[u8]) -> Result<Sent, SendError> {
         match opcode {
             OpCode::Text => {
@@ -145,7 +151,7 @@ impl<'s> Connection<'s> {
         }
     }
 
-    /// Sends a message that was framed once for many.
+    /// Sends a message that was framed once for many connections.
     ///
     /// # Errors
     ///
@@ -154,39 +160,44 @@ impl<'s> Connection<'s> {
         self.entry().send_prepared(prepared).map(Sent::one)
     }
 
-    /// Sends a ping with a payload of at most 125 bytes; the peer answers with a pong that
-    /// carries the same (RFC 6455, 5.5.2).
+    /// Sends a ping with a payload of at most 125 bytes. The peer answers with a pong that has the
+    /// same payload (RFC 6455, 5.5.2).
     ///
     /// # Errors
     ///
     /// As [`send_utf8`](Self::send_utf8), and [`SendError::ControlTooLong`].
+    #[doc(alias = "send_ping")]
     pub fn ping(&mut self, payload: impl AsRef<[u8]>) -> Result<Sent, SendError> {
         let sent = self.core.send(self.slot, OpCode::Ping, payload.as_ref());
         sent.map(Sent::one)
     }
 
-    /// Sends a pong that no ping asked for, at most 125 bytes. Pings are answered without it.
+    /// Sends an unsolicited pong with a payload of at most 125 bytes. The server answers pings by
+    /// itself.
     ///
     /// # Errors
     ///
     /// As [`ping`](Self::ping).
+    #[doc(alias = "send_pong")]
+    #[doc(alias = "do_pong")]
     pub fn pong(&mut self, payload: impl AsRef<[u8]>) -> Result<Sent, SendError> {
         let sent = self.core.send(self.slot, OpCode::Pong, payload.as_ref());
         sent.map(Sent::one)
     }
 
-    /// Starts the closing handshake: sends what is queued and a Close frame, and waits for the
-    /// peer's for `close_timeout`. From now on nothing can be sent, and nothing that the peer sends
-    /// is delivered; `Disconnect` follows, once.
+    /// Starts the closing handshake: sends the queued data and a Close frame, and waits for the
+    /// peer's Close frame for `close_timeout`. From then on nothing can be sent, and data from the
+    /// peer is not delivered. `Disconnect` follows, once.
     ///
-    /// [`CloseCode::NO_STATUS`] with no reason sends a Close frame without a code. Before `Ready`
-    /// the opening handshake is refused with 403 instead. Does nothing if the connection is
-    /// closing already.
+    /// [`CloseCode::NO_STATUS`] with an empty reason sends a Close frame without a code. Before
+    /// `Ready` the opening handshake is refused with 403 instead. If the connection is closing
+    /// already, the call has no effect.
     ///
     /// # Errors
     ///
-    /// [`SendError::BadCloseCode`] for a code that must not be sent (RFC 6455, 7.4),
-    /// [`SendError::ControlTooLong`] for a reason of more than 123 bytes; then nothing was done.
+    /// Returns [`SendError::BadCloseCode`] for a code that must not be sent (RFC 6455, 7.4), and
+    /// [`SendError::ControlTooLong`] for a reason of more than 123 bytes. The connection is then
+    /// unchanged.
     #[doc(alias = "close")]
     pub fn disconnect(
         &mut self,
@@ -199,28 +210,30 @@ impl<'s> Connection<'s> {
         Ok(Sent::one(conn.unsent().saturating_sub(queued)))
     }
 
-    /// Cuts the connection at once: no Close frame, and what the kernel has not taken is not sent.
-    /// `Disconnect` follows.
+    /// Cuts the connection at once, without a Close frame. Data that the kernel has not accepted is
+    /// lost. `Disconnect` follows.
     #[doc(alias = "shutdown")]
     pub fn abort(&mut self) {
         self.entry().abort();
     }
 
-    /// Answers the opening handshake with an HTTP error, or any other refusal, and closes.
+    /// Answers the opening handshake with an HTTP error or any other refusal, and closes the
+    /// connection.
     ///
     /// ```
     /// # use wsloop::{AnswerError, Connection, handshake::Refusal};
     /// # fn handler(conn: &mut Connection<'_>) -> Result<(), AnswerError> {
     /// conn.http_error(503)?;
-    /// conn.http_error(Refusal::new(401).header("WWW-Authenticate", "Basic").body("who is it?"))
+    /// conn.http_error(Refusal::new(401).header("WWW-Authenticate", "Basic").body("log in first"))
     /// # }
     /// ```
     ///
+    ///
     /// # Errors
     ///
-    /// [`AnswerError::HandshakeDone`] after the handshake or an answer to it,
-    /// [`AnswerError::Malformed`] for a malformed answer: no refusal's status, or a header or
-    /// reason phrase with bytes that would break the message apart.
+    /// Returns [`AnswerError::HandshakeDone`] if the handshake is over or answered already, and
+    /// [`AnswerError::Malformed`] for a malformed answer: a status that cannot refuse, or a header
+    /// or reason phrase with bytes that would corrupt the message.
     pub fn http_error(&mut self, refusal: impl Into<Refusal>) -> Result<(), AnswerError> {
         let peer = self.peer_mut();
         if peer.phase() != Phase::Opening || peer.is_refused() {
@@ -233,8 +246,8 @@ impl<'s> Connection<'s> {
         Ok(())
     }
 
-    /// Sets a handler of this connection alone; it serves from the next event on, in place of the
-    /// server's.
+    /// Registers a handler for this connection alone. From the next event on it replaces the
+    /// server's handler.
     pub fn on<E: ConnectionEvent, R: Outcome<E::Output>>(
         &mut self,
         _event: E,
@@ -243,9 +256,10 @@ impl<'s> Connection<'s> {
         self.peer_mut().register().set_when_merged::<E, R>(handler);
     }
 
-    /// Adds a handler of this connection alone: it is called after those that the connection has of
-    /// its own, as with [`Builder::add_on`](crate::Builder::add_on), from the next event on. The
-    /// first one takes the place of the server's, as with [`on`](Self::on).
+    /// Adds a handler for this connection alone, from the next event on. It is called after the
+    /// connection's other handlers for the event, as with
+    /// [`Builder::add_on`](crate::Builder::add_on). The first one replaces the server's handler, as
+    /// with [`on`](Self::on).
     pub fn add_on<E: ConnectionEvent, R: Outcome<E::Output>>(
         &mut self,
         _event: E,
@@ -254,7 +268,7 @@ impl<'s> Connection<'s> {
         self.peer_mut().register().add_when_merged::<E, R>(handler);
     }
 
-    /// Returns the connection's number.
+    /// Returns the connection's id.
     pub fn id(&self) -> ConnectionId {
         ConnectionId {
             serial: self.peer().serial,
@@ -262,34 +276,38 @@ impl<'s> Connection<'s> {
         }
     }
 
-    /// Returns the server that the connection belongs to.
+    /// Returns the hub of the server that the connection belongs to.
+    #[doc(alias = "get_server")]
     pub fn server(&mut self) -> Hub<'_> {
         Hub::new(self.core)
     }
 
-    /// Returns the connection's own value of type `T`, made by `T::default()` on first use. It
-    /// lives as long as the connection. The type is the key: use one of your own, so that no one
-    /// else's is the same.
+    /// Returns the connection's value of type `T`, created by `T::default()` on first use. It lives
+    /// as long as the connection. The type is the key: use a type of your own, so that no other
+    /// code uses the same.
     #[doc(alias = "metadata")]
     pub fn data<T: Default + 'static>(&mut self) -> &mut T {
         self.peer_mut().data()
     }
 
-    /// Returns the server's one value of type `T`, made by `T::default()` on first use.
+    /// Returns the server's value of type `T`, created by `T::default()` on first use.
     pub fn shared<T: Default + 'static>(&mut self) -> &mut T {
         self.core.shared.data.get()
     }
 
-    /// Returns whether the opening handshake is done and nobody has closed yet: whether messages
-    /// can be sent.
+    /// Returns whether messages can be sent: the opening handshake is done, and neither side has
+    /// closed.
+    #[doc(alias = "connected")]
     pub fn is_ready(&self) -> bool {
         self.peer().phase() == Phase::Open
     }
 
-    /// Returns where the connection stands.
+    /// Returns the phase of the connection.
     ///
-    /// `connecting` of the Perl servers is [`Phase::Opening`], `disconnecting` is [`Phase::Closing`],
-    /// `disconnected` is [`Phase::Lingering`] or later: in its `Disconnect`.
+    /// The Perl servers have three methods for it. `connecting` is [`Phase::Opening`] here,
+    /// `disconnecting` is [`Phase::Closing`], and `disconnected` is [`Phase::Lingering`] or later,
+    /// which begins with `Disconnect`.
+    #[doc(alias = "state")]
     #[doc(alias = "connecting")]
     #[doc(alias = "disconnecting")]
     #[doc(alias = "disconnected")]
@@ -297,56 +315,59 @@ impl<'s> Connection<'s> {
         self.peer().phase()
     }
 
-    /// Returns the client's address; `None` for a Unix socket. Known until the end.
+    /// Returns the client's address; `None` for a Unix socket. It stays available until the end.
     ///
-    /// It is the address of the socket's peer, unless a proxy tells the client's:
-    /// [`Place::proxy_protocol`](crate::Place::proxy_protocol) has it from `Connect` on,
-    /// [`Builder::client_address`](crate::Builder::client_address) from the `Origin` event on.
+    /// It is the address of the socket's peer, unless a trusted proxy supplies the client's: in the
+    /// header of [`Place::proxy_protocol`](crate::Place::proxy_protocol), from `Connect` on, or in
+    /// the header of [`Builder::client_address`](crate::Builder::client_address), from the `Origin`
+    /// event on.
     pub fn ip(&self) -> Option<IpAddr> {
         self.peer().addr().ip()
     }
 
-    /// Returns the client's port, as [`ip`](Self::ip) does its address; 0 if a proxy told the
-    /// address alone.
+    /// Returns the client's port, from the same source as [`ip`](Self::ip); 0 if a proxy supplied
+    /// the address alone.
     pub fn port(&self) -> Option<u16> {
         self.peer().addr().port()
     }
 
     /// Returns the client's address and port; see [`ip`](Self::ip) and [`port`](Self::port).
+    #[doc(alias = "peeraddr")]
     #[doc(alias = "remote_addr")]
     pub fn peer_addr(&self) -> Option<SocketAddr> {
         self.peer().addr().socket_addr()
     }
 
-    /// Returns the address of the socket's own peer, which may be a proxy; `None` for a Unix
-    /// socket.
+    /// Returns the address of the socket's peer, which may be a proxy; `None` for a Unix socket.
     pub fn direct_peer_addr(&self) -> Option<SocketAddr> {
         self.peer().direct().socket_addr()
     }
 
-    /// Returns the request's `Origin`, if it has one, from the `Origin` event on.
+    /// Returns the request's `Origin`, from the `Origin` event on; `None` if the request has none.
     pub fn origin(&self) -> Option<&str> {
         self.peer().identity().origin()
     }
 
-    /// Returns the URI that the client asked for, from the `Origin` event on: scheme `ws` or
+    /// Returns the URI that the client requested, from the `Origin` event on: the scheme `ws` or
     /// `wss`, the `Host` header, path and query.
     pub fn request_uri(&self) -> Option<Uri> {
         self.peer().identity().uri().parse().ok()
     }
 
-    /// Returns the request, with its headers and cookies, from the `Origin` event to the end of
-    /// `Ready`; with [`Builder::keep_requests`](crate::Builder::keep_requests) for good.
+    /// Returns the request with its headers and cookies, from the `Origin` event until `Ready` has
+    /// returned; with [`Builder::keep_requests`](crate::Builder::keep_requests) until the
+    /// connection ends.
+    #[doc(alias = "handshake")]
     pub fn request(&self) -> Option<&Request> {
         self.peer().request()
     }
 
-    /// Returns the subprotocol that was agreed on, from `Ready` on.
+    /// Returns the negotiated subprotocol, from `Ready` on.
     pub fn subprotocol(&self) -> Option<&str> {
         self.peer().identity().subprotocol()
     }
 
-    /// Returns what was agreed on about compression, from `Ready` on; `None` for none.
+    /// Returns the negotiated compression, from `Ready` on; `None` without compression.
     #[cfg(feature = "deflate")]
     #[doc(alias = "is_deflate_active")]
     #[doc(alias = "effective_deflate_config")]
@@ -362,117 +383,121 @@ impl<'s> Connection<'s> {
                 .core
                 .shared
                 .compressors
-                .wants(opcode, size, Compress::Auto)
+                .wants(opcode, size, crate::protocol::Compress::Auto)
     }
 
-    /// Returns the address that the peer connected to; `None` for a Unix socket.
+    /// Returns the local address that the peer connected to; `None` for a Unix socket.
     ///
     /// # Errors
     ///
-    /// As `getsockname`.
+    /// Those of `getsockname`.
+    #[doc(alias = "sockaddr")]
     pub fn local_addr(&self) -> io::Result<Option<SocketAddr>> {
         self.peer().transport.socket().local_addr()
     }
 
-    /// Returns whether the TLS handshake is still to be done.
-    ///
-    /// `needs_ssl` of the Perl servers asks whether the connection is to be encrypted: that is
-    /// [`is_tls`](Self::is_tls).
+    /// Returns whether the TLS handshake is still in progress, like `needs_ssl` of
+    /// `WebSocket::Connection`. Whether the connection uses TLS at all is [`is_tls`](Self::is_tls).
+    #[doc(alias = "needs_ssl")]
     pub fn is_tls_handshaking(&self) -> bool {
-        self.peer().transport.needs_ssl()
+        self.peer().transport.is_handshaking()
     }
 
     /// Returns whether the connection is encrypted, or will be.
     #[doc(alias = "is_ssl")]
-    #[doc(alias = "needs_ssl")]
     pub fn is_tls(&self) -> bool {
         self.peer().transport.is_secure()
     }
 
-    /// Returns whether the client speaks TLS: with this server, or with a proxy that tells it (by
-    /// the PROXY protocol, or by a header that
-    /// [`forwarded_scheme`](crate::Builder::forwarded_scheme) asks for; then known from the
-    /// `Origin` event on).
+    /// Returns whether the client uses TLS: with this server, or with a proxy that says so, in the
+    /// header of the PROXY protocol or in the header that
+    /// [`forwarded_scheme`](crate::Builder::forwarded_scheme) enables (then from the `Origin` event
+    /// on).
     pub fn is_client_tls(&self) -> bool {
         self.peer().is_client_secure()
     }
 
-    /// Returns whether the header of the PROXY protocol says that the client showed the proxy a
-    /// certificate, and that it was found good (`PP2_TYPE_SSL`; HAProxy: `send-proxy-v2-ssl`). For
-    /// TLS that ends here see [`peer_certificates`](Self::peer_certificates).
+    /// Returns whether the header of the PROXY protocol says that the client presented a
+    /// certificate to the proxy and that the proxy has verified it (`PP2_TYPE_SSL`; HAProxy:
+    /// `send-proxy-v2-ssl`). For TLS that this server terminates see
+    /// [`peer_certificates`](Self::peer_certificates).
     pub fn is_verified_by_proxy(&self) -> bool {
         self.peer().is_verified_by_proxy()
     }
 
-    /// Returns the certificates that the peer showed in the TLS handshake, its own first, each as
-    /// DER (X.509); none if it showed none or was not asked, see `ClientCertificates`. They were
-    /// found good when it came. Known from the `Origin` event on.
+    /// Returns the certificates that the peer presented in the TLS handshake, each as DER (X.509),
+    /// the peer's own first. There are none if the peer presented none or was not asked for any,
+    /// see `ClientCertificates`. The server has verified them during the handshake. Available from
+    /// the `Origin` event on.
     pub fn peer_certificates(&self) -> impl Iterator<Item = &[u8]> {
         self.peer().transport.peer_certificates()
     }
 
-    /// Returns the name that the peer asked for in the TLS handshake (SNI, RFC 6066, 3), in lower
-    /// case, and so the one whose certificate it was shown. The `Host` header may say another.
-    /// Known from the `Origin` event on; `None` without TLS, and for a client that does not say.
+    /// Returns the name that the peer requested in the TLS handshake (SNI, RFC 6066, 3), in lower
+    /// case: the name whose certificate the server presented. The `Host` header may differ.
+    /// Available from the `Origin` event on; `None` without TLS, and for a client that sends no
+    /// name.
     pub fn server_name(&self) -> Option<&str> {
         self.peer().transport.server_name()
     }
 
-    /// Returns the size of the largest message accepted, in bytes.
+    /// Returns the maximum size of a received message, in bytes.
     pub fn max_recv_size(&self) -> usize {
         self.peer().max_recv_size()
     }
 
-    /// Sets the size of the largest message accepted, in bytes, from the next frame on. Default
-    /// as the server's. `usize::MAX` means none, and lets the peer fill the memory.
+    /// Sets the maximum size of a received message, in bytes, from the next frame on. Default: the
+    /// server's limit. `usize::MAX` means no limit; the peer can then exhaust the memory.
     pub fn set_max_recv_size(&mut self, size: usize) {
         self.peer_mut().set_max_recv_size(size);
     }
 
-    /// Returns the size of the largest message that can be sent, in bytes.
+    /// Returns the maximum size of a sent message, in bytes.
     pub fn max_send_size(&self) -> usize {
         self.peer().max_send_size()
     }
 
-    /// Sets the size of the largest message that can be sent, in bytes. Default as the server's.
-    /// `usize::MAX` means none.
+    /// Sets the maximum size of a sent message, in bytes. Default: the server's limit. `usize::MAX`
+    /// means no limit.
     pub fn set_max_send_size(&mut self, size: usize) {
         self.peer_mut().set_max_send_size(size);
     }
 
-    /// Returns the bytes that were sent to the peer before and that the kernel has not taken. What
-    /// is sent in the handler that is running may not be counted yet; it is by
-    /// [`buffered_amount`](Self::buffered_amount).
+    /// Returns how many bytes are queued for the peer because the kernel has not accepted them.
+    /// Data that the running handler has sent may not be included yet;
+    /// [`buffered_amount`](Self::buffered_amount) includes it.
     pub fn backlog(&self) -> usize {
         self.peer().backlog()
     }
 
-    /// Returns what was counted of the connection and how old it is; `None` without
+    /// Returns the connection's counters and its age; `None` without
     /// [`Builder::connection_stats`](crate::Builder::connection_stats).
+    #[doc(alias = "stats_counter")]
     pub fn stats(&self) -> Option<ConnectionStats> {
         self.peer().stats(self.core.shared.now)
     }
 
-    /// Returns whether Nagle's algorithm is off (TCP_NODELAY); always so for a Unix socket.
+    /// Returns whether Nagle's algorithm is off (TCP_NODELAY); always true for a Unix socket.
     ///
     /// # Errors
     ///
-    /// As `getsockopt`.
+    /// Those of `getsockopt`.
     pub fn nodelay(&self) -> io::Result<bool> {
         self.peer().transport.socket().nodelay()
     }
 
-    /// Switches Nagle's algorithm off, or on. Default as the server's: off.
+    /// Switches Nagle's algorithm off or on. Default: the server's setting, off.
     ///
     /// # Errors
     ///
-    /// As `setsockopt`.
+    /// Those of `setsockopt`.
     pub fn set_nodelay(&mut self, nodelay: bool) -> io::Result<()> {
         self.peer().transport.socket().set_nodelay(nodelay)
     }
 
-    /// Returns the socket, to set options of or to ask it. Reading from it or writing to it would
-    /// break the connection.
+    /// Returns the socket, for its options and properties. Reading from it or writing to it would
+    /// corrupt the connection.
+    #[doc(alias = "stream")]
     pub fn socket(&self) -> Option<BorrowedFd<'_>> {
         self.peer().transport.fd()
     }
@@ -485,7 +510,7 @@ impl<'s> Connection<'s> {
         self.core.peers.get_mut(self.slot).expect(OCCUPIED)
     }
 
-    /// Returns the connection together with what all share.
+    /// Returns the connection together with the state that all connections share.
     #[inline(always)]
     pub(super) fn entry(&mut self) -> PeerMut<'_> {
         self.core.occupied(self.slot)

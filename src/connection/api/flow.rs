@@ -1,13 +1,12 @@
-//! Flow control: what is queued for a peer, what happens when that is too much, and whether the peer
-//! is read.
+//! Flow control: the queue of a peer, the policy for a full queue, and pauses of reading.
 
 use super::connection::Connection;
 use crate::config::SlowConsumer;
 
 impl Connection<'_> {
-    /// Returns the bytes that were sent to the peer and that the kernel, or TLS, has not taken, to
-    /// the byte: what waits in the [`backlog`](Self::backlog), and what the handler that is
-    /// running has sent and the kernel was not offered yet. TLS holds back 128 KiB at most.
+    /// Returns how many bytes sent to the peer neither the kernel nor TLS has accepted. The number
+    /// is exact: it includes the [`backlog`](Self::backlog) and the data that the running handler
+    /// has sent and that was not offered to the kernel yet. TLS holds back at most 128 KiB.
     #[doc(alias = "bufferedAmount")]
     pub fn buffered_amount(&self) -> usize {
         let offered = match self.core.shared.current == self.slot {
@@ -17,13 +16,13 @@ impl Connection<'_> {
         self.peer().backlog() + offered
     }
 
-    /// Returns whether a `Drain` is to come: the kernel did not take everything that the connection
-    /// was sent, and more than [`drain_at`](Self::drain_at) bytes are left.
+    /// Returns whether a `Drain` will follow: the kernel did not accept all data, and more than
+    /// [`drain_at`](Self::drain_at) bytes are left.
     ///
-    /// It is the test for a sender that keeps the latest value alone: a connection that is not
-    /// congested is sent the value now, and one that is congested is sent the value of then in its
-    /// `Drain`. [`buffered_amount`](Self::buffered_amount) will not do, since what is queued in this
-    /// turn may leave at its end without a `Drain`.
+    /// This is the test for a sender that keeps only the latest value: it sends the value to a
+    /// connection that is not congested, and otherwise sends the value of that time in the `Drain`
+    /// handler. [`buffered_amount`](Self::buffered_amount) is not a test for this, because data
+    /// that was queued in this turn may leave at its end without a `Drain`.
     ///
     /// ```
     /// use wsloop::{Connection, Sent, SendError, Server, event::Drain};
@@ -48,58 +47,59 @@ impl Connection<'_> {
         self.peer().is_congested()
     }
 
-    /// Returns how far the backlog has to go down for `Drain`, in bytes.
+    /// Returns the backlog size at which `Drain` comes, in bytes.
     pub fn drain_at(&self) -> usize {
         self.peer().drain_at(self.core.shared.config.drain_at)
     }
 
-    /// Sets how far the backlog has to go down for `Drain`, in bytes. Default as the server's; see
+    /// Sets the backlog size at which `Drain` comes, in bytes. Default: the server's setting, see
     /// [`Builder::drain_at`](crate::Builder::drain_at).
     pub fn set_drain_at(&mut self, bytes: usize) {
         self.peer_mut().set_drain_at(bytes);
     }
 
-    /// Returns what happens to messages beyond `max_backlog`.
+    /// Returns the policy for messages that would exceed `max_backlog`.
     pub fn slow_consumer(&self) -> SlowConsumer {
         self.peer().slow_consumer()
     }
 
-    /// Sets what happens to messages beyond `max_backlog`, from the next one on. Default as the
-    /// server's. What is queued already is not dropped by [`SlowConsumer::DropOldest`].
+    /// Sets the policy for messages that would exceed `max_backlog`, from the next message on.
+    /// Default: the server's policy. [`SlowConsumer::DropOldest`] does not drop messages that are
+    /// queued already.
     pub fn set_slow_consumer(&mut self, policy: SlowConsumer) {
         self.peer_mut().set_slow_consumer(policy);
     }
 }
 
 impl Connection<'_> {
-    /// Stops reading: no message, ping, pong or Close frame of the peer is delivered until
-    /// [`resume`](Self::resume), and TCP holds the peer back. What was read before and not delivered
-    /// waits, in order, at most twice `read_buffer` bytes, and of a compressed message that is handed
-    /// out in pieces `max_recv_size` bytes that were expanded. `Drain`, `Error` and `Disconnect`
-    /// still come, and it can be sent to.
+    /// Stops reading: until [`resume`](Self::resume), no message, ping, pong or Close frame of the
+    /// peer is delivered, and TCP slows the peer down. Data that was read and not delivered waits,
+    /// in order: at most twice `read_buffer` bytes, and at most `max_recv_size` expanded bytes of a
+    /// compressed message that is delivered in pieces. `Drain`, `Error` and `Disconnect` still
+    /// come, and messages can be sent.
     ///
-    /// Before `Ready` it takes effect then: the opening handshake goes on.
+    /// Before `Ready` the pause takes effect with `Ready`: the opening handshake continues.
     ///
-    /// A paused peer cannot be heard, so silence is not held against it: it is neither pinged nor
-    /// given up, and there is no deadline but the application's own. That it has closed or is gone is
-    /// noticed when reading is resumed, or when sending to it fails. A close from this side, by
-    /// [`disconnect`](Self::disconnect) or because the server goes down, ends the pause, so that
-    /// the peer's answer is seen; messages are not delivered any more then.
+    /// The server cannot notice whether a paused peer is silent, so it neither pings nor closes the
+    /// peer for silence. A deadline for the pause is up to the application. The server notices that
+    /// the peer has closed or failed when reading resumes, or when sending fails. A close from this
+    /// side, by [`disconnect`](Self::disconnect) or because the server shuts down, ends the pause,
+    /// so that the server can receive the peer's answer; messages are no longer delivered then.
     ///
-    /// Another's connection is paused just so, by [`Hub::get`](crate::Hub::get).
+    /// To pause another connection use [`Hub::get`](crate::Hub::get).
     pub fn pause(&mut self) {
         self.peer_mut().pause();
     }
 
-    /// Goes on reading after [`pause`](Self::pause), with what waited first, when the handler has
-    /// returned. Does nothing if it is not paused.
+    /// Resumes reading after [`pause`](Self::pause), when the handler has returned; data that
+    /// waited is delivered first. Without a pause the call has no effect.
     pub fn resume(&mut self) {
         if self.peer_mut().resume() {
             self.core.mark_dirty(self.slot);
         }
     }
 
-    /// Returns whether reading is paused. It is not once the connection is closing.
+    /// Returns whether reading is paused; false once the connection is closing.
     pub fn is_paused(&self) -> bool {
         self.peer().is_paused()
     }

@@ -1,4 +1,4 @@
-//! The server for other threads.
+//! The interface of the server for other threads.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,20 +13,21 @@ use crate::connection::log_lines::log_of_thread;
 use crate::error::SendError;
 use crate::protocol::{CloseCode, Prepared};
 
-/// A handle to a server, for any thread: cheap to clone, harmless when the server is gone.
+/// A handle to a server, for use on any thread. It is cheap to clone, and harmless once the server
+/// has ended.
 ///
-/// A call queues a command and wakes the event loop, which carries the commands out in the order
-/// they were given, in its next turn. A command that fails there, for instance because the
-/// connection has gone in the meantime, is logged (at level debug); use [`run`](Self::run) where
-/// the outcome matters. The queue has no limit but the memory: it is filled by the program, never
-/// by a peer.
+/// Each call queues a command and wakes the event loop. The loop executes the commands in its next
+/// turn, in the order in which they were given. If a command fails there, for instance because its
+/// connection is gone, the failure is logged at level debug; use [`run`](Self::run) where the
+/// result matters. The queue is limited by memory only: the program fills it, never a peer.
 ///
 /// ```
-/// # fn main() -> wsloop::Result<()> {
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let mut server = wsloop::Server::builder().listen("127.0.0.1:0").build()?;
 /// let handle = server.handle();
 /// std::thread::spawn(move || handle.shutdown());
-/// server.start()
+/// server.start()?;
+/// # Ok(())
 /// # }
 /// ```
 #[derive(Clone)]
@@ -35,14 +36,14 @@ pub struct Handle {
     mailbox: Arc<Mailbox>,
 }
 
-/// How the event loop learns of commands.
+/// The flag and the waker by which the event loop learns of commands.
 struct Mailbox {
     waker: Waker,
-    /// The loop was woken and has not looked yet; one wake-up is enough.
+    /// Whether the loop was woken and has not read the commands yet. One wake-up is enough.
     woken: AtomicBool,
 }
 
-/// What another thread asks of the loop.
+/// A command of another thread to the event loop.
 pub(crate) enum Command {
     Adopt(Box<Adoption>),
     Broadcast(Prepared),
@@ -53,7 +54,7 @@ pub(crate) enum Command {
 }
 
 impl Handle {
-    /// Makes a handle that wakes the loop by `waker`, and the end that the loop reads.
+    /// Creates a handle that wakes the loop with `waker`, and the receiver that the loop reads.
     pub(crate) fn new(waker: Waker) -> (Self, mpsc::Receiver<Command>) {
         let (commands, receiver) = mpsc::channel();
         let mailbox = Arc::new(Mailbox {
@@ -67,7 +68,7 @@ impl Handle {
     ///
     /// # Errors
     ///
-    /// [`SendError::Gone`] if the server is gone.
+    /// Returns [`SendError::Gone`] if the server has ended.
     pub fn send_utf8(&self, id: ConnectionId, text: &str) -> Result<(), SendError> {
         self.command(Command::Send(id, Prepared::utf8(text)))
     }
@@ -76,25 +77,25 @@ impl Handle {
     ///
     /// # Errors
     ///
-    /// [`SendError::Gone`] if the server is gone.
+    /// Returns [`SendError::Gone`] if the server has ended.
     pub fn send_binary(&self, id: ConnectionId, bytes: &[u8]) -> Result<(), SendError> {
         self.command(Command::Send(id, Prepared::binary(bytes)))
     }
 
-    /// Sends a message that was framed before to one connection.
+    /// Sends a prepared message to one connection.
     ///
     /// # Errors
     ///
-    /// [`SendError::Gone`] if the server is gone.
+    /// Returns [`SendError::Gone`] if the server has ended.
     pub fn send_prepared(&self, id: ConnectionId, prepared: Prepared) -> Result<(), SendError> {
         self.command(Command::Send(id, prepared))
     }
 
-    /// Sends a message that was framed before to these connections, as [`Hub::send_to`].
+    /// Sends a prepared message to several connections, as [`Hub::send_to`] does.
     ///
     /// # Errors
     ///
-    /// [`SendError::Gone`] if the server is gone.
+    /// Returns [`SendError::Gone`] if the server has ended.
     pub fn send_to(
         &self,
         ids: impl IntoIterator<Item = ConnectionId>,
@@ -108,39 +109,40 @@ impl Handle {
         })
     }
 
-    /// Sends a text message to every connection that is ready.
+    /// Sends a text message to all connections that are ready.
     ///
     /// # Errors
     ///
-    /// [`SendError::Gone`] if the server is gone.
+    /// Returns [`SendError::Gone`] if the server has ended.
     pub fn broadcast_utf8(&self, text: &str) -> Result<(), SendError> {
         self.command(Command::Broadcast(Prepared::utf8(text)))
     }
 
-    /// Sends a binary message to every connection that is ready.
+    /// Sends a binary message to all connections that are ready.
     ///
     /// # Errors
     ///
-    /// [`SendError::Gone`] if the server is gone.
+    /// Returns [`SendError::Gone`] if the server has ended.
     pub fn broadcast_binary(&self, bytes: &[u8]) -> Result<(), SendError> {
         self.command(Command::Broadcast(Prepared::binary(bytes)))
     }
 
-    /// Sends a message that was framed before to every connection that is ready.
+    /// Sends a prepared message to all connections that are ready.
     ///
     /// # Errors
     ///
-    /// [`SendError::Gone`] if the server is gone.
+    /// Returns [`SendError::Gone`] if the server has ended.
     pub fn broadcast_prepared(&self, prepared: Prepared) -> Result<(), SendError> {
         self.command(Command::Broadcast(prepared))
     }
 
     /// Starts the closing handshake of one connection, as
-    /// [`Connection::disconnect`](crate::Connection::disconnect).
+    /// [`Connection::disconnect`](crate::Connection::disconnect) does.
     ///
     /// # Errors
     ///
-    /// [`SendError::Gone`] if the server is gone.
+    /// Returns [`SendError::Gone`] if the server has ended.
+    #[doc(alias = "close_connection")]
     pub fn disconnect(
         &self,
         id: ConnectionId,
@@ -150,67 +152,68 @@ impl Handle {
         self.command(Command::Disconnect(id, code.into(), reason.into()))
     }
 
-    /// Runs a closure on the event loop, where it may do what a handler may.
+    /// Runs a closure on the event loop, where it can do everything that a handler can.
     ///
     /// # Errors
     ///
-    /// [`SendError::Gone`] if the server is gone; the closure is dropped.
+    /// Returns [`SendError::Gone`] if the server has ended; the closure is dropped.
     pub fn run(&self, action: impl FnOnce(&mut Hub<'_>) + Send + 'static) -> Result<(), SendError> {
         self.command(Command::Run(Box::new(action)))
     }
 
-    /// Ends the server, as [`Hub::shutdown`].
+    /// Shuts the server down, as [`Hub::shutdown`] does.
     ///
     /// # Errors
     ///
-    /// [`SendError::Gone`] if the server is gone.
+    /// Returns [`SendError::Gone`] if the server has ended.
     pub fn shutdown(&self) -> Result<(), SendError> {
         self.command(Command::Stop(CloseCode::GOING_AWAY))
     }
 
-    /// Ends the server with a close code other than 1001, as [`Hub::stop`].
+    /// Shuts the server down with a close code other than 1001, as [`Hub::stop`] does.
     ///
     /// # Errors
     ///
-    /// [`SendError::BadCloseCode`] for a code that must not be sent, [`SendError::Gone`] if the
-    /// server is gone.
+    /// Returns [`SendError::BadCloseCode`] for a code that must not be sent, and
+    /// [`SendError::Gone`] if the server has ended.
     pub fn stop(&self, code: impl Into<CloseCode>) -> Result<(), SendError> {
         let code = code.into().sendable()?;
         self.command(Command::Stop(code))
     }
 
-    /// Leaves the listeners to another process that has their sockets, as
-    /// [`Hub::hand_over_listeners`].
+    /// Leaves the listeners to another process that holds the same sockets, as
+    /// [`Hub::hand_over_listeners`] does.
     ///
     /// # Errors
     ///
-    /// [`SendError::Gone`] if the server is gone.
+    /// Returns [`SendError::Gone`] if the server has ended.
     pub fn hand_over_listeners(&self) -> Result<(), SendError> {
         self.run(|hub| hub.hand_over_listeners())
     }
 
-    /// Closes the listeners and keeps the connections, as [`Hub::stop_listening`].
+    /// Closes the listeners and keeps the connections, as [`Hub::stop_listening`] does.
     ///
     /// # Errors
     ///
-    /// [`SendError::Gone`] if the server is gone.
+    /// Returns [`SendError::Gone`] if the server has ended.
     pub fn stop_listening(&self) -> Result<(), SendError> {
         self.run(|hub| hub.stop_listening())
     }
 
-    /// Listens again, as [`Hub::start_listening`].
+    /// Listens again, as [`Hub::start_listening`] does.
     ///
     /// # Errors
     ///
-    /// [`SendError::Gone`] if the server is gone.
+    /// Returns [`SendError::Gone`] if the server has ended.
     pub fn start_listening(&self) -> Result<(), SendError> {
         self.run(|hub| hub.start_listening())
     }
 
-    /// Runs a closure on the event loop, as [`run`](Self::run), and returns where its answer will
-    /// come. If the closure panics or the server ends before, there is none, and receiving fails.
+    /// Runs a closure on the event loop, as [`run`](Self::run) does, and returns a receiver for its
+    /// result. If the closure panics, or the server ends before it runs the closure, receiving
+    /// fails.
     ///
-    /// Not to be waited for on the loop's own thread.
+    /// Do not wait for the result on the loop's own thread: the wait would never end.
     ///
     /// ```
     /// # fn clients(handle: &wsloop::Handle) -> Result<usize, Box<dyn std::error::Error>> {
@@ -221,18 +224,19 @@ impl Handle {
     ///
     /// # Errors
     ///
-    /// [`SendError::Gone`] if the server is gone; the closure is dropped.
+    /// Returns [`SendError::Gone`] if the server has ended; the closure is dropped.
     pub fn ask<T: Send + 'static>(
         &self,
         question: impl FnOnce(&mut Hub<'_>) -> T + Send + 'static,
     ) -> Result<mpsc::Receiver<T>, SendError> {
         let (sender, answer) = mpsc::channel();
-        // Who asked may have gone on without the answer.
+        // The receiver may have been dropped.
         self.run(move |hub| _ = sender.send(question(hub)))?;
         Ok(answer)
     }
 
-    /// Called by the loop before it reads commands: from now on a new one wakes it again.
+    /// Marks the commands as seen: the next command wakes the loop again. The loop calls this
+    /// before it reads commands.
     pub(crate) fn acknowledge(&self) {
         self.mailbox.woken.store(false, Ordering::SeqCst);
     }
@@ -243,7 +247,7 @@ impl Handle {
         Ok(())
     }
 
-    /// Wakes the loop, unless that was done and it has not looked yet.
+    /// Wakes the loop, unless it was woken already and has not read the commands yet.
     pub(crate) fn wake(&self) {
         if !self.mailbox.woken.swap(true, Ordering::SeqCst) {
             self.mailbox.waker.wake_by_ref();

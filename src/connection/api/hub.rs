@@ -13,7 +13,7 @@ use crate::error::SendError;
 use crate::protocol::{CloseCode, Prepared};
 use crate::stats::Stats;
 
-/// The server as handlers reach it, for the time of one call.
+/// The server as handlers see it, for the duration of one call.
 pub struct Hub<'s> {
     pub(super) core: &'s mut Core,
 }
@@ -23,7 +23,8 @@ impl<'s> Hub<'s> {
         Self { core }
     }
 
-    /// Returns a connection by its number; `None` if it is over.
+    /// Returns a connection by its id; `None` if it has ended.
+    #[doc(alias = "get_connection")]
     pub fn get(&mut self, id: ConnectionId) -> Option<Connection<'_>> {
         let slot = id.slot as usize;
         let peer = self.core.peers.get(slot)?;
@@ -31,9 +32,10 @@ impl<'s> Hub<'s> {
             .then(|| Connection::new(self.core, slot))
     }
 
-    /// Returns a connection by its bare number, as [`ConnectionId::as_u64`] tells it, from a log or
-    /// a request for instance; `None` if it is over. It looks at all connections for it: with the
-    /// [`ConnectionId`], [`get`](Self::get) looks at one.
+    /// Returns a connection by its bare number, as [`ConnectionId::as_u64`] returns it, for
+    /// instance from a log line or a request; `None` if it has ended. It searches all connections;
+    /// [`get`](Self::get) with a [`ConnectionId`] looks at one.
+    #[doc(alias = "get_connection")]
     pub fn find(&mut self, number: u64) -> Option<Connection<'_>> {
         let mut peers = self.core.peers.iter();
         let is_it = |peer: &Peer| {
@@ -43,19 +45,18 @@ impl<'s> Hub<'s> {
         Some(Connection::new(self.core, slot))
     }
 
-    /// Returns the numbers of the connections that are ready.
+    /// Returns the ids of the connections that are ready.
     ///
-    /// The order is that of their places in memory, where a new connection takes any that is free:
-    /// neither by age nor by number, but the same as long as nobody comes or goes. `for_each` and
-    /// broadcasts have the same.
+    /// The order is that of their slots. A new connection takes any free slot, so this is neither
+    /// the order of age nor of numbers, but it stays the same while no connection begins or ends.
+    /// `for_each` and broadcasts use the same order.
     #[doc(alias = "connections")]
     pub fn ids(&self) -> Vec<ConnectionId> {
         self.ids_of(|phase| phase == Phase::Open)
     }
 
-    /// Returns the numbers of all connections that had their `Connect` and not yet their
-    /// `Disconnect`: with [`ids`](Self::ids) those whose opening handshake is under way, and those
-    /// that are closing.
+    /// Returns the ids of all connections that had their `Connect` and not yet their `Disconnect`:
+    /// those of [`ids`](Self::ids), those in the opening handshake, and those that are closing.
     pub fn all_ids(&self) -> Vec<ConnectionId> {
         self.ids_of(|phase| phase < Phase::Lingering)
     }
@@ -71,10 +72,10 @@ impl<'s> Hub<'s> {
             .collect()
     }
 
-    /// Calls `action` with each connection that is ready, in the order of [`ids`](Self::ids).
+    /// Calls `action` for each connection that is ready, in the order of [`ids`](Self::ids).
     #[doc(alias = "connections")]
     pub fn for_each(&mut self, mut action: impl FnMut(&mut Connection<'_>)) {
-        // Handlers can end connections, but not make new ones: there are never more than now.
+        // `action` can end connections but not begin new ones, so their number never grows.
         let mut left = self.core.shared.ready;
         for slot in 0..self.core.peers.capacity() {
             if left == 0 {
@@ -92,21 +93,21 @@ impl<'s> Hub<'s> {
         }
     }
 
-    /// Sends a text message to every connection that is ready; [`Sent::receivers`] tells to how many.
+    /// Sends a text message to all connections that are ready; [`Sent::receivers`] is their number.
     ///
-    /// The message is framed once. A connection whose backlog is full because it does not read is
-    /// passed over (see [`SlowConsumer`](crate::SlowConsumer)), as is one whose `max_send_size` is
-    /// less.
+    /// The message is framed once. A connection is passed over if its backlog is full (see
+    /// [`SlowConsumer`](crate::SlowConsumer)), or if its own `max_send_size` is less than the size
+    /// of the message.
     ///
     /// # Errors
     ///
-    /// [`SendError::TooBig`] above the server's `max_send_size`.
+    /// Returns [`SendError::TooBig`] above the server's `max_send_size`.
     pub fn broadcast_utf8(&mut self, text: &str) -> Result<Sent, SendError> {
         self.check_size(text.len())?;
         self.broadcast_prepared(&Prepared::utf8(text))
     }
 
-    /// Sends a binary message to every connection that is ready, as
+    /// Sends a binary message to all connections that are ready, as
     /// [`broadcast_utf8`](Self::broadcast_utf8) does.
     ///
     /// # Errors
@@ -117,7 +118,7 @@ impl<'s> Hub<'s> {
         self.broadcast_prepared(&Prepared::binary(bytes))
     }
 
-    /// Sends a message that is framed already to every connection that is ready.
+    /// Sends a prepared message to all connections that are ready.
     ///
     /// # Errors
     ///
@@ -129,12 +130,12 @@ impl<'s> Hub<'s> {
         Ok(all)
     }
 
-    /// Sends a message that is framed already to these connections, as
-    /// [`broadcast_prepared`](Self::broadcast_prepared) does to all. Connections that are over, or not
-    /// ready, are passed over.
+    /// Sends a prepared message to several connections, as
+    /// [`broadcast_prepared`](Self::broadcast_prepared) does to all. Connections that have ended,
+    /// or are not ready, are passed over.
     ///
-    /// The members of a room, for instance, are found in the application's own data first, since
-    /// that is the hub's, too:
+    /// The ids come from the application's own data, for instance the members of a room. They have
+    /// to be copied first, because the data belongs to the hub as well:
     ///
     /// ```
     /// use std::collections::HashMap;
@@ -167,7 +168,7 @@ impl<'s> Hub<'s> {
         Ok(all)
     }
 
-    /// Returns how many connections are ready.
+    /// Returns the number of connections that are ready.
     pub fn len(&self) -> usize {
         self.core.shared.ready
     }
@@ -177,14 +178,14 @@ impl<'s> Hub<'s> {
         self.len() == 0
     }
 
-    /// Returns the server's one value of type `T`, made by `T::default()` on first use.
+    /// Returns the server's value of type `T`, created by `T::default()` on first use.
     pub fn shared<T: Default + 'static>(&mut self) -> &mut T {
         self.core.shared.data.get()
     }
 
-    /// Ends the server: the `Shutdown` event, then the listeners are closed and every client is
-    /// sent a Close frame with 1001. [`Server::start`](crate::Server::start) returns when all are
-    /// gone, or after `close_timeout`.
+    /// Shuts the server down soon: the `Shutdown` event comes, the listeners close, and every
+    /// client is sent a Close frame with 1001. [`Server::start`](crate::Server::start) returns when
+    /// all connections have ended, after `close_timeout` at the latest.
     pub fn shutdown(&mut self) {
         self.core
             .shared
@@ -192,77 +193,80 @@ impl<'s> Hub<'s> {
             .push(Order::Stop(CloseCode::GOING_AWAY));
     }
 
-    /// Ends the server as [`shutdown`](Self::shutdown) does, with another code for its clients,
-    /// such as 1012 for a restart (RFC 6455, 7.4). Once the server goes down, the code stays.
+    /// Shuts the server down as [`shutdown`](Self::shutdown) does, with another close code, such as
+    /// 1012 for a restart (RFC 6455, 7.4). Once the shutdown has begun, the code cannot be changed.
     ///
     /// # Errors
     ///
-    /// [`SendError::BadCloseCode`] for a code that must not be sent; then nothing was done.
+    /// Returns [`SendError::BadCloseCode`], and does nothing, for a code that must not be sent.
     pub fn stop(&mut self, code: impl Into<CloseCode>) -> Result<(), SendError> {
         let code = code.into().sendable()?;
         self.core.shared.orders.push(Order::Stop(code));
         Ok(())
     }
 
-    /// Leaves the listeners to another process that has their sockets as well, when the handlers of
+    /// Leaves the listeners to another process that holds the same sockets, when the handlers of
     /// this turn have returned: see
     /// [`Server::hand_over_listeners`](crate::Server::hand_over_listeners).
     pub fn hand_over_listeners(&mut self) {
         self.core.shared.orders.push(Order::HandOver);
     }
 
-    /// Closes the listeners, when the handlers of this turn have returned; connections are kept. New clients are
-    /// refused by the kernel, and those that it has not handed over yet are reset. A socket that
-    /// was given to the builder or inherited is not closed, only not accepted from: its clients
-    /// wait. The server goes on without connections, too.
+    /// Closes the listeners when the handlers of this turn have returned, and keeps the
+    /// connections. The kernel refuses new clients, and resets those in the accept queue. A socket
+    /// that was given to the builder or inherited is not closed: the server only stops accepting
+    /// from it, and its clients wait. The server continues even without connections.
     pub fn stop_listening(&mut self) {
         self.core.shared.orders.push(Order::StopListening);
     }
 
-    /// Listens again on the addresses of before [`stop_listening`](Self::stop_listening), when the
-    /// handlers of this turn have returned. If one cannot be had any more, none is listened on,
-    /// which is logged; [`Server::start_listening`](crate::Server::start_listening) returns it, and
-    /// says what becomes of names with several addresses.
+    /// Listens again on the addresses from before [`stop_listening`](Self::stop_listening), when
+    /// the handlers of this turn have returned. If one of them is not available, the server listens
+    /// on none, and logs the reason. [`Server::start_listening`](crate::Server::start_listening)
+    /// returns the error instead; its documentation covers names with several addresses.
     pub fn start_listening(&mut self) {
         self.core.shared.orders.push(Order::StartListening);
     }
 
-    /// Returns the first TCP address that is listened on, with the port that the kernel picked.
+    /// Returns the first TCP address that the server listens on, with the port that the kernel
+    /// chose.
+    #[doc(alias = "sockaddr")]
     pub fn local_addr(&self) -> Option<SocketAddr> {
         self.core.shared.local_addrs.first().copied()
     }
 
-    /// Returns all TCP addresses that are listened on, in the order they were given.
+    /// Returns all TCP addresses that the server listens on, in the order of the builder.
     pub fn local_addrs(&self) -> &[SocketAddr] {
         &self.core.shared.local_addrs
     }
 
-    /// Returns a handle that other threads can use.
+    /// Returns a handle for use on other threads.
     pub fn handle(&self) -> Handle {
         self.core.shared.handle.clone()
     }
 
     /// Returns how many bytes all connections hold together, as
-    /// [`memory_budget`](crate::Builder::memory_budget) counts them; `None` without a budget. It is
-    /// of when each connection was looked at last.
+    /// [`memory_budget`](crate::Builder::memory_budget) counts them; `None` without a budget. The
+    /// share of a connection is updated whenever it is served.
     pub fn memory_used(&self) -> Option<usize> {
         let budget = &self.core.shared.budget;
         budget.is_on().then(|| budget.used())
     }
 
-    /// Returns what the server has counted.
+    /// Returns the server's counters.
     pub fn stats(&self) -> Stats {
         self.core.shared.stats()
     }
 
-    /// Returns what the server has counted since this was called last, or since it was built. There
-    /// is one such count for all who ask; [`Stats::since`] lets everybody have their own.
+    /// Returns the server's counters since the last call, or since the server was built. All
+    /// callers share the time of the last call; [`Stats::since`] allows each its own.
     ///
     /// ```
     /// # fn tick(hub: &mut wsloop::Hub<'_>) {
     /// let rates = hub.fetch_stats().rates();
     /// # }
     /// ```
+    #[doc(alias = "stats_counter")]
     pub fn fetch_stats(&mut self) -> Stats {
         let stats = self.core.shared.stats();
         let last = std::mem::replace(&mut self.core.shared.fetched, stats);

@@ -1,4 +1,4 @@
-//! What handlers and other threads hold.
+//! The types that handlers and other threads use.
 
 mod adoption;
 mod answer;

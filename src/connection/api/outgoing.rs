@@ -7,15 +7,15 @@ use crate::connection::event::Outcome;
 use crate::error::SendError;
 use crate::protocol::{Compress, OpCode, Prepared};
 
-/// A message with options, for [`Connection::send_message`]: what it consists of, whether it is
-/// compressed, and what is called when it was sent.
+/// A message with options, for [`Connection::send_message`]: its payload, whether it is compressed,
+/// and a callback for when it was sent.
 ///
 /// ```
 /// # use wsloop::{Compress, Connection, OpCode, Outgoing, SendError, Sent};
 /// # fn handler(conn: &mut Connection<'_>, image: &[u8]) -> Result<Sent, SendError> {
-/// // It is compressed already.
+/// // The image is compressed already.
 /// conn.send_message(Outgoing::binary(image).compress(Compress::No))?;
-/// // One frame from several places, without joining them first.
+/// // One frame from several slices, without joining them first.
 /// conn.send_message(Outgoing::parts(OpCode::Text, &["{\"user\":\"", "ada", "\"}"]))?;
 /// conn.send_message(Outgoing::text("goodbye").then(|conn, result| {
 ///     log::info!("{}: {result:?}", conn.id());
@@ -32,9 +32,9 @@ pub struct Outgoing<'m> {
 
 enum Body<'m> {
     Whole(OpCode, &'m [u8]),
-    /// In one frame.
+    /// All parts in one frame.
     Gathered(OpCode, Vec<&'m [u8]>),
-    /// In a frame for each part.
+    /// Each part in a frame of its own.
     Frames(OpCode, Vec<&'m [u8]>),
     Prepared(&'m Prepared),
 }
@@ -63,18 +63,18 @@ impl<'m> Outgoing<'m> {
         Self::new(Body::Prepared(prepared))
     }
 
-    /// A text or binary message whose payload lies in several places. It is sent in one frame,
-    /// without joining the parts first: large ones are handed to the kernel from where they lie,
-    /// unless the message is compressed. A character may be cut by the end of a part.
+    /// A text or binary message whose payload lies in several slices. It is sent in one frame, and
+    /// the parts are not joined first: unless the message is compressed, large parts go to the
+    /// kernel without a copy. A character may be split between two parts.
     #[doc(alias = "send_parts")]
     pub fn parts(opcode: OpCode, parts: &'m [impl AsRef<[u8]>]) -> Self {
         let parts = parts.iter().map(AsRef::as_ref).collect();
         Self::new(Body::Gathered(opcode, parts))
     }
 
-    /// Sends each part in a frame of its own (RFC 6455, 5.4), for a message made by
-    /// [`parts`](Self::parts); empty parts are left out. A message that is compressed is compressed
-    /// so that the peer can inflate each part when its frame comes.
+    /// Sends each part in a frame of its own (RFC 6455, 5.4), for a message that was created by
+    /// [`parts`](Self::parts). Empty parts are omitted. In a compressed message, the peer can
+    /// expand each part when its frame arrives.
     #[doc(alias = "send_multiframe")]
     pub fn in_frames(mut self) -> Self {
         self.body = match self.body {
@@ -90,17 +90,18 @@ impl<'m> Outgoing<'m> {
         self
     }
 
-    /// Says whether the message is compressed, where permessage-deflate was agreed on. Default
-    /// [`Compress::Auto`]. A prepared message has a [choice of its own](Prepared::compress).
+    /// Sets whether the message is compressed, where permessage-deflate was negotiated. Default
+    /// [`Compress::Auto`]. A prepared message has [its own setting](Prepared::compress).
+    #[doc(alias = "deflate")]
     pub fn compress(mut self, compress: Compress) -> Self {
         self.compress = compress;
         self
     }
 
-    /// Calls `done` once when the message was handed to the kernel, as
+    /// Calls `done` once when the message has been handed to the kernel, as
     /// [`Connection::when_sent`] does. If the slow-consumer policy drops the message, at once or
-    /// later, `done` is given [`SendError::Dropped`]. If sending fails, `done` is dropped: the error
-    /// of [`Connection::send_message`] is the answer then.
+    /// later, `done` receives [`SendError::Dropped`]. If [`Connection::send_message`] returns an
+    /// error, `done` is dropped without a call.
     pub fn then<R: Outcome<()>>(
         mut self,
         done: impl FnOnce(&mut Connection<'_>, Result<(), SendError>) -> R + 'static,
@@ -144,13 +145,16 @@ fn boxed<R: Outcome<()>>(
 }
 
 impl Connection<'_> {
-    /// Sends a message with options: see [`Outgoing`]. Text, bytes and prepared messages are taken as
-    /// they are, too.
+    /// Sends a message with options: see [`Outgoing`]. Text, bytes and prepared messages convert
+    /// into a message without options.
     ///
     /// # Errors
     ///
-    /// As [`send_utf8`](Self::send_utf8); [`SendError::BadFrame`] for parts that are neither text nor
-    /// binary, [`SendError::BadUtf8`] if the parts of a text together are not UTF-8.
+    /// As [`send_utf8`](Self::send_utf8). Also [`SendError::BadFrame`] for parts whose kind is
+    /// neither text nor binary, and [`SendError::BadUtf8`] if the parts of a text together are not
+    /// UTF-8.
+    #[doc(alias = "message")]
+    #[doc(alias = "send_parts")]
     #[doc(alias = "send_with")]
     #[doc(alias = "send_utf8_then")]
     #[doc(alias = "send_multiframe")]
@@ -176,14 +180,14 @@ impl Connection<'_> {
         Ok(Sent::one(size))
     }
 
-    /// Calls `done` once, when everything that the connection was sent until now has been handed to
-    /// the kernel (over TLS: its records have). It says nothing about what the peer has received.
+    /// Calls `done` once, when all data that was sent to the connection so far has been handed to
+    /// the kernel (with TLS: all of its records). This does not mean that the peer has received it.
     ///
-    /// `done` is a handler like others: it runs after the one that is running has returned, in the
-    /// order of what was sent; its error or panic closes the connection with 1011. It is given
-    /// [`SendError::Gone`] if the connection ends before, just before its `Disconnect`, and
-    /// [`SendError::Dropped`], without waiting for the messages before, if the last message until
-    /// now is dropped (see [`SlowConsumer`](crate::SlowConsumer)).
+    /// `done` is called like a handler: after the running handler has returned, in the order of the
+    /// messages. Its error or panic closes the connection with 1011. It receives
+    /// [`SendError::Gone`] if the connection ends first, just before the `Disconnect`. It receives
+    /// [`SendError::Dropped`], without waiting for earlier messages, if the last message so far is
+    /// dropped (see [`SlowConsumer`](crate::SlowConsumer)).
     ///
     /// ```
     /// # use wsloop::{Connection, SendError};
@@ -195,8 +199,8 @@ impl Connection<'_> {
     ///
     /// # Errors
     ///
-    /// [`SendError::NotReady`] before `Ready`, [`SendError::Closing`] in or after `Disconnect`;
-    /// `done` is dropped then.
+    /// Returns [`SendError::NotReady`] before `Ready`, and [`SendError::Closing`] in or after
+    /// `Disconnect`; `done` is then dropped.
     pub fn when_sent<R: Outcome<()>>(
         &mut self,
         done: impl FnOnce(&mut Connection<'_>, Result<(), SendError>) -> R + 'static,

@@ -1,9 +1,10 @@
-//! What became of a call that sends.
+//! The result of a call that sends.
 
-/// What a call queued for clients, or handed to the kernel: the answer of every method that sends.
+/// The result of each method that sends: the data that was queued for clients or handed to the
+/// kernel.
 ///
-/// Handlers may end in it, whatever their branches do: all these methods return
-/// `Result<Sent, SendError>`, and [`Sent::NOTHING`] is for a branch that sends nothing.
+/// All of these methods return `Result<Sent, SendError>`, so a handler can end with any of them,
+/// and the arms of a `match` fit together. [`Sent::NOTHING`] is for an arm that sends nothing.
 ///
 /// ```
 /// use wsloop::{Sent, Server, event::Utf8};
@@ -15,7 +16,6 @@
 ///     _ => Ok(Sent::NOTHING),
 /// });
 /// ```
-#[must_use]
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Sent {
     receivers: usize,
@@ -23,13 +23,13 @@ pub struct Sent {
 }
 
 impl Sent {
-    /// Nothing was sent, to nobody.
+    /// Nothing, sent to no connection.
     pub const NOTHING: Self = Self {
         receivers: 0,
         bytes: 0,
     };
 
-    /// What was sent to one connection; nothing if it was dropped.
+    /// The data sent to one connection; nothing if the message was dropped.
     #[inline]
     pub(crate) fn one(bytes: usize) -> Self {
         Self {
@@ -38,25 +38,26 @@ impl Sent {
         }
     }
 
-    /// Adds what was sent to another connection.
+    /// Adds the data sent to another connection.
     pub(crate) fn add(&mut self, other: Self) {
         self.receivers += other.receivers;
         self.bytes += other.bytes;
     }
 
-    /// Returns the bytes on the wire without TLS, frame headers included, for all receivers together.
+    /// Returns the number of bytes on the wire: frame headers are included, TLS is not. For several
+    /// receivers it is the sum.
     pub const fn bytes(self) -> usize {
         self.bytes
     }
 
-    /// Returns how many connections it was sent to: 1 or 0, except for broadcasts.
+    /// Returns the number of connections that the data was sent to: 1 or 0, more for broadcasts.
     pub const fn receivers(self) -> usize {
         self.receivers
     }
 
-    /// Returns whether it was sent to no connection: the slow-consumer policy dropped the message
-    /// (see [`SlowConsumer`](crate::SlowConsumer)), or there was nothing to send, such as an empty
-    /// part of a message or a second close, or a broadcast had no receiver.
+    /// Returns whether the data was sent to no connection. Either the slow-consumer policy dropped
+    /// the message (see [`SlowConsumer`](crate::SlowConsumer)), or there was nothing to send, as
+    /// for an empty part of a message or a second close, or a broadcast had no receiver.
     pub const fn is_dropped(self) -> bool {
         self.receivers == 0
     }

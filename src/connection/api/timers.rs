@@ -1,4 +1,4 @@
-//! Timers and intervals, as handlers set them.
+//! Timers and intervals.
 
 use std::time::Duration;
 
@@ -10,15 +10,15 @@ use crate::connection::timers::{Action, TimerId};
 use crate::error::HandlerError;
 
 impl Hub<'_> {
-    /// Has `action` called once, `after` this time; ids tell timers apart, and
-    /// [`clear_timer`](Self::clear_timer) takes one back.
+    /// Calls `action` once, after the given time. [`clear_timer`](Self::clear_timer) cancels a
+    /// timer by its id.
     ///
-    /// The time counts from the beginning of the turn of the loop that is under way. A timer is
-    /// never early, and late by a millisecond at most, unless a handler keeps the loop busy. Those
-    /// that are due together are called by their time, then in the order they were set; one that is
-    /// set without a delay comes in the next turn. An error or a panic is logged.
+    /// The time counts from the beginning of the current turn of the loop. A timer is never early,
+    /// and at most a millisecond late unless a handler keeps the loop busy. Timers that are due
+    /// together fire in the order of their times, then in the order in which they were set; a timer
+    /// without a delay fires in the next turn. An error or a panic is logged.
     ///
-    /// Timers go on while the server goes down, but do not keep it from that.
+    /// Timers continue while the server shuts down, and do not delay it.
     ///
     /// ```
     /// use std::time::Duration;
@@ -42,11 +42,11 @@ impl Hub<'_> {
         self.core.shared.timers.add(due, None, action)
     }
 
-    /// Has `action` called again and again, for the first time after `every`, which is a
-    /// millisecond at least. Times that a busy loop missed are not made up for: the next call tells
-    /// how many they were. The calls keep to their grid however late one is.
+    /// Calls `action` repeatedly, for the first time after `every`, which is at least a
+    /// millisecond. Times that a busy loop missed are not repeated: the next call receives their
+    /// number. The calls stay on their grid even if one is late.
     ///
-    /// An error or a panic is logged, and ends the interval. Otherwise as
+    /// An error or a panic is logged, and ends the interval. In all other respects it is like
     /// [`set_timer`](Self::set_timer).
     pub fn set_interval<R: Outcome<()>>(
         &mut self,
@@ -61,23 +61,23 @@ impl Hub<'_> {
         self.core.shared.timers.add(due, Some(every), action)
     }
 
-    /// Takes a timer or an interval back, whoever set it; returns whether it was still to come. An
-    /// interval may clear itself.
+    /// Cancels a timer or an interval, whether the hub or a connection set it. Returns whether it
+    /// was still pending. An interval can cancel itself.
     pub fn clear_timer(&mut self, id: TimerId) -> bool {
         self.core.shared.timers.remove(id).is_some()
     }
 }
 
 impl Connection<'_> {
-    /// Has `action` called once, `after` this time, unless the connection is over by then: it dies
-    /// with its connection, after the `Disconnect`.
+    /// Calls `action` once, after the given time, unless the connection has ended by then: the
+    /// timer ends with its connection, after the `Disconnect`.
     ///
-    /// An error or a panic closes the connection with 1011, as that of any handler. Otherwise as
-    /// [`Hub::set_timer`].
+    /// An error or a panic closes the connection with 1011, as that of any handler does. In all
+    /// other respects it is like [`Hub::set_timer`].
     ///
     /// ```
     /// use std::time::Duration;
-    /// use wsloop::{Server, event::Ready};
+    /// use wsloop::{SendError, Server, event::Ready};
     ///
     /// #[derive(Default)]
     /// struct LoggedIn(bool);
@@ -85,9 +85,9 @@ impl Connection<'_> {
     /// let builder = Server::builder().on(Ready, |conn, ()| {
     ///     conn.set_timer(Duration::from_secs(10), |conn| {
     ///         if !conn.data::<LoggedIn>().0 {
-    ///             conn.disconnect(4001, "who are you?")?;
+    ///             conn.disconnect(4001, "no login")?;
     ///         }
-    ///         Ok::<_, wsloop::SendError>(())
+    ///         Ok::<_, SendError>(())
     ///     });
     /// });
     /// ```
@@ -103,7 +103,7 @@ impl Connection<'_> {
         })
     }
 
-    /// Has `action` called again and again while the connection lives, as [`Hub::set_interval`]. An
+    /// Calls `action` repeatedly while the connection lives, as [`Hub::set_interval`] does. An
     /// error or a panic closes the connection with 1011.
     pub fn set_interval<R: Outcome<()>>(
         &mut self,
@@ -116,14 +116,14 @@ impl Connection<'_> {
         })
     }
 
-    /// Takes a timer or an interval back, as [`Hub::clear_timer`].
+    /// Cancels a timer or an interval, as [`Hub::clear_timer`] does.
     pub fn clear_timer(&mut self, id: TimerId) -> bool {
         self.core.shared.timers.remove(id).is_some()
     }
 
-    /// Sets how long the connection may still live, from the beginning of this turn of the loop;
-    /// `None` is for ever. Then it is closed with 1001, and its `Disconnect` tells
-    /// [`Cause::Lifetime`](crate::event::Cause::Lifetime). Default as
+    /// Sets the remaining lifetime of the connection, from the beginning of the current turn of the
+    /// loop; `None` means no limit. When it ends, the connection is closed with 1001, and its
+    /// `Disconnect` has [`Cause::Lifetime`](crate::event::Cause::Lifetime). Default:
     /// [`Builder::max_lifetime`](crate::Builder::max_lifetime), which counts from accept.
     pub fn set_lifetime(&mut self, left: Option<Duration>) {
         if self.phase() < Phase::Lingering {
@@ -138,7 +138,7 @@ impl Connection<'_> {
         every: Option<Duration>,
         action: impl for<'t> FnMut(&mut Connection<'t>, Ticks) -> Result<(), HandlerError> + 'static,
     ) -> TimerId {
-        // In its `Disconnect` there is no later any more.
+        // A timer that is set in `Disconnect` would never fire.
         if self.phase() >= Phase::Lingering {
             return self.core.shared.timers.number();
         }
@@ -148,5 +148,5 @@ impl Connection<'_> {
     }
 }
 
-/// The shortest interval: a shorter one could never be met.
+/// The shortest interval: the loop could not keep a shorter one.
 const INTERVAL_MIN: Duration = Duration::from_millis(1);

@@ -1,4 +1,4 @@
-//! Foreign sources, as handlers watch them.
+//! Foreign event sources, as handlers watch them.
 
 use std::io;
 
@@ -10,19 +10,20 @@ use crate::connection::event::Outcome;
 use crate::connection::watch::{WatchId, Watched, watcher};
 
 impl Hub<'_> {
-    /// Watches a foreign source in the server's loop: `handler` is called whenever it can be read
-    /// or written to, as `interest` says. Any source of `mio` will do, such as a `UdpSocket` or a
-    /// pipe of `mio`, and with [`Descriptor`] anything that has a file descriptor.
+    /// Watches a foreign source in the server's event loop: `handler` is called whenever the source
+    /// is readable or writable, as `interest` says. A source is any of `mio`, such as its
+    /// `UdpSocket` or a pipe, or with [`Descriptor`](crate::Descriptor) any value that has a file
+    /// descriptor.
     ///
-    /// It is called once in each turn of the loop for as long as the source is ready (as with the
-    /// Perl servers, not by edges as `mio` has it): a handler may use up as much as it likes. So do
-    /// not watch for writing while there is nothing to write ([`rewatch`](Self::rewatch)), and end
-    /// the watch of a source that hung up, or the loop will spin. The source should be
-    /// non-blocking, unless one read or write for each call is enough.
+    /// The handler is called once per turn of the loop while the source is ready (level-triggered
+    /// as in the Perl servers, unlike mio), so it may read a part and leave the rest. Do not watch
+    /// for writing while there is nothing to write ([`rewatch`](Self::rewatch)), and end the watch
+    /// of a source that has hung up; otherwise the loop spins. The source should be non-blocking,
+    /// unless the handler reads or writes only once per call.
     ///
-    /// An error or a panic of the handler is logged, and ends the watch; `WouldBlock`, which may
-    /// come of a readiness that has passed, is to be dealt with. Watches go on while the server
-    /// goes down, but do not keep it from that.
+    /// An error or a panic of the handler is logged, and ends the watch. Handle `WouldBlock`: the
+    /// source may no longer be ready when the handler reads. Watches continue while the server
+    /// shuts down, and do not delay it.
     ///
     /// ```
     /// use mio::net::UdpSocket;
@@ -41,10 +42,10 @@ impl Hub<'_> {
     ///
     /// # Errors
     ///
-    /// If the kernel cannot watch the source, or does so already. The source is dropped. Regular files
-    /// and `/dev/null` cannot be watched (epoll_ctl(2)): what standard input is under systemd, Docker
-    /// or nohup. Read it on a thread instead, which hands over what it reads by a
-    /// [`Handle`](crate::Handle).
+    /// If the kernel cannot watch the source, or watches it already. The source is dropped. Regular
+    /// files and `/dev/null` cannot be watched (epoll_ctl(2)). Standard input often is one of
+    /// these, under systemd, Docker or nohup: read it on a thread instead, which passes the data on
+    /// by a [`Handle`](crate::Handle).
     pub fn watch<S: Source + 'static, R: Outcome<()>>(
         &mut self,
         source: S,
@@ -59,7 +60,7 @@ impl Hub<'_> {
             .map(WatchId::new)
     }
 
-    /// Watches a source for reading, as [`watch`](Self::watch).
+    /// Watches a source for reading, as [`watch`](Self::watch) does.
     ///
     /// # Errors
     ///
@@ -72,7 +73,7 @@ impl Hub<'_> {
         self.watch(source, Interest::READABLE, handler)
     }
 
-    /// Watches a source for writing, as [`watch`](Self::watch).
+    /// Watches a source for writing, as [`watch`](Self::watch) does.
     ///
     /// # Errors
     ///
@@ -85,17 +86,18 @@ impl Hub<'_> {
         self.watch(source, Interest::WRITABLE, handler)
     }
 
-    /// Changes what a source is watched for, from the next turn of the loop on.
+    /// Changes the interest of a watch, from the next turn of the loop on.
     ///
     /// # Errors
     ///
-    /// `NotFound` if it is not watched any more, or as the kernel tells.
+    /// Returns `NotFound` if the source is no longer watched, or the kernel's error.
     pub fn rewatch<S>(&mut self, id: WatchId<S>, interest: Interest) -> io::Result<()> {
         self.core.shared.watches.change(id.key, interest)
     }
 
-    /// Ends a watch, and gives the source back; `None` if it is not watched any more. From within
-    /// its own handler, too, which holds the source: then it is dropped when that has returned.
+    /// Ends a watch and returns the source; `None` if it is no longer watched. The source's own
+    /// handler holds the source while it runs: called there, this returns `None`, and the source is
+    /// dropped when the handler has returned.
     #[doc(alias = "unwatch_readable")]
     #[doc(alias = "unwatch_writable")]
     pub fn unwatch<S: 'static>(&mut self, id: WatchId<S>) -> Option<S> {
@@ -111,7 +113,7 @@ impl Hub<'_> {
         self.core.shared.watches.watches.contains_key(&id.key)
     }
 
-    /// Returns how many sources are watched.
+    /// Returns the number of watched sources.
     pub fn watched(&self) -> usize {
         self.core.shared.watches.watches.len()
     }

@@ -1,4 +1,4 @@
-//! Shutting down without loss.
+//! Shutting the server down without loss.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::close_code::CloseCode;
 use crate::connection::shared::{Order, Plan};
 use crate::error::SendError;
 
-/// How a server shuts down without loss: see [`Hub::wind_down`].
+/// The settings for shutting a server down without loss: see [`Hub::wind_down`].
 ///
 /// ```
 /// use std::time::Duration;
@@ -27,8 +27,8 @@ use crate::error::SendError;
 pub struct WindDown(Plan);
 
 impl WindDown {
-    /// Ends everything within this time: connections that are left then are cut. Clients are closed
-    /// all at once, with 1001.
+    /// Ends the server within this time; connections that are left then are cut. By default clients
+    /// are closed all at once, with 1001.
     pub fn within(deadline: Duration) -> Self {
         Self(Plan {
             deadline,
@@ -37,14 +37,15 @@ impl WindDown {
         })
     }
 
-    /// Closes the clients over this time, evenly and the oldest first, so that they do not all come
-    /// back at the same moment. It is never longer than the deadline. Default zero: all at once.
+    /// Closes the clients evenly over this time, the oldest first, so that they do not all
+    /// reconnect at the same moment. A spread longer than the deadline ends with the deadline.
+    /// Default zero: all at once.
     pub fn spread(mut self, spread: Duration) -> Self {
         self.0.spread = spread;
         self
     }
 
-    /// Sets the code that clients are closed with (RFC 6455, 7.4). Default 1001, "going away"; 1012
+    /// Sets the close code for the clients (RFC 6455, 7.4). Default 1001, "going away"; 1012
     /// announces a restart.
     pub fn code(mut self, code: impl Into<CloseCode>) -> Self {
         self.0.code = code.into();
@@ -60,34 +61,34 @@ impl WindDown {
 
 impl Hub<'_> {
     /// Shuts the server down without loss: no new clients are accepted, queued messages are sent,
-    /// clients are closed one after the other, and connections that are left after the deadline are
+    /// clients are closed one after the other, and connections that are left at the deadline are
     /// cut.
     ///
-    /// * With [`Builder::lame_duck`](crate::Builder::lame_duck) health checks fail for that time
-    ///   first, and everything else goes on.
+    /// * With [`Builder::lame_duck`](crate::Builder::lame_duck), health checks fail for that time
+    ///   first, and everything else continues.
     /// * The `Shutdown` event comes, as with [`shutdown`](Self::shutdown).
-    /// * Connections already in the accept queue are accepted, within the limits of connections,
-    ///   half-open ones and memory; then the listeners close. A socket that was given or inherited is
-    ///   left as it is, for other processes that have it.
+    /// * Connections in the accept queue are accepted, within the limits for connections, half-open
+    ///   connections and memory; then the listeners close. A socket that was given to the builder
+    ///   or inherited stays open for the processes that share it.
     /// * Over the [spread](WindDown::spread) clients are closed with the [code](WindDown::code).
-    ///   Until its turn each is served as before, and ticks and timers go on. Messages that have
-    ///   arrived by then are delivered, unless the connection is paused, exceeded a rate or does not
-    ///   read itself.
-    /// * The Close frame goes behind the queue. A slow reader has until the deadline to take that,
-    ///   then `close_timeout` to answer.
-    /// * A client in the opening handshake may complete it, within `handshake_timeout`, and is closed
-    ///   then. A plain request is answered with `Connection: close`.
-    /// * The deadline cuts every connection that is left. [`Stats`](crate::Stats) counts those that
-    ///   [ended in order](crate::Stats::ended_in_order) and those that were
-    ///   [`cut`](crate::Stats::cut), as the [`Stopped`](crate::event::Stopped) event tells;
+    ///   Until its turn each client is served as before, and ticks and timers continue. Messages
+    ///   that have arrived by then are delivered, unless the connection is paused, has exceeded a
+    ///   rate, or has a backlog that is too full.
+    /// * The Close frame is sent after the queued messages. A slow reader has until the deadline to
+    ///   receive them, then `close_timeout` to answer.
+    /// * A client in the opening handshake can complete it, within `handshake_timeout`, and is then
+    ///   closed. A plain request is answered with `Connection: close`.
+    /// * At the deadline every remaining connection is cut. [`Stats`](crate::Stats) counts the
+    ///   connections that [ended in order](crate::Stats::ended_in_order) and those that were
+    ///   [cut](crate::Stats::cut). The [`Stopped`](crate::event::Stopped) event comes, and
     ///   [`Server::start`](crate::Server::start) returns.
     ///
-    /// A second call can only bring deadline and spread forward; `shutdown` and `stop` end the spread
-    /// at once. The code stays.
+    /// A second call can only bring the deadline and the end of the spread forward; `shutdown` and
+    /// `stop` end the spread at once. The code cannot be changed.
     ///
     /// # Errors
     ///
-    /// [`SendError::BadCloseCode`] for a code that must not be sent; then nothing was done.
+    /// Returns [`SendError::BadCloseCode`], and does nothing, for a code that must not be sent.
     #[doc(alias = "drain")]
     #[doc(alias = "graceful_stop")]
     pub fn wind_down(&mut self, how: WindDown) -> Result<(), SendError> {
@@ -96,10 +97,10 @@ impl Hub<'_> {
         Ok(())
     }
 
-    /// Returns whether the server shuts down: from the moment that a
-    /// [`wind_down`](Self::wind_down), a `shutdown` or a `stop` begins, and before a wind-down for
-    /// the time of [`Builder::lame_duck`](crate::Builder::lame_duck), in which clients are still
-    /// accepted. Health checks have to fail then.
+    /// Returns whether the server shuts down, from the beginning of a
+    /// [`wind_down`](Self::wind_down), a `shutdown` or a `stop` on. This includes the time of
+    /// [`Builder::lame_duck`](crate::Builder::lame_duck), during which clients are still accepted
+    /// and health checks have to fail.
     #[doc(alias = "is_going_down")]
     pub fn is_shutting_down(&self) -> bool {
         self.core.shared.is_shutting_down()
@@ -107,12 +108,12 @@ impl Hub<'_> {
 }
 
 impl Handle {
-    /// Shuts the server down without loss, as [`Hub::wind_down`].
+    /// Shuts the server down without loss, as [`Hub::wind_down`] does.
     ///
     /// # Errors
     ///
-    /// [`SendError::BadCloseCode`] for a code that must not be sent, [`SendError::Gone`] if the
-    /// server is gone.
+    /// Returns [`SendError::BadCloseCode`] for a code that must not be sent, and
+    /// [`SendError::Gone`] if the server has ended.
     #[doc(alias = "drain")]
     pub fn wind_down(&self, how: WindDown) -> Result<(), SendError> {
         how.check()?;

@@ -1,9 +1,9 @@
-//! The table of handlers: one slot per event.
+//! The table of handlers: one slot for each event.
 
 use super::*;
 use crate::error::HandlerError;
 
-/// A registered handler, boxed, its answer brought to one shape.
+/// A registered handler, boxed, with its result converted to one type.
 pub(crate) type Handler<E> = Box<
     dyn for<'t, 'p> FnMut(
         &mut <E as Event>::Target<'t>,
@@ -11,19 +11,19 @@ pub(crate) type Handler<E> = Box<
     ) -> Result<<E as Event>::Output, HandlerError>,
 >;
 
-/// What is to be done with a table of handlers.
+/// A change that is applied to a table of handlers later.
 type Change = Box<dyn FnOnce(&mut Handlers)>;
 
-/// The handlers of a server, or those that a connection has of its own.
+/// The handlers of a server, or those of a single connection.
 #[derive(Default)]
 pub struct Handlers {
     pub(super) slots: Slots,
-    /// What is to be done with the table that this one is merged into, in order: see `add_when_merged`.
+    /// The changes to the table that this one is merged into, in order: see `add_when_merged`.
     added: Vec<Change>,
 }
 
 impl Handlers {
-    /// Registers a handler; it replaces the one that was there.
+    /// Registers a handler and replaces the previous one.
     pub(crate) fn set<E: Event, R: Outcome<E::Output>>(
         &mut self,
         mut handler: impl for<'t, 'p> FnMut(&mut E::Target<'t>, E::Payload<'p>) -> R + 'static,
@@ -33,8 +33,8 @@ impl Handlers {
         }));
     }
 
-    /// Registers one more handler, to be called after those that are there. The first refusal
-    /// counts, and an error ends it: then the others are not called.
+    /// Registers another handler, which is called after the previous ones. The first refusal
+    /// counts, and an error ends the sequence: the remaining handlers are then not called.
     pub(crate) fn add<E: Event, R: Outcome<E::Output>>(
         &mut self,
         mut handler: impl for<'t, 'p> FnMut(&mut E::Target<'t>, E::Payload<'p>) -> R + 'static,
@@ -51,7 +51,7 @@ impl Handlers {
         }));
     }
 
-    /// Has the table that this one is merged into [`set`](Self::set) a handler.
+    /// [Sets](Self::set) a handler in the table that this one is merged into.
     pub(crate) fn set_when_merged<E: Event, R: Outcome<E::Output>>(
         &mut self,
         handler: impl for<'t, 'p> FnMut(&mut E::Target<'t>, E::Payload<'p>) -> R + 'static,
@@ -59,13 +59,13 @@ impl Handlers {
         if self.added.is_empty() {
             self.set::<E, R>(handler);
         } else {
-            // In place of those that were added before.
+            // It replaces the handlers that were added before.
             self.added
                 .push(Box::new(move |merged| merged.set::<E, R>(handler)));
         }
     }
 
-    /// Has the table that this one is merged into [`add`](Self::add) a handler.
+    /// [Adds](Self::add) a handler to the table that this one is merged into.
     pub(crate) fn add_when_merged<E: Event, R: Outcome<E::Output>>(
         &mut self,
         handler: impl for<'t, 'p> FnMut(&mut E::Target<'t>, E::Payload<'p>) -> R + 'static,
@@ -74,7 +74,7 @@ impl Handlers {
             .push(Box::new(move |merged| merged.add::<E, R>(handler)));
     }
 
-    /// Returns the handlers of the two kinds of message.
+    /// Returns the handlers of the two kinds of messages.
     #[inline(always)]
     pub(crate) fn messages(
         &mut self,
@@ -82,7 +82,7 @@ impl Handlers {
         (&mut self.slots.utf8, &mut self.slots.binary)
     }
 
-    /// Overwrites each slot that `newer` fills, and adds what it adds.
+    /// Overwrites each slot that `newer` fills, and applies its changes.
     pub(crate) fn merge(&mut self, newer: Self) {
         self.slots.merge(newer.slots);
         for add in newer.added {

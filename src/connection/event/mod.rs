@@ -1,19 +1,20 @@
-//! The names that handlers are registered by, what each handler is given, and what it may answer.
+//! The events that handlers are registered for, with their arguments and return values.
 //!
-//! An event is a unit type: [`Builder::on`](crate::Builder::on) takes it like a name, and the
-//! compiler checks its spelling, the handler's arguments and its answer. Every handler takes two
-//! arguments: what it acts on (a [`Connection`] or the [`Hub`]), and what happened.
+//! An event is a unit type. [`Builder::on`](crate::Builder::on) takes it like a name, and the
+//! compiler checks its spelling, the handler's arguments and its return value. Every handler has
+//! two arguments: the object that it acts on (a [`Connection`] or the [`Hub`]), and the data of the
+//! event.
 //!
-//! For one connection the order is [`Accept`], [`Connect`], [`Origin`], [`Handshake`], [`Ready`],
-//! then any of [`Utf8`], [`Binary`], [`Ping`], [`Pong`] and [`Drain`], then [`PeerClose`] if the
-//! peer closed, and always [`Disconnect`]: exactly one for each `Connect`. [`Error`] comes before
-//! the `Disconnect` that it causes. [`Request`] comes for each plain request before the upgrade, if
-//! there is one.
+//! The order for one connection is [`Accept`], [`Connect`], [`Origin`], [`Handshake`], [`Ready`],
+//! then any of [`Utf8`], [`Binary`], [`Fragment`], [`Ping`], [`Pong`] and [`Drain`], then
+//! [`PeerClose`] if the peer has closed, and always [`Disconnect`]: exactly one for each `Connect`.
+//! [`Error`] comes before the `Disconnect` that it causes. [`Request`] comes for each plain request
+//! before the upgrade.
 //!
-//! A handler returns nothing, or a `Result` whose error is logged and closes its connection with
-//! 1011 (RFC 6455, 7.4.1), like a `die` in the Perl servers; a panic does the same. `Connect`,
-//! `Origin`, `Handshake` and `Ping` take a [`Verdict`], a `bool`, or a `Result` of one. `Request`
-//! takes a [`Response`], an `Option` of one, or a `Result` of either.
+//! A handler returns nothing, or a `Result`. An error is logged and closes the connection with 1011
+//! (RFC 6455, 7.4.1), like `die` in the Perl servers; so does a panic. `Connect`, `Origin`,
+//! `Handshake` and `Ping` take a [`Verdict`], a `bool`, or a `Result` of one. `Request` takes a
+//! [`Response`], an `Option` of one, or a `Result` of either.
 
 mod handlers;
 mod outcome;
@@ -31,13 +32,13 @@ use crate::plain_http::Response;
 use crate::protocol::{CloseFrame, Piece};
 use crate::stats::Stats;
 
-/// Something that happens, and that one handler can be registered for.
+/// An event that a handler can be registered for.
 pub trait Event: Sized + 'static {
-    /// What the handler acts on: a [`Connection`], or the [`Hub`].
+    /// The object that the handler acts on: a [`Connection`], or the [`Hub`].
     type Target<'t>;
-    /// What happened.
+    /// The data of the event.
     type Payload<'p>;
-    /// What the handler answers.
+    /// The result of the handler.
     type Output: Answer;
 
     #[doc(hidden)]
@@ -48,14 +49,15 @@ pub trait Event: Sized + 'static {
     fn lend<'a, 'p: 'a>(payload: &'a mut Self::Payload<'p>) -> Self::Payload<'a>;
 }
 
-/// An event of one connection, which can be set on the connection as well as on the server.
+/// An event of one connection, whose handler can be registered on the connection as well as on the
+/// server.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is an event of the server",
     label = "register it on the server's builder"
 )]
 pub trait ConnectionEvent: for<'t> Event<Target<'t> = Connection<'t>> {}
 
-/// Lends a payload: a reborrow where it is exclusive, else a copy.
+/// Lends a payload: a reborrow of an exclusive reference, otherwise a copy.
 macro_rules! lend {
     ($payload:ident, & $p:lifetime mut $type:ty) => {
         &mut **$payload
@@ -73,8 +75,8 @@ macro_rules! connection_event {
     (Hub, $name:ident) => {};
 }
 
-/// Declares the events: the one list of them. A new one needs nothing else than its line here and
-/// the place that emits it.
+/// Declares the events; this is the only list of them. A new event needs a line here and the place
+/// that emits it.
 macro_rules! events {
     ($($(#[$docs:meta])* $name:ident in $slot:ident:
         ($target:ident, $($payload:tt)+) -> $output:ty;)*) => {
@@ -126,64 +128,89 @@ macro_rules! events {
 }
 
 events! {
-    /// A connection was accepted; the first that is heard of it, before TLS and before
-    /// [`Connect`]. On the server only.
+    /// A connection was accepted. This is its first event, before TLS and before [`Connect`]. On
+    /// the server only.
+    #[doc(alias = "on_accept")]
+    #[doc(alias = "new_connection")]
     Accept in accept: (Hub, Accepted<'p>) -> ();
-    /// A binary message came.
+    /// A binary message has arrived.
+    #[doc(alias = "on_binary")]
+    #[doc(alias = "message_event")]
     Binary in binary: (Connection, &'p [u8]) -> ();
-    /// A client is connected, its opening handshake is to come: the place to set handlers and
-    /// limits of this connection. A refusal answers 403 and closes; a TLS client is cut.
+    /// A client has connected, and its opening handshake has not begun: the place to set handlers
+    /// and limits of this connection. A refusal is answered with 403 and closes the connection; a
+    /// TLS client is cut.
+    #[doc(alias = "on_connect")]
     Connect in connect: (Connection, ()) -> Verdict;
-    /// The connection is over. Nothing can be sent any more; the connection's own data and address
-    /// are still there.
+    /// The connection has ended. Nothing can be sent any more; the connection's data and address
+    /// are still available.
+    #[doc(alias = "on_disconnect")]
+    #[doc(alias = "close_event")]
+    #[doc(alias = "disconnection_event")]
     Disconnect in disconnect: (Connection, Disconnected<'p>) -> ();
-    /// What the kernel had not taken has all been sent, or all but
-    /// [`drain_at`](crate::Builder::drain_at) bytes. Comes once for each time that more was left
-    /// over.
+    /// The kernel has accepted all queued data, or all but [`drain_at`](crate::Builder::drain_at)
+    /// bytes. The event comes once for each time that the kernel left more than that in the queue.
     Drain in drain: (Connection, ()) -> ();
-    /// Something went wrong with the connection; its `Disconnect` follows.
+    /// The connection has failed; its `Disconnect` follows.
     ///
-    /// It comes for requests that the server refuses by itself, by the lists of
-    /// [`hosts`](crate::Builder::hosts) and [`origins`](crate::Builder::origins) too, and not for
-    /// those that a handler refuses. A connection that ends without a byte of a request, by FIN or
-    /// RST, is no error: load balancers probe ports like that
-    /// ([`Stats::probes`](crate::Stats::probes) counts them).
+    /// The event also comes for requests that the server itself refuses, including those refused by
+    /// the lists of [`hosts`](crate::Builder::hosts) and [`origins`](crate::Builder::origins), and
+    /// not for those that a handler refuses. A connection that ends by FIN or RST before it sends a
+    /// byte of a request is not an error, because load balancers probe ports in this way
+    /// ([`Stats::probes`](crate::Stats::probes) counts these).
+    #[doc(alias = "error_event")]
     Error in error: (Connection, &'p Fault) -> ();
-    /// The next bytes of a message that came in several frames or is larger than `max_recv_size`.
+    /// The next bytes of a message that consists of several frames or is larger than
+    /// `max_recv_size`.
     ///
-    /// With a handler for it such messages are not collected but handed out as they come, and
-    /// neither `max_recv_size` nor `max_fragments` bounds them; a message in one frame of at most
-    /// `max_recv_size` still comes whole, as `Utf8` or `Binary`. Pieces of text are checked
-    /// together; one may end within a character. Control frames come in between.
+    /// With a handler for this event such messages are not collected but delivered as they arrive,
+    /// and neither `max_recv_size` nor `max_fragments` limits them. A message in one frame of at
+    /// most `max_recv_size` still comes whole, as `Utf8` or `Binary`. The pieces of a text are
+    /// validated together; a piece may end within a character. Control frames are delivered in
+    /// between.
     ///
-    /// What is compressed is expanded as it comes, in pieces of at most 64 KiB, also where a frame
-    /// turns out to hold more than `max_recv_size`. No more is expanded than is handed out: pieces
-    /// count against [`turn_share`](crate::Builder::turn_share) with their bytes, and none comes
-    /// after [`pause`](Connection::pause) until the connection is resumed.
+    /// Compressed data is expanded as it arrives, in pieces of at most 64 KiB. This includes a
+    /// single frame that expands to more than `max_recv_size`. No more is expanded than is
+    /// delivered: pieces count against [`turn_bytes`](crate::Builder::turn_bytes) with their bytes,
+    /// and after [`pause`](Connection::pause) none is delivered until the connection is resumed.
+    #[doc(alias = "get_frames")]
     Fragment in fragment: (Connection, Piece<'p>) -> ();
-    /// The request is a good one and its origin allowed: the place to look at it, to add headers
-    /// and cookies, to pick a subprotocol, or to refuse with any HTTP answer. A refusal without
-    /// one answers 403. With [`Builder::bad_handshakes`](crate::Builder::bad_handshakes) it also
-    /// comes for bad requests, whose [`error`](Upgrade::error) tells what is wrong.
+    /// The request is valid and its origin is allowed: the place to examine it, to add headers and
+    /// cookies, to choose a subprotocol, or to refuse with any HTTP response. A refusal without a
+    /// response is a 403. With [`Builder::bad_handshakes`](crate::Builder::bad_handshakes) the
+    /// event also comes for invalid requests, whose [`error`](Upgrade::error) is the reason.
+    #[doc(alias = "on_handshake")]
+    #[doc(alias = "handshake_callback")]
     Handshake in handshake: (Connection, &'p mut Upgrade) -> Verdict;
-    /// The request's `Origin` (RFC 6454), `None` if it has none: only browsers send it, and they
-    /// always do (RFC 6455, 10.2). A refusal answers 403.
+    /// The request's `Origin` (RFC 6454); `None` if there is none. Browsers always send it, other
+    /// clients often do not (RFC 6455, 10.2). A refusal is a 403.
+    #[doc(alias = "on_origin")]
     Origin in origin: (Connection, Option<&'p str>) -> Verdict;
-    /// The peer closed: its Close frame, or `None` if the connection ended without one. Unless the
-    /// handler closes with a code of its own, the peer's is echoed.
+    /// The peer has closed: its Close frame, or `None` if the stream ended without one. Unless the
+    /// handler closes with a code of its own, the peer's code is echoed.
+    #[doc(alias = "peer_close_event")]
     PeerClose in peer_close: (Connection, Option<CloseFrame<'p>>) -> ();
-    /// A ping came. It is answered by a pong with the same payload, unless the handler refuses.
+    /// A ping has arrived. It is answered by a pong with the same payload, unless the handler
+    /// refuses.
+    #[doc(alias = "on_ping")]
+    #[doc(alias = "ping_event")]
     Ping in ping: (Connection, &'p [u8]) -> Verdict;
-    /// A pong came, also those that answer the server's own pings.
+    /// A pong has arrived, including those that answer the server's own pings.
+    #[doc(alias = "on_pong")]
+    #[doc(alias = "pong_event")]
     Pong in pong: (Connection, &'p [u8]) -> ();
-    /// The opening handshake is done: the first moment to send.
+    /// The opening handshake is complete: the first moment at which messages can be sent.
+    #[doc(alias = "on_ready")]
+    #[doc(alias = "connection_event")]
     Ready in ready: (Connection, ()) -> ();
-    /// A plain HTTP request came, one that does not ask for an upgrade to `websocket`: its method,
-    /// target, headers and body (of `max_body_size` at most). The handler answers it; `None` is a
-    /// 404, or a matter for the handler that was [added](crate::Builder::add_on) behind it. A server without this handler answers plain requests with 426, 405 or 400 and closes.
+    /// A plain HTTP request has arrived, one without an upgrade to `websocket`: its method, target,
+    /// headers and body (at most `max_body_size`). The handler returns the response. `None` is a
+    /// 404, or leaves the request to the next handler that was [added](crate::Builder::add_on). A
+    /// server without this handler answers plain requests with 426, 405 or 400 and closes the
+    /// connection.
     ///
-    /// It is called for every origin: whoever lets a request change something checks
-    /// [`origin`](handshake::Request::origin) as for any other web page.
+    /// The handler is called for requests of every origin. If a request changes something, check
+    /// [`origin`](handshake::Request::origin) as on any other web server.
     ///
     /// ```
     /// use wsloop::{Server, event::Request, plain_http::Response};
@@ -191,24 +218,29 @@ events! {
     /// let builder = Server::builder().on(Request, |_, request| {
     ///     match (request.method().as_str(), request.path()) {
     ///         ("GET" | "HEAD", "/health") => Some(Response::new(200).body("fine")),
-    ///         // Where a WebSocket is expected: 426, with the headers that belong to it.
+    ///         // A WebSocket is expected here: 426, with the headers that belong to it.
     ///         (_, "/chat") => Some(Response::new(426)),
     ///         _ => None,
     ///     }
     /// });
     /// ```
+    #[doc(alias = "request_event")]
     Request in request: (Connection, &'p handshake::Request) -> Option<Response>;
-    /// The server goes down, at once or by a [drain](Hub::drain); its clients can still be sent
-    /// to. On the server only.
+    /// The server shuts down, at once or by [`wind_down`](Hub::wind_down); messages can still be
+    /// sent. On the server only.
+    #[doc(alias = "on_shutdown")]
     Shutdown in shutdown: (Hub, ()) -> ();
     /// The event loop starts. On the server only.
     Start in start: (Hub, ()) -> ();
-    /// The server went down, and its connections are gone: what it counted, with how many of them
-    /// were [cut](Stats::cut). The last event; a server that is dropped before has none. On the
-    /// server only.
+    /// The server has shut down, and its connections have ended. The data is its counters, with the
+    /// number of connections that were [cut](Stats::cut). This is the last event; a server that is
+    /// dropped earlier has none. On the server only.
     Stopped in stopped: (Hub, Stats) -> ();
     /// `tick_period` has passed. On the server only.
+    #[doc(alias = "on_tick")]
     Tick in tick: (Hub, Ticks) -> ();
-    /// A text message came.
+    /// A text message has arrived.
+    #[doc(alias = "on_utf8")]
+    #[doc(alias = "message_event")]
     Utf8 in utf8: (Connection, &'p str) -> ();
 }

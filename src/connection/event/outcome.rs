@@ -1,18 +1,18 @@
-//! What a handler may return.
+//! The return values of handlers.
 
 use std::fmt;
 
 use crate::error::HandlerError;
 use crate::plain_http::Response;
 
-/// The answer of a handler that can refuse.
+/// The result of a handler that can refuse.
 #[expect(clippy::exhaustive_enums, reason = "yes or no")]
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Verdict {
-    /// Go on.
+    /// Continue.
     #[default]
     Accept,
-    /// Do not.
+    /// Refuse; the effect depends on the event.
     Refuse,
 }
 
@@ -28,9 +28,9 @@ impl From<()> for Verdict {
     }
 }
 
-/// What a handler answers, as far as other handlers of the same event depend on it.
+/// The result of a handler, as far as other handlers of the same event depend on it.
 pub trait Answer {
-    /// Returns whether the handlers after this one are not asked any more.
+    /// Returns whether the remaining handlers are not called.
     fn is_refusal(&self) -> bool;
 }
 
@@ -46,26 +46,26 @@ impl Answer for Verdict {
     }
 }
 
-/// The first handler that has a response answers the request.
+/// The first handler that returns a response answers the request.
 impl Answer for Option<Response> {
     fn is_refusal(&self) -> bool {
         self.is_some()
     }
 }
 
-/// What a handler may return where `O` is wanted: `O` itself or a `Result`; for a [`Verdict`] also
-/// `bool`, where `false` refuses, and `()`, which accepts; for the `Option` of a [`Response`] also
-/// the `Response`.
+/// A type that a handler may return where `O` is expected: `O` itself or a `Result`. For a
+/// [`Verdict`] also `bool`, where `false` refuses, and `()`, which accepts. For an `Option` of a
+/// [`Response`] also a `Response`.
 #[diagnostic::on_unimplemented(
     message = "a handler for this event cannot return `{Self}`",
     label = "return nothing, a `Result`, or what the event asks for"
 )]
 pub trait Outcome<O> {
-    /// Brings the answer to one shape.
+    /// Converts the return value.
     ///
     /// # Errors
     ///
-    /// The handler's own.
+    /// Returns the handler's own error.
     fn into_outcome(self) -> Result<O, HandlerError>;
 }
 

@@ -1,4 +1,4 @@
-//! What handlers are told, where no type of another room says it.
+//! The data of events for which no other module has a type.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -14,24 +14,25 @@ use crate::protocol::CloseCode;
 pub struct Accepted<'p> {
     /// The address of the socket's peer, which may be a proxy; `None` for a Unix socket.
     pub peer: Option<SocketAddr>,
-    /// The socket, to set options of.
+    /// The socket, for its options.
     pub socket: Option<BorrowedFd<'p>>,
 }
 
-/// How a connection ended.
+/// The end of a connection.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Disconnected<'p> {
-    /// The close code: the peer's if it closed, else ours. [`CloseCode::ABNORMAL`] if no Close
-    /// frame was sent, or if the kernel did not take it before the connection was cut.
+    /// The close code: the peer's if the peer closed, otherwise ours. It is [`CloseCode::ABNORMAL`]
+    /// if no Close frame was sent, or if the kernel had not accepted it when the connection was
+    /// cut.
     pub code: CloseCode,
-    /// The reason that goes with the code, possibly empty.
+    /// The reason that belongs to the code; it may be empty.
     pub reason: &'p str,
-    /// Who or what ended it.
+    /// The cause of the end.
     pub cause: Cause,
-    /// Bytes that were sent to the peer and that the kernel had not taken when the connection was
-    /// cut: they are lost. What TLS holds back (128 KiB at most) and what the kernel had taken is
-    /// not among them. 0 where the connection ended in order.
+    /// Bytes that were sent to the peer and that the kernel had not accepted when the connection
+    /// was cut; they are lost. Data that TLS holds back (at most 128 KiB) and data that the kernel
+    /// had accepted do not count. 0 if the connection ended in order.
     pub unsent: usize,
 }
 
@@ -48,13 +49,13 @@ impl fmt::Display for Disconnected<'_> {
     }
 }
 
-/// Who or what ended a connection.
+/// The cause of a connection's end.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Cause {
-    /// Plain requests were answered, and no other came or was to come.
+    /// Plain requests were answered, and no further request came or was allowed.
     Answered,
-    /// [`Connection::shutdown`](crate::Connection::shutdown) cut it, or a deadline did.
+    /// [`Connection::abort`](crate::Connection::abort) or a deadline cut the connection.
     Cut,
     /// The peer ended the connection without a Close frame.
     Eof,
@@ -64,19 +65,19 @@ pub enum Cause {
     Handshake(HandshakeError),
     /// The network failed.
     Io,
-    /// The connection was older than [`max_lifetime`](crate::Builder::max_lifetime), or than it
-    /// was allowed to become by [`set_lifetime`](crate::Connection::set_lifetime).
+    /// The connection was older than [`max_lifetime`](crate::Builder::max_lifetime), or than
+    /// [`set_lifetime`](crate::Connection::set_lifetime) allowed.
     Lifetime,
     /// [`Connection::disconnect`](crate::Connection::disconnect) was called.
     Local,
-    /// The server's [`memory_budget`](crate::Builder::memory_budget) was used up, and the connection
-    /// held more than others.
+    /// The server's [`memory_budget`](crate::Builder::memory_budget) was used up, and the
+    /// connection held more than others.
     NoMemory,
     /// The peer sent a Close frame.
     Peer,
     /// The peer broke the protocol or a limit.
     Protocol(ProtocolError),
-    /// The server went down.
+    /// The server was shut down.
     Shutdown,
     /// The peer was silent for longer than `idle_timeout`.
     Silent,
@@ -105,13 +106,13 @@ impl fmt::Display for Cause {
     }
 }
 
-/// A tick, or a firing of an interval, and those that were missed before it.
+/// A tick, or a call of an interval, and the number of those that were missed before it.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug)]
 pub struct Ticks {
-    /// When this turn of the loop began.
+    /// The time at which this turn of the loop began.
     pub now: Instant,
-    /// How many fell due since the last one and were not delivered, because the loop was busy for
-    /// longer than the time between two.
+    /// How many ticks were due since the last one and were not delivered, because the loop was busy
+    /// for longer than the period.
     pub missed: u64,
 }

@@ -75,11 +75,12 @@ impl Inflater {
     ///
     /// # Errors
     ///
-    /// [`ProtocolError::MessageTooBig`] as soon as the message is larger than `max_size`: then
-    /// `room` begins with `max_size` bytes of it and one more, and [`piece`](Self::piece) can go on with what
-    /// is behind the first [`taken`](Self::taken) bytes of `payload`.
-    /// [`ProtocolError::RatioTooHigh`] as soon as it is that, [`ProtocolError::BadDeflate`] for what
-    /// is none of DEFLATE; nothing more can be inflated with [`Context::Keep`] then.
+    /// * [`ProtocolError::MessageTooBig`] as soon as the message is larger than `max_size`. `room`
+    ///   then begins with `max_size` bytes of it and one more, and [`piece`](Self::piece) can go on
+    ///   behind the first [`taken`](Self::taken) bytes of `payload`.
+    /// * [`ProtocolError::RatioTooHigh`] as soon as the ratio is exceeded.
+    /// * [`ProtocolError::BadDeflate`] if the data is not valid DEFLATE. Nothing more can be inflated
+    ///   with [`Context::Keep`] then.
     pub fn message<'r>(
         &mut self,
         payload: &[u8],
@@ -121,8 +122,8 @@ impl Inflater {
         }
     }
 
-    /// Begins a message that is expanded as it comes, by [`piece`](Self::piece), with `takeover` and
-    /// `max_ratio` as of [`message`](Self::message).
+    /// Begins a message that [`piece`](Self::piece) inflates as it arrives; `context` and `max_ratio`
+    /// are those of [`message`](Self::message).
     pub fn begin(&mut self, context: Context, max_ratio: usize) {
         if self.used && context == Context::Reset {
             self.forget();

@@ -8,7 +8,7 @@
 //! [`Inflater::piece`] process messages in parts.
 //!
 //! ```
-//! use wsloop::protocol::deflate::{DeflateConfig, Deflater, Inflater};
+//! use wsloop::protocol::deflate::{Context, DeflateConfig, Deflater, InflateLimits, Inflater};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let offers = [&b"permessage-deflate; client_max_window_bits"[..]];
@@ -22,7 +22,8 @@
 //! assert!(compressed.len() < 60);
 //!
 //! let (mut inflater, mut room) = (Inflater::new(), Vec::new());
-//! let message = inflater.message(&compressed, Context::Keep, InflateLimits::new(64 << 10, usize::MAX), &mut room)?;
+//! let limits = InflateLimits::new(64 << 10, usize::MAX);
+//! let message = inflater.message(&compressed, Context::Keep, limits, &mut room)?;
 //! assert_eq!(message, text.as_bytes());
 //! # Ok(())
 //! # }

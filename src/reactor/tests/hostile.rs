@@ -39,12 +39,12 @@ fn trickle(world: &mut World, client: &Client, bytes: &[u8], most: u64) -> u64 {
 }
 
 /// Creates a client whose connection is at a certain stage.
-type Dispatch = fn(&mut World) -> Client;
+type Stage = fn(&mut World) -> Client;
 
 #[test]
 fn trickling_puts_the_end_off_at_no_stage() {
     let ping = frame(0x89, b"ping");
-    let stages: [(&str, Dispatch, &[u8], u64); 8] = [
+    let stages: [(&str, Stage, &[u8], u64); 8] = [
         ("a request line", |world| world.connect(), b"A", 10_000),
         (
             "header lines",
@@ -121,17 +121,17 @@ fn trickling_puts_the_end_off_at_no_stage() {
             0,
         ),
     ];
-    for (dispatch, begin, bytes, timeout) in stages {
+    for (stage, begin, bytes, timeout) in stages {
         let mut world = obedient();
         let client = begin(&mut world);
         // The client has five seconds to read the refusal.
         let most = timeout + 5_000 + 200;
         let took = trickle(&mut world, &client, bytes, most);
-        assert!(took >= timeout.max(4_900), "{dispatch}: {took}");
-        assert!(world.is_empty(), "{dispatch}");
+        assert!(took >= timeout.max(4_900), "{stage}: {took}");
+        assert!(world.is_empty(), "{stage}");
         let log = world.take_log();
         let ends = log.iter().filter(|entry| entry.starts_with("disconnect"));
-        assert_eq!(ends.count(), 1, "{dispatch}: {log:?}");
+        assert_eq!(ends.count(), 1, "{stage}: {log:?}");
     }
 }
 

@@ -1,10 +1,10 @@
-//! Settings of what proxies tell.
+//! Settings of trusted proxies.
 
 use super::Builder;
 use crate::error::BuildError;
 use crate::proxy::{ClientAddress, Forwarding, Networks};
 
-/// Who is trusted to tell the client of a request, and what is taken of what they tell.
+/// The trusted proxies, and the data that is taken from their headers.
 #[derive(Default)]
 pub(super) struct Proxies {
     trusted: Option<Vec<String>>,
@@ -43,13 +43,13 @@ impl Proxies {
 }
 
 impl Builder {
-    /// Sets which peers are proxies that are trusted to tell the client of a request, in the header
+    /// Sets the proxies that are trusted to supply the address of a request's client, in the header
     /// that [`client_address`](Self::client_address) names: `["127.0.0.1", "10.0.0.0/8", "unix:"]`,
-    /// as [`Networks`](crate::proxy::Networks) has them. Default none: without it, what requests
-    /// say of addresses is not looked at.
+    /// in the syntax of [`Networks`](crate::proxy::Networks). Default none: addresses in requests
+    /// are ignored.
     ///
-    /// Name the proxies and nothing else. A program that connects from one of these addresses, or
-    /// that may write to the Unix socket, can claim any client address.
+    /// List the proxies and nothing else. A program that connects from one of these addresses, or
+    /// that can write to the Unix socket, can claim any client address.
     ///
     /// ```
     /// use wsloop::{ClientAddress, Server};
@@ -67,22 +67,22 @@ impl Builder {
         self
     }
 
-    /// Sets in which header [`trusted_proxies`](Self::trusted_proxies) tell the client's address.
-    /// No other is looked at. Default none.
+    /// Sets the header in which [`trusted_proxies`](Self::trusted_proxies) supply the client's
+    /// address. No other header is used. Default none.
     ///
-    /// The header is a list to which each proxy appends the address that it was asked from. It is
-    /// read from right to left: addresses of trusted proxies are skipped, and the first other
-    /// address is the client's. What a client has written itself stands to the left of that. At an
-    /// element that cannot be read (`unknown`, a name) the search stops; the client is then the
-    /// last address that was read.
+    /// The header is a list to which each proxy appends the address of its own peer. It is read
+    /// from right to left: addresses of trusted proxies are skipped, and the first other address is
+    /// the client's. Text that a client wrote itself stands to the left of that. The search stops
+    /// at an element that cannot be parsed (`unknown`, a name); the client is then the last address
+    /// before it.
     ///
-    /// From the `Origin` event on, or the `Request` event of a plain request, everything that goes
-    /// by address goes by the client: [`Connection::peer_addr`](crate::Connection::peer_addr),
-    /// logs, the limits for each address. A request that exceeds them is answered with 429. Until
-    /// then a trusted proxy has no limit of its own but those of the server
+    /// From the `Origin` event on, or the `Request` event of a plain request, this address is used
+    /// everywhere: for [`Connection::peer_addr`](crate::Connection::peer_addr), in logs, and for
+    /// the limits per address. A request that exceeds them is answered with 429. Until then only
+    /// the limits of the whole server apply to a trusted proxy
     /// ([`max_half_open`](Self::max_half_open), [`handshake_timeout`](Self::handshake_timeout)).
-    /// Each request counts as a handshake, and a plain one counts for its client until it is
-    /// answered, since the proxy may send another's next.
+    /// Each request counts as a handshake. A plain one counts for its client until it is answered,
+    /// since the proxy may send another client's request next.
     ///
     /// With [`Place::proxy_protocol`](crate::Place::proxy_protocol) the search starts at the
     /// address in that header instead of the socket's peer.
@@ -91,27 +91,27 @@ impl Builder {
         self
     }
 
-    /// Sets whether [`trusted_proxies`](Self::trusted_proxies) tell as well if the client speaks
-    /// TLS with them: by `proto` of `Forwarded` if that is what
-    /// [`client_address`](Self::client_address) names, otherwise by the last value of
-    /// `X-Forwarded-Proto`. Default false.
+    /// Sets whether [`trusted_proxies`](Self::trusted_proxies) also say whether the client uses
+    /// TLS: in `proto` of `Forwarded` if [`client_address`](Self::client_address) names that
+    /// header, otherwise in the last value of `X-Forwarded-Proto`. Default false.
     ///
-    /// It makes [`Connection::request_uri`](crate::Connection::request_uri) (`wss:`) and
-    /// [`origins(["self"])`](Self::origins) right behind a proxy that ends TLS. Make sure that the
-    /// proxy sets the header, because one that does not passes on what the client wrote.
+    /// Behind a proxy that terminates TLS,
+    /// [`Connection::request_uri`](crate::Connection::request_uri) (`wss:`) and
+    /// [`origins(["self"])`](Self::origins) are correct only with this setting. Make sure that the
+    /// proxy sets the header; otherwise its value comes from the client.
     pub fn forwarded_scheme(mut self, on: bool) -> Self {
         self.proxies.scheme = on;
         self
     }
 
-    /// Sets whether [`trusted_proxies`](Self::trusted_proxies) tell as well which host the client
-    /// asked for: by `host` of `Forwarded` if that is what [`client_address`](Self::client_address)
-    /// names, otherwise by the last value of `X-Forwarded-Host`. Default false.
+    /// Sets whether [`trusted_proxies`](Self::trusted_proxies) also supply the host that the client
+    /// requested: in `host` of `Forwarded` if [`client_address`](Self::client_address) names that
+    /// header, otherwise in the last value of `X-Forwarded-Host`. Default false.
     ///
-    /// For proxies that send a `Host` of their own. [`hosts`](Self::hosts),
+    /// This is for proxies that send a `Host` of their own. [`hosts`](Self::hosts),
     /// [`origins(["self"])`](Self::origins) and
-    /// [`Connection::request_uri`](crate::Connection::request_uri) then go by it, and by `Host`
-    /// where it is missing or malformed. Make sure that the proxy sets the header.
+    /// [`Connection::request_uri`](crate::Connection::request_uri) then use this value, and `Host`
+    /// if it is missing or malformed. Make sure that the proxy sets the header.
     pub fn forwarded_host(mut self, on: bool) -> Self {
         self.proxies.host = on;
         self

@@ -1,7 +1,10 @@
 //! The examples that were ported from Perl.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Stdio;
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 
@@ -140,11 +143,16 @@ fn relay_has_every_handler_of_net_websocket_server() {
     // On standard input a line may arrive in parts, and several lines at once.
     stdin.write_all(b"goo").unwrap();
     stdin.flush().unwrap();
-    stdin.write_all(b"d evening\nlast round\n").unwrap();
+    stdin
+        .write_all(b"d evening\nlast round\nlast \xff\n")
+        .unwrap();
     for client in [&mut ada, &mut bob] {
         expect_relayed(client, "operator: good evening");
         expect_relayed(client, "operator: last round");
+        expect_relayed(client, "operator: last \u{fffd}");
     }
+    // The end of standard input ends nothing.
+    drop(stdin);
     // Pings are answered, and pongs are reported.
     ada.send_frame(0x89, "alive?");
     let frame = relayed(&mut ada);
@@ -178,14 +186,32 @@ fn relay_has_every_handler_of_net_websocket_server() {
     );
     said.expect_of_one("has left: 1009");
     drop(eve);
-    // The end of standard input shuts the server down: a last message, and 1001 for all clients.
-    drop(stdin);
+    // A signal ends the server: a last message, and 1001 for all clients.
+    bob.send_text("five");
+    expect_relayed(&mut bob, "3: five");
+    example.signal("TERM");
     expect_relayed(&mut bob, "good bye");
     bob.answer_close(1001);
     drop(bob);
     said.expect_of_one("has left: 1001");
     said.expect_end();
     assert!(example.child.wait().unwrap().success());
+}
+
+#[test]
+fn relay_serves_whatever_its_standard_input_is() {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("relay.txt");
+    std::fs::write(&path, "one\ntwo\nthree\n").unwrap();
+    for stdin in [Stdio::null(), File::open(&path).unwrap().into()] {
+        let example = Example::start_with("relay", &["127.0.0.1:0"], stdin);
+        let mut client = Client::connect(example.addr());
+        let answer = ask(&mut client, "/", &["Origin: http://example.com"]);
+        assert_eq!(answer.status, 101);
+        client.send_text("hello");
+        expect_relayed(&mut client, "hello 127.0.0.1");
+        expect_relayed(&mut client, "1: hello");
+    }
+    let _ = std::fs::remove_file(&path);
 }
 
 /// Sends an opening handshake to the club, as a member does.

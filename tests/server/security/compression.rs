@@ -2,7 +2,7 @@
 
 use wsloop::DeflateConfig;
 use wsloop::event::{Handshake, Utf8};
-use wsloop::protocol::deflate::Deflater;
+use wsloop::protocol::deflate::{Context, Deflater};
 
 use crate::support::{Client, Response, Running, echo, frame, request_with};
 
@@ -32,7 +32,7 @@ fn agreed(server: &Running) -> Client {
 
 fn compressed(payload: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
-    assert!(Deflater::new(9, 15).message(payload, false, &mut bytes));
+    assert!(Deflater::new(9, 15).message(payload, Context::Reset, &mut bytes));
     bytes
 }
 

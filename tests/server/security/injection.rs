@@ -1,6 +1,6 @@
 //! A value that an application passes on cannot split a response, whatever bytes it contains.
 
-use wsloop::SendError;
+use wsloop::AnswerError;
 use wsloop::event::{Handshake, Request};
 use wsloop::handshake::Refusal;
 use wsloop::plain_http::Response;

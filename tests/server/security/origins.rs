@@ -1,10 +1,8 @@
 //! Pages of other origins, and names that an attacker has pointed at the server.
 
-use std::sync::Mutex;
-
-use wsloop::event::{Handshake, Origin, Request};
+use wsloop::event::Request;
 use wsloop::plain_http::Response;
-use wsloop::{BuildError, Builder, Error, Server};
+use wsloop::{BuildError, Server};
 
 use crate::support::{REQUEST, Running, echo, log};
 
@@ -186,54 +184,8 @@ fn a_page_whose_name_was_rebound_to_this_server_opens_nothing() {
             .hosts([entry])
             .build();
         match built {
-            Err(Error::Build(BuildError::BadHost(named))) => assert_eq!(named, entry),
+            Err(BuildError::BadHost(named)) => assert_eq!(named, entry),
             other => panic!("{entry}: {other:?}"),
         }
     }
-}
-
-/// The warnings of servers, with the thread of each server.
-struct Warnings(Mutex<Vec<(std::thread::ThreadId, String)>>);
-
-static WARNINGS: Warnings = Warnings(Mutex::new(Vec::new()));
-
-impl ::log::Log for Warnings {
-    fn enabled(&self, metadata: &::log::Metadata<'_>) -> bool {
-        metadata.level() == ::log::Level::Warn
-    }
-
-    fn log(&self, record: &::log::Record<'_>) {
-        if self.enabled(record.metadata()) {
-            let entry = (std::thread::current().id(), record.args().to_string());
-            self.0.lock().expect("nobody panics with it").push(entry);
-        }
-    }
-
-    fn flush(&self) {}
-}
-
-/// Returns whether a server with this configuration warns about the pages that may connect.
-fn warns(make: impl FnOnce(Builder) -> Builder) -> bool {
-    let built = make(Server::builder().headless(true)).build();
-    assert!(built.is_ok());
-    let mut warnings = WARNINGS.0.lock().expect("nobody panics with it");
-    let me = std::thread::current().id();
-    let warned = |(thread, text): &(_, String)| *thread == me && text.contains("any web page");
-    let found = warnings.iter().any(warned);
-    warnings.clear();
-    found
-}
-
-#[test]
-fn a_server_without_a_policy_says_so() {
-    ::log::set_logger(&WARNINGS).expect("there is no other");
-    ::log::set_max_level(::log::LevelFilter::Warn);
-    assert!(warns(|builder| builder));
-    assert!(warns(echo));
-    assert!(!warns(|builder| builder.origins(["*"])));
-    assert!(!warns(|builder| builder.origins(["https://shop.example"])));
-    assert!(!warns(
-        |builder| builder.on(Origin, |_, origin| origin.is_none())
-    ));
-    assert!(!warns(|builder| builder.on(Handshake, |_, _| true)));
 }

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use wsloop::event::{Binary, Utf8};
-use wsloop::{Builder, DeflateConfig, Server};
+use wsloop::{BuildError, Builder, DeflateConfig, Server};
 use wsloop_peers::server::{Deflate, Options, Skill, announce, refuse};
 
 fn main() -> wsloop::Result<()> {
@@ -25,18 +25,18 @@ fn main() -> wsloop::Result<()> {
         thread::spawn(move || {
             let mut server = build(&options)?;
             let _ = built.send(());
-            server.start()
+            Ok::<_, wsloop::Error>(server.start()?)
         });
         if listens.recv().is_err() {
             refuse("a further loop cannot listen");
         }
     }
     announce(options.listen).unwrap_or_else(|error| refuse(error));
-    first.start()
+    Ok(first.start()?)
 }
 
 /// Builds the server of one loop.
-fn build(options: &Options) -> wsloop::Result<Server> {
+fn build(options: &Options) -> Result<Server, BuildError> {
     let mut builder = listener(options)
         .reuse_port(options.loops > 1)
         .busy_poll(options.busy_poll)

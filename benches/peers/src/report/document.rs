@@ -102,18 +102,37 @@ fn uncounted(results: &Results) -> Vec<String> {
     each.collect()
 }
 
+/// Returns a paragraph in lines of at most 120 characters.
+fn wrapped(text: &str) -> String {
+    let (mut lines, mut width) = (String::new(), 0);
+    for word in text.split(' ') {
+        if width > 0 && width + 1 + word.len() > 120 {
+            lines.push('\n');
+            width = 0;
+        } else if width > 0 {
+            lines.push(' ');
+            width += 1;
+        }
+        lines.push_str(word);
+        width += word.len();
+    }
+    lines.push('\n');
+    lines
+}
+
 fn machine(results: &Results) -> String {
     let machine = &results.machine;
-    let mut text = format!(
-        "Machine: {} x {}, {}, {}.\n",
+    let mut text = wrapped(&format!(
+        "Machine: {} x {}, {}, {}.",
         machine.cores, machine.processor, machine.kernel, machine.rustc
-    );
+    ));
     let versions: Vec<_> = machine
         .versions
         .iter()
         .map(|(name, version)| format!("{name} {version}"))
         .collect();
-    text.push_str(&format!("\nVersions: {}.\n", versions.join(", ")));
+    text.push('\n');
+    text.push_str(&wrapped(&format!("Versions: {}.", versions.join(", "))));
     let missing: Vec<_> = results
         .missing
         .iter()

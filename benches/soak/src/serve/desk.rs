@@ -8,8 +8,8 @@ use std::time::Duration;
 use wsloop::event::Disconnected;
 use wsloop::plain_http::Response;
 use wsloop::{
-    Compress, Connection, ConnectionId, ConnectionStats, Hub, OpCode, Prepared, SendError, Stats,
-    handshake,
+    Compress, Connection, ConnectionId, ConnectionStats, Hub, OpCode, Outgoing, Prepared,
+    SendError, Sent, Stats, handshake,
 };
 
 use super::Flavour;
@@ -305,7 +305,7 @@ fn echo(
     text: Option<&str>,
     payload: &[u8],
     sequence: u64,
-) -> Result<usize, SendError> {
+) -> Result<Sent, SendError> {
     let opcode = match text {
         Some(_) => OpCode::Text,
         None => OpCode::Binary,
