@@ -9,13 +9,13 @@
 
 mod support;
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{self, Receiver};
+use std::sync::mpsc::Receiver;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -24,6 +24,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 
+use support::process::spawn_example;
 use support::temp::TempDir;
 use support::{Client, PATIENCE};
 
@@ -41,26 +42,9 @@ impl Processes {
         // As a subreaper, this process becomes the parent of orphaned descendants and can wait for
         // them.
         set_child_subreaper(true).unwrap();
-        #[expect(
-            clippy::zombie_processes,
-            reason = "waited for by number, as all of them"
-        )]
-        let mut child = Command::new(program)
-            .args(addresses)
-            .stdin(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap_or_else(|error| {
-                let path = program.display();
-                panic!("{path}: {error}; `cargo build --examples` builds it")
-            });
-        let stderr = BufReader::new(child.stderr.take().unwrap());
-        let (sender, said) = mpsc::channel();
-        thread::spawn(move || {
-            for line in stderr.lines().map_while(Result::ok) {
-                let _ = sender.send(line);
-            }
-        });
+        // It is waited for by its number, as all of them.
+        let mut command = Command::new(program);
+        let (child, said) = spawn_example(command.args(addresses).stdin(Stdio::null()));
         let mut processes = Self {
             said,
             alive: vec![Pid::from_raw(child.id().try_into().unwrap())],
@@ -310,9 +294,7 @@ fn a_successor_that_does_not_start_changes_nothing() {
     processes.signal(Signal::SIGHUP);
     let next = processes.serving();
     processes.alive.push(next);
-    client.expect_close(1012);
-    client.send_close(1012, "");
-    client.expect_eof();
+    client.answer_close(1012);
     processes.ended();
     let mut client = Client::connect(addr);
     client.upgrade();

@@ -1,5 +1,7 @@
 //! Simple code to build a client's frames from the input, and to read a server's.
 
+use std::borrow::Cow;
+
 use crate::client_frames::{self, Header};
 use crate::input::Input;
 
@@ -35,6 +37,19 @@ pub(crate) fn chosen_frame(input: &mut Input<'_>, out: &mut Vec<u8>) {
         7 => out.truncate(out.len() - payload.len() / 2),
         _ => {}
     }
+}
+
+/// Returns what a client sends: frames built from the choices in the rest of the input, or that rest
+/// as it is.
+pub(crate) fn client_bytes<'i>(input: &mut Input<'i>, is_chosen: bool) -> Cow<'i, [u8]> {
+    if !is_chosen {
+        return Cow::Borrowed(input.0);
+    }
+    let mut chosen = Vec::new();
+    while !input.is_empty() && chosen.len() < 160 << 10 {
+        chosen_frame(input, &mut chosen);
+    }
+    Cow::Owned(chosen)
 }
 
 /// A server's frame.

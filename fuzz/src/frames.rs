@@ -5,7 +5,7 @@
 use wsloop::protocol::{CloseCode, CloseFrame, Header, Message, OpCode, Piece, Receiver};
 use wsloop::{Limits, ProtocolError};
 
-use crate::client::chosen_frame;
+use crate::client::client_bytes;
 use crate::client_frames;
 use crate::input::{Dice, Input, cuts};
 
@@ -14,15 +14,7 @@ pub fn run(data: &[u8]) {
     let mut input = Input(data);
     let settings = input.byte();
     let seed = input.short();
-    let mut chosen = Vec::new();
-    let bytes = if settings & 0x80 != 0 {
-        while !input.is_empty() && chosen.len() < 160 << 10 {
-            chosen_frame(&mut input, &mut chosen);
-        }
-        &chosen[..]
-    } else {
-        input.0
-    };
+    let bytes = &*client_bytes(&mut input, settings & 0x80 != 0);
     let rules = Rules {
         max_recv_size: [64 << 10, 200, 7, usize::MAX][usize::from(settings & 3)],
         max_fragments: [usize::MAX, 3][usize::from(settings >> 2 & 1)],

@@ -8,7 +8,7 @@ use ::tungstenite::{Error, Message as Theirs, WebSocket};
 use wsloop::protocol::{Message, Receiver};
 use wsloop::{Limits, ProtocolError};
 
-use crate::client::chosen_frame;
+use crate::client::client_bytes;
 use crate::input::{Input, cuts};
 
 /// Settings (1 byte), cuts (2 bytes), then the client's bytes, or choices for its frames.
@@ -16,15 +16,7 @@ pub fn run(data: &[u8]) {
     let mut input = Input(data);
     let settings = input.byte();
     let seed = input.short();
-    let mut chosen = Vec::new();
-    let bytes = if settings & 0x80 != 0 {
-        while !input.is_empty() && chosen.len() < 160 << 10 {
-            chosen_frame(&mut input, &mut chosen);
-        }
-        &chosen[..]
-    } else {
-        input.0
-    };
+    let bytes = &*client_bytes(&mut input, settings & 0x80 != 0);
     // At least 125, because tungstenite applies the limit to control frames as well.
     let limit = [64 << 10, 200, 125, 128 << 10][usize::from(settings & 3)];
 

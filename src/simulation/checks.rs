@@ -455,22 +455,11 @@ impl World {
             return;
         }
         let end = wait.map(|wait| self.now + wait);
-        let core = &server.reactor.core;
-        for (slot, peer) in &core.peers {
-            let Some(client) = self.names.get(&peer.serial).copied() else {
-                continue;
-            };
-            let message = due_of_message(server, slot, peer);
-            for (due, what) in self
-                .due(client, peer, &core.shared.config)
-                .into_iter()
-                .chain(message)
-            {
-                let late = end.is_none_or(|end| end > due + LATE);
-                self.check(!late, Check::Deadlines, || {
-                    format!("client {client}: {what} is due at {due:?}, and it sleeps to {end:?}")
-                });
-            }
+        for (client, due, what) in self.dues(server) {
+            let late = end.is_none_or(|end| end > due + LATE);
+            self.check(!late, Check::Deadlines, || {
+                format!("client {client}: {what} is due at {due:?}, and it sleeps to {end:?}")
+            });
         }
         if let Some((due, what)) = self.due_of_server(server) {
             let late = end.is_none_or(|end| end > due + SLIGHTLY_LATE);
@@ -486,27 +475,32 @@ impl World {
             return;
         }
         let now = self.turn_at();
-        let core = &server.reactor.core;
-        for (slot, peer) in &core.peers {
-            let Some(client) = self.names.get(&peer.serial).copied() else {
-                continue;
-            };
-            let message = due_of_message(server, slot, peer);
-            for (due, what) in self
-                .due(client, peer, &core.shared.config)
-                .into_iter()
-                .chain(message)
-            {
-                self.check(now <= due + LATE, Check::Deadlines, || {
-                    format!("client {client}: {what} was due at {due:?}")
-                });
-            }
+        for (client, due, what) in self.dues(server) {
+            self.check(now <= due + LATE, Check::Deadlines, || {
+                format!("client {client}: {what} was due at {due:?}")
+            });
         }
         if let Some((due, what)) = self.due_of_server(server) {
             self.check(now <= due + SLIGHTLY_LATE, Check::Deadlines, || {
                 format!("{what} was due at {due:?}")
             });
         }
+    }
+
+    /// Returns by when something has to happen with each client at the latest, and what.
+    fn dues(&self, server: &Server) -> Vec<(usize, Duration, &'static str)> {
+        let core = &server.reactor.core;
+        let mut dues = Vec::new();
+        for (slot, peer) in &core.peers {
+            let Some(client) = self.names.get(&peer.serial).copied() else {
+                continue;
+            };
+            let own = self.due(client, peer, &core.shared.config);
+            let message = due_of_message(server, slot, peer);
+            let both = own.into_iter().chain(message);
+            dues.extend(both.map(|(due, what)| (client, due, what)));
+        }
+        dues
     }
 
     /// Returns by when something has to happen with a connection at the latest, and what.

@@ -346,9 +346,12 @@ fn handshake(conn: &mut Connection<'_>, upgrade: &mut Upgrade, world: &Shared) -
         return false;
     }
     if chooses(world, |world| world.settings.defers) {
-        let deferred = upgrade.defer();
-        debug_assert!(deferred.is_ok(), "it cannot fail");
-        world.borrow_mut().clients[client].seen.is_deferred = true;
+        let done = upgrade.defer();
+        let world = &mut *world.borrow_mut();
+        world.check(done.is_ok(), Check::Answers, || {
+            format!("a deferral: {done:?}")
+        });
+        world.clients[client].seen.is_deferred = true;
     }
     if chooses(world, |world| world.settings.failing / 4) {
         world.borrow_mut().clients[client].seen.did_fail = true;

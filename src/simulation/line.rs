@@ -178,19 +178,29 @@ impl Line {
 
 /// The server's side.
 impl Line {
+    /// Returns the error of a call that fails at once: a planned fault, or that of a reset.
+    fn begin_call<F: Faults>(
+        &mut self,
+        faults: &mut F,
+        after_reset: impl Fn(&mut F) -> ErrorKind,
+    ) -> io::Result<()> {
+        if let Some(kind) = faults.fails() {
+            return Err(kind.into());
+        }
+        if self.reset {
+            self.reset_told = true;
+            return Err(after_reset(faults).into());
+        }
+        Ok(())
+    }
+
     /// Reads as readv(2).
     pub(crate) fn read(
         &mut self,
         buffers: &mut [IoSliceMut<'_>],
         faults: &mut impl Faults,
     ) -> io::Result<usize> {
-        if let Some(kind) = faults.fails() {
-            return Err(kind.into());
-        }
-        if self.reset {
-            self.reset_told = true;
-            return Err(ErrorKind::ConnectionReset.into());
-        }
+        self.begin_call(faults, |_| ErrorKind::ConnectionReset)?;
         if self.incoming.is_empty() {
             if !self.fin {
                 return Err(ErrorKind::WouldBlock.into());
@@ -215,18 +225,12 @@ impl Line {
     }
 
     /// Writes as writev(2).
-    pub(crate) fn write(
+    pub(crate) fn write<F: Faults>(
         &mut self,
         buffers: &[IoSlice<'_>],
-        faults: &mut impl Faults,
+        faults: &mut F,
     ) -> io::Result<usize> {
-        if let Some(kind) = faults.fails() {
-            return Err(kind.into());
-        }
-        if self.reset {
-            self.reset_told = true;
-            return Err(faults.write_after_reset().into());
-        }
+        self.begin_call(faults, F::write_after_reset)?;
         let offered: usize = buffers.iter().map(|buffer| buffer.len()).sum();
         let mut most = offered.min(self.free());
         if offered > 0 {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use mio::Token;
 
-use super::line::{self, Edge};
+use super::line::{self, Edge, Line};
 use super::random::Random;
 use super::world::{Happening, World};
 use crate::transport::{Delivery, Wire};
@@ -131,6 +131,15 @@ impl World {
         }
     }
 
+    /// Returns the line of a client for a call of the server, and the faults of that call.
+    fn call_of(&mut self, client: usize) -> (&mut Line, Drawn<'_>) {
+        let drawn = Drawn {
+            faults: self.faults,
+            random: &mut self.random,
+        };
+        (&mut self.lines[client], drawn)
+    }
+
     /// Returns whether the server has something to be told of.
     pub(super) fn has_news(&self) -> bool {
         self.is_woken()
@@ -187,11 +196,7 @@ impl Wire for Plug {
     fn receive(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         let world = &mut *self.world.borrow_mut();
         let client = self.client;
-        let mut drawn = Drawn {
-            faults: world.faults,
-            random: &mut world.random,
-        };
-        let line = &mut world.lines[client];
+        let (line, mut drawn) = world.call_of(client);
         let size = line.read(buffers, &mut drawn)?;
         world.progress += 1;
         if size > 0 {
@@ -207,18 +212,15 @@ impl Wire for Plug {
     fn transmit(&mut self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
         let world = &mut *self.world.borrow_mut();
         let client = self.client;
-        let mut drawn = Drawn {
-            faults: world.faults,
-            random: &mut world.random,
-        };
-        let line = &mut world.lines[client];
+        let (line, mut drawn) = world.call_of(client);
         let done = line.write(buffers, &mut drawn);
+        let is_full = line.is_full;
         let size = match &done {
             Ok(size) => *size,
             Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
             Err(_) => return done,
         };
-        let (is_full, way) = (line.is_full, &mut world.ways[client]);
+        let way = &mut world.ways[client];
         if std::mem::replace(&mut way.is_behind, is_full) && size > 0 {
             way.progress_at = world.now;
         }

@@ -105,9 +105,7 @@ fn other_threads_are_heard_while_it_spins() {
         .unwrap();
     assert_eq!(answer.recv_timeout(PATIENCE).unwrap(), 1);
     server.handle.shutdown().unwrap();
-    client.expect_close(1001);
-    client.send_close(1001, "");
-    client.expect_eof();
+    client.answer_close(1001);
 }
 
 #[test]

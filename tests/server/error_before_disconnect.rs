@@ -119,9 +119,7 @@ fn a_handler_that_fails() {
     });
     let mut client = server.ready();
     client.send_text("join");
-    client.expect_close(1011);
-    client.send_close(1011, "");
-    client.expect_eof();
+    client.answer_close(1011);
     assert_eq!(
         end(&log),
         [

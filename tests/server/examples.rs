@@ -12,16 +12,15 @@ mod porting;
 use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{self, Receiver};
-use std::thread;
+use std::sync::mpsc::Receiver;
 use std::time::Instant;
 
 use serde_json::{Value, json};
 
 use crate::support;
+use crate::support::process::spawn_example;
 use crate::support::{Client, PATIENCE};
 
 /// A running example. It is killed when this is dropped.
@@ -29,8 +28,7 @@ struct Example {
     child: Child,
     /// The text that it prints after `listening on`.
     place: String,
-    /// The lines of its standard error. A thread reads them until the end, so that the example
-    /// never blocks.
+    /// The lines of its standard error.
     errors: Receiver<String>,
 }
 
@@ -40,24 +38,9 @@ impl Example {
     }
 
     fn start_with(name: &str, args: &[&str], stdin: Stdio) -> Self {
-        let binary = binary(name);
-        let mut child = Command::new(&binary)
-            .args(args)
-            .stdin(stdin)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap_or_else(|error| {
-                let path = binary.display();
-                panic!("{path}: {error}; `cargo build --examples` builds it")
-            });
-        let stderr = BufReader::new(child.stderr.take().unwrap());
-        let (sender, errors) = mpsc::channel();
-        thread::spawn(move || {
-            for line in stderr.lines().map_while(Result::ok) {
-                let _ = sender.send(line);
-            }
-        });
+        let mut command = Command::new(binary(name));
+        command.args(args).stdin(stdin).stdout(Stdio::piped());
+        let (child, errors) = spawn_example(&mut command);
         let mut example = Self {
             child,
             place: String::new(),
@@ -190,9 +173,7 @@ fn conformance_over_a_unix_socket() {
     let place = format!("unix:{}", path.display());
     let example = Example::start("conformance", &[&place]);
     assert_eq!(example.place, place);
-    let stream = UnixStream::connect(&path).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    let mut client = Client::over(stream);
+    let mut client = Client::connect_unix(&path);
     client.upgrade();
     expect_echo(&mut client);
     let _ = std::fs::remove_file(&path);
@@ -586,9 +567,7 @@ fn multicore_reaches_everybody_over_all_loops() {
     }
     stdin.write_all(b"\n").unwrap();
     for client in &mut clients {
-        client.expect_close(1001);
-        client.send_close(1001, "");
-        client.expect_eof();
+        client.answer_close(1001);
     }
     drop(clients);
     assert!(example.child.wait().unwrap().success());

@@ -123,9 +123,7 @@ fn check(event: &'static str, provoke: impl Fn(&mut Client), expected: &[&str]) 
 const FAILED: &[&str] = &["disconnect 1011 (a handler failed)"];
 
 fn expect_1011(client: &mut Client) {
-    client.expect_close(1011);
-    client.send_close(1011, "");
-    client.expect_eof();
+    client.answer_close(1011);
 }
 
 #[test]
@@ -254,9 +252,7 @@ fn handlers_of_the_server_are_only_logged() {
         while log.next() != "tick" {}
         client.expect_alive();
         server.handle.shutdown().unwrap();
-        client.expect_close(1001);
-        client.send_close(1001, "");
-        client.expect_eof();
+        client.answer_close(1001);
         drop(client);
         drop(server);
         assert_eq!(log.rest().last().map(String::as_str), Some("stopped"));

@@ -6,7 +6,7 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -41,9 +41,7 @@ fn hold_and_drain(handle: &Handle) -> mpsc::Sender<()> {
 
 /// Expects a Close frame next, and answers it.
 fn answer_close(client: &mut Client, code: u16) {
-    client.expect_close(code);
-    client.send_close(code, "");
-    client.expect_eof();
+    client.answer_close(code);
 }
 
 /// Checks that no socket listens on an address.
@@ -335,9 +333,7 @@ fn listeners_are_handed_over() {
     assert_eq!(listeners.recv().unwrap(), 0);
     old.expect_alive();
     let over_unix = || {
-        let stream = UnixStream::connect(&path).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let mut client = Client::over(stream);
+        let mut client = Client::connect_unix(&path);
         client.upgrade();
         client.expect_alive();
     };

@@ -14,8 +14,8 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::{Child, ChildStderr, Command, Stdio};
 
 use crate::support;
+use crate::support::Client;
 use crate::support::temp::TempDir;
-use crate::support::{Client, PATIENCE};
 use wsloop::{Place, Server};
 
 /// The places on which the process listens: names separated by commas, `*` for all.
@@ -147,9 +147,7 @@ fn all_of_them_tcp_and_unix() {
     process.expect("again: cannot listen on inherited sockets: all are taken already");
     expect_echo(early);
     expect_echo(Client::connect(addr));
-    let stream = UnixStream::connect(&path).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    expect_echo(Client::over(stream));
+    expect_echo(Client::connect_unix(&path));
     drop(process);
     // The server does not remove a file that it has not created.
     assert!(path.exists());

@@ -4,20 +4,13 @@
 
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
+use std::os::unix::net::UnixListener;
 
 use crate::support;
 use crate::support::temp::TempDir;
-use crate::support::{Client, PATIENCE, Running};
+use crate::support::{Client, Running};
 use wsloop::event::*;
 use wsloop::{BuildError, Server};
-
-fn unix_client(path: &Path) -> Client<UnixStream> {
-    let stream = UnixStream::connect(path).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    Client::over(stream)
-}
 
 #[test]
 fn every_kind_on_one_server() {
@@ -57,7 +50,7 @@ fn every_kind_on_one_server() {
             client
         })
         .collect();
-    let mut unix = unix_client(&path);
+    let mut unix = Client::connect_unix(&path);
     unix.upgrade();
     unix.expect_text("one more");
     // All clients are connections of one server.
@@ -136,7 +129,7 @@ fn a_stale_unix_socket_is_replaced_and_removed_at_the_end() {
     assert!(path.exists());
     let listen = path.clone();
     let server = Running::start_on(move || support::echo(Server::builder().listen_unix(listen)));
-    let mut client = unix_client(&path);
+    let mut client = Client::connect_unix(&path);
     client.upgrade();
     client.expect_alive();
     drop(client);
@@ -157,7 +150,7 @@ fn a_unix_socket_in_use_is_refused_and_left_alone() {
         panic!("{error:?}");
     };
     assert_eq!(source.kind(), ErrorKind::AddrInUse);
-    let mut client = unix_client(&path);
+    let mut client = Client::connect_unix(&path);
     client.upgrade();
     client.expect_alive();
 }
@@ -182,7 +175,7 @@ fn the_unix_socket_of_a_successor_is_left_alone() {
     let listen = path.clone();
     let _new = Running::start_on(move || support::echo(Server::builder().listen_unix(listen)));
     drop(old);
-    let mut client = unix_client(&path);
+    let mut client = Client::connect_unix(&path);
     client.upgrade();
     client.expect_alive();
 }
@@ -213,9 +206,7 @@ fn a_port_is_free_again_when_the_server_is_gone() {
     // Connections that the server closed first are in TIME-WAIT on its side.
     let mut client = server.ready();
     server.handle.shutdown().unwrap();
-    client.expect_close(1001);
-    client.send_close(1001, "");
-    client.expect_eof();
+    client.answer_close(1001);
     drop(client);
     drop(server);
     let error = TcpStream::connect(addr).unwrap_err();

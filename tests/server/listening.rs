@@ -6,7 +6,6 @@
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use crate::support;
@@ -68,8 +67,7 @@ fn listening_stops_and_starts_again() {
         }
         let mode = path.metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
-        let stream = UnixStream::connect(&path).unwrap();
-        let mut client = Client::over(stream);
+        let mut client = Client::connect_unix(&path);
         client.upgrade();
         client.expect_alive();
         old.expect_alive();
@@ -165,9 +163,7 @@ fn the_server_stops_with_a_code() {
     let mut client = server.ready();
     client.send_text("1012");
     client.expect_text("farewell");
-    client.expect_close(1012);
-    client.send_close(1012, "");
-    client.expect_eof();
+    client.answer_close(1012);
     server.join();
     assert_eq!(log.rest(), ["1012 (server went down)"]);
 }

@@ -150,9 +150,7 @@ fn a_server_that_goes_down_closes_who_is_paused() {
     client.send_text("never");
     log.expect(&["first"]);
     server.handle.shutdown().unwrap();
-    client.expect_close(1001);
-    client.send_close(1001, "");
-    client.expect_eof();
+    client.answer_close(1001);
     log.expect(&["1001 (server went down)"]);
     drop(server);
     assert_eq!(log.rest(), [""; 0]);

@@ -179,9 +179,7 @@ fn a_unix_socket_has_no_address_and_a_uri_all_the_same() {
                 sender.send(format!("{:?} {:?} {uri}", conn.ip(), conn.port()))
             })
     });
-    let stream = std::os::unix::net::UnixStream::connect(path).unwrap();
-    stream.set_read_timeout(Some(support::PATIENCE)).unwrap();
-    let mut client = support::Client::over(stream);
+    let mut client = support::Client::connect_unix(&path);
     client.upgrade();
     log.expect(&["None None ws://example.com/chat?room=7"]);
 }

@@ -114,8 +114,6 @@ fn a_connection_knows_where_it_is() {
     let mut client = server.client();
     let addr = client.stream.local_addr().unwrap();
     client.upgrade();
-    client.expect_close(1000);
-    client.send_close(1000, "");
-    client.expect_eof();
+    client.answer_close(1000);
     log.expect(&[&format!("{addr} {}", server.addr), &addr.to_string()]);
 }

@@ -127,9 +127,7 @@ fn what_was_sent_before_arrives_first() {
     client.send_text("go");
     client.expect_frame(0x82, vec![7; SIZE]);
     client.expect_text("farewell");
-    client.expect_close(1001);
-    client.send_close(1001, "");
-    client.expect_eof();
+    client.answer_close(1001);
     drop(client);
     server.join();
 }
@@ -156,9 +154,7 @@ fn the_longest_deadlines_are_no_trouble() {
     let mut client = server.ready();
     client.expect_alive();
     server.handle.shutdown().unwrap();
-    client.expect_close(1001);
-    client.send_close(1001, "");
-    client.expect_eof();
+    client.answer_close(1001);
     drop(client);
     server.join();
 }

@@ -163,9 +163,7 @@ fn close_ends_the_connection_behind_what_was_taken() {
     for number in 0..count {
         client.expect_frame(0x82, numbered(number));
     }
-    client.expect_close(1008);
-    client.send_close(1008, "");
-    client.expect_eof();
+    client.answer_close(1008);
     // The text of `Fault`.
     log.expect(&["error: max_backlog exceeded"]);
     let end = log.next();

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::support;
 use crate::support::temp::TempDir;
-use crate::support::{Client, PATIENCE, Running};
+use crate::support::{Client, Running};
 use socket2::{Domain, SockRef, Type};
 use wsloop::event::*;
 use wsloop::{BuildError, Builder, Place, Server};
@@ -151,8 +151,7 @@ fn the_permissions_of_a_unix_socket() {
             support::echo(Server::builder().listener(Place::unix(listen).mode(wanted)))
         });
         assert_eq!(mode(&path), wanted);
-        let mut client = Client::over(UnixStream::connect(&path).unwrap());
-        client.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut client = Client::connect_unix(&path);
         client.upgrade();
         client.expect_alive();
         drop(client);
@@ -167,8 +166,7 @@ fn a_unix_socket_that_listens_already_keeps_its_file() {
     let path = dir.path("socket");
     let ready = UnixListener::bind(&path).unwrap();
     let server = Running::start_on(move || support::echo(Server::builder().listener(ready)));
-    let mut client = Client::over(UnixStream::connect(&path).unwrap());
-    client.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut client = Client::connect_unix(&path);
     client.upgrade();
     client.expect_alive();
     drop(client);

@@ -145,9 +145,7 @@ fn shutdown_comes_once_while_clients_can_be_sent_to() {
     one.expect_text("as you wish");
     for client in [&mut one, &mut other] {
         client.expect_text("farewell");
-        client.expect_close(1001);
-        client.send_close(1001, "");
-        client.expect_eof();
+        client.answer_close(1001);
     }
     drop((one, other));
     server.join();

@@ -347,9 +347,7 @@ fn a_server_that_goes_down_closes_all() {
     clients[0].expect_alive();
     server.handle.shutdown().unwrap();
     for client in &mut clients {
-        client.expect_close(1001);
-        client.send_close(1001, "");
-        client.expect_eof();
+        client.answer_close(1001);
     }
     assert!(read_to_end(&mut waiting).starts_with(b"HTTP/1.1 503 "));
     drop((clients, waiting));

@@ -8,12 +8,15 @@
 pub(crate) mod client_frames;
 pub mod events;
 pub mod journal;
+pub mod process;
 pub mod temp;
 #[cfg(feature = "tls")]
 pub mod tls;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::Duration;
 
@@ -174,6 +177,15 @@ impl Client<TcpStream> {
     }
 }
 
+impl Client<UnixStream> {
+    /// Connects to a Unix socket.
+    pub fn connect_unix(path: &Path) -> Self {
+        let stream = UnixStream::connect(path).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        Self::over(stream)
+    }
+}
+
 impl<S: Read + Write> Client<S> {
     pub fn over(stream: S) -> Self {
         Self {
@@ -306,6 +318,16 @@ impl<S: Read + Write> Client<S> {
             "{frame:?}"
         );
         String::from_utf8(frame.payload[2..].to_vec()).unwrap()
+    }
+
+    /// Reads a Close frame with this code, answers it, and waits for the server's FIN; returns the
+    /// reason.
+    #[track_caller]
+    pub fn answer_close(&mut self, code: u16) -> String {
+        let reason = self.expect_close(code);
+        self.send_close(code, "");
+        self.expect_eof();
+        reason
     }
 
     /// Waits for the server's FIN; no data may come before it.

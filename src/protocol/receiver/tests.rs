@@ -14,16 +14,25 @@ fn limits(max_recv_size: usize, max_fragments: usize) -> Limits {
     }
 }
 
+/// Cuts `bytes` into pieces of the sizes in `cuts`, and the rest.
+fn pieces<'b>(bytes: &'b mut [u8], cuts: &[usize]) -> Vec<&'b mut [u8]> {
+    let mut pieces = Vec::new();
+    let mut rest = bytes;
+    let mut cuts = cuts.iter().copied();
+    while !rest.is_empty() {
+        let size = cuts.next().unwrap_or(rest.len()).clamp(1, rest.len());
+        let (piece, behind) = rest.split_at_mut(size);
+        pieces.push(piece);
+        rest = behind;
+    }
+    pieces
+}
+
 /// Decodes `bytes` in pieces of the sizes in `cuts`, then the rest at once; returns the messages as
 /// text, up to the first error.
 fn events(receiver: &mut Receiver, bytes: &[u8], cuts: &[usize]) -> Vec<String> {
     let mut events = Vec::new();
-    let mut bytes = bytes.to_vec();
-    let mut rest = &mut bytes[..];
-    let mut cuts = cuts.iter().copied();
-    while !rest.is_empty() {
-        let size = cuts.next().unwrap_or(rest.len()).clamp(1, rest.len());
-        let (mut input, behind) = rest.split_at_mut(size);
+    for mut input in pieces(&mut bytes.to_vec(), cuts) {
         loop {
             match receiver.next(&mut input) {
                 Ok(Some(message)) => events.push(format!("{message:?}")),
@@ -32,7 +41,6 @@ fn events(receiver: &mut Receiver, bytes: &[u8], cuts: &[usize]) -> Vec<String> 
             }
         }
         assert!(input.is_empty());
-        rest = behind;
     }
     events
 }

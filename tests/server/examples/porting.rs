@@ -191,9 +191,7 @@ fn relay_has_every_handler_of_net_websocket_server() {
     expect_relayed(&mut bob, "3: five");
     example.signal("TERM");
     expect_relayed(&mut bob, "good bye");
-    bob.expect_close(1001);
-    bob.send_close(1001, "");
-    bob.expect_eof();
+    bob.answer_close(1001);
     drop(bob);
     said.expect_of_one("has left: 1001");
     said.expect_end();
@@ -333,9 +331,7 @@ fn members_has_every_handler_of_websocket_connection() {
 
     ada.send_text("/close");
     ada.expect_text("* the club closes");
-    ada.expect_close(1001);
-    ada.send_close(1001, "");
-    ada.expect_eof();
+    ada.answer_close(1001);
     said.expect("ada said 0 things and left: 1001");
     said.expect_end();
     assert!(example.child.wait().unwrap().success());
@@ -408,9 +404,7 @@ mod board {
         let mut web = Client::connect(addr);
         assert_eq!(http(&mut web, "POST /stop", "", "").0, 202);
         for (client, name, posted) in [(&mut ada, "ada", 1), (&mut bob, "bob", 0)] {
-            client.expect_close(1012);
-            client.send_close(1012, "");
-            client.expect_eof();
+            client.answer_close(1012);
             said.expect(&format!("{name} put up {posted} and left: 1012"));
         }
         drop((ada, bob, web));

@@ -13,12 +13,7 @@ fn joined(bytes: &[u8], cuts: &[usize]) -> (Vec<Whole>, Option<ProtocolError>) {
     receiver.allow_pieces(true);
     let mut messages = Vec::new();
     let mut under_way: Option<Whole> = None;
-    let mut bytes = bytes.to_vec();
-    let mut rest = &mut bytes[..];
-    let mut cuts = cuts.iter().copied();
-    while !rest.is_empty() {
-        let size = cuts.next().unwrap_or(rest.len()).clamp(1, rest.len());
-        let (mut input, behind) = rest.split_at_mut(size);
+    for mut input in pieces(&mut bytes.to_vec(), cuts) {
         loop {
             let (piece, compressed) = match receiver.next(&mut input) {
                 Ok(Some(Message::Piece(piece))) => (piece, false),
@@ -47,7 +42,6 @@ fn joined(bytes: &[u8], cuts: &[usize]) -> (Vec<Whole>, Option<ProtocolError>) {
                 messages.extend(under_way.take());
             }
         }
-        rest = behind;
     }
     (messages, None)
 }
