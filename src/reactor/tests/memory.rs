@@ -4,6 +4,7 @@ use super::super::SLOTS;
 use super::*;
 use crate::SendError;
 use crate::config::{OverRate, Rate};
+use crate::connection::Phase;
 use crate::connection::event::Fragment;
 use crate::protocol::OpCode;
 
