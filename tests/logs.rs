@@ -417,13 +417,13 @@ fn a_flood_at_a_place_for_proxies_has_a_few_lines_a_second_and_none_is_lost() {
         (
             "127.0.0.1",
             RefusalReason::BadProxyHeader,
-            "no header of the PROXY protocol came first, as Place::proxy_protocol needs it, but \
-             \"GET /\\x1b[31m\"",
+            "missing or malformed PROXY protocol header, which Place::proxy_protocol requires; the \
+             first bytes are \"GET /\\x1b[31m\"",
         ),
         (
             "192.0.2.1",
             RefusalReason::ProxyNotTrusted,
-            "refused with 403: none of the proxies that Place::proxy_protocol lists",
+            "refused with 403: the peer is not a proxy that Place::proxy_protocol lists",
         ),
     ];
     for (proxy, reason, text) in cases {
@@ -469,7 +469,7 @@ fn a_refusal_names_the_client_that_a_proxy_tells() {
     // A header of the PROXY protocol on a port that does not expect one.
     let (status, line) = logged.refused("PROXY TCP4 192.0.2.7 198.51.100.1 1 2\r\n\r\n");
     assert_eq!(status, 400);
-    let text = "the header of the PROXY protocol on a port without Place::proxy_protocol";
+    let text = "a PROXY protocol header on a port without Place::proxy_protocol";
     assert!(line.text.contains(text), "{}", line.text);
 }
 

@@ -353,9 +353,9 @@ pub(crate) fn log_of_thread(id: Option<ConnectionId>, what: &str, error: &dyn fm
     let line = Line::of(Matter::Thread);
     match id {
         Some(id) => line.write(format_args!(
-            "connection {id}: {what} of another thread: {error}"
+            "connection {id}: {what} from another thread failed: {error}"
         )),
-        None => line.write(format_args!("{what} of another thread: {error}")),
+        None => line.write(format_args!("{what} from another thread failed: {error}")),
     }
 }
 
@@ -364,7 +364,7 @@ pub(crate) fn drop_guarded<T>(values: T) {
     if let Err(error) = guard(|| drop(values)) {
         let line = Line::of(Matter::Handler);
         line.write(format_args!(
-            "dropping a value of the application: {}",
+            "dropping a value of the application failed: {}",
             Clean(error)
         ));
     }

@@ -199,7 +199,7 @@ impl Shared {
         let reason = RefusalReason::ProxyNotTrusted;
         self.stats.count_refusal(reason);
         if let Some(line) = self.admits(Topic::Refusal(reason)) {
-            let text = "refused with 403: none of the proxies that Place::proxy_protocol lists";
+            let text = "refused with 403: the peer is not a proxy that Place::proxy_protocol lists";
             line.about(Who::refused(addr), format_args!("{text}"));
         }
     }

@@ -54,17 +54,19 @@ pub enum BuildError {
 impl fmt::Display for BuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::BadHeaderName(name) => write!(f, "{name:?} is no name of a header"),
-            Self::BadHost(entry) => write!(f, "{entry:?} is no host"),
+            Self::BadHeaderName(name) => write!(f, "{name:?} is not a header name"),
+            Self::BadHost(entry) => write!(f, "{entry:?} is not a host name"),
             Self::BadNetwork(entry) => write!(
                 f,
-                "{entry:?} is no address, no network such as 10.0.0.0/8, and not \"unix:\""
+                "{entry:?} is neither an address, nor a network such as 10.0.0.0/8, nor \"unix:\""
             ),
-            Self::BadOrigin(entry) => write!(f, "{entry:?} is no origin"),
+            Self::BadOrigin(entry) => write!(f, "{entry:?} is not an origin"),
             Self::Conflict(what) => f.write_str(what),
             Self::EventLoop(error) => write!(f, "cannot make the event loop: {error}"),
             Self::Listen { address, source } => write!(f, "cannot listen on {address}: {source}"),
-            Self::NoListener => f.write_str("no listener: call listen, or one of its kind"),
+            Self::NoListener => {
+                f.write_str("no listener: call Builder::listen or a similar method")
+            }
             Self::NoProvider => f.write_str(
                 "no tls provider: enable the feature aws-lc-rs or ring of wsloop, or call \
                  rustls::crypto::CryptoProvider::install_default first",

@@ -177,7 +177,7 @@ impl fmt::Display for HandshakeError {
             Self::BadHeader => f.write_str("malformed header"),
             Self::BadKey => f.write_str("sec-websocket-key is not the base64 of 16 bytes"),
             Self::BadLength => f.write_str("content-length is not a number"),
-            Self::BadProxyHeader => f.write_str("no header of the PROXY protocol"),
+            Self::BadProxyHeader => f.write_str("missing or malformed PROXY protocol header"),
             Self::BadRequestLine => f.write_str("malformed request line"),
             Self::BadTarget => f.write_str("malformed request target"),
             Self::BodyProhibited => f.write_str("upgrade request with a body"),
@@ -206,7 +206,7 @@ impl fmt::Display for HandshakeError {
                 write!(f, "request has more than max_headers of {limit}")
             }
             Self::TransferEncoding => f.write_str("transfer encoding other than chunked"),
-            Self::Undecided => f.write_str("not decided on within handshake_timeout"),
+            Self::Undecided => f.write_str("no decision within handshake_timeout"),
             Self::UnsupportedVersion => f.write_str("sec-websocket-version is not 13"),
         }
     }

@@ -125,11 +125,11 @@ impl fmt::Display for ProtocolError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::BadCloseCode(code) => write!(f, "close code {code} must not be sent"),
-            Self::BadCloseLength => f.write_str("close frame with a body of one byte"),
+            Self::BadCloseLength => f.write_str("close frame with a one-byte body"),
             Self::BadDeflate => f.write_str("malformed compressed message"),
             Self::BadUtf8 => f.write_str("text is not utf-8"),
             Self::ContinuationExpected => f.write_str("new message inside a fragmented one"),
-            Self::ContinuationUnexpected => f.write_str("continuation of no message"),
+            Self::ContinuationUnexpected => f.write_str("continuation frame without a message"),
             Self::ControlFragmented => f.write_str("control frame is fragmented"),
             Self::ControlTooLong => f.write_str("control frame longer than 125 bytes"),
             Self::LengthNotMinimal => f.write_str("payload length is not minimally encoded"),
@@ -145,7 +145,7 @@ impl fmt::Display for ProtocolError {
             Self::RatioTooHigh { limit } => {
                 write!(f, "compressed message expands beyond max_ratio of {limit}")
             }
-            Self::TimedOut => f.write_str("message not whole within message_timeout"),
+            Self::TimedOut => f.write_str("message not complete within message_timeout"),
             Self::TooManyBytes => f.write_str("more bytes than max_byte_rate allows"),
             Self::TooManyFragments { limit } => {
                 write!(f, "message has more frames than max_fragments of {limit}")

@@ -50,7 +50,7 @@ pub struct HeaderError;
 
 impl fmt::Display for HeaderError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("no header of the PROXY protocol")
+        f.write_str("missing or malformed PROXY protocol header")
     }
 }
 

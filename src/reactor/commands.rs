@@ -15,7 +15,8 @@ impl Reactor {
             Command::Adopt(adoption) => core.shared.adoptions.push(*adoption),
             Command::Run(action) => {
                 if let Err(error) = guard(|| action(&mut Hub::new(core))) {
-                    core.shared.log_failed("closure of another thread", &error);
+                    core.shared
+                        .log_failed("closure from another thread", &error);
                 }
             }
             Command::Broadcast(prepared) => {

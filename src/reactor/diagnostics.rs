@@ -88,7 +88,7 @@ impl Dispatch<'_> {
         }
         if head.is_some_and(|head| Header::is_begun(head.bytes)) {
             let text = format_args!(
-                "refused: the header of the PROXY protocol on a port without Place::proxy_protocol"
+                "refused: a PROXY protocol header on a port without Place::proxy_protocol"
             );
             return line.about(self.who(), text);
         }
@@ -108,7 +108,7 @@ impl Dispatch<'_> {
                 .get(..bytes.len().min(HEADER_SHOWN))
                 .unwrap_or_default();
             let text = format_args!(
-                "refused: {error} came first, as Place::proxy_protocol needs it, but {}",
+                "refused: {error}, which Place::proxy_protocol requires; the first bytes are {}",
                 Shown(begin)
             );
             line.about(self.who(), text);
@@ -119,7 +119,7 @@ impl Dispatch<'_> {
     pub(super) fn log_header_cut(&mut self) {
         let reason = RefusalReason::BadProxyHeader;
         if let Some(line) = self.count_refused(reason, Level::Info) {
-            let text = "the connection ended in the middle of the header of the PROXY protocol";
+            let text = "the connection ended within its PROXY protocol header";
             line.about(self.who(), format_args!("{text}"));
         }
     }
@@ -148,7 +148,7 @@ impl Dispatch<'_> {
     /// Counts a connection that ended without a request, as TCP probes do. It is not an error.
     pub(super) fn log_probe(&mut self) {
         self.core.shared.stats.probes += 1;
-        self.log_end(format_args!("ended before a request, as a TCP probe does"));
+        self.log_end(format_args!("ended before a request, like a TCP probe"));
     }
 
     /// Logs the end of the connection at debug level.
@@ -165,7 +165,7 @@ impl Dispatch<'_> {
         }
         if self.peer().is_unannounced() {
             if let Some(line) = self.count_refused(error.reason(), Level::Info) {
-                let text = "no header of the PROXY protocol came within handshake_timeout";
+                let text = "no PROXY protocol header came within handshake_timeout";
                 line.about(self.who(), format_args!("{text}"));
             }
             return;

@@ -74,7 +74,7 @@ impl Reactor {
             .admits(Topic::Other(Matter::BudgetExceeded))
         {
             line.write(format_args!(
-                "memory_budget of {} bytes is exceeded: those who hold most are closed",
+                "memory_budget of {} bytes is exceeded: the connections that hold most are closed",
                 self.core.shared.budget.limit()
             ));
         }

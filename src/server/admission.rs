@@ -231,7 +231,7 @@ impl Server {
             let topic = Topic::Other(Matter::Adoption);
             if is_refused && let Some(line) = core.shared.admits(topic) {
                 line.write(format_args!(
-                    "an adopted connection is turned away: there is no room, or the server goes down"
+                    "an adopted connection is turned away: there is no room, or the server shuts down"
                 ));
             }
             let (socket, addr) = match stream.into_socket(core.shared.config.nodelay) {

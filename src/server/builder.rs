@@ -101,13 +101,13 @@ fn check(config: &Config) -> Result<(), BuildError> {
     } else if config.turn_bytes == 0 || config.turn_messages == 0 || config.turn_accepts == 0 {
         "turn_bytes, turn_messages or turn_accepts is 0: nothing would ever be served"
     } else if config.max_connections == 0 {
-        "max_connections is 0: nobody would ever be accepted"
+        "max_connections is 0: no connection would ever be accepted"
     } else if config.max_half_open == 0
         || config.addresses.connections == 0
         || config.addresses.half_open == 0
     {
-        "max_half_open, max_connections_per_address or max_half_open_per_address is 0: nobody \
-         would ever be accepted"
+        "max_half_open, max_connections_per_address or max_half_open_per_address is 0: no \
+         connection would ever be accepted"
     } else if !config.rates.all().all(|rate| rate.is_sound())
         || config
             .addresses
@@ -118,11 +118,11 @@ fn check(config: &Config) -> Result<(), BuildError> {
     } else if config.memory_budget < MEMORY_BUDGET_MIN {
         "memory_budget is less than 65,536 bytes"
     } else if config.min_rate == 0 {
-        "min_rate is 0: a trickle would never end"
+        "min_rate is 0: slow peers would never time out"
     } else if config.limits.max_fragments == 0 {
-        "max_fragments is 0: no message could come"
+        "max_fragments is 0: no message could be received"
     } else if config.handshake_timeout.is_zero() || config.close_timeout.is_zero() {
-        "handshake_timeout or close_timeout is 0: nobody could keep it"
+        "handshake_timeout or close_timeout is 0: no peer could meet it"
     } else if config
         .health_check
         .as_deref()

@@ -88,7 +88,7 @@ impl Server {
         let timer = core.shared.timers.set(due, Action::LameDuckEnd);
         core.shared.lame_duck = Some(LameDuck { plan, timer });
         Line::free(target::SERVER, log::Level::Info).write(format_args!(
-            "health checks fail from now on; the drain begins in {time:?}"
+            "health checks fail from now on; the graceful shutdown begins in {time:?}"
         ));
         true
     }
@@ -133,7 +133,7 @@ impl Server {
         let stats = self.reactor.core.shared.stats();
         self.reactor.core.shared.log_limits.settle();
         Line::free(target::SERVER, log::Level::Info).write(format_args!(
-            "stopped: {} connections ended in order, {} were cut, with {} bytes for them",
+            "stopped: {} connections ended in order, {} were cut and lost {} bytes",
             stats.ended_in_order, stats.cut, stats.cut_bytes
         ));
         let Reactor { core, handlers, .. } = &mut *self.reactor;

@@ -94,7 +94,7 @@ fn every_client_is_closed_and_the_server_ends_with_the_last() {
         (10, 0, 0)
     );
     let expected = std::iter::once("shutdown")
-        .chain(["1012 (server went down)"; 10])
+        .chain(["1012 (the server shut down)"; 10])
         .chain(["stopped: 10, 0"]);
     assert_eq!(log.rest(), expected.collect::<Vec<_>>());
     expect_refused(server.addr);
@@ -241,7 +241,10 @@ fn what_the_deadline_cuts_is_counted() {
         came + stats.cut_bytes <= SIZE as u64 + 14,
         "{came}, {stats:?}"
     );
-    let unsent = format!("1006 (server went down), {} bytes unsent", stats.cut_bytes);
+    let unsent = format!(
+        "1006 (the server shut down), {} bytes unsent",
+        stats.cut_bytes
+    );
     assert_eq!(log.rest(), [unsent]);
 }
 

@@ -165,7 +165,7 @@ fn the_server_stops_with_a_code() {
     client.expect_text("farewell");
     client.answer_close(1012);
     server.join();
-    assert_eq!(log.rest(), ["1012 (server went down)"]);
+    assert_eq!(log.rest(), ["1012 (the server shut down)"]);
 }
 
 #[test]

@@ -151,7 +151,7 @@ fn a_server_that_goes_down_closes_who_is_paused() {
     log.expect(&["first"]);
     server.handle.shutdown().unwrap();
     client.answer_close(1001);
-    log.expect(&["1001 (server went down)"]);
+    log.expect(&["1001 (the server shut down)"]);
     drop(server);
     assert_eq!(log.rest(), [""; 0]);
 }

@@ -974,7 +974,7 @@ fn contradictions_are_told_when_it_is_built() {
         b.trusted_proxies(["::1"])
             .client_address(ClientAddress::Header("no header".into()))
     });
-    assert_eq!(named, "\"no header\" is no name of a header");
+    assert_eq!(named, "\"no header\" is not a header name");
 }
 
 /// Two proxies in a row: the nearest one names the other in the header.

@@ -31,7 +31,7 @@ fn every_client_is_told_and_the_server_ends_with_the_last() {
     }
     drop(clients);
     server.join();
-    assert_eq!(log.rest(), ["1001 (server went down)"; 10]);
+    assert_eq!(log.rest(), ["1001 (the server shut down)"; 10]);
 }
 
 #[test]
@@ -72,7 +72,7 @@ fn a_client_that_ignores_it_is_cut_after_close_timeout() {
     assert!(begun.elapsed() >= TIMEOUT, "it waited");
     client.expect_close(1001);
     assert_eq!(client.read_to_end(), b"");
-    assert_eq!(log.rest(), ["1001 (server went down)"]);
+    assert_eq!(log.rest(), ["1001 (the server shut down)"]);
 }
 
 #[test]
@@ -203,8 +203,8 @@ fn a_dropped_server_tells_each_connection_once() {
         entries,
         [
             "1000 (closed by the peer)",
-            "1006 (server went down)",
-            "1006 (server went down), 6 bytes unsent",
+            "1006 (the server shut down)",
+            "1006 (the server shut down), 6 bytes unsent",
             "connect",
             "connect",
             "connect",

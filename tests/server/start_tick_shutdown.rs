@@ -153,8 +153,8 @@ fn shutdown_comes_once_while_clients_can_be_sent_to() {
         log.rest(),
         [
             "shutdown 2",
-            "left 1001 (server went down)",
-            "left 1001 (server went down)"
+            "left 1001 (the server shut down)",
+            "left 1001 (the server shut down)"
         ]
     );
 }

@@ -49,7 +49,7 @@ impl PeerMut<'_> {
             OverRate::Delay => {
                 self.peer.hold_off(now.saturating_add(wait));
                 Line::of(Matter::HeldOff)
-                    .about(self.who(), format_args!("{error}, held off for {wait:?}"));
+                    .about(self.who(), format_args!("{error}: not read for {wait:?}"));
                 Ok(())
             }
         }

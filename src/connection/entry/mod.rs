@@ -73,7 +73,7 @@ impl PeerMut<'_> {
         self.shared.stats.lost += 1;
         self.shared.stats.lost_bytes += unsent as u64;
         if let Some(line) = self.shared.admits(Topic::Other(Matter::Lost)) {
-            line.about(self.who(), format_args!("{unsent} bytes for it are lost"));
+            line.about(self.who(), format_args!("{unsent} unsent bytes are lost"));
         }
     }
 
@@ -146,7 +146,10 @@ impl PeerMut<'_> {
     /// Logs that the event queue cannot watch the connection.
     pub(crate) fn log_unwatched(&mut self, error: &std::io::Error) {
         if let Some(line) = self.shared.admits(Topic::Other(Matter::Watch)) {
-            line.about(self.who(), format_args!("cannot be watched: {error}"));
+            line.about(
+                self.who(),
+                format_args!("cannot be watched by the event queue: {error}"),
+            );
         }
     }
 }

@@ -99,7 +99,7 @@ impl fmt::Display for Cause {
             Self::NoMemory => f.write_str("memory_budget is used up"),
             Self::Peer => f.write_str("closed by the peer"),
             Self::Protocol(error) => error.fmt(f),
-            Self::Shutdown => f.write_str("server went down"),
+            Self::Shutdown => f.write_str("the server shut down"),
             Self::Silent => f.write_str("silent for longer than idle_timeout"),
             Self::SlowConsumer => f.write_str("max_backlog exceeded"),
         }

@@ -31,7 +31,7 @@ impl fmt::Display for Refused<'_> {
         let Self { error, .. } = *self;
         write!(f, "handshake refused with {}", error.status().as_u16())?;
         if let HandshakeError::Refused(_) = error {
-            f.write_str(" by a handler, or because the server goes down")?;
+            f.write_str(" by a handler, or because the server shuts down")?;
         } else {
             write!(f, ": {error}")?;
         }

@@ -127,7 +127,7 @@ fn everyone_is_told_when_the_server_goes_down() {
     let mut log = world.take_log();
     log.sort();
     let expected = [
-        "disconnect 1001 (server went down)",
+        "disconnect 1001 (the server shut down)",
         "disconnect 1006 (refused with 503 Service Unavailable)",
     ];
     assert_eq!(log, expected);

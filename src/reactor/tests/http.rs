@@ -201,7 +201,7 @@ fn an_answer_that_does_not_come_is_a_503() {
     assert_eq!(client.take(), b"");
     world.pass(200);
     assert!(client.take().starts_with(b"HTTP/1.1 503 "));
-    let why = "not decided on within handshake_timeout";
+    let why = "no decision within handshake_timeout";
     assert_eq!(
         world.take_log(),
         [

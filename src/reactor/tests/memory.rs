@@ -59,7 +59,7 @@ fn a_message_that_trickles_ends_in_time_whatever_comes_between() {
         assert_eq!(close_code(&client), Some(1008));
         assert_eq!(world.reactor.core.shared.stats.timed_out_messages, 1);
         let log = world.take_log().join(", ");
-        let said = "error: message not whole within message_timeout";
+        let said = "error: message not complete within message_timeout";
         assert!(log.contains(said), "{log}");
     }
 }

@@ -237,7 +237,7 @@ fn who_waits_is_told_of_the_end_before_the_disconnect() {
             },
             "connection ended without a close frame",
         ),
-        (|world, _| world.reactor.cut_all(), "server went down"),
+        (|world, _| world.reactor.cut_all(), "the server shut down"),
     ];
     for (end, why) in ends {
         let mut world = World::new(Config::default());

@@ -70,7 +70,7 @@ fn clients_are_closed_one_after_the_other_the_oldest_first() {
         world.answer(&clients[at]);
         assert_eq!(
             world.take_log(),
-            ["disconnect 1012 (server went down)"],
+            ["disconnect 1012 (the server shut down)"],
             "{at}"
         );
         world.pass(1_999);
@@ -133,7 +133,10 @@ fn who_does_not_answer_is_cut_after_close_timeout() {
     world.pass(5_017);
     assert!(world.is_empty());
     assert_eq!(world.report(), (1, 1, 0));
-    assert_eq!(world.take_log(), ["disconnect 1012 (server went down)"; 2]);
+    assert_eq!(
+        world.take_log(),
+        ["disconnect 1012 (the server shut down)"; 2]
+    );
 }
 
 #[test]
@@ -151,7 +154,7 @@ fn resuming_who_was_closed_in_a_pause_does_not_put_its_end_off() {
     Connection::new(&mut world.reactor.core, slot).resume();
     world.turn();
     world.pass(120);
-    assert_eq!(world.take_log(), ["disconnect 1012 (server went down)"]);
+    assert_eq!(world.take_log(), ["disconnect 1012 (the server shut down)"]);
     assert!(world.is_empty());
 }
 
@@ -188,7 +191,7 @@ fn a_slow_reader_has_until_the_deadline_and_then_close_timeout() {
     assert!(world.is_empty());
     // No `Drain` is delivered once the close has begun.
     let log = world.take_log();
-    assert_eq!(log, ["disconnect 1012 (server went down)"]);
+    assert_eq!(log, ["disconnect 1012 (the server shut down)"]);
     assert_eq!(world.report(), (1, 0, 0));
 }
 
@@ -238,8 +241,8 @@ fn the_deadline_cuts_who_is_left_and_counts_what_is_lost() {
     let expected = [
         "disconnect 1006 (refused with 503 Service Unavailable)",
         "disconnect 1006 (refused with 503 Service Unavailable)",
-        "disconnect 1006 (server went down), 908 bytes unsent",
-        "disconnect 1012 (server went down)",
+        "disconnect 1006 (the server shut down), 908 bytes unsent",
+        "disconnect 1012 (the server shut down)",
     ];
     assert_eq!(log, expected);
     for client in [opening, silent] {
@@ -262,7 +265,7 @@ fn an_opening_handshake_under_way_is_done_and_then_closed() {
     assert!(sent.starts_with(b"HTTP/1.1 101 ") && sent.ends_with(CLOSE));
     assert_eq!(world.take_log(), ["ready"]);
     world.send(&begun, &frame(0x88, b"\x03\xf4"));
-    assert_eq!(world.take_log(), ["disconnect 1012 (server went down)"]);
+    assert_eq!(world.take_log(), ["disconnect 1012 (the server shut down)"]);
     // The turn of this client is still to come.
     world.send(&later, REQUEST);
     assert!(later.take().starts_with(b"HTTP/1.1 101 "));
