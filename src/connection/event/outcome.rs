@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::connection::api::sent::Sent;
 use crate::error::HandlerError;
 use crate::plain_http::Response;
 
@@ -19,6 +20,13 @@ pub enum Verdict {
 impl From<bool> for Verdict {
     fn from(accept: bool) -> Self {
         if accept { Self::Accept } else { Self::Refuse }
+    }
+}
+
+/// A handler that can refuse may end in a send: that accepts.
+impl From<Sent> for Verdict {
+    fn from(_: Sent) -> Self {
+        Self::Accept
     }
 }
 
