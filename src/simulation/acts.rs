@@ -1,4 +1,4 @@
-//! What handlers do besides: everything that an application may do with a server, at random.
+//! The random actions of handlers: everything that an application may do with a server.
 
 use std::panic::resume_unwind;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::connection::event::{Binary, Utf8};
 use crate::connection::{Connection, ConnectionId, Handle, Hub, Phase, WindDown};
 use crate::protocol::{CloseCode, OpCode};
 
-/// Does something, or nothing; an error is a handler's.
+/// Performs a random action, or none. An error is returned by the handler.
 pub(super) fn act(conn: &mut Connection<'_>, world: &Shared) -> Result<(), &'static str> {
     let client = {
         let world = &mut *world.borrow_mut();
@@ -28,7 +28,7 @@ pub(super) fn act(conn: &mut Connection<'_>, world: &Shared) -> Result<(), &'sta
         {
             let world = &mut *world.borrow_mut();
             world.clients[client].seen.did_fail = true;
-            // That is the end of an interval.
+            // A failure ends an interval.
             if let Some(number) = world.hand.firing.take() {
                 world.hand.timers.remove(&number);
             }
@@ -36,7 +36,7 @@ pub(super) fn act(conn: &mut Connection<'_>, world: &Shared) -> Result<(), &'sta
         if draw(world, |world| world.hand.random.chance(500)) {
             return Err("planted");
         }
-        // No message of it is wanted.
+        // Unlike `panic!`, this prints no message.
         resume_unwind(Box::new("planted"));
     }
     let what = draw(world, |world| world.hand.random.below(30));
@@ -75,7 +75,7 @@ pub(super) fn draw<T>(world: &Shared, choose: impl FnOnce(&mut World) -> T) -> T
     choose(&mut world.borrow_mut())
 }
 
-/// Returns the number of a connection that was, and may still be.
+/// Returns the number of a random connection, which may have ended.
 fn somebody(world: &Shared) -> Option<(usize, ConnectionId)> {
     draw(world, |world| {
         let client = world.hand.random.below(world.clients.len());
@@ -87,7 +87,7 @@ fn to_another(conn: &mut Connection<'_>, world: &Shared) {
     let Some((client, id)) = somebody(world) else {
         return;
     };
-    // One that is about to have its `Disconnect` calls its callbacks, and is not found any more.
+    // A connection is not found any more while its last callbacks run, before its `Disconnect`.
     let gone = world.borrow().clients[client].seen.disconnected || id == conn.id();
     let mut hub = conn.server();
     let Some(mut other) = hub.get(id) else {
@@ -119,7 +119,7 @@ fn close(conn: &mut Connection<'_>, world: &Shared, client: usize) {
     });
 }
 
-/// Goes on reading: what was not heard in the pause is not held against the peer.
+/// Resumes reading. The silence during the pause does not count.
 fn resume(conn: &mut Connection<'_>, world: &Shared, client: usize) {
     if conn.is_paused() {
         let now = world.borrow().turn_at();
@@ -135,7 +135,7 @@ fn cut(conn: &mut Connection<'_>, world: &Shared, client: usize) {
 }
 
 impl World {
-    /// Notes a timer that fires; returns whether it is one.
+    /// Records that a timer has fired; returns whether it is a known one.
     fn fired(&mut self, number: u64) -> bool {
         let now = self.turn_at();
         self.progress += 1;
@@ -184,7 +184,7 @@ fn set_timer(conn: &mut Connection<'_>, world: &Shared, client: usize) {
         )
     });
     if what == 0 {
-        // One of another may be meant: it goes all the same.
+        // The timer may belong to another connection; it is removed all the same.
         let timer = draw(world, |world| {
             let (number, timer) = world.hand.timers.iter().next()?;
             Some((*number, timer.id?))
@@ -214,7 +214,7 @@ fn set_timer(conn: &mut Connection<'_>, world: &Shared, client: usize) {
         }),
     };
     if let Some(timer) = world.borrow_mut().hand.timers.get_mut(&number) {
-        // An interval that runs may fail, and ends then: it is left alone.
+        // Intervals are never cleared here, because a failure ends them.
         timer.id = Some(id).filter(|_| !every);
     }
 }
@@ -231,7 +231,7 @@ fn set_hub_timer(hub: &mut Hub<'_>, world: &Shared) {
     });
 }
 
-/// Has the connection serve itself from now on, as everybody is served.
+/// Gives the connection handlers of its own, which do the same as the server's.
 fn own_handlers(conn: &mut Connection<'_>) {
     conn.on(Utf8, |conn, text: &str| {
         served(conn, OpCode::Text, text.as_bytes())
@@ -310,7 +310,7 @@ fn deadlines(conn: &mut Connection<'_>, world: &Shared, client: usize) {
     }
 }
 
-/// Orders something of the server as a whole.
+/// Stops or starts listening, stops the server, or winds it down.
 fn order(hub: &mut Hub<'_>, world: &Shared) {
     let (what, after, spread) = draw(world, |world| {
         let random = &mut world.hand.random;
@@ -340,7 +340,7 @@ fn order(hub: &mut Hub<'_>, world: &Shared) {
     }
 }
 
-/// Answers the opening handshake of somebody who waits for it.
+/// Answers a deferred opening handshake.
 pub(super) fn answer_another(hub: &mut Hub<'_>, world: &Shared) {
     let waiting = world
         .borrow()
@@ -357,12 +357,12 @@ pub(super) fn answer_another(hub: &mut Hub<'_>, world: &Shared) {
     }
 }
 
-/// What another thread does with its handle.
+/// Performs a random action of another thread with its handle.
 pub(super) fn call(handle: &Handle, world: &Shared) {
     let Some((client, id)) = somebody(world) else {
         return;
     };
-    // The closures have to be fit for any thread; what they do is found on this one.
+    // The closures must be `Send`, so they take the world from the server's data.
     let done = match draw(world, |world| world.hand.random.below(3)) {
         0 => handle.run(|hub| {
             let world = hub.shared::<Option<Shared>>().clone();

@@ -1,11 +1,11 @@
-//! What no client may send: each has to be the end of its connection.
+//! Violations of the protocol. Each must end its connection.
 
 use super::clients::{UPGRADE, frame};
 use super::random::Random;
 use super::settings::Settings;
 use crate::client_frames::{self, Form};
 
-/// Returns a request that has to be refused, whatever the server serves.
+/// Returns a request that every server must refuse.
 pub(super) fn bad_request(random: &mut Random) -> Vec<u8> {
     match random.below(7) {
         0 => UPGRADE.replace("Version: 13", "Version: 12").into_bytes(),
@@ -23,7 +23,7 @@ pub(super) fn bad_request(random: &mut Random) -> Vec<u8> {
     }
 }
 
-/// Returns bytes that have to be failed, after whole messages.
+/// Returns frames, sent after complete messages, for which the server must fail the connection.
 pub(super) fn bad_frame(random: &mut Random, settings: &Settings) -> Vec<u8> {
     let limits = &settings.config.limits;
     let unmasked = |first: u8| {
@@ -35,37 +35,37 @@ pub(super) fn bad_frame(random: &mut Random, settings: &Settings) -> Vec<u8> {
         // RFC 6455, 5.1: not masked.
         0 => unmasked(0x81),
         1 => unmasked(0x89),
-        // 5.2: reserved bits, opcodes of nobody's.
+        // 5.2: reserved bits, reserved opcodes.
         2 => frame(0xa1, b"reserved"),
         3 => frame(0x83, b"opcode"),
         4 => frame(0x8b, b"opcode"),
-        // 5.4: a continuation of nothing, a message within another.
+        // 5.4: a continuation without a message, a message within another.
         5 => frame(0x80, b"continuation"),
         6 => [frame(0x01, b"begun"), frame(0x81, b"another")].concat(),
-        // 5.5: control frames in parts, or too long.
+        // 5.5: a fragmented control frame, and one that is too long.
         7 => frame(0x09, b"part"),
         8 => frame(0x89, &[b'l'; 126]),
         // 5.5.1 and 7.4: Close frames.
         9 => frame(0x88, b"1"),
         10 => frame(0x88, &1006_u16.to_be_bytes()),
-        // 8.1: no UTF-8.
+        // 8.1: text that is not UTF-8.
         11 => frame(0x81, b"\xc0\x80"),
-        // A length in more bytes than it takes.
+        // A length that is not in its shortest form.
         12 => {
             let mut bytes = Vec::new();
             client_frames::append_header(&mut bytes, 0x82, Form::Medium, 1, Some([1, 2, 3, 4]));
             bytes.push(0);
             bytes
         }
-        // Larger than is allowed, where it is not handed out as it comes.
+        // Too large, if messages are not delivered in pieces.
         13 if !settings.pieces => frame(0x82, &vec![b'x'; limits.max_recv_size + 1]),
-        // More frames than are allowed, where they are not handed out as they come.
+        // Too many fragments, if messages are not delivered in pieces.
         _ => {
             let mut bytes = frame(0x01, b"");
             for _ in 0..limits.max_fragments {
                 bytes.extend(frame(0x00, b""));
             }
-            // Where they are, this breaks the rule.
+            // This is a violation if they are.
             bytes.extend(frame(0x81, b"another"));
             bytes
         }

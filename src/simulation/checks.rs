@@ -1,4 +1,4 @@
-//! What has to hold, whatever happens: after every turn, before the server sleeps, and at the end.
+//! The invariants: after every turn, before the server sleeps, and at the end.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,80 +10,80 @@ use crate::connection::{Peer, Phase};
 use crate::server::admission::AcceptLimit;
 use crate::server::{Server, State};
 
-/// What is checked.
+/// An invariant.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) enum Check {
-    /// What handlers asked for was answered as they may expect.
+    /// Calls of handlers return what they should.
     Answers,
-    /// A callback is called once: in order when its message is written, else before `Disconnect`.
+    /// A callback is called once: when its message was written, in order, or before `Disconnect`.
     CallbackOnce,
-    /// What `Disconnect` names as its cause may have been it.
+    /// The cause that `Disconnect` reports is possible.
     Causes,
-    /// An event comes after the connection's one `Connect`.
+    /// Each connection has one `Connect`, before all other events.
     ConnectFirst,
-    /// Pings and pongs are those that were asked for.
+    /// The server sends the pings and pongs that were requested, and no others.
     ControlFrames,
-    /// What is due happens, and not too late.
+    /// No deadline is missed or late.
     Deadlines,
-    /// `Drain` comes once for each time that something was left over, and then it comes.
+    /// Each time that data was left in the backlog there is one `Drain`.
     DrainOnce,
-    /// A number is never used again, and is of the same connection for good.
+    /// A connection number is never reused, and always denotes the same connection.
     FreshIds,
-    /// Queues keep to `max_backlog`.
+    /// No backlog exceeds `max_backlog`.
     Backlog,
-    /// All connections together keep to `memory_budget`, and what they hold is known.
+    /// The memory of all connections is counted, and does not exceed `memory_budget`.
     Budget,
-    /// No more connections than `max_connections`.
+    /// There are at most `max_connections` connections, and at most `max_half_open` half-open ones.
     Connections,
-    /// What came is delivered whole, once and in order, and nothing of another connection.
+    /// Received messages are delivered completely, once, in order, and on their own connection.
     MessagesIn,
-    /// What was taken is written whole, once and in order, and nothing of another connection.
+    /// Accepted messages are written completely, once, in order, and to their own connection.
     MessagesOut,
-    /// What breaks the protocol is the end of the connection.
+    /// A protocol violation ends the connection.
     NoBreach,
-    /// After a Close frame of the server's nothing is delivered.
+    /// Nothing is delivered after the server's Close frame.
     NothingAfterClose,
-    /// Nothing is delivered of a connection that is paused.
+    /// Nothing is delivered while a connection is paused.
     NothingWhilePaused,
-    /// After its `Disconnect` nothing is heard of a connection.
+    /// A connection has no event after its `Disconnect`.
     NothingAfterDisconnect,
-    /// Before the server sleeps: everything that came is read and delivered.
+    /// Before the server sleeps, all data that arrived is read and delivered.
     NothingLeftToRead,
-    /// Before the server sleeps: everything that can be written is written.
+    /// Before the server sleeps, all data that can be written is written.
     NothingLeftToWrite,
-    /// Before the server sleeps: everybody who can be accepted is.
+    /// Before the server sleeps, all connections that can be accepted are.
     NobodyLeftToAccept,
     /// Each connection has one `Disconnect`.
     OneDisconnect,
-    /// A connection that ends in order ends without a reset, and with everything written.
+    /// A connection that is not cut ends with all data written and without a reset.
     OrderlyEnd,
-    /// Nothing panics but handlers that are to.
+    /// Only handlers that are meant to panic do.
     Panics,
     /// No message is larger than `max_recv_size`.
     ReceiveLimit,
-    /// Slots are those of the connections that live.
+    /// There are as many slots as open sockets.
     Slots,
     /// The loop sleeps when there is nothing to do.
     Spinning,
-    /// What is counted is what happened.
+    /// The counters are correct.
     Statistics,
-    /// No connection has more than its share of a turn.
+    /// No connection exceeds its share of a turn.
     TurnShare,
-    /// What is written are answers and whole frames, and nothing behind a Close frame.
+    /// The server writes only HTTP responses and whole frames, and nothing after a Close frame.
     WholeFrames,
 }
 
-/// How late a deadline of a connection may be met: the wheel's tick, and the rounding of the sleep.
+/// How late a connection's deadline may be: the wheel's tick, and the rounding of the sleep.
 const LATE: Duration = Duration::from_millis(18);
 
-/// How late a timer, a tick and the end may be: rounding, and the time that a turn takes.
+/// How late a timer, a tick and the end may be: the rounding, and the duration of a turn.
 const SLIGHTLY_LATE: Duration = Duration::from_millis(3);
 
-/// What control frames, answers and a Close frame may come to beyond `max_backlog`.
+/// How many bytes of control frames and responses may be queued beyond `max_backlog`.
 const BEYOND: usize = 8 << 10;
 
 impl World {
-    /// What has to hold after every turn.
+    /// Checks what holds after every turn.
     pub(super) fn check_turn(&mut self, server: &Server) {
         for client in 0..self.clients.len() {
             self.parse(client);
@@ -149,7 +149,7 @@ impl World {
         self.check_ends();
     }
 
-    /// Checks what connections hold.
+    /// Checks the memory that connections hold.
     fn check_budget(&mut self, server: &Server) {
         let reactor = &server.reactor;
         let budget = &reactor.core.shared.budget;
@@ -158,7 +158,7 @@ impl World {
         }
         let peers = &reactor.core.peers;
         let own = peers.iter().map(|(slot, _)| reactor.held(slot).all());
-        // A message that several have in their queues counts once.
+        // A message in several queues counts once.
         let shared = peers.iter().flat_map(|(_, peer)| peer.shared_messages());
         let shared: BTreeMap<_, _> = shared
             .map(|bytes| (bytes.as_ptr().addr(), bytes.len()))
@@ -180,8 +180,8 @@ impl World {
                 )
             },
         );
-        // Memory is short for a stated time at most, but for what connections need to live. Who
-        // has begun to hold some of it only since then goes with the next look.
+        // Memory is short for a limited time, apart from what connections always need. A
+        // connection that held little at the last check is ended by the next one.
         let relief = self.settings.config.memory_relief;
         let late = relief + relief / 10 + LATE;
         let is_over = budget.short_since().is_some_and(|since| {
@@ -200,7 +200,7 @@ impl World {
         );
     }
 
-    /// Follows a connection from phase to phase.
+    /// Follows the phase of a connection.
     fn follow(&mut self, client: usize, peer: &Peer, config: &Config) {
         let now = self.turn_at();
         let (line, seen) = (&mut self.lines[client], &mut self.clients[client].seen);
@@ -237,7 +237,7 @@ impl World {
         }
     }
 
-    /// Notes since when something has come of which not all has.
+    /// Records since when a message is incomplete.
     fn follow_message(&mut self, client: usize, peer: &Peer, config: &Config) {
         let now = self.turn_at();
         let (line, state) = (&self.lines[client], &mut self.clients[client]);
@@ -247,7 +247,7 @@ impl World {
             None => 0,
         };
         let full = peer.backlog() > config.limits.max_backlog / 2;
-        // While the answer to the opening handshake is postponed, what has come waits.
+        // Data waits while the answer to the opening handshake is deferred.
         let is_read =
             peer.phase() == Phase::Open && !(peer.is_paused() || peer.is_held_off() || full);
         let since = match state.seen.under_way {
@@ -257,7 +257,7 @@ impl World {
         state.seen.under_way = (next, (line.read > start && is_read).then_some(since));
     }
 
-    /// Returns by when the message that has begun to come has to be whole.
+    /// Returns when the incomplete message must be complete.
     fn due_of_rest(&self, client: usize, config: &Config) -> Option<Duration> {
         let state = &self.clients[client];
         let (next, since) = state.seen.under_way;
@@ -270,7 +270,7 @@ impl World {
             Some(last) => state.expected.get(last)?.0,
             None => 0,
         };
-        // A header that trickles has the time once more.
+        // A header that arrives slowly has the same time in addition.
         let all = time_of(end - start, config) + 2 * (config.message_timeout + LATE);
         let is_partial = (start + 1..*end).contains(&self.lines[client].read);
         since
@@ -305,7 +305,7 @@ impl World {
         });
     }
 
-    /// What has to hold of connections that have ended.
+    /// Checks what holds for connections that have ended.
     fn check_ends(&mut self) {
         for client in 0..self.clients.len() {
             let (line, state) = (&self.lines[client], &self.clients[client]);
@@ -321,17 +321,17 @@ impl World {
         }
     }
 
-    /// Checks the end of a connection that nobody has cut.
+    /// Checks the end of a connection that was not cut.
     fn check_order(&mut self, client: usize) {
         let (line, state) = (&self.lines[client], &self.clients[client]);
         let seen = &state.seen;
         let Some((_, since)) = seen.phase else {
             return;
         };
-        // By a deadline, or together with the server.
+        // Ended by a deadline, or together with the server.
         let timeout = self.settings.config.close_timeout;
         let is_late = self.now + Duration::from_millis(1) >= since + timeout;
-        // Who holds most is cut, whatever had begun to end it.
+        // The connection that holds most memory is cut, even if its end had begun otherwise.
         let cut = seen.did_cut || self.settings.config.memory_budget < usize::MAX;
         if line.reset || cut || is_late || self.hand.stopping.is_some() || self.is_ending() {
             return;
@@ -352,7 +352,7 @@ impl World {
         }
     }
 
-    /// What has to hold before the server sleeps, for `wait`.
+    /// Checks what holds before the server sleeps for `wait`.
     pub(super) fn check_sleep(&mut self, server: &Server, wait: Option<Duration>) {
         if wait == Some(Duration::ZERO) {
             return;
@@ -401,7 +401,7 @@ impl World {
         let state = &self.clients[client];
         if let Some((end, sense)) = state.expected.get(state.seen.next)
             && *end <= read
-            // Behind the last request that is answered nothing is looked at.
+            // Nothing is parsed after the last request that is answered.
             && (state.seen.request_at.is_none() || peer.backlog() == 0)
         {
             let what = format!("client {client} ({:?}): {sense:?}", peer.phase());
@@ -448,9 +448,9 @@ impl World {
         });
     }
 
-    /// Checks that the server does not sleep beyond what is due.
+    /// Checks that the server does not sleep past a deadline.
     fn check_due(&mut self, server: &Server, wait: Option<Duration>) {
-        // The list of events that came back full has put the deadlines off.
+        // A full event list postpones the deadlines.
         if server.full_lists > 0 {
             return;
         }
@@ -469,7 +469,7 @@ impl World {
         }
     }
 
-    /// Checks, when the server woke up at last and had its turn, that nothing is overdue.
+    /// Checks, after a turn, that nothing is overdue.
     pub(super) fn check_overdue(&mut self, server: &Server) {
         if server.full_lists > 0 {
             return;
@@ -487,7 +487,7 @@ impl World {
         }
     }
 
-    /// Returns by when something has to happen with each client at the latest, and what.
+    /// Returns the latest deadline of each client, and its name.
     fn dues(&self, server: &Server) -> Vec<(usize, Duration, &'static str)> {
         let core = &server.reactor.core;
         let mut dues = Vec::new();
@@ -503,17 +503,17 @@ impl World {
         dues
     }
 
-    /// Returns by when something has to happen with a connection at the latest, and what.
+    /// Returns the latest time of a connection's next deadline, and its name.
     fn due(&self, client: usize, peer: &Peer, config: &Config) -> Option<(Duration, &'static str)> {
         let (way, seen) = (&self.ways[client], &self.clients[client].seen);
         let (phase, since) = seen.phase?;
         let mut heard = seen.heard_at.max(way.read_at).max(way.progress_at);
-        // A drain waits for those who are to read; when a stop ends it, their time begins.
+        // A wind-down waits for clients that read; when a stop ends it, `close_timeout` begins.
         let mut close_from = seen.close_from.max(self.hand.drain_ended);
         let mut close = config.close_timeout;
         if self.settings.tells {
-            // Looked at when a deadline comes, and then for as long again. A turn
-            // that the loop missed puts the second look off.
+            // The server checks what was acknowledged at the deadline, and once more after
+            // the same time. A stall postpones the second check.
             heard = heard.max(way.taken_at);
             close_from = close_from.max(way.taken_at).max(self.stalled_at);
             close = 3 * close + 2 * LATE;
@@ -561,11 +561,11 @@ impl World {
         config: &Config,
     ) -> Option<(Duration, &'static str)> {
         let (line, seen) = (&self.lines[client], &self.clients[client].seen);
-        // Settings that changed count from then on.
+        // Changed settings count from the change on.
         let heard = heard.max(self.hand.settings_at);
         let silence = Some(config.silence_max).filter(|silence| !silence.is_zero());
         let again = config.ping_again();
-        // A loop that stalled asks first, and once more.
+        // A loop that stalled sends a ping first, and waits once more.
         let idle = config.idle_after().map(|idle| {
             let asks = silence.map_or(Duration::ZERO, |silence| silence.max(again) + LATE);
             let once_more = if self.settings.tells {
@@ -583,8 +583,8 @@ impl World {
             .filter(|_| !line.is_full && seen.sent.is_empty())
             .map(|silence| {
                 let last = heard.max(seen.pinged_at);
-                // What the kernel tells at the end of silence, which may be looked at late, and
-                // behind a stall, counts as a sign of life; the next ping is due behind that.
+                // Data acknowledged by the end of the silence counts as a sign of life, even if
+                // it is checked late or after a stall. The next ping is due after it.
                 let idle = config.idle_after().filter(|_| self.settings.tells);
                 let told = idle.map_or(last, |idle| (last + idle + LATE).max(self.stalled_at));
                 (told + silence.max(again), "a ping")
@@ -608,8 +608,8 @@ impl World {
         [timer, tick, stop].into_iter().flatten().min()
     }
 
-    /// Returns how many messages may be thrown away in silence, a share of them in each turn: those
-    /// of connections that the server has closed.
+    /// Returns how many messages of closed connections may be discarded without an event, some of
+    /// them in each turn.
     pub(super) fn unseen_messages(&self) -> usize {
         let closing = self.lines.iter().zip(&self.clients).filter(|(_, client)| {
             let phase = client.seen.phase;
@@ -618,7 +618,7 @@ impl World {
         closing.map(|(line, _)| line.read / 6).sum()
     }
 
-    /// What has to hold when everything has come to its end.
+    /// Checks what holds when the server is gone.
     pub(super) fn check_all_gone(&mut self) {
         for client in 0..self.clients.len() {
             let seen = &self.clients[client].seen;
@@ -634,12 +634,12 @@ impl World {
     }
 }
 
-/// Returns the time that so many bytes take at the least rate.
+/// Returns the time that so many bytes take at `min_rate`.
 fn time_of(bytes: usize, config: &Config) -> Duration {
     Duration::from_millis(bytes as u64 * 1000 / config.min_rate)
 }
 
-/// Returns when the message under way of a connection is to end, and when it is to be read again.
+/// Returns when the incomplete message of a connection must end, or when reading resumes.
 fn due_of_message(server: &Server, slot: usize, peer: &Peer) -> Option<(Duration, &'static str)> {
     if peer.phase() != Phase::Open {
         return None;
@@ -647,7 +647,7 @@ fn due_of_message(server: &Server, slot: usize, peer: &Peer) -> Option<(Duration
     if let Some(until) = peer.held_off_until() {
         return Some((until, "the end of being held off"));
     }
-    // Who waits for its turn, and is read again, is looked at in it.
+    // A connection in the ready queue is checked in the next turn.
     if server.reactor.next_deadline() == Some(0) {
         return None;
     }

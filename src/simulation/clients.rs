@@ -1,5 +1,4 @@
-//! The clients: each follows a script that is drawn from the seed, and knows what the server has to
-//! make of it.
+//! The clients. Each follows a random script, and records what the server must deliver for it.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -14,10 +13,10 @@ use super::world::{Happening, World};
 use crate::client_frames;
 use crate::protocol::OpCode;
 
-/// What a client is like.
+/// The behaviour of a client.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Kind {
-    /// Does everything as it should, one thing after the other.
+    /// Follows the protocol, one step after the other.
     Polite,
     /// Sends everything at once and does not wait for the answer to its request.
     Pipeliner,
@@ -27,19 +26,19 @@ pub(super) enum Kind {
     Fragmenter,
     /// Sends many short messages and pings.
     Flooder,
-    /// Breaks the protocol after some messages.
+    /// Violates the protocol after some messages.
     Breaker,
     /// Sends plain requests, and may upgrade after them.
     Plain,
-    /// Sends FIN after some messages, and may go on reading.
+    /// Sends FIN after some messages, and may continue to read.
     HalfCloser,
     /// Resets the connection, at any time.
     Resetter,
-    /// Never ends its request, or never begins it.
+    /// Sends a part of its request, or nothing.
     Silent,
     /// Upgrades, and then neither sends nor answers.
     Mute,
-    /// Sends a request that is none.
+    /// Sends an invalid request.
     Stranger,
 }
 
@@ -62,7 +61,7 @@ const KINDS: &[Kind] = &[
     Kind::Stranger,
 ];
 
-/// What the server has to make of what was sent.
+/// What the server must deliver for the data that was sent.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Sense {
     Plain,
@@ -76,7 +75,7 @@ pub(super) enum Sense {
 /// How a client reads.
 #[derive(Clone, Copy)]
 pub(super) struct Reading {
-    /// So many bytes at a time; 0 is never.
+    /// Most bytes at a time; a client with 0 never reads.
     most: usize,
     every: Duration,
 }
@@ -109,20 +108,20 @@ impl Reading {
 
 pub(super) struct Client {
     pub(super) kind: Kind,
-    /// It was not let in, or is gone: it does nothing more.
+    /// It was not accepted, or has ended, and does nothing more.
     pub(super) is_over: bool,
     pub(super) reading: Reading,
     pub(super) output: Output,
-    /// What was found in the output and the client has not come to yet, and where each ends.
+    /// Parsed parts of the output that the client has not read yet, and where each ends.
     pub(super) told: VecDeque<(usize, Told)>,
     pub(super) seen: Seen,
-    /// What was sent makes this sense, each up to so many bytes.
+    /// What the server must deliver, and the position in the sent data at which each is complete.
     pub(super) expected: Vec<(usize, Sense)>,
-    /// The server has to give it up for what it has sent up to here.
+    /// The position at which the data violates the protocol.
     pub(super) breach: Option<usize>,
-    /// It has sent its Close frame, up to so many bytes.
+    /// The position at which its Close frame ends.
     pub(super) close: Option<usize>,
-    /// How many bytes it has sent.
+    /// Number of bytes that it has sent.
     pub(super) posted: usize,
     pub(super) fin_sent: bool,
     steps: usize,
@@ -135,7 +134,7 @@ pub(super) struct Client {
 }
 
 impl World {
-    /// Has the clients of the run come, one after the other.
+    /// Creates the clients of the run, and plans when each connects.
     pub(super) fn invite(&mut self) {
         let mut at = Duration::ZERO;
         for client in 0..self.settings.clients {
@@ -176,7 +175,7 @@ impl World {
         }
     }
 
-    /// Sends bytes that make `sense`, cut as the client and the network cut them.
+    /// Sends bytes for which the server must deliver `sense`, in pieces of random sizes.
     pub(super) fn send(&mut self, client: usize, bytes: Vec<u8>, sense: Option<Sense>) {
         let state = &mut self.clients[client];
         if state.fin_sent || state.is_over {
@@ -256,7 +255,7 @@ impl World {
         self.plan(self.now + pause, Happening::Step(client));
     }
 
-    /// Comes to the port.
+    /// Connects.
     fn come(&mut self, client: usize) {
         if !self.port.is_open {
             self.note("refused", client, 0);
@@ -300,7 +299,7 @@ impl World {
         self.send(client, request.into_bytes(), Some(Sense::Upgrade));
     }
 
-    /// Returns whether the client has to wait for the answer to its request.
+    /// Returns whether the client waits for the response to its request.
     fn waits(&mut self, client: usize) -> bool {
         let state = &self.clients[client];
         let impatient = [Kind::Pipeliner, Kind::Plain, Kind::Stranger, Kind::Silent];
@@ -318,7 +317,7 @@ impl World {
             Kind::Breaker if self.clients[client].breach.is_some() => {}
             _ => match self.random.below(6) {
                 0 => self.leave(client, Parcel::Fin),
-                // It stays.
+                // It stays connected.
                 1 | 2 => {}
                 _ => {
                     let body = match self.random.below(3) {
@@ -340,7 +339,7 @@ impl World {
         }
     }
 
-    /// Has the client look for what was sent to it, if that is not fixed already.
+    /// Plans when the client reads, unless that is planned already.
     pub(super) fn look(&mut self, client: usize) {
         let (line, reading) = (&self.lines[client], self.clients[client].reading);
         let is_due = line.sent.len() > line.taken || line.server_fin || line.closed;
@@ -351,7 +350,7 @@ impl World {
         }
     }
 
-    /// The client takes what was sent to it, and answers.
+    /// The client reads, and answers.
     pub(super) fn client_reads(&mut self, client: usize) {
         let (line, way) = (&mut self.lines[client], &mut self.ways[client]);
         way.read_is_due = false;

@@ -24,38 +24,38 @@ use crate::protocol::{Compress, OpCode};
 
 pub(super) type Shared = Rc<RefCell<World>>;
 
-/// What handlers have begun, of the server as a whole.
+/// What handlers have started that concerns the whole server.
 pub(super) struct Hand {
     pub(super) random: Random,
-    /// Timers that have to fire.
+    /// Timers that must fire.
     pub(super) timers: BTreeMap<u64, Timer>,
     numbered: u64,
-    /// The interval that fires.
+    /// The interval whose callback runs.
     pub(super) firing: Option<u64>,
     pub(super) next_tick: Option<Duration>,
-    /// By when the server has to be down.
+    /// When the server must have stopped.
     pub(super) stopping: Option<Duration>,
-    /// It drains, since then.
+    /// When the wind-down began.
     pub(super) draining: Option<Duration>,
-    /// A stop ended a drain then.
+    /// When a stop ended a wind-down.
     pub(super) drain_ended: Duration,
-    /// `Shutdown` has come, and `Stopped`.
+    /// Whether `Shutdown` and `Stopped` were delivered.
     pub(super) is_down: bool,
     pub(super) is_stopped: bool,
     pub(super) ordered: Vec<Ordered>,
-    /// When deadlines were changed last.
+    /// When a handler last changed a deadline.
     pub(super) settings_at: Duration,
 }
 
 pub(super) struct Timer {
     pub(super) due: Duration,
-    /// The client that it dies with.
+    /// The client with whose connection it ends.
     pub(super) client: Option<usize>,
     pub(super) every: Option<Duration>,
     pub(super) id: Option<TimerId>,
 }
 
-/// An end of the server that was ordered.
+/// How a handler ends the server.
 #[derive(Clone, Copy)]
 pub(super) enum Ordered {
     Stop,
@@ -80,7 +80,7 @@ impl Hand {
         }
     }
 
-    /// Returns a number that nothing else has.
+    /// Returns a unique number.
     pub(super) fn number(&mut self) -> u64 {
         self.numbered += 1;
         self.numbered
@@ -88,7 +88,7 @@ impl Hand {
 }
 
 impl World {
-    /// Notes that the server is to end.
+    /// Records that the server is to end.
     pub(super) fn order(&mut self, ordered: Ordered) {
         if self.hand.is_down {
             self.carry_out(ordered);
@@ -113,7 +113,7 @@ impl World {
                     hand.draining = Some(now);
                 }
             }
-            // A drain ends at once then, but its deadline is the stop's.
+            // A stop ends a wind-down at once; the deadline is that of the stop.
             Ordered::Stop if hand.draining.take().is_some() => {
                 hand.stopping = Some(due);
                 hand.drain_ended = now;
@@ -158,7 +158,7 @@ impl World {
 /// Registers all handlers.
 pub(super) fn handlers(world: &Shared) -> Handlers {
     let mut handlers = Handlers::default();
-    /// Registers a handler that is given the world.
+    /// Registers a handler that has access to the world.
     macro_rules! on {
         ($event:ident, $returns:ty, |$conn:ident, $payload:ident, $world:ident| $body:expr) => {{
             let world = world.clone();
@@ -271,7 +271,7 @@ pub(super) fn handlers(world: &Shared) -> Handlers {
         });
         world.disconnected(client, why);
         world.hand.timers.retain(|_, timer| timer.client != Some(client));
-        // Whatever a handler answers here changes nothing.
+        // The result of this handler has no effect.
         match world.is_calm || world.hand.random.chance(900) {
             true => Ok(()),
             false => Err("at the end"),
@@ -310,7 +310,7 @@ pub(super) fn handlers(world: &Shared) -> Handlers {
     handlers
 }
 
-/// Sends a message back.
+/// Echoes a message.
 pub(super) fn echo(
     conn: &mut Connection<'_>,
     world: &Shared,
@@ -328,7 +328,7 @@ pub(super) fn echo(
     }
 }
 
-/// Draws whether something is done; never in the calm at the end.
+/// Decides at random whether something is done; never in the phase without faults.
 fn chooses(world: &Shared, in_a_thousand: impl Fn(&World) -> usize) -> bool {
     let world = &mut *world.borrow_mut();
     let in_a_thousand = in_a_thousand(world);

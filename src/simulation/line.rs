@@ -19,31 +19,31 @@ use crate::transport::Delivery;
 
 /// A connection, as the kernels of both sides hold it.
 pub(crate) struct Line {
-    /// What reports of it carry, once the server has registered it.
+    /// The token of its reports, once the server has registered it.
     pub(crate) token: Option<Token>,
-    /// It has changed since it was reported last.
+    /// It has changed since the last report.
     pub(crate) woken: bool,
-    /// What has come and was not read, and how much of that there may be.
+    /// Data that arrived and was not read, and the most that there may be.
     pub(crate) incoming: VecDeque<u8>,
     room_in: usize,
     /// The client has sent FIN, or a reset.
     pub(crate) fin: bool,
     pub(crate) reset: bool,
-    /// A call of the server's failed because of the reset.
+    /// A call of the server failed because of the reset.
     pub(crate) reset_told: bool,
     /// The server has read the FIN.
     pub(crate) fin_read: bool,
-    /// How many bytes the server has read.
+    /// Number of bytes that the server has read.
     pub(crate) read: usize,
-    /// All that the server has written, how much of it the client has taken, and how much may lie
-    /// in between.
+    /// All data that the server has written, how much of it the client has read, and the most that
+    /// may be unread.
     pub(crate) sent: Vec<u8>,
     pub(crate) taken: usize,
     room_out: usize,
-    /// A write was not taken whole: there is an edge to come.
+    /// The last write was short: an edge will report room.
     pub(crate) is_full: bool,
     pub(crate) server_fin: bool,
-    /// The server has dropped its socket, and whether bytes were left unread then.
+    /// The server has closed its socket, and whether data was unread then.
     pub(crate) closed: bool,
     pub(crate) closed_unread: bool,
 }
@@ -104,7 +104,7 @@ impl Line {
         }
     }
 
-    /// Bytes of the client come; returns how many there was room for.
+    /// Data of the client arrives; returns how many bytes there was room for.
     pub(crate) fn arrive(&mut self, bytes: &[u8]) -> usize {
         let room = self.room_in.saturating_sub(self.incoming.len());
         let size = bytes.len().min(room);
@@ -115,13 +115,13 @@ impl Line {
         size
     }
 
-    /// The client's FIN comes.
+    /// The client's FIN arrives.
     pub(crate) fn arrive_fin(&mut self) {
         self.fin = true;
         self.woken = true;
     }
 
-    /// The client's reset comes.
+    /// The client's reset arrives.
     pub(crate) fn arrive_reset(&mut self) {
         self.reset = true;
         self.incoming.clear();
@@ -133,7 +133,7 @@ impl Line {
         self.fin || self.reset
     }
 
-    /// The client takes so many bytes of what was sent to it, if they are there; returns how many.
+    /// The client reads at most so many bytes; returns how many.
     pub(crate) fn take(&mut self, most: usize) -> usize {
         let size = most.min(self.on_way());
         self.taken += size;
@@ -141,21 +141,21 @@ impl Line {
         size
     }
 
-    /// Notes that there may be room, and reports it if there is enough.
+    /// Reports room for writes after a short one, if there is enough.
     pub(crate) fn make_room(&mut self) {
-        // As the kernel, which does not wake for every byte.
+        // Like the kernel, which does not report every byte.
         if self.is_full && self.free() > self.room_out / 3 {
             self.is_full = false;
             self.woken = true;
         }
     }
 
-    /// Makes room for so many bytes besides those that the client has not taken yet.
+    /// Sets how many more bytes the server can write.
     pub(crate) fn set_room(&mut self, room: usize) {
         self.room_out = self.on_way().saturating_add(room);
     }
 
-    /// Returns how many bytes the client has not taken yet.
+    /// Returns how many bytes the client has not read.
     fn on_way(&self) -> usize {
         self.sent.len() - self.taken
     }
@@ -164,7 +164,7 @@ impl Line {
         self.room_out.saturating_sub(self.on_way())
     }
 
-    /// Returns what a report says now; nothing is reported of a socket that is not registered.
+    /// Returns a report of the current state; `None` if the socket is not registered.
     pub(crate) fn edge(&self) -> Option<Edge> {
         let hangup = self.has_ended();
         let readable = hangup || !self.incoming.is_empty();
@@ -194,7 +194,7 @@ impl Line {
         Ok(())
     }
 
-    /// Reads as readv(2).
+    /// Reads like readv(2).
     pub(crate) fn read(
         &mut self,
         buffers: &mut [IoSliceMut<'_>],
@@ -210,7 +210,7 @@ impl Line {
         }
         let there = self.incoming.len();
         let most = faults.reads(there);
-        // There is an edge for those that come behind.
+        // An edge reports the rest.
         self.woken |= most < there;
         let mut size = 0;
         for buffer in buffers {
@@ -224,7 +224,7 @@ impl Line {
         Ok(size)
     }
 
-    /// Writes as writev(2).
+    /// Writes like writev(2).
     pub(crate) fn write<F: Faults>(
         &mut self,
         buffers: &[IoSlice<'_>],
@@ -249,7 +249,7 @@ impl Line {
         Ok(most)
     }
 
-    /// Sends FIN, as shutdown(2).
+    /// Sends FIN, like shutdown(2).
     pub(crate) fn shutdown_write(&mut self) -> io::Result<()> {
         if self.reset {
             return Err(ErrorKind::NotConnected.into());
@@ -266,10 +266,10 @@ impl Line {
         }
     }
 
-    /// Reports the socket with this token from now on.
+    /// Registers the socket with this token.
     pub(crate) fn register(&mut self, token: Token) {
         self.token = Some(token);
-        // There is room to write, at least.
+        // There is room for writes, at least.
         self.woken = true;
     }
 

@@ -37,16 +37,16 @@ use crate::server::event_queue::hear;
 use crate::server::listener::Listener;
 use crate::server::{Server, State};
 
-/// A run: the server, and the world around it.
+/// A run: the server and its surroundings.
 struct Run {
     server: Server,
     handle: Handle,
     world: Shared,
-    /// How many turns in a row had nothing to do and began at once.
+    /// Number of consecutive turns that had nothing to do and did not wait.
     idle: usize,
 }
 
-/// Runs a seed; returns its trace, or what was found wrong.
+/// Runs a seed; returns its trace, or the check that failed.
 fn run(seed: u64, is_shown: bool) -> Result<u64, Failure> {
     let world = Rc::new(RefCell::new(World::new(Random::new(seed), is_shown)));
     Outbox::forget_spare();
@@ -71,7 +71,7 @@ fn run(seed: u64, is_shown: bool) -> Result<u64, Failure> {
 }
 
 impl Server {
-    /// Takes a turn in which this was reported.
+    /// Takes a turn with these reports.
     fn advance_by(&mut self, now: Instant, edges: Vec<Edge>) {
         let Self {
             reactor,
@@ -106,7 +106,7 @@ impl Run {
         }
     }
 
-    /// Runs from the beginning to the end: with all faults, then in calm, then to one of the ends.
+    /// Runs all phases: with all faults, without faults, and to one of the ends.
     fn all(&mut self) {
         self.world.borrow_mut().invite();
         let begin = self.instant();
@@ -132,8 +132,8 @@ impl Run {
         self.world.borrow().failure.is_some()
     }
 
-    /// Takes turns until a time has come, nothing happens any more, or something holds; returns
-    /// whether it does.
+    /// Takes turns until a time is reached, nothing happens any more, or a condition holds; returns
+    /// whether it holds.
     fn go_on_until(&mut self, until: Duration, holds: impl Fn(&Self) -> bool) -> bool {
         loop {
             if holds(self) || self.has_failed() {
@@ -145,7 +145,7 @@ impl Run {
         }
     }
 
-    /// Sleeps as the server would and takes a turn; returns false if it would sleep for ever.
+    /// Sleeps as the server would, and takes a turn; returns false if it would sleep forever.
     fn turn(&mut self) -> bool {
         if self.server.state == State::Stopped {
             return false;
@@ -159,7 +159,7 @@ impl Run {
         let (slept, calls, stalled, edges, progress) = {
             let world = &mut *self.world.borrow_mut();
             let slept = world.now - before;
-            // What the turn before took, and now and then much longer.
+            // The duration of the previous turn, which is sometimes much longer.
             world.now += world.random.micros(0..=100);
             let stalls = world.faults.stall;
             let stalled = world.random.chance(stalls);
@@ -201,11 +201,11 @@ impl Run {
         true
     }
 
-    /// Lets time pass until something is reported or the time-out is over; returns false if that is
-    /// never.
+    /// Advances the clock until something is reported or the timeout is over; returns false if
+    /// neither happens.
     fn sleep(&self, wait: Option<Duration>) -> bool {
         let world = &mut *self.world.borrow_mut();
-        // epoll_wait(2) takes milliseconds, and whoever asks rounds up.
+        // epoll_wait(2) takes milliseconds, and its callers round up.
         let end = wait.map(|wait| {
             let millis = wait.as_nanos().div_ceil(1_000_000);
             world.now + Duration::from_millis(millis as u64)
@@ -227,7 +227,7 @@ impl Run {
         true
     }
 
-    /// Ends the faults, and what handlers have put off.
+    /// Ends the faults, resumes paused connections and answers deferred handshakes.
     fn calm_down(&mut self) {
         self.world.borrow_mut().calm_down();
         self.server.reactor.set_now(self.instant());
@@ -250,7 +250,7 @@ impl Run {
         match what {
             _ if self.has_failed() => {}
             _ if goes_down => self.go_down(),
-            // It is dropped as it stands.
+            // The server is dropped as it is.
             0 => {}
             1 => {
                 self.world.borrow_mut().order(Ordered::Stop);
@@ -282,7 +282,7 @@ impl Run {
         world.check(told, Check::Answers, || "Stopped has not come".into());
     }
 
-    /// Has all clients leave, and the server forget them.
+    /// Ends all clients, and waits until the server has removed them.
     fn all_leave(&mut self) {
         {
             let world = &mut *self.world.borrow_mut();
@@ -308,7 +308,7 @@ impl Run {
         });
     }
 
-    /// Drops the server, and checks that nobody is left without a `Disconnect`.
+    /// Drops the server, and checks that each connection had a `Disconnect`.
     fn drop_server(self) {
         let Self { server, world, .. } = self;
         world.borrow_mut().is_dropped = true;
@@ -320,8 +320,8 @@ impl Run {
     }
 }
 
-/// So many turns with nothing to do may come in a row at once.
+/// Most consecutive turns that may have nothing to do and not wait.
 const IDLE: usize = 20;
 
-/// After this long everything has come to its end.
+/// Long enough for every end.
 const LONG: Duration = Duration::from_secs(5);

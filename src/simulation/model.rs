@@ -1,4 +1,4 @@
-//! What is known of each connection, from what its handlers are told and what they do.
+//! The model of each connection, built from its events and the actions of handlers.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -13,63 +13,63 @@ use crate::connection::{Connection, ConnectionId, Phase};
 use crate::error::{ProtocolError, SendError};
 use crate::protocol::{OpCode, Piece};
 
-/// What is known of a connection.
+/// The model of a connection.
 #[derive(Default)]
 pub(super) struct Seen {
     pub(super) accepted_at: Option<Duration>,
-    /// It could not be registered: nothing is told of it.
+    /// It could not be registered, and has no events.
     pub(super) unregistered: bool,
     pub(super) id: Option<ConnectionId>,
     pub(super) connected: bool,
     pub(super) disconnected: bool,
     pub(super) ready: bool,
-    /// So many of the client's `expected` were told.
+    /// How many of the client's `expected` were delivered.
     pub(super) next: usize,
     piece: Option<(OpCode, Vec<u8>)>,
-    /// Messages that were taken to be sent and are not written yet, with their numbers.
+    /// Accepted messages that are not written yet, with their numbers.
     pub(super) sent: VecDeque<(u64, OpCode, Vec<u8>)>,
     sent_count: u64,
-    /// Up to which number they were written, or dropped.
+    /// The number of the last message that was written or dropped.
     written: u64,
     /// A message that is sent in parts.
     pub(super) parts: Option<(OpCode, Vec<u8>)>,
     pub(super) pings: VecDeque<Vec<u8>>,
     pub(super) pongs: VecDeque<Vec<u8>>,
-    /// Callbacks that have to be called, with the numbers of their messages.
+    /// Callbacks that must be called, with the numbers of their messages.
     pub(super) callbacks: BTreeMap<u64, u64>,
     pub(super) lifetime: Option<Duration>,
     pub(super) had_lifetime: bool,
-    /// Where it stands, and since when.
+    /// Its phase, and since when.
     pub(super) phase: Option<(Phase, Duration)>,
-    /// When the server heard of the peer last, at the latest.
+    /// The latest time at which the peer may have shown a sign of life.
     pub(super) heard_at: Duration,
-    /// It was held off when it was looked at last.
+    /// It was held off at the last check.
     pub(super) held_off: bool,
-    /// When the last ping of the server's own was written.
+    /// When the server's last keep-alive ping was written.
     pub(super) pinged_at: Duration,
     pub(super) request_at: Option<Duration>,
-    /// More than `drain_at` was left over: a `Drain` has to come.
+    /// More than `drain_at` was left in the backlog: a `Drain` is due.
     pub(super) above: bool,
-    /// What handlers have done to it.
+    /// The actions of handlers on it.
     pub(super) did_close: bool,
     pub(super) did_cut: bool,
     pub(super) did_fail: bool,
     pub(super) did_limit: bool,
     pub(super) did_refuse: bool,
     pub(super) is_deferred: bool,
-    /// How many messages came in a turn, and in which.
+    /// The last turn with messages, and their number.
     in_turn: (u64, usize),
     pub(super) cause: Option<Cause>,
-    /// From when the time for a close counts: later for each byte that is taken.
+    /// When `close_timeout` begins; each written byte postpones it.
     pub(super) close_from: Duration,
-    /// How many bytes had been written when that was looked at last.
+    /// Number of bytes written by the last check.
     pub(super) bytes_written: usize,
-    /// What comes next, by its number, and since when some of it has come and is read.
+    /// The number of the next expected item, and since when it is incomplete.
     pub(super) under_way: (usize, Option<Duration>),
 }
 
 impl World {
-    /// Returns which client a connection is of, and checks that it lives.
+    /// Returns the client of a connection, and checks that the connection has not ended.
     pub(super) fn client_of(&mut self, conn: &Connection<'_>, event: &'static str) -> usize {
         let id = conn.id();
         let Some(client) = self.names.get(&id.as_u64()).copied() else {
@@ -113,7 +113,7 @@ impl World {
         client
     }
 
-    /// Checks what was told against what the client sent.
+    /// Checks what was delivered against what the client sent.
     pub(super) fn told_of(&mut self, client: usize, sense: Sense) {
         self.totals.messages_in += u64::from(matches!(sense, Sense::Message(..)));
         let now = self.now;
@@ -141,7 +141,7 @@ impl World {
         let client = self.client_of(conn, "message");
         self.is_wanted(conn, client);
         self.in_share(client);
-        // A limit that was lowered counts from the next frame on.
+        // A lowered limit applies from the next frame on.
         let max = match self.clients[client].seen.did_limit {
             true => self.settings.config.limits.max_recv_size,
             false => conn.max_recv_size(),
@@ -176,7 +176,7 @@ impl World {
         client
     }
 
-    /// Checks that what comes of a connection may be delivered.
+    /// Checks that events of a connection may be delivered.
     pub(super) fn is_wanted(&mut self, conn: &Connection<'_>, client: usize) {
         self.check(conn.is_ready(), Check::NothingAfterClose, || {
             format!("a message of client {client}")
@@ -186,7 +186,7 @@ impl World {
         });
     }
 
-    /// Checks that a connection has no more than its share of a turn.
+    /// Checks that a connection does not exceed its share of a turn.
     fn in_share(&mut self, client: usize) {
         let turn = self.totals.turns;
         let share = self.settings.config.turn_messages;
@@ -201,7 +201,7 @@ impl World {
         });
     }
 
-    /// Notes a message that was sent, or was not.
+    /// Records the result of sending a message.
     pub(super) fn sent(
         &mut self,
         client: usize,
@@ -234,7 +234,7 @@ impl World {
         }
     }
 
-    /// Checks what was written to a client since the last time.
+    /// Checks the data written to a client since the last call.
     pub(super) fn parse(&mut self, client: usize) {
         loop {
             let (state, line) = (&mut self.clients[client], &self.lines[client]);
@@ -309,7 +309,7 @@ impl World {
         self.fail(Check::MessagesOut, || what);
     }
 
-    /// Forgets what was dropped, now that nothing is queued.
+    /// Forgets dropped messages. Nothing is queued.
     pub(super) fn forget_dropped(&mut self, client: usize) {
         if self.settings.config.slow_consumer == SlowConsumer::DropOldest {
             let seen = &mut self.clients[client].seen;
@@ -318,7 +318,7 @@ impl World {
         }
     }
 
-    /// Notes that a callback was called.
+    /// Records that a callback was called.
     pub(super) fn called_back(
         &mut self,
         client: usize,
@@ -348,7 +348,7 @@ impl World {
     }
 
     pub(super) fn drained(&mut self, client: usize) {
-        // Above a mark of more than nothing the next one may be due for what the handler sends.
+        // With `drain_at` above 0, data that the handler sends may cause the next one.
         let way = &mut self.ways[client];
         let was_full = std::mem::replace(&mut way.was_full, way.is_behind);
         self.check(was_full, Check::DrainOnce, || {
@@ -370,7 +370,7 @@ impl World {
         });
     }
 
-    /// Checks that what is said to have ended a connection may have.
+    /// Checks that the reported cause of an end is possible.
     fn check_cause(&mut self, client: usize, why: Disconnected<'_>) {
         let (state, line, hand) = (&self.clients[client], &self.lines[client], &self.hand);
         let seen = &state.seen;
@@ -379,7 +379,7 @@ impl World {
         let (rates, closes) = (config.rates, config.rates.over == OverRate::Close);
         let plausible = match why.cause {
             Cause::Answered => seen.request_at.is_some(),
-            // Or by a deadline after a close from here.
+            // Or by a deadline after the server closed.
             Cause::Cut => seen.did_cut || seen.did_close,
             Cause::Eof => line.fin_read,
             Cause::Handler => seen.did_fail,

@@ -14,7 +14,7 @@ use super::random::Random;
 use super::world::{Happening, World};
 use crate::transport::{Delivery, Wire};
 
-/// What a client sends at a time.
+/// A unit that a client sends.
 pub(super) enum Parcel {
     Bytes(Vec<u8>),
     Fin,
@@ -24,42 +24,41 @@ pub(super) enum Parcel {
 /// The state of a connection outside the kernels' buffers.
 #[derive(Default)]
 pub(super) struct Way {
-    /// What the client has sent, and when it comes.
+    /// Data that the client has sent, and when it arrives.
     parcels: VecDeque<(Duration, Parcel)>,
     last_arrival: Duration,
-    /// The last write was not taken whole.
+    /// The last write was short.
     pub(super) is_behind: bool,
-    /// One was not taken whole since this was cleared.
+    /// A write was short since this was cleared.
     pub(super) was_full: bool,
-    /// The client looks for what was sent to it, at some time that is fixed already.
+    /// It is planned when the client reads.
     pub(super) read_is_due: bool,
-    /// When the server last read something, and when the client was last seen to read after it had
-    /// not.
+    /// When the server last read data, and when a write last succeeded after a short one.
     pub(super) read_at: Duration,
     pub(super) progress_at: Duration,
-    /// When the client last took something that had been written.
+    /// When the client last read data.
     pub(super) taken_at: Duration,
 }
 
-/// What happens to calls and reports, each so many times in a thousand.
+/// The faults of calls and reports; each happens so many times in a thousand.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Faults {
     pub(super) interrupted: usize,
-    /// More comes while a part is read.
+    /// More data arrives during a read.
     pub(super) short_read: usize,
-    /// Less is taken than there is room for, or nothing.
+    /// A write takes less than there is room for, or nothing.
     pub(super) short_write: usize,
     /// A report without a change.
     pub(super) spurious: usize,
-    /// A report of a connection that is gone.
+    /// A report of a closed socket.
     pub(super) stale: usize,
-    /// The list of reports comes back full.
+    /// The event list is full.
     pub(super) full_list: usize,
-    /// A connection is aborted in the queue, or accepting fails for want of memory.
+    /// A connection is aborted in the queue, or accepting fails for lack of memory.
     pub(super) accept: usize,
     /// A socket cannot be registered.
     pub(super) register: usize,
-    /// The loop is held up.
+    /// The loop stalls.
     pub(super) stall: usize,
 }
 
@@ -98,7 +97,7 @@ impl line::Faults for Drawn<'_> {
 }
 
 impl World {
-    /// Puts something on the way from a client to the server, behind all that is on it.
+    /// Sends data from a client to the server, behind the data that is on its way.
     pub(super) fn post(&mut self, client: usize, delay: Duration, parcel: Parcel) {
         let now = self.now;
         let way = &mut self.ways[client];
@@ -108,7 +107,7 @@ impl World {
         self.plan(at, Happening::Arrival(client));
     }
 
-    /// Takes in what has come for the server, as far as there is room.
+    /// Delivers to the server's kernel the data that has arrived, as far as there is room.
     pub(super) fn arrive(&mut self, client: usize) {
         let now = self.now;
         let (line, way) = (&mut self.lines[client], &mut self.ways[client]);
@@ -140,7 +139,7 @@ impl World {
         (&mut self.lines[client], drawn)
     }
 
-    /// Returns whether the server has something to be told of.
+    /// Returns whether there is something to report.
     pub(super) fn has_news(&self) -> bool {
         self.is_woken()
             || (self.port.woken && self.port.is_open)
@@ -150,7 +149,7 @@ impl World {
                 .any(|line| line.woken && line.token.is_some() && !line.closed)
     }
 
-    /// Returns what is reported of now.
+    /// Returns the reports of a turn.
     pub(super) fn poll(&mut self) -> Vec<Edge> {
         let mut edges = Vec::new();
         for at in 0..self.lines.len() {
@@ -173,7 +172,7 @@ impl World {
             edges.push(self.edge_of_waker());
         }
         if self.random.chance(self.faults.full_list) {
-            // The others are of connections that are gone: which, does not matter.
+            // The rest of the list reports connections that never existed.
             let nobody = Edge {
                 token: Token(0x7fff_ffff_ffff),
                 readable: true,
@@ -203,7 +202,7 @@ impl Wire for Plug {
             world.ways[client].read_at = world.now;
             world.totals.bytes += size as u64;
             world.note("read", client, size);
-            // There is room for what the client has sent besides.
+            // There is room for more data of the client.
             world.arrive(client);
         }
         Ok(size)
@@ -227,7 +226,7 @@ impl Wire for Plug {
         way.was_full |= is_full;
         world.note("write", client, size);
         if is_full {
-            // If it was not for want of room, that shows soon.
+            // If there was room after all, an edge reports it soon.
             let at = world.now + world.random.micros(10..=3000);
             world.plan(at, Happening::Room(client));
         }

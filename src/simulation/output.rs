@@ -1,14 +1,14 @@
-//! What the server wrote to a connection, taken apart: answers first, then whole frames.
+//! A parser of the server's output: HTTP responses, then whole frames.
 
 use crate::client_frames::Header;
 use crate::protocol::OpCode;
 #[cfg(feature = "deflate")]
 use crate::protocol::deflate::{Context, InflateLimits, Inflater};
 
-/// What a client finds in what it is sent.
+/// A part of the output.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Told {
-    /// An HTTP answer with this status.
+    /// An HTTP response with this status.
     Answer(u16),
     Message(OpCode, Vec<u8>),
     Ping(Vec<u8>),
@@ -17,23 +17,23 @@ pub(super) enum Told {
     Close(Vec<u8>),
 }
 
-/// How far the bytes were taken apart.
+/// The state of the parser.
 #[derive(Default)]
 pub(super) struct Output {
-    /// So many bytes of all were.
+    /// Number of bytes parsed.
     at: usize,
-    /// Frames come from here on.
+    /// The output continues with frames.
     pub(super) is_upgraded: bool,
     pub(super) is_deflating: bool,
     pub(super) is_closed: bool,
-    /// The first byte of a message under way, and what came of it.
+    /// The first byte of an incomplete message, and its payload so far.
     message: Option<(u8, Vec<u8>)>,
     #[cfg(feature = "deflate")]
     inflater: Option<Box<Inflater>>,
 }
 
 impl Output {
-    /// Returns the next whole thing in `all`, and where it ends; what is wrong with it otherwise.
+    /// Returns the next complete part of `all` and where it ends, or what is wrong with it.
     pub(super) fn next(&mut self, all: &[u8]) -> Result<Option<(usize, Told)>, String> {
         let rest = &all[self.at..];
         if rest.is_empty() {

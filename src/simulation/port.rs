@@ -1,4 +1,4 @@
-//! The simulated port: clients that wait to be accepted, and what accepting answers.
+//! The simulated listener: the accept queue, and the results of accepting.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -16,12 +16,12 @@ use crate::transport::Socket;
 #[derive(Default)]
 pub(super) struct Queue {
     pub(super) is_open: bool,
-    /// Clients that were not accepted yet.
+    /// Clients that are not accepted yet.
     pub(super) waiting: VecDeque<usize>,
     pub(super) woken: bool,
-    /// No descriptors are left until then.
+    /// Until then no descriptors are left.
     pub(super) starved_until: Duration,
-    /// The last that was accepted.
+    /// The client accepted last.
     pub(super) accepted: Option<usize>,
 }
 
@@ -35,7 +35,7 @@ impl Port for Door {
             return Err(ErrorKind::Interrupted.into());
         }
         if world.now < world.port.starved_until {
-            // As Linux, which looks for a descriptor first.
+            // Like Linux, which reserves a descriptor first.
             world.note("no descriptors", 0, 0);
             return Err(io::Error::from_raw_os_error(
                 world.random.pick(&[EMFILE, ENFILE]),
@@ -73,7 +73,7 @@ impl Port for Door {
         world.port.is_open = on;
         world.port.woken = on;
         for client in world.port.waiting.drain(..) {
-            // Who waits in the queue is reset when it is closed.
+            // Closing a listener resets the connections in its queue.
             world.clients[client].is_over = true;
         }
         Ok(())

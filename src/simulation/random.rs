@@ -1,14 +1,14 @@
-//! Random numbers that are the same for the same seed, on every machine.
+//! Random numbers that depend only on the seed.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-/// SplitMix64: small, quick, and good enough to choose by.
+/// SplitMix64: small, fast, and random enough for this purpose.
 #[derive(Clone)]
 pub(super) struct Random(u64);
 
 impl Random {
-    /// Seeds that lie side by side give numbers that have nothing in common.
+    /// Adjacent seeds give unrelated numbers.
     pub(super) fn new(seed: u64) -> Self {
         Self(mix(seed))
     }
@@ -28,9 +28,9 @@ impl Random {
         range.start() + self.below(range.end() + 1 - range.start())
     }
 
-    /// Returns true so many times in a thousand.
+    /// Returns true with a probability of `in_a_thousand` / 1000.
     pub(super) fn chance(&mut self, in_a_thousand: usize) -> bool {
-        // A zero takes no number, so that what is switched off changes nothing else.
+        // A probability of zero draws no number, so that a fault that is off changes nothing else.
         in_a_thousand > 0 && self.below(1000) < in_a_thousand
     }
 

@@ -1,5 +1,5 @@
-//! Which seeds are run: some thousands in every test, those that found something, and as many as
-//! there is time for by `tests/simulation/run`.
+//! The seeds that run: some thousands in every test, those that found bugs, and with
+//! `tests/simulation/run` as many as fit in a time.
 
 use std::env;
 use std::time::{Duration, Instant};
@@ -9,13 +9,13 @@ use super::run;
 use super::settings::Settings;
 use super::world::Totals;
 
-/// Seeds that found bugs in the server, which are mended.
+/// Seeds that found bugs in the server, which are fixed.
 const FOUND: &[u64] = &[
-    // `resume` of a connection that was closed in a pause put its deadline off, in a drain.
+    // In a wind-down, `resume` of a connection that was closed in a pause postponed its deadline.
     254_041,
 ];
 
-/// Runs a seed, and panics with how to replay it if something was found.
+/// Runs a seed. If a check fails, panics with the command that replays it.
 fn hold(seed: u64) -> u64 {
     match run(seed, false) {
         Ok(trace) => trace,
@@ -26,7 +26,7 @@ fn hold(seed: u64) -> u64 {
     }
 }
 
-/// So many seeds, in two tests, which run side by side.
+/// The number of seeds in two tests, which run concurrently.
 const SEEDS: u64 = 2000;
 
 #[test]
@@ -51,7 +51,7 @@ fn a_seed_is_the_same_run_each_time() {
     for seed in 0..100 {
         assert_eq!(hold(seed), hold(seed), "seed {seed}");
     }
-    // And another seed is another one.
+    // Another seed gives another run.
     assert_ne!(hold(1), hold(2));
 }
 

@@ -1,4 +1,4 @@
-//! How handlers send, and what they may expect of it.
+//! How handlers send, and which results are possible.
 
 use super::acts::{act, draw};
 use super::checks::Check;
@@ -8,7 +8,7 @@ use crate::connection::{Connection, Hub, Outgoing, Sent};
 use crate::error::SendError;
 use crate::protocol::{Compress, OpCode, Prepared};
 
-/// Returns a message that is like no other.
+/// Returns a unique message.
 pub(super) fn message(world: &Shared, most: usize) -> String {
     draw(world, |world| {
         let number = world.hand.number();
@@ -27,7 +27,7 @@ fn max_send(world: &Shared) -> usize {
     world.borrow().settings.config.limits.max_send_size
 }
 
-/// Notes a message, and checks that an error is one that may be.
+/// Records a message, and checks that an error is possible.
 pub(super) fn noted(
     world: &Shared,
     client: usize,
@@ -41,19 +41,19 @@ pub(super) fn noted(
             SendError::Closing | SendError::Gone | SendError::NotReady | SendError::MessageUnderWay,
         ) => true,
         Err(SendError::BacklogFull { queued, limit }) => queued > &(limit / 2),
-        // Whoever reads is served, but for what is large beside the memory there is.
+        // A peer that reads is served, unless the message is large compared to the memory budget.
         Err(SendError::NoMemory { budget }) => {
             let world = world.borrow();
             let line = &world.lines[client];
-            // Behind what waits for a peer that reads slowly, the kernel may take nothing of this.
+            // Behind data that waits for a slow peer, the kernel may accept nothing of this.
             let waits = !world.clients[client].seen.sent.is_empty();
             let reads = !line.is_full && !line.woken && !line.reset && !waits;
-            // In a turn that exceeds the budget there is no room for what the kernel may leave:
-            // what was sent in it counts until it ends.
+            // In a turn that exceeds the budget there is no room for a part that the kernel may
+            // not accept: data sent in a turn counts until its end.
             let (turn, bytes) = world.sent_in;
             let sheds = world.shed_at == Some(world.turn);
             let much = turn == world.turn && bytes > budget / 8;
-            // One message that is coming may fill it, too.
+            // A single incoming message may fill the budget as well.
             let fills = world.settings.config.limits.max_recv_size > budget / 2;
             let large = payload.len() > budget / 64;
             *budget < usize::MAX && (!reads || sheds || much || fills || large)
@@ -136,7 +136,7 @@ pub(super) fn broadcast(hub: &mut Hub<'_>, world: &Shared) {
     });
 }
 
-/// Begins a message that is sent in parts, goes on with it, or ends it.
+/// Begins, continues or ends a message that is sent in parts.
 pub(super) fn parts(conn: &mut Connection<'_>, world: &Shared, client: usize) {
     if !conn.is_message_under_way() {
         if conn.start_message(OpCode::Binary, Compress::Auto).is_ok() {
@@ -165,7 +165,7 @@ pub(super) fn parts(conn: &mut Connection<'_>, world: &Shared, client: usize) {
     }
 }
 
-/// Returns a callback that is to be called once, and is noted by this number.
+/// Returns a callback that must be called once, and is recorded with this number.
 fn callback(
     world: &Shared,
     client: usize,
@@ -208,7 +208,7 @@ pub(super) fn when_sent(conn: &mut Connection<'_>, world: &Shared, client: usize
         let world = &mut *world.borrow_mut();
         let drops = world.settings.config.slow_consumer == SlowConsumer::DropOldest;
         let seen = &mut world.clients[client].seen;
-        // Where the message may be dropped, something behind it may be what is waited for.
+        // If messages may be dropped, the callback may wait for a later one.
         let last = seen.sent.back().filter(|_| !drops);
         seen.callbacks
             .insert(number, last.map_or(0, |(number, ..)| *number));

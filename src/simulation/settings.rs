@@ -10,28 +10,28 @@ use crate::limits::Limits;
 #[cfg(feature = "deflate")]
 use crate::protocol::deflate::DeflateConfig;
 
-/// What a run is set up with.
+/// The settings of a run.
 pub(super) struct Settings {
     pub(super) config: Config,
     pub(super) faults: Faults,
     pub(super) clients: usize,
-    /// The kernel tells what clients have acknowledged.
+    /// The kernel reports what clients have acknowledged.
     pub(super) tells: bool,
-    /// Handlers do something besides echoing, so many times in a thousand.
+    /// How often handlers perform an action besides echoing, in a thousand events.
     pub(super) wild: usize,
-    /// Handlers fail or panic, of those times, so many times in a thousand.
+    /// How often such an action is an error or a panic, in a thousand.
     pub(super) failing: usize,
-    /// Handlers may have the server go down or stop listening.
+    /// Handlers may stop the server, wind it down, or stop listening.
     pub(super) stops: bool,
-    /// Messages are sent back.
+    /// Messages are echoed.
     pub(super) echoes: bool,
-    /// There are handlers for pieces, for plain requests.
+    /// There are handlers for pieces, and for plain requests.
     pub(super) pieces: bool,
     pub(super) plain: bool,
-    /// Opening handshakes are put off, or refused.
+    /// How often opening handshakes are deferred, or refused, in a thousand.
     pub(super) defers: usize,
     pub(super) refuses: usize,
-    /// How often descriptors run out, when a client comes.
+    /// How often descriptors run out when a client connects, in a thousand.
     pub(super) starves: usize,
 }
 
@@ -109,7 +109,7 @@ fn config(random: &mut Random) -> Config {
         turn_bytes: random.pick(&[10, 300, 1 << 20]),
         turn_messages: random.pick(&[1, 2, 5, 1 << 10]),
         turn_accepts: random.pick(&[1, 2, 64]),
-        // Less than what a builder allows: so a read that fills it is nothing rare.
+        // Smaller than the builder allows, so that reads often fill it.
         read_buffer: random.pick(&[256, 1000, 4096]),
         backlog: 64,
         connection_stats: random.chance(200),
@@ -149,7 +149,7 @@ fn rates(random: &mut Random) -> ReceiveRates {
 
 #[cfg(feature = "deflate")]
 fn deflate(random: &mut Random) -> Option<DeflateConfig> {
-    // Its compressors take time to make.
+    // Creating compressors takes time.
     if !random.chance(150) {
         return None;
     }

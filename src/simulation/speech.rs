@@ -1,4 +1,4 @@
-//! What clients send when their script has them send something.
+//! The data that clients send.
 
 use super::breaches;
 use super::clients::{Kind, Sense, frame};
@@ -6,7 +6,7 @@ use super::world::World;
 use crate::protocol::OpCode;
 
 impl World {
-    /// Returns a payload that no other is the same as.
+    /// Returns a unique payload.
     fn payload(&mut self, client: usize) -> Vec<u8> {
         let max = self.settings.config.limits.max_recv_size;
         let size = match self.random.below(20) {
@@ -23,7 +23,7 @@ impl World {
         payload
     }
 
-    /// Sends the next message, or whatever the script has.
+    /// Sends the next message, request or violation of the script.
     pub(super) fn say(&mut self, client: usize) {
         let kind = self.clients[client].kind;
         match kind {
@@ -115,7 +115,7 @@ impl World {
         (first, payload)
     }
 
-    /// Sends a plain request, or at last one for an upgrade.
+    /// Sends a plain request, or at the end a request to upgrade.
     fn ask(&mut self, client: usize) {
         if self.clients[client].left == 0 && self.random.chance(500) {
             return self.upgrade(client);

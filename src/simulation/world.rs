@@ -1,4 +1,4 @@
-//! Everything around the server: the clock, what is to happen, and who takes note of it.
+//! The surroundings of the server: the clock, the planned events, and the trace.
 
 use std::cell::Cell;
 use std::cmp::Reverse;
@@ -20,14 +20,14 @@ use super::random::{Random, mix};
 use super::settings::Settings;
 use crate::server::event_queue::Source;
 
-/// What happens at a time that is known.
+/// A planned event.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) enum Happening {
-    /// Something that a client sent comes.
+    /// Data of a client arrives.
     Arrival(usize),
-    /// A client looks for what was sent to it.
+    /// A client reads.
     Reading(usize),
-    /// A socket may have room again.
+    /// A socket may have room for writes again.
     Room(usize),
     /// A client takes its next step.
     Step(usize),
@@ -37,23 +37,23 @@ pub(super) enum Happening {
 
 pub(super) struct World {
     pub(super) random: Random,
-    /// Since the server's epoch.
+    /// The time since the server's epoch.
     pub(super) now: Duration,
     pub(super) settings: Settings,
     pub(super) faults: Faults,
-    /// When the turn of the server began that is under way, or was last.
+    /// When the current or last turn began.
     pub(super) turn: Duration,
-    /// When deadlines were looked at late for the last time.
+    /// When the last turn began in which deadlines were checked late.
     pub(super) stalled_at: Duration,
-    /// The last turn in which connections were ended because memory was used up.
+    /// The last turn in which connections were ended for lack of memory.
     pub(super) shed_at: Option<Duration>,
-    /// The last turn in which something was sent, and how many bytes that was.
+    /// The last turn in which data was sent, and its bytes.
     pub(super) sent_in: (Duration, usize),
-    /// Calls of a handle by another thread that are to be made.
+    /// Number of pending calls of a handle by another thread.
     pub(super) calls: usize,
-    /// The server is dropped.
+    /// The server was dropped.
     pub(super) is_dropped: bool,
-    /// The faults are over, and handlers and clients only do what is asked of them.
+    /// There are no faults any more, and handlers only echo.
     pub(super) is_calm: bool,
     pub(super) lines: Vec<Line>,
     pub(super) ways: Vec<Way>,
@@ -61,25 +61,25 @@ pub(super) struct World {
     pub(super) port: Queue,
     plan: BinaryHeap<Reverse<(Duration, u64, Happening)>>,
     planned: u64,
-    /// Which client a connection is of.
+    /// The client of each connection number.
     pub(super) names: BTreeMap<u64, usize>,
     pub(super) hand: Hand,
     waker: Arc<Bell>,
-    /// Something was read, written, accepted or delivered.
+    /// Counts reads, writes, accepted connections and events.
     pub(super) progress: u64,
     pub(super) totals: Totals,
     trace: Trace,
     pub(super) failure: Option<Failure>,
 }
 
-/// What was found wrong.
+/// A check that failed.
 #[derive(Clone, Debug)]
 pub(super) struct Failure {
     pub(super) check: Check,
     pub(super) what: String,
 }
 
-/// How much there was of everything.
+/// The totals of a run.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Totals {
     pub(super) turns: u64,
@@ -89,7 +89,7 @@ pub(super) struct Totals {
     pub(super) bytes: u64,
 }
 
-/// What has happened, as a number that is the same if it was the same.
+/// A hash of all recorded events: equal runs have equal traces.
 struct Trace {
     hash: u64,
     is_shown: bool,
@@ -128,28 +128,28 @@ impl World {
         }
     }
 
-    /// Returns when the turn of the server began that is under way, or was last.
+    /// Returns when the current or last turn began.
     pub(super) fn turn_at(&self) -> Duration {
         self.turn
     }
 
-    /// Returns whether the server ends, without having been told to by a handler.
+    /// Returns whether the server was dropped.
     pub(super) fn is_ending(&self) -> bool {
         self.is_dropped
     }
 
-    /// Plans something; what is planned for the same time happens in the order it was planned.
+    /// Plans an event. Events at the same time happen in the order in which they were planned.
     pub(super) fn plan(&mut self, at: Duration, what: Happening) {
         self.planned += 1;
         self.plan.push(Reverse((at, self.planned, what)));
     }
 
-    /// Returns when the next thing happens.
+    /// Returns the time of the next planned event.
     pub(super) fn next_time(&self) -> Option<Duration> {
         self.plan.peek().map(|Reverse((at, ..))| *at)
     }
 
-    /// Has everything happen that is planned until now.
+    /// Executes all events planned up to now.
     pub(super) fn happen(&mut self) {
         while let Some(Reverse((at, _, what))) = self.plan.peek().copied()
             && at <= self.now
@@ -165,7 +165,7 @@ impl World {
         }
     }
 
-    /// Takes a note. The same notes in the same order are the same trace.
+    /// Adds an entry to the trace.
     pub(super) fn note(&mut self, what: &'static str, client: usize, number: usize) {
         let trace = &mut self.trace;
         let word = what.len() as u64 ^ u64::from(what.as_bytes()[0]) << 8;
@@ -176,7 +176,7 @@ impl World {
         }
     }
 
-    /// Tells more in a trace that is shown.
+    /// Prints more details, if the trace is shown.
     pub(super) fn tell(&self, what: impl FnOnce() -> String) {
         if self.trace.is_shown {
             println!("{:>12?} {}", self.now, what());
@@ -187,7 +187,7 @@ impl World {
         self.trace.hash
     }
 
-    /// Notes that something is wrong; the first counts.
+    /// Records a failure; the first one counts.
     pub(super) fn fail(&mut self, check: Check, what: impl FnOnce() -> String) {
         if self.failure.is_none() {
             let what = what();
@@ -196,14 +196,14 @@ impl World {
         }
     }
 
-    /// Notes that something is wrong unless it `holds`.
+    /// Records a failure unless the invariant `holds`.
     pub(super) fn check(&mut self, holds: bool, check: Check, what: impl FnOnce() -> String) {
         if !holds {
             self.fail(check, what);
         }
     }
 
-    /// Returns what wakes the server.
+    /// Returns the waker of the server.
     pub(super) fn waker(&self) -> std::task::Waker {
         self.waker.clone().into()
     }
@@ -224,7 +224,7 @@ impl World {
         plain_edge(Source::Listener(0).token())
     }
 
-    /// Ends the faults: from here on everything can be expected to come to its end.
+    /// Ends the faults. From here on, every operation must complete.
     pub(super) fn calm_down(&mut self) {
         self.note("calm", 0, 0);
         self.faults = Faults::default();
@@ -260,7 +260,7 @@ impl Wake for Bell {
 }
 
 thread_local! {
-    /// What all runs of this thread came to.
+    /// The totals of all runs of this thread.
     static TOTALS: Cell<Totals> = const { Cell::new(Totals {
         turns: 0,
         connections: 0,
