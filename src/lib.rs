@@ -150,6 +150,19 @@ pub use transport::StreamSocket;
 #[cfg(feature = "tls")]
 pub use transport::{Certificates, ClientCertificates, config_from_pem, crypto_provider};
 
+/// What other threads hold can be sent to them.
+const _: () = {
+    const fn crosses_threads<T: Send + Sync>() {}
+    crosses_threads::<Handle>();
+    crosses_threads::<Prepared>();
+    crosses_threads::<Stats>();
+    crosses_threads::<Error>();
+    crosses_threads::<BuildError>();
+    crosses_threads::<SendError>();
+    crosses_threads::<AnswerError>();
+    crosses_threads::<ConnectionId>();
+};
+
 /// The examples of the README are tests as well.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -228,6 +228,11 @@ impl LogLimits {
         !std::mem::replace(&mut self.owes, true)
     }
 
+    /// Returns whether this hint was given.
+    pub(crate) fn was_given(&self, hint: Hint) -> bool {
+        self.hints & hint as u8 != 0
+    }
+
     /// Returns whether this hint is new, and records that it was given.
     pub(crate) fn hint(&mut self, hint: Hint) -> bool {
         let new = self.hints & hint as u8 == 0;

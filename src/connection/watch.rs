@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 
 use mio::Interest;
 use mio::event::Source;
@@ -109,14 +109,14 @@ pub(crate) struct Readiness {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Descriptor<T>(pub T);
 
-impl<T: AsRawFd> Source for Descriptor<T> {
+impl<T: AsFd> Source for Descriptor<T> {
     fn register(
         &mut self,
         registry: &mio::Registry,
         token: mio::Token,
         interests: Interest,
     ) -> io::Result<()> {
-        SourceFd(&self.0.as_raw_fd()).register(registry, token, interests)
+        SourceFd(&self.0.as_fd().as_raw_fd()).register(registry, token, interests)
     }
 
     fn reregister(
@@ -125,11 +125,11 @@ impl<T: AsRawFd> Source for Descriptor<T> {
         token: mio::Token,
         interests: Interest,
     ) -> io::Result<()> {
-        SourceFd(&self.0.as_raw_fd()).reregister(registry, token, interests)
+        SourceFd(&self.0.as_fd().as_raw_fd()).reregister(registry, token, interests)
     }
 
     fn deregister(&mut self, registry: &mio::Registry) -> io::Result<()> {
-        SourceFd(&self.0.as_raw_fd()).deregister(registry)
+        SourceFd(&self.0.as_fd().as_raw_fd()).deregister(registry)
     }
 }
 

@@ -75,7 +75,7 @@ impl fmt::Display for SendError {
                 write!(f, "control frame of {size} bytes, 125 are allowed")
             }
             Self::Dropped => f.write_str("dropped, the peer reads too slowly"),
-            Self::Gone => f.write_str("the connection is gone"),
+            Self::Gone => f.write_str("the connection, or the server, is gone"),
             Self::MessageUnderWay => f.write_str("a message in parts has not ended"),
             Self::NoMemory { budget } => {
                 write!(f, "memory_budget of {budget} bytes is nearly used up")

@@ -202,12 +202,13 @@ impl Upgrade {
         self.refusal.take()
     }
 
-    /// Appends the bytes of the 101 to `out`, or those of the refusal if there is an
-    /// [`error`](Self::error); `now` is for the refusal's `Date`.
+    /// Appends the answer to `out`: the response for the [`error`](Self::error) if there is one, else
+    /// the [`refusal`](Self::refusal) if there is one, else the 101. `now` is for the `Date` header.
     pub fn encode(&self, now: SystemTime, out: &mut Vec<u8>) {
-        let accept = match &self.accept {
-            Ok(accept) => accept,
-            Err(error) => return Refusal::from(*error).encode(now, out),
+        let accept = match (&self.accept, &self.refusal) {
+            (Err(error), _) => return Refusal::from(*error).encode(now, out),
+            (_, Some(refusal)) => return refusal.encode(now, out),
+            (Ok(accept), None) => accept,
         };
         out.extend_from_slice(SWITCHING);
         out.extend_from_slice(accept.as_str().as_bytes());
@@ -333,5 +334,14 @@ mod tests {
         );
         assert!(upgrade.take_refusal().is_some());
         assert!(upgrade.refusal().is_none());
+    }
+
+    #[test]
+    fn a_refusal_is_the_answer() {
+        let mut refused = upgrade(request(SAMPLE));
+        refused.refuse(403).unwrap();
+        assert!(encoded(&refused).starts_with("HTTP/1.1 403 Forbidden\r\n"));
+        refused.accept().unwrap();
+        assert!(encoded(&refused).starts_with("HTTP/1.1 101 "));
     }
 }

@@ -227,16 +227,18 @@ impl Dispatch<'_> {
 
     /// Warns, once, that a page of another host connects and nothing checks its origin.
     pub(super) fn warn_unchecked_origin(&mut self, request: &Request) {
+        let shared = &self.core.shared;
+        let Some(origin) = request.origin() else {
+            return;
+        };
         if log::max_level() < Level::Warn
-            || self.core.shared.config.origins.is_some()
+            || shared.config.origins.is_some()
+            || shared.log_limits.was_given(Hint::OriginUnchecked)
             || self.has::<event::Origin>()
             || self.has::<event::Handshake>()
         {
             return;
         }
-        let Some(origin) = request.origin() else {
-            return;
-        };
         let peer = self.peer();
         let is_self = Origins::new(["self"]).is_ok_and(|own| {
             own.allow(

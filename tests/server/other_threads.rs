@@ -142,8 +142,10 @@ fn what_cannot_be_done_harms_nobody() {
     // A message that is too large, an invalid close code, and a reason that is too long.
     handle.send_utf8(id, &"x".repeat(65_537)).unwrap();
     handle.broadcast_binary(&[0; 65_537]).unwrap();
-    handle.disconnect(id, 1006, "").unwrap();
-    handle.disconnect(id, 1000, &"x".repeat(124)).unwrap();
+    let bad_code = handle.disconnect(id, 1006, "");
+    assert_eq!(bad_code, Err(SendError::BadCloseCode(1006)));
+    let too_long = handle.disconnect(id, 1000, &"x".repeat(124));
+    assert_eq!(too_long, Err(SendError::ControlTooLong { size: 126 }));
     client.expect_alive();
     // While the connection closes, a second close changes nothing, and nothing more is sent.
     handle.disconnect(id, 4000, "").unwrap();

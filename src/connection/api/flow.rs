@@ -44,7 +44,7 @@ impl Connection<'_> {
     /// });
     /// ```
     pub fn is_congested(&self) -> bool {
-        self.peer().is_congested()
+        self.peer().is_congested(self.core.shared.config.drain_at)
     }
 
     /// Returns the backlog size at which `Drain` comes, in bytes.

@@ -11,7 +11,7 @@ use super::hub::Hub;
 use crate::connection::adoption::Adoption;
 use crate::connection::log_lines::log_of_thread;
 use crate::error::SendError;
-use crate::protocol::{CloseCode, Prepared};
+use crate::protocol::{CloseCode, CloseFrame, Prepared};
 
 /// A handle to a server, for use on any thread. It is cheap to clone, and harmless once the server
 /// has ended.
@@ -141,7 +141,9 @@ impl Handle {
     ///
     /// # Errors
     ///
-    /// Returns [`SendError::Gone`] if the server has ended.
+    /// Returns [`SendError::BadCloseCode`] for a code that must not be sent,
+    /// [`SendError::ControlTooLong`] for a reason of more than 123 bytes, and [`SendError::Gone`] if
+    /// the server has ended.
     #[doc(alias = "close_connection")]
     pub fn disconnect(
         &self,
@@ -149,7 +151,9 @@ impl Handle {
         code: impl Into<CloseCode>,
         reason: &str,
     ) -> Result<(), SendError> {
-        self.command(Command::Disconnect(id, code.into(), reason.into()))
+        let code = code.into();
+        CloseFrame { code, reason }.encode(&mut Vec::new())?;
+        self.command(Command::Disconnect(id, code, reason.into()))
     }
 
     /// Runs a closure on the event loop, where it can do everything that a handler can.

@@ -33,7 +33,7 @@ use crate::protocol::{CloseFrame, Piece};
 use crate::stats::Stats;
 
 /// An event that a handler can be registered for.
-pub trait Event: Sized + 'static {
+pub trait Event: sealed::Sealed + Sized + 'static {
     /// The object that the handler acts on: a [`Connection`], or the [`Hub`].
     type Target<'t>;
     /// The data of the event.
@@ -56,6 +56,12 @@ pub trait Event: Sized + 'static {
     label = "register it on the server's builder"
 )]
 pub trait ConnectionEvent: for<'t> Event<Target<'t> = Connection<'t>> {}
+
+mod sealed {
+    /// Keeps the events to those of this module, so that a new one breaks no program.
+    #[expect(unnameable_types, reason = "it seals the events")]
+    pub trait Sealed {}
+}
 
 /// Lends a payload: a reborrow of an exclusive reference, otherwise a copy.
 macro_rules! lend {
@@ -90,6 +96,8 @@ macro_rules! events {
             #[expect(clippy::exhaustive_structs, reason = "a name")]
             #[derive(Clone, Copy, Debug)]
             pub struct $name;
+
+            impl sealed::Sealed for $name {}
 
             impl Event for $name {
                 type Target<'t> = $target<'t>;

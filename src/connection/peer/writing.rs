@@ -138,10 +138,8 @@ impl Peer {
     /// Records whether so much data was left that a `Drain` will be due.
     fn note_level(&mut self, drain_at: usize) {
         if self.marks.has(Marks::BLOCKED) && !self.marks.has(Marks::ABOVE) {
-            let drain_at = self.drain_at(drain_at);
-            if drain_at == 0 || self.backlog() > drain_at {
-                self.marks.set(Marks::ABOVE);
-            }
+            let is_above = self.is_above(drain_at);
+            self.marks.put(Marks::ABOVE, is_above);
         }
     }
 
@@ -155,8 +153,15 @@ impl Peer {
     }
 
     /// Returns whether a `Drain` is to come.
-    pub(crate) fn is_congested(&self) -> bool {
-        self.marks.has(Marks::ABOVE)
+    pub(crate) fn is_congested(&self, drain_at: usize) -> bool {
+        // The first is noted when the connection is settled, after the handler that sent.
+        self.marks.has(Marks::ABOVE) || (self.marks.has(Marks::BLOCKED) && self.is_above(drain_at))
+    }
+
+    /// Returns whether more is queued than the low-water mark for `Drain`.
+    fn is_above(&self, drain_at: usize) -> bool {
+        let drain_at = self.drain_at(drain_at);
+        drain_at == 0 || self.backlog() > drain_at
     }
 
     /// Records that the `Drain` was delivered.
