@@ -23,7 +23,8 @@ pub enum SlowConsumer {
     Error,
     /// The sender gets the same error, and the connection is closed with 1008.
     Close,
-    /// The message is dropped; the sending method returns a [`Sent`](crate::Sent) without receivers.
+    /// The message is dropped; the sending method returns a [`Sent`](crate::Sent) without
+    /// receivers.
     DropNewest,
     /// The oldest queued messages are dropped until the new one fits: only whole messages of which
     /// no byte has been sent, never control frames or parts of a message that is sent in parts. If

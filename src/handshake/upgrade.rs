@@ -202,8 +202,9 @@ impl Upgrade {
         self.refusal.take()
     }
 
-    /// Appends the answer to `out`: the response for the [`error`](Self::error) if there is one, else
-    /// the [`refusal`](Self::refusal) if there is one, else the 101. `now` is for the `Date` header.
+    /// Appends the answer to `out`: the response for the [`error`](Self::error) if there is one,
+    /// else the [`refusal`](Self::refusal) if there is one, else the 101. `now` is for the `Date`
+    /// header.
     pub fn encode(&self, now: SystemTime, out: &mut Vec<u8>) {
         let accept = match (&self.accept, &self.refusal) {
             (Err(error), _) => return Refusal::from(*error).encode(now, out),

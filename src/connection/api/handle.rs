@@ -142,8 +142,8 @@ impl Handle {
     /// # Errors
     ///
     /// Returns [`SendError::BadCloseCode`] for a code that must not be sent,
-    /// [`SendError::ControlTooLong`] for a reason of more than 123 bytes, and [`SendError::Gone`] if
-    /// the server has ended.
+    /// [`SendError::ControlTooLong`] for a reason of more than 123 bytes, and [`SendError::Gone`]
+    /// if the server has ended.
     #[doc(alias = "close_connection")]
     pub fn disconnect(
         &self,

@@ -212,8 +212,9 @@ impl Builder {
     /// if `net.core.busy_poll` is set too. The option needs CAP_NET_ADMIN; without it the failure
     /// is logged (at level debug) and everything else works.
     ///
-    /// For a program that waits in a poll of its own and calls [`Server::turn`](crate::Server::turn) with a timeout of
-    /// zero, only the socket option has an effect.
+    /// For a program that waits in a poll of its own and calls
+    /// [`Server::turn`](crate::Server::turn) with a timeout of zero, only the socket option has an
+    /// effect.
     pub fn busy_poll(mut self, time: Duration) -> Self {
         self.config.busy_poll = time;
         self
