@@ -85,9 +85,14 @@ impl Parts {
     }
 
     /// Begins the answer: its status line, and its `Date` unless it has one.
-    pub(crate) fn begin<'o>(&self, now: SystemTime, out: &'o mut Vec<u8>) -> Lines<'o> {
+    pub(crate) fn begin<'o>(
+        &self,
+        title: &str,
+        now: SystemTime,
+        out: &'o mut Vec<u8>,
+    ) -> Lines<'o> {
         let mut lines = Lines(out);
-        lines.push(&format!("HTTP/1.1 {}", self.title()));
+        lines.push(&format!("HTTP/1.1 {title}"));
         // RFC 9110, 6.6.1: "An origin server with a clock MUST generate a Date header field in all
         // 2xx (Successful), 3xx (Redirection), and 4xx (Client Error) responses".
         if !self.fields.contains("Date") {

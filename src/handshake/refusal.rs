@@ -102,14 +102,17 @@ impl Refusal {
     pub fn encode(&self, now: SystemTime, out: &mut Vec<u8>) {
         let (parts, status) = (&self.parts, self.parts.status());
         let fields = parts.fields();
-        let mut title = parts.title();
-        let body = parts.body().unwrap_or_else(|| {
-            if let Some(cause) = self.cause {
-                title.push_str(&format!("\n{cause}"));
+        let title = parts.title();
+        let text;
+        let body = match (parts.body(), self.cause) {
+            (Some(body), _) => body,
+            (None, Some(cause)) => {
+                text = format!("{title}\n{cause}");
+                text.as_bytes()
             }
-            title.as_bytes()
-        });
-        let mut lines = parts.begin(now, out);
+            (None, None) => title.as_bytes(),
+        };
+        let mut lines = parts.begin(&title, now, out);
         if status == StatusCode::UPGRADE_REQUIRED {
             // RFC 7230, 6.7: a sender of Upgrade "MUST also send a Connection header field (Section
             // 6.1) that contains an "upgrade" connection option".

@@ -126,7 +126,7 @@ impl Response {
             None if code >= 400 => title.as_bytes(),
             None => &[],
         };
-        let mut lines = parts.begin(now, out);
+        let mut lines = parts.begin(&title, now, out);
         let mut options = Vec::new();
         if status == StatusCode::UPGRADE_REQUIRED {
             options.push("upgrade");
