@@ -963,7 +963,7 @@ fn contradictions_are_told_when_it_is_built() {
             .build();
         let error = built.expect_err("no network").to_string();
         assert!(
-            error.starts_with(&format!("{entry:?} is no address")),
+            error.starts_with(&format!("{entry:?} is neither an address")),
             "{error}"
         );
         let place = Place::tcp("127.0.0.1:0").proxy_protocol([entry]);
