@@ -153,7 +153,7 @@ fn text(size: usize) -> String {
 #[library_benchmark(setup = text)]
 #[bench::text_1024(1024)]
 fn prepare(text: String) -> (String, Prepared) {
-    let prepared = Prepared::utf8(black_box(&text));
+    let prepared = Prepared::text(black_box(&text));
     (text, prepared)
 }
 

@@ -173,7 +173,7 @@ fn guest(id: ConnectionId, request: &handshake::Request) -> Result<Guest, (u16, 
 
 /// Sends a message to everybody in a room, and returns it as it was sent.
 fn tell(conn: &mut Connection<'_>, room: &str, message: &Value) -> Prepared {
-    let message = Prepared::utf8(&message.to_string()); // framed once for all of them
+    let message = Prepared::text(&message.to_string()); // framed once for all of them
     let rooms = &conn.shared::<Rooms>().0;
     let members: Vec<_> = match rooms.get(room) {
         Some(here) => here.members.iter().map(|member| member.0).collect(),

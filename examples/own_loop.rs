@@ -77,7 +77,7 @@ impl Program {
     /// Waits for whatever comes first, and processes it. Returns `false` when the server has ended.
     fn turn(&mut self) -> io::Result<bool> {
         // The server has deadlines: pings, timeouts, timers.
-        let timeout = self.server.wait(Instant::now());
+        let timeout = self.server.poll_timeout(Instant::now());
         match self.poll.poll(&mut self.events, timeout) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
             _ => {}

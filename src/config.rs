@@ -47,6 +47,7 @@ pub enum SlowConsumer {
 /// # let _ = (messages, bytes, handshakes);
 /// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[must_use]
 pub struct Rate {
     count: u64,
     period: Duration,
@@ -231,7 +232,7 @@ pub(crate) struct Config {
     #[cfg(feature = "deflate")]
     pub(crate) deflate: Option<crate::protocol::deflate::DeflateConfig>,
     /// The time without traffic after which the kernel probes the peer (SO_KEEPALIVE). Zero is off.
-    pub(crate) keepalive: Duration,
+    pub(crate) tcp_keepalive: Duration,
     /// Sizes of the kernel's buffers for a connection.
     pub(crate) buffers: Buffers,
     /// The origins that may connect; `None` for all.
@@ -320,7 +321,7 @@ impl Default for Config {
             nodelay: true,
             #[cfg(feature = "deflate")]
             deflate: None,
-            keepalive: Duration::ZERO,
+            tcp_keepalive: Duration::ZERO,
             buffers: Buffers::default(),
             origins: None,
             hosts: None,

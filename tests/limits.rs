@@ -176,7 +176,7 @@ fn expect_limit(conn: &mut Connection<'_>, limit: usize) {
     assert_eq!(conn.send_binary(over.as_bytes()).map(Sent::bytes), too_big);
     assert_eq!(conn.send_utf8(exact).map(Sent::bytes), Ok(limit + head));
     assert_eq!(
-        conn.send_prepared(&Prepared::utf8(&over)).map(Sent::bytes),
+        conn.send_prepared(&Prepared::text(&over)).map(Sent::bytes),
         too_big
     );
     let prepared = Prepared::binary(exact.as_bytes());

@@ -244,7 +244,7 @@ fn frames_there_and_back() {
             .unwrap();
     }
     // Messages that are encoded once for several connections.
-    sent.extend_from_slice(Prepared::utf8("to all").frame());
+    sent.extend_from_slice(Prepared::text("to all").frame());
     messages.push((OpCode::Text, b"to all".to_vec()));
     sent.extend_from_slice(Prepared::binary(&[0xff; 126]).frame());
     messages.push((OpCode::Binary, vec![0xff; 126]));

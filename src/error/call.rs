@@ -98,11 +98,17 @@ impl std::error::Error for SendError {}
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum AnswerError {
+    /// The name or the value of a header, or a part of a cookie, has bytes that would corrupt the
+    /// message (RFC 9110, 5.5; RFC 6265, 4.1.1).
+    BadHeader,
+    /// The reason phrase has control characters (RFC 9112, 4).
+    BadReason,
+    /// The status is not allowed there.
+    BadStatus,
     /// The opening handshake is over, or was answered already.
     HandshakeDone,
-    /// A part of the response is malformed: a status that is not allowed there, or a header name, a
-    /// header value or a reason phrase with bytes that would corrupt the message.
-    Malformed,
+    /// The header is one that only this crate writes: `Content-Length`, for instance.
+    ReservedHeader,
     /// The client does not offer this subprotocol (RFC 6455, 4.1).
     SubprotocolNotOffered,
 }
@@ -111,7 +117,10 @@ impl fmt::Display for AnswerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::HandshakeDone => "the opening handshake is over, or was answered already",
-            Self::Malformed => "malformed part of an http answer",
+            Self::BadHeader => "malformed header or cookie",
+            Self::BadReason => "reason phrase with control characters",
+            Self::BadStatus => "status is not allowed in this answer",
+            Self::ReservedHeader => "the server itself writes this header",
             Self::SubprotocolNotOffered => "the client does not offer this subprotocol",
         })
     }

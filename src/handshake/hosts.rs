@@ -3,6 +3,7 @@
 use http::uri::Authority;
 
 use super::host::is_host;
+use crate::error::BuildError;
 
 /// The hosts that requests may name, each with a port, or without one to allow any port.
 #[derive(Clone, Debug)]
@@ -13,12 +14,12 @@ impl Hosts {
     ///
     /// # Errors
     ///
-    /// Returns the first entry that is not a host name.
-    pub(crate) fn new(entries: impl IntoIterator<Item = String>) -> Result<Self, String> {
+    /// Returns [`BuildError::BadHost`] for the first entry that is not a host name.
+    pub(crate) fn new(entries: impl IntoIterator<Item = String>) -> Result<Self, BuildError> {
         let parsed = entries.into_iter().map(|entry| {
             // RFC 3986 allows `*` in a host name, but here it is meant as a pattern.
             let host = split(&entry).filter(|_| !entry.contains('*'));
-            host.ok_or(entry)
+            host.ok_or(BuildError::BadHost(entry))
         });
         Ok(Self(parsed.collect::<Result<_, _>>()?))
     }
@@ -95,8 +96,11 @@ mod tests {
         for entry in [
             "", "a b", "http://a", "a/", "u@a", "*.a", "a:x", "a:65536", "::1",
         ] {
-            let told = Hosts::new([entry.to_owned()]).err();
-            assert_eq!(told.as_deref(), Some(entry), "{entry}");
+            let error = Hosts::new([entry.to_owned()]).unwrap_err();
+            assert!(
+                matches!(error, BuildError::BadHost(named) if named == entry),
+                "{entry}"
+            );
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use http::uri::Authority;
 
+use crate::error::BuildError;
+
 /// A list of the origins whose pages may open a WebSocket.
 ///
 /// Each entry is one of
@@ -27,7 +29,7 @@ use http::uri::Authority;
 /// assert!(origins.allow(Some("https://example.com"), None, true));
 /// assert!(!origins.allow(Some("https://example.com.evil.test"), None, true));
 /// assert!(origins.allow(None, None, true));
-/// # Ok::<(), String>(())
+/// # Ok::<(), wsloop::BuildError>(())
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct Origins {
@@ -43,8 +45,8 @@ impl Origins {
     ///
     /// # Errors
     ///
-    /// Returns the first entry that has none of these forms.
-    pub fn new<S: AsRef<str>>(entries: impl IntoIterator<Item = S>) -> Result<Self, String> {
+    /// Returns [`BuildError::BadOrigin`] for the first entry that has none of these forms.
+    pub fn new<S: AsRef<str>>(entries: impl IntoIterator<Item = S>) -> Result<Self, BuildError> {
         let mut origins = Self::default();
         for entry in entries {
             match entry.as_ref() {
@@ -55,7 +57,7 @@ impl Origins {
                 text => {
                     // RFC 3986 allows `*` in a host name, but here it is meant as a pattern.
                     let origin = Origin::parse(text).filter(|_| !text.contains('*'));
-                    let origin = origin.ok_or_else(|| text.to_owned())?;
+                    let origin = origin.ok_or_else(|| BuildError::BadOrigin(text.to_owned()))?;
                     origins.exact.push(origin);
                 }
             }
@@ -296,9 +298,9 @@ mod tests {
             "Self",
             "https://a https://b",
         ] {
-            assert_eq!(
-                Origins::new([entry]).err().as_deref(),
-                Some(entry),
+            let error = Origins::new([entry]).unwrap_err();
+            assert!(
+                matches!(error, BuildError::BadOrigin(named) if named == entry),
                 "{entry}"
             );
         }

@@ -18,7 +18,8 @@ pub(crate) struct Parts {
     reason: Option<Box<str>>,
     fields: Fields,
     body: Option<Vec<u8>>,
-    malformed: bool,
+    /// The first fault of a part.
+    fault: Option<AnswerError>,
 }
 
 impl Parts {
@@ -30,31 +31,34 @@ impl Parts {
             reason: None,
             fields: Fields::default(),
             body: None,
-            malformed: known.is_none(),
+            fault: known.is_none().then_some(AnswerError::BadStatus),
         }
     }
 
     pub(crate) fn set_reason(&mut self, phrase: &str) {
         match is_field_text(phrase.as_bytes()) {
             true => self.reason = Some(phrase.into()),
-            false => self.malformed = true,
+            false => self.note(Err(AnswerError::BadReason)),
         }
     }
 
     pub(crate) fn append(&mut self, name: &str, value: &str) {
-        self.malformed |= self.fields.append(name, value).is_err();
+        let appended = self.fields.append(name, value);
+        self.note(appended);
     }
 
     pub(crate) fn append_cookie(&mut self, name: &str, value: &str, attributes: &str) {
-        self.malformed |= self.fields.append_cookie(name, value, attributes).is_err();
+        let appended = self.fields.append_cookie(name, value, attributes);
+        self.note(appended);
     }
 
     pub(crate) fn set_body(&mut self, body: Vec<u8>) {
         self.body = Some(body);
     }
 
-    pub(crate) fn set_malformed(&mut self) {
-        self.malformed = true;
+    /// Keeps the first fault for [`check`](Self::check).
+    pub(crate) fn note(&mut self, result: Result<(), AnswerError>) {
+        self.fault = self.fault.or(result.err());
     }
 
     pub(crate) fn status(&self) -> StatusCode {
@@ -78,10 +82,7 @@ impl Parts {
 
     /// Checks that no part was malformed.
     pub(crate) fn check(&self) -> Result<(), AnswerError> {
-        match self.malformed {
-            true => Err(AnswerError::Malformed),
-            false => Ok(()),
-        }
+        self.fault.map_or(Ok(()), Err)
     }
 
     /// Begins the answer: its status line, and its `Date` unless it has one.

@@ -91,8 +91,9 @@ impl Refusal {
     ///
     /// # Errors
     ///
-    /// Returns [`AnswerError::Malformed`] if the status cannot refuse, if the reason phrase or a
-    /// header has control characters, or if a header is one that only this crate writes.
+    /// Returns the first fault: [`AnswerError::BadStatus`] if the status cannot refuse,
+    /// [`AnswerError::BadReason`] or [`AnswerError::BadHeader`] for control characters, and
+    /// [`AnswerError::ReservedHeader`] for a header that only this crate writes.
     pub fn check(&self) -> Result<(), AnswerError> {
         self.parts.check()
     }
@@ -256,24 +257,37 @@ mod tests {
     fn malformed_parts_are_told_and_never_sent() {
         for status in [0, 99, 100, 101, 200, 204, 299, 304, 600, 999, u16::MAX] {
             let refusal = Refusal::new(status);
-            assert_eq!(refusal.check(), Err(AnswerError::Malformed), "{status}");
+            assert_eq!(refusal.check(), Err(AnswerError::BadStatus), "{status}");
             assert_eq!(refusal.status(), 500);
         }
         let refused = HandshakeError::Refused(StatusCode::OK);
-        assert_eq!(Refusal::from(refused).check(), Err(AnswerError::Malformed));
+        assert_eq!(Refusal::from(refused).check(), Err(AnswerError::BadStatus));
         let clean = encoded(&Refusal::new(400));
-        for refusal in [
-            Refusal::new(400).reason("a\r\nSet-Cookie: b=c"),
-            Refusal::new(400).reason("a\0"),
-            Refusal::new(400).header("X", "a\r\n\r\n<html>"),
-            Refusal::new(400).header("X\n", "a"),
-            Refusal::new(400).header("Content-Length", "5"),
-            Refusal::new(400).header("transfer-encoding", "chunked"),
-            Refusal::new(400).header("Connection", "keep-alive"),
-            Refusal::new(400).header("Upgrade", "h2c"),
-            Refusal::new(400).header("Sec-WebSocket-Accept", "x"),
+        use AnswerError::{BadHeader, BadReason, ReservedHeader};
+        for (fault, refusal) in [
+            (BadReason, Refusal::new(400).reason("a\r\nSet-Cookie: b=c")),
+            (BadReason, Refusal::new(400).reason("a\0")),
+            (BadHeader, Refusal::new(400).header("X", "a\r\n\r\n<html>")),
+            (BadHeader, Refusal::new(400).header("X\n", "a")),
+            (
+                ReservedHeader,
+                Refusal::new(400).header("Content-Length", "5"),
+            ),
+            (
+                ReservedHeader,
+                Refusal::new(400).header("transfer-encoding", "chunked"),
+            ),
+            (
+                ReservedHeader,
+                Refusal::new(400).header("Connection", "keep-alive"),
+            ),
+            (ReservedHeader, Refusal::new(400).header("Upgrade", "h2c")),
+            (
+                ReservedHeader,
+                Refusal::new(400).header("Sec-WebSocket-Accept", "x"),
+            ),
         ] {
-            assert_eq!(refusal.check(), Err(AnswerError::Malformed));
+            assert_eq!(refusal.check(), Err(fault));
             assert_eq!(encoded(&refusal), clean);
         }
         assert_eq!(Refusal::new(300).check(), Ok(()));

@@ -124,9 +124,10 @@ impl Upgrade {
     ///
     /// # Errors
     ///
-    /// Returns [`AnswerError::Malformed`], and appends nothing, if the name is no token, if the
-    /// value has control characters, or if the header belongs to the handshake: `Upgrade`,
-    /// `Connection`, `Content-Length`, `Transfer-Encoding` and `Sec-WebSocket-*`.
+    /// Appends nothing, and returns [`AnswerError::BadHeader`] if the name is not a token or the
+    /// value has control characters, and [`AnswerError::ReservedHeader`] if the header belongs to
+    /// the handshake: `Upgrade`, `Connection`, `Content-Length`, `Transfer-Encoding` and
+    /// `Sec-WebSocket-*`.
     #[doc(alias = "send_accept_response")]
     pub fn header(&mut self, name: &str, value: &str) -> Result<(), AnswerError> {
         self.fields.append(name, value)
@@ -137,7 +138,7 @@ impl Upgrade {
     ///
     /// # Errors
     ///
-    /// Returns [`AnswerError::Malformed`], and appends nothing, if a part has a byte that RFC 6265,
+    /// Returns [`AnswerError::BadHeader`], and appends nothing, if a part has a byte that RFC 6265,
     /// 4.1.1 does not allow there.
     pub fn cookie(&mut self, name: &str, value: &str, attributes: &str) -> Result<(), AnswerError> {
         self.fields.append_cookie(name, value, attributes)
@@ -158,7 +159,7 @@ impl Upgrade {
     ///
     /// # Errors
     ///
-    /// Returns [`AnswerError::Malformed`], and changes nothing, if the refusal is malformed.
+    /// Returns the fault that [`Refusal::check`] finds, and changes nothing then.
     #[doc(alias = "send_accept_error")]
     pub fn refuse(&mut self, refusal: impl Into<Refusal>) -> Result<(), AnswerError> {
         let refusal = refusal.into();
@@ -309,11 +310,11 @@ mod tests {
         upgrade.header("Set-Cookie", "b=2").unwrap();
         assert_eq!(
             upgrade.header("X", "a\r\nY: b"),
-            Err(AnswerError::Malformed)
+            Err(AnswerError::BadHeader)
         );
         assert_eq!(
             upgrade.header("Sec-WebSocket-Accept", "x"),
-            Err(AnswerError::Malformed)
+            Err(AnswerError::ReservedHeader)
         );
         let expected = format!("{PLAIN}Set-Cookie: a=1\r\nSet-Cookie: b=2\r\n\r\n");
         assert_eq!(encoded(&upgrade), expected);
@@ -322,12 +323,12 @@ mod tests {
     #[test]
     fn refusals_are_well_formed() {
         let mut upgrade = upgrade(request(SAMPLE));
-        assert_eq!(upgrade.refuse(200), Err(AnswerError::Malformed));
+        assert_eq!(upgrade.refuse(200), Err(AnswerError::BadStatus));
         assert!(upgrade.refusal().is_none());
         upgrade.refuse(403).unwrap();
         assert_eq!(
             upgrade.refuse(Refusal::new(404).reason("a\nb")),
-            Err(AnswerError::Malformed)
+            Err(AnswerError::BadReason)
         );
         assert_eq!(
             upgrade.refusal().map(Refusal::status),

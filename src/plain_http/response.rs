@@ -62,7 +62,7 @@ impl Response {
     /// `Transfer-Encoding`, `Upgrade` and `Sec-WebSocket-*` make the response malformed.
     pub fn header(mut self, name: &str, value: &str) -> Self {
         match name.eq_ignore_ascii_case("date") {
-            true => self.parts.set_malformed(),
+            true => self.parts.note(Err(AnswerError::ReservedHeader)),
             false => self.parts.append(name, value),
         }
         self
@@ -104,9 +104,9 @@ impl Response {
     ///
     /// # Errors
     ///
-    /// Returns [`AnswerError::Malformed`] if the status is not allowed in a response, if the reason
-    /// phrase or a header has control characters, or if a header is one that only this crate
-    /// writes.
+    /// Returns the first fault: [`AnswerError::BadStatus`] if the status is not allowed in a
+    /// response, [`AnswerError::BadReason`] or [`AnswerError::BadHeader`] for control characters,
+    /// and [`AnswerError::ReservedHeader`] for a header that only this crate writes.
     pub fn check(&self) -> Result<(), AnswerError> {
         self.parts.check()
     }

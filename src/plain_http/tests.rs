@@ -406,25 +406,38 @@ fn statuses_with_rules_of_their_own() {
 
 #[test]
 fn nothing_is_injected() {
+    use AnswerError::{BadHeader, BadReason, ReservedHeader};
     let clean = encoded(&Response::new(200), GET, Then::KeepAlive);
-    for response in [
-        Response::new(200).reason("a\r\nX: y"),
-        Response::new(200).header("X", "a\r\n\r\n<html>"),
-        Response::new(200).header("X\r\nY", "a"),
-        Response::new(200).header("Content-Length", "5"),
-        Response::new(200).header("transfer-encoding", "chunked"),
-        Response::new(200).header("Connection", "close"),
-        Response::new(200).header("Upgrade", "h2c"),
-        Response::new(200).header("date", "now"),
-        Response::new(200).cookie("a", "b\r\nX: y", ""),
-        Response::new(200).cookie("a", "b", "Path=/\nX: y"),
+    for (fault, response) in [
+        (BadReason, Response::new(200).reason("a\r\nX: y")),
+        (BadHeader, Response::new(200).header("X", "a\r\n\r\n<html>")),
+        (BadHeader, Response::new(200).header("X\r\nY", "a")),
+        (
+            ReservedHeader,
+            Response::new(200).header("Content-Length", "5"),
+        ),
+        (
+            ReservedHeader,
+            Response::new(200).header("transfer-encoding", "chunked"),
+        ),
+        (
+            ReservedHeader,
+            Response::new(200).header("Connection", "close"),
+        ),
+        (ReservedHeader, Response::new(200).header("Upgrade", "h2c")),
+        (ReservedHeader, Response::new(200).header("date", "now")),
+        (BadHeader, Response::new(200).cookie("a", "b\r\nX: y", "")),
+        (
+            BadHeader,
+            Response::new(200).cookie("a", "b", "Path=/\nX: y"),
+        ),
     ] {
-        assert_eq!(response.check(), Err(AnswerError::Malformed));
+        assert_eq!(response.check(), Err(fault));
         assert_eq!(encoded(&response, GET, Then::KeepAlive), clean);
     }
     for status in [0, 99, 100, 101, 199, 600, u16::MAX] {
         let response = Response::new(status);
-        assert_eq!(response.check(), Err(AnswerError::Malformed), "{status}");
+        assert_eq!(response.check(), Err(AnswerError::BadStatus), "{status}");
         assert_eq!(response.status(), 500);
     }
 }

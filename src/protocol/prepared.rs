@@ -27,6 +27,7 @@ pub enum Compress {
 /// It is also compressed only once for each window size among its recipients. Clones made after the
 /// first send share the compressed frames.
 #[derive(Clone)]
+#[must_use]
 pub struct Prepared {
     frame: Arc<[u8]>,
     size: usize,
@@ -43,7 +44,8 @@ type ByWindow = [OnceLock<Arc<[u8]>>; 7];
 
 impl Prepared {
     /// Frames a text message.
-    pub fn utf8(text: &str) -> Self {
+    #[doc(alias = "utf8")]
+    pub fn text(text: &str) -> Self {
         Self::new(OpCode::Text, text.as_bytes())
     }
 
@@ -65,7 +67,12 @@ impl Prepared {
     }
 
     /// Returns the frame as it is sent, not compressed.
-    pub fn frame(&self) -> &Arc<[u8]> {
+    pub fn frame(&self) -> &[u8] {
+        &self.frame
+    }
+
+    /// Returns the same, to share it with the queues of connections.
+    pub(crate) fn shared_frame(&self) -> &Arc<[u8]> {
         &self.frame
     }
 
@@ -139,7 +146,7 @@ mod tests {
 
     #[test]
     fn prepared_messages_are_frames() {
-        let prepared = Prepared::utf8("hi");
+        let prepared = Prepared::text("hi");
         assert_eq!(&prepared.frame()[..], b"\x81\x02hi");
         assert_eq!(prepared.size(), 2);
         assert_eq!(&Prepared::binary(&[1]).frame()[..], b"\x82\x01\x01");
@@ -148,7 +155,7 @@ mod tests {
     #[test]
     #[cfg(feature = "deflate")]
     fn compression_is_done_once_for_each_window() {
-        let prepared = Prepared::utf8(&"a".repeat(200));
+        let prepared = Prepared::text(&"a".repeat(200));
         let mut calls = 0;
         let mut deflated = |prepared: &Prepared, bits: u8| {
             let frame = prepared.deflated(bits, |payload| {

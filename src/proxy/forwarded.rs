@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderName, header};
 
 use super::Networks;
 use super::node;
+use crate::error::BuildError;
 use crate::handshake::is_host;
 
 /// The header in which proxies report the client's address. Every trusted proxy must set the header
@@ -53,7 +54,7 @@ pub struct Client<'r> {
 /// headers.insert("x-forwarded-for", value);
 /// let client = forwarding.client(&headers, Some("10.0.0.1:4000".parse().unwrap()));
 /// assert_eq!(client.addr, Some("192.0.2.7:0".parse().unwrap()));
-/// # Ok::<(), String>(())
+/// # Ok::<(), wsloop::BuildError>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct Forwarding {
@@ -70,13 +71,15 @@ impl Forwarding {
     ///
     /// # Errors
     ///
-    /// Returns the name if it is not a header name.
-    pub fn new(trusted: Networks, address: ClientAddress) -> Result<Self, String> {
+    /// Returns [`BuildError::BadHeaderName`] if the name is not a header name.
+    pub fn new(trusted: Networks, address: ClientAddress) -> Result<Self, BuildError> {
         let elements = address == ClientAddress::Forwarded;
         let name = match address {
             ClientAddress::XForwardedFor => HeaderName::from_static("x-forwarded-for"),
             ClientAddress::Forwarded => header::FORWARDED,
-            ClientAddress::Header(name) => name.parse().map_err(|_| name)?,
+            ClientAddress::Header(name) => {
+                name.parse().map_err(|_| BuildError::BadHeaderName(name))?
+            }
         };
         Ok(Self {
             trusted,
@@ -437,7 +440,7 @@ mod tests {
             assert_eq!(client.addr, addr.parse().ok());
         }
         let none = Forwarding::new(Networks::default(), ClientAddress::Header("a b".into()));
-        assert_eq!(none.unwrap_err(), "a b");
+        assert!(matches!(none, Err(BuildError::BadHeaderName(name)) if name == "a b"));
     }
 
     #[test]

@@ -4,6 +4,8 @@ use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net};
 
+use crate::error::BuildError;
+
 /// A list of addresses and networks, optionally with all Unix sockets.
 ///
 /// Each entry is one of
@@ -22,7 +24,7 @@ use ipnet::{IpNet, Ipv4Net};
 /// assert!(proxies.contains(Some("10.1.2.3".parse().unwrap())));
 /// assert!(proxies.contains(None), "a Unix socket");
 /// assert!(!proxies.contains(Some("192.0.2.1".parse().unwrap())));
-/// # Ok::<(), String>(())
+/// # Ok::<(), wsloop::BuildError>(())
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct Networks {
@@ -35,8 +37,8 @@ impl Networks {
     ///
     /// # Errors
     ///
-    /// Returns the first entry that has none of these forms.
-    pub fn new<S: AsRef<str>>(entries: impl IntoIterator<Item = S>) -> Result<Self, String> {
+    /// Returns [`BuildError::BadNetwork`] for the first entry that has none of these forms.
+    pub fn new<S: AsRef<str>>(entries: impl IntoIterator<Item = S>) -> Result<Self, BuildError> {
         let mut all = Self::default();
         for entry in entries {
             let entry = entry.as_ref();
@@ -46,8 +48,8 @@ impl Networks {
             }
             let net = entry.parse::<IpNet>().ok();
             let net = net.or_else(|| entry.parse::<IpAddr>().ok().map(IpNet::from));
-            all.nets
-                .push(canonical(net.ok_or_else(|| entry.to_owned())?));
+            let net = net.ok_or_else(|| BuildError::BadNetwork(entry.to_owned()))?;
+            all.nets.push(canonical(net));
         }
         Ok(all)
     }
@@ -149,7 +151,10 @@ mod tests {
             "010.0.0.1",
         ] {
             let error = Networks::new(["127.0.0.1", entry]).unwrap_err();
-            assert_eq!(error, entry);
+            assert!(
+                matches!(error, BuildError::BadNetwork(named) if named == entry),
+                "{entry}"
+            );
         }
     }
 }

@@ -119,9 +119,9 @@ impl Listener {
         // Accepted sockets inherit these options, which saves a system call for each.
         let socket = SockRef::from(&listener);
         socket.set_tcp_nodelay(config.nodelay)?;
-        if !config.keepalive.is_zero() {
+        if !config.tcp_keepalive.is_zero() {
             // The kernel counts whole seconds, on Linux up to 32,767.
-            let time = config.keepalive.clamp(KEEPALIVE_MIN, KEEPALIVE_MAX);
+            let time = config.tcp_keepalive.clamp(KEEPALIVE_MIN, KEEPALIVE_MAX);
             socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(time))?;
         }
         Ok(Self::new(

@@ -50,6 +50,7 @@ use crate::stats::Stats;
 /// Either [`start`](Self::start) runs the loop until the server is shut down, or a program with a
 /// loop of its own calls [`turn`](Self::turn) repeatedly. Dropping the server cuts its connections;
 /// each that had a `Connect` gets its `Disconnect`.
+#[must_use]
 pub struct Server {
     /// Boxed, because it is large and a server is moved to where it runs.
     pub(crate) reactor: Box<Reactor>,
@@ -167,7 +168,7 @@ impl Server {
             self.begin(Instant::now());
         }
         let now = Instant::now();
-        let timeout = match (self.wait(now), timeout) {
+        let timeout = match (self.poll_timeout(now), timeout) {
             (Some(own), Some(given)) => Some(own.min(given)),
             (own, given) => own.or(given),
         };
@@ -238,7 +239,8 @@ impl Server {
     /// For a program that waits in a poll of its own (see [`AsRawFd`](Self::as_raw_fd)) and has to
     /// call [`turn`](Self::turn) by then. The result does not depend on [`Builder::busy_poll`]: the
     /// program itself decides whether to spin.
-    pub fn wait(&self, now: Instant) -> Option<Duration> {
+    #[doc(alias = "wait")]
+    pub fn poll_timeout(&self, now: Instant) -> Option<Duration> {
         // Requests from between two turns, or from `Start`.
         let core = &self.reactor.core;
         if !core.shared.dirty.is_empty()
@@ -324,7 +326,7 @@ impl Server {
 impl AsRawFd for Server {
     /// Returns the event queue's descriptor, for a program that waits in a poll of its own: it is
     /// readable when an event has arrived. It does not show deadlines, ticks and work left from the
-    /// last turn: [`wait`](Self::wait) returns the longest time to sleep.
+    /// last turn: [`poll_timeout`](Self::poll_timeout) returns the longest time to sleep.
     fn as_raw_fd(&self) -> RawFd {
         self.poll.as_raw_fd()
     }

@@ -177,7 +177,7 @@ impl Place {
             ));
         }
         let proxies = self.proxies.as_ref().map(Networks::new).transpose();
-        let proxies = proxies.map_err(BuildError::BadNetwork)?.map(Rc::new);
+        let proxies = proxies?.map(Rc::new);
         let address = self.name.clone();
         let place: Rc<str> = self.name.as_str().into();
         let first = listeners.len();

@@ -150,7 +150,7 @@ impl Run {
         if self.server.state == State::Stopped {
             return false;
         }
-        let wait = self.server.wait(self.instant());
+        let wait = self.server.poll_timeout(self.instant());
         self.world.borrow_mut().check_sleep(&self.server, wait);
         let before = self.world.borrow().now;
         if self.has_failed() || !self.sleep(wait) {

@@ -122,7 +122,7 @@ pub(super) fn send_with(conn: &mut Connection<'_>, world: &Shared, client: usize
 
 pub(super) fn broadcast(hub: &mut Hub<'_>, world: &Shared) {
     let text = message(world, 9000.min(max_send(world)));
-    let prepared = Prepared::utf8(&text);
+    let prepared = Prepared::text(&text);
     hub.for_each(|conn| {
         let client = world.borrow().names.get(&conn.id().as_u64()).copied();
         let result = conn.send_prepared(&prepared);

@@ -37,7 +37,7 @@ fn sendable(conn: &mut Connection<'_>) -> Option<SendError> {
         conn.send_binary(b"binary"),
         conn.send(OpCode::Text, b"text"),
         conn.send(OpCode::Binary, b"binary"),
-        conn.send_prepared(&Prepared::utf8("prepared")),
+        conn.send_prepared(&Prepared::text("prepared")),
         conn.ping(b"ping"),
         conn.pong(b"pong"),
     ];

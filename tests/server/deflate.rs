@@ -400,7 +400,7 @@ fn contexts_are_kept_as_agreed() {
 fn broadcasts_are_compressed_once_and_do_not_disturb() {
     let server = Running::start(|builder| {
         let prepared =
-            |size| Prepared::utf8(std::str::from_utf8(&text(size, 6)).expect("it is text"));
+            |size| Prepared::text(std::str::from_utf8(&text(size, 6)).expect("it is text"));
         builder
             .deflate(DeflateConfig::dedicated())
             .on(Utf8, move |conn, text| match text.strip_prefix("all ") {

@@ -50,7 +50,7 @@ fn a_foreign_poll_waits_for_events_and_deadlines() {
     let began = Instant::now();
     while !woken || *server.hub().shared::<u32>() < 3 {
         assert!(began.elapsed() < PATIENCE, "it goes on");
-        let timeout = server.wait(Instant::now()).unwrap_or(PATIENCE);
+        let timeout = server.poll_timeout(Instant::now()).unwrap_or(PATIENCE);
         poll.poll(&mut events, Some(timeout)).unwrap();
         woken |= events.iter().any(|event| event.token() == Token(1));
         assert!(server.turn(Some(Duration::ZERO)).unwrap());

@@ -92,7 +92,7 @@ fn sizes_are_checked_before_anything_is_sent() {
             assert_eq!(conn.send_utf8(&text), Err(big));
             assert_eq!(conn.send_binary(text.as_bytes()), Err(big));
             assert_eq!(conn.send(OpCode::Text, text.as_bytes()), Err(big));
-            assert_eq!(conn.send_prepared(&Prepared::utf8(&text)), Err(big));
+            assert_eq!(conn.send_prepared(&Prepared::text(&text)), Err(big));
             assert_eq!(conn.server().broadcast_utf8(&text), Err(big));
             assert_eq!(conn.server().broadcast_binary(text.as_bytes()), Err(big));
             let prepared = Prepared::binary(text.as_bytes());
@@ -107,7 +107,7 @@ fn sizes_are_checked_before_anything_is_sent() {
 #[test]
 fn prepared_messages_go_to_any_connection_any_number_of_times() {
     let server = Running::start(|builder| {
-        let text = Prepared::utf8("prepared");
+        let text = Prepared::text("prepared");
         let large = Prepared::binary(&[9; 40_000]);
         builder.on(Ready, move |conn, ()| {
             conn.send_prepared(&text)?;

@@ -46,7 +46,7 @@ fn keepalive_is_off_unless_set() {
         let (server, log) = asking(
             move || match time {
                 None => listen(),
-                Some(time) => listen().keepalive(time),
+                Some(time) => listen().tcp_keepalive(time),
             },
             |socket| match socket.keepalive().unwrap() {
                 true => format!("true {:?}", socket.tcp_keepalive_time().unwrap()),
@@ -65,7 +65,7 @@ fn a_socket_that_listens_already_is_set_as_well() {
         || {
             let builder = Server::builder().listener(ready);
             builder
-                .keepalive(Duration::from_secs(60))
+                .tcp_keepalive(Duration::from_secs(60))
                 .recv_buffer_size(30_000)
         },
         |socket| {

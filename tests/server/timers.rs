@@ -16,15 +16,15 @@ fn the_loop_wakes_up_for_timers_and_not_early() {
     let (sender, log) = support::log();
     let mut server = Server::builder().listen("127.0.0.1:0").build().unwrap();
     assert!(server.turn(Some(Duration::ZERO)).unwrap());
-    assert_eq!(server.wait(Instant::now()), None);
+    assert_eq!(server.poll_timeout(Instant::now()), None);
     let set = Instant::now();
     server
         .hub()
         .set_timer(AFTER, move |_| sender.send("now".into()));
-    let wait = server.wait(set).unwrap();
+    let wait = server.poll_timeout(set).unwrap();
     assert!(wait >= AFTER, "{wait:?}");
     assert!(wait < AFTER + PATIENCE, "{wait:?}");
-    while server.wait(Instant::now()).is_some() {
+    while server.poll_timeout(Instant::now()).is_some() {
         server.turn(None).unwrap();
     }
     assert!(set.elapsed() >= AFTER);

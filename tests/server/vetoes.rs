@@ -199,9 +199,9 @@ fn a_malformed_answer_is_an_error_of_the_handler() {
         |builder| {
             builder.on(Handshake, |conn, upgrade| {
                 let split = Refusal::new(403).header("X-Why", "a\r\nSet-Cookie: evil=1");
-                assert_eq!(upgrade.refuse(split.clone()), Err(AnswerError::Malformed));
-                assert_eq!(conn.http_error(split), Err(AnswerError::Malformed));
-                assert_eq!(conn.http_error(200), Err(AnswerError::Malformed));
+                assert_eq!(upgrade.refuse(split.clone()), Err(AnswerError::BadHeader));
+                assert_eq!(conn.http_error(split), Err(AnswerError::BadHeader));
+                assert_eq!(conn.http_error(200), Err(AnswerError::BadStatus));
                 conn.http_error(101)
             })
         },

@@ -71,7 +71,6 @@ impl Handle {
     /// # }
     /// ```
     ///
-    ///
     /// # Errors
     ///
     /// Returns [`SendError::Gone`] if the server has ended; the closure is dropped.

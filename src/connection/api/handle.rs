@@ -70,7 +70,7 @@ impl Handle {
     ///
     /// Returns [`SendError::Gone`] if the server has ended.
     pub fn send_utf8(&self, id: ConnectionId, text: &str) -> Result<(), SendError> {
-        self.command(Command::Send(id, Prepared::utf8(text)))
+        self.command(Command::Send(id, Prepared::text(text)))
     }
 
     /// Sends a binary message to one connection.
@@ -115,7 +115,7 @@ impl Handle {
     ///
     /// Returns [`SendError::Gone`] if the server has ended.
     pub fn broadcast_utf8(&self, text: &str) -> Result<(), SendError> {
-        self.command(Command::Broadcast(Prepared::utf8(text)))
+        self.command(Command::Broadcast(Prepared::text(text)))
     }
 
     /// Sends a binary message to all connections that are ready.

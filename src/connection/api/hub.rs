@@ -104,7 +104,7 @@ impl<'s> Hub<'s> {
     /// Returns [`SendError::TooBig`] above the server's `max_send_size`.
     pub fn broadcast_utf8(&mut self, text: &str) -> Result<Sent, SendError> {
         self.check_size(text.len())?;
-        self.broadcast_prepared(&Prepared::utf8(text))
+        self.broadcast_prepared(&Prepared::text(text))
     }
 
     /// Sends a binary message to all connections that are ready, as
@@ -146,7 +146,7 @@ impl<'s> Hub<'s> {
     ///
     /// fn say(hub: &mut Hub<'_>, room: &str, text: &str) -> Result<Sent, SendError> {
     ///     let members = hub.shared::<Rooms>().0.get(room).cloned().unwrap_or_default();
-    ///     hub.send_to(members, &Prepared::utf8(text))
+    ///     hub.send_to(members, &Prepared::text(text))
     /// }
     /// ```
     ///

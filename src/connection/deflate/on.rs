@@ -213,7 +213,7 @@ impl Deflate {
         prepared: &'p Prepared,
     ) -> &'p Arc<[u8]> {
         if !all.wants(prepared.opcode(), prepared.size(), prepared.choice()) {
-            return prepared.frame();
+            return prepared.shared_frame();
         }
         let (level, bits) = (all.level(), self.agreed.server_max_window_bits());
         // The peer's window then holds data that the connection's own compressor has not seen.

@@ -101,7 +101,7 @@ impl PeerMut<'_> {
     pub(super) fn compress_prepared<'p>(&mut self, prepared: &'p Prepared) -> &'p Arc<[u8]> {
         match self.peer.deflate_mut() {
             Some(deflate) => deflate.compress_prepared(&mut self.shared.compressors, prepared),
-            None => prepared.frame(),
+            None => prepared.shared_frame(),
         }
     }
 

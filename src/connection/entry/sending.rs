@@ -43,7 +43,7 @@ impl PeerMut<'_> {
         }
         let frame = match self.peer.is_deflating() {
             true => self.compress_prepared(prepared),
-            false => prepared.frame(),
+            false => prepared.shared_frame(),
         };
         let size = frame.len();
         // Fast path of a broadcast: another connection, whose backlog `admit` would allow.

@@ -19,6 +19,7 @@ use super::offer::{Offer, offers};
 /// [`client_no_context_takeover`](Self::client_no_context_takeover) is set or the client offers it.
 /// For that, the connection keeps a window of 32 KiB from its first compressed message on.
 #[derive(Clone, Debug, Eq, PartialEq)]
+#[must_use]
 pub struct DeflateConfig {
     shared: bool,
     level: u32,

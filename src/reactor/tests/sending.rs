@@ -1,5 +1,7 @@
 //! Messages in parts, completion callbacks, and the policies for a full backlog.
 
+use std::sync::Arc;
+
 use super::*;
 use crate::limits::Limits;
 use crate::protocol::Prepared;
@@ -53,7 +55,7 @@ fn who_waits_is_told_in_order_after_the_handler_returned() {
         conn.send_message(Outgoing::text(text).then(told(&log, "text")))?;
         conn.send_utf8("between")?;
         conn.send_message(Outgoing::binary(&[7; 20_000]).then(told(&log, "large")))?;
-        conn.send_message(Outgoing::prepared(&Prepared::utf8("p")).then(told(&log, "prepared")))?;
+        conn.send_message(Outgoing::prepared(&Prepared::text("p")).then(told(&log, "prepared")))?;
         conn.ping(b"")?;
         conn.when_sent(told(&log, "ping"))?;
         conn.when_sent(told(&log, "nothing more"))?;
@@ -488,6 +490,19 @@ fn room_for_a_large_one_is_made_of_many_and_shared_ones() {
         at += 4 + size;
     }
     assert_eq!(at, bytes.len());
+}
+
+#[test]
+fn queues_share_the_bytes_of_a_large_broadcast() {
+    let mut world = World::new(Config::default());
+    let clients = [world.ready(), world.ready(), world.ready()];
+    for client in &clients {
+        client.set_room(Some(0));
+    }
+    let large = Prepared::binary(&[7; 50_000]);
+    let sent = Hub::new(&mut world.reactor.core).broadcast_prepared(&large);
+    assert_eq!(sent.map(Sent::receivers), Ok(3));
+    assert_eq!(Arc::strong_count(large.shared_frame()), 1 + 3);
 }
 
 #[test]

@@ -166,12 +166,8 @@ impl Builder {
             headless,
         } = self;
         check(&config)?;
-        config.origins = origins
-            .map(|entries| Origins::new(entries).map_err(BuildError::BadOrigin))
-            .transpose()?;
-        config.hosts = hosts
-            .map(|entries| Hosts::new(entries).map_err(BuildError::BadHost))
-            .transpose()?;
+        config.origins = origins.map(|entries| Origins::new(entries)).transpose()?;
+        config.hosts = hosts.map(|entries| Hosts::new(entries)).transpose()?;
         config.forwarding = proxies.check()?;
         if places.is_empty() && !headless {
             return Err(BuildError::NoListener);

@@ -35,8 +35,8 @@ impl Proxies {
             }
             (None, None) => return Ok(None),
         };
-        let trusted = Networks::new(trusted).map_err(BuildError::BadNetwork)?;
-        let forwarding = Forwarding::new(trusted, address).map_err(BuildError::BadHeaderName)?;
+        let trusted = Networks::new(trusted)?;
+        let forwarding = Forwarding::new(trusted, address)?;
         let forwarding = forwarding.with_scheme(self.scheme).with_host(self.host);
         Ok(Some(Box::new(forwarding)))
     }

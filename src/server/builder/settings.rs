@@ -136,11 +136,12 @@ impl Builder {
 
     /// Sets the maximum age of a connection, from accept. An older one is closed with 1001, and its
     /// `Disconnect` has [`Cause::Lifetime`](crate::event::Cause::Lifetime); in the opening
-    /// handshake it is answered with 503. Default none. Costs about 200 bytes per connection.
+    /// handshake it is answered with 503. Default zero: no limit. Costs about 200 bytes per
+    /// connection.
     /// [`Connection::set_lifetime`](crate::Connection::set_lifetime) sets the lifetime of one
     /// connection.
     pub fn max_lifetime(mut self, age: Duration) -> Self {
-        self.config.max_lifetime = Some(age);
+        self.config.max_lifetime = (!age.is_zero()).then_some(age);
         self
     }
 

@@ -45,8 +45,9 @@ impl Builder {
     /// `silence_max` and `idle_timeout` detect a dead peer sooner, and also one whose program
     /// hangs. This option costs the server no work and a client's battery no pongs, and it can keep
     /// routers in between from forgetting the connection.
-    pub fn keepalive(mut self, time: Duration) -> Self {
-        self.config.keepalive = time;
+    #[doc(alias = "keepalive")]
+    pub fn tcp_keepalive(mut self, time: Duration) -> Self {
+        self.config.tcp_keepalive = time;
         self
     }
 

@@ -200,7 +200,7 @@ impl Desk {
         let message = Message::of(Name::News { number: self.news });
         message.write(&mut self.scratch);
         let prepared = match std::str::from_utf8(&self.scratch) {
-            Ok(text) if message.is_text() => Prepared::utf8(text),
+            Ok(text) if message.is_text() => Prepared::text(text),
             _ => Prepared::binary(&self.scratch),
         };
         hub.for_each(|conn| {
