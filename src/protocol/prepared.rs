@@ -27,7 +27,6 @@ pub enum Compress {
 /// It is also compressed only once for each window size among its recipients. Clones made after the
 /// first send share the compressed frames.
 #[derive(Clone)]
-#[must_use]
 pub struct Prepared {
     frame: Arc<[u8]>,
     size: usize,

@@ -150,7 +150,10 @@ fn a_handler_may_adopt_and_a_loop_of_ones_own() {
         .expect("no listener is named");
     let (mut client, socket) = pair();
     server.hub().adopt(socket, REQUEST);
-    assert_eq!(server.poll_timeout(std::time::Instant::now()), Some(Duration::ZERO));
+    assert_eq!(
+        server.poll_timeout(std::time::Instant::now()),
+        Some(Duration::ZERO)
+    );
     for _ in 0..2 {
         server.turn(None).expect("the event queue works");
     }
