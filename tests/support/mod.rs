@@ -21,7 +21,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::Duration;
 
 use client_frames::Header;
-use wsloop::{Builder, Handle, Server, ServerThread, Stats};
+use wsloop::{Builder, Handle, Server, ServerThread, Stats, WindDown};
 
 pub(crate) use client_frames::frame;
 
@@ -83,6 +83,18 @@ impl Running {
     /// Waits until the server ends.
     pub fn join(&mut self) -> Stats {
         self.thread.take().unwrap().join().unwrap()
+    }
+}
+
+impl Drop for Running {
+    /// Ends the server. A client that the test still holds would not answer the Close frame, and the
+    /// server would wait for `close_timeout`.
+    fn drop(&mut self) {
+        if self.thread.is_some() {
+            let soon = WindDown::within(Duration::from_millis(100));
+            // The server may have ended.
+            let _ = self.handle.wind_down(soon);
+        }
     }
 }
 
