@@ -87,8 +87,8 @@ impl Running {
 }
 
 impl Drop for Running {
-    /// Ends the server. A client that the test still holds would not answer the Close frame, and the
-    /// server would wait for `close_timeout`.
+    /// Ends the server. A client that the test still holds would not answer the Close frame, and
+    /// the server would wait for `close_timeout`.
     fn drop(&mut self) {
         if self.thread.is_some() {
             let soon = WindDown::within(Duration::from_millis(100));
