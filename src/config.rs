@@ -70,7 +70,6 @@ impl Rate {
     }
 
     /// Allows `count` events at once, after a time with fewer events than the rate allows.
-    #[must_use]
     pub const fn burst(self, count: u64) -> Self {
         Self {
             burst: count,

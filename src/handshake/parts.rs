@@ -58,7 +58,7 @@ impl Parts {
 
     /// Keeps the first fault for [`check`](Self::check).
     pub(crate) fn note(&mut self, result: Result<(), AnswerError>) {
-        self.fault = self.fault.or(result.err());
+        self.fault = self.fault.or_else(|| result.err());
     }
 
     pub(crate) fn status(&self) -> StatusCode {

@@ -146,9 +146,9 @@ mod tests {
     #[test]
     fn prepared_messages_are_frames() {
         let prepared = Prepared::text("hi");
-        assert_eq!(&prepared.frame()[..], b"\x81\x02hi");
+        assert_eq!(prepared.frame(), b"\x81\x02hi");
         assert_eq!(prepared.size(), 2);
-        assert_eq!(&Prepared::binary(&[1]).frame()[..], b"\x82\x01\x01");
+        assert_eq!(Prepared::binary(&[1]).frame(), b"\x82\x01\x01");
     }
 
     #[test]

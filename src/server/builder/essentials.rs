@@ -166,8 +166,8 @@ impl Builder {
             headless,
         } = self;
         check(&config)?;
-        config.origins = origins.map(|entries| Origins::new(entries)).transpose()?;
-        config.hosts = hosts.map(|entries| Hosts::new(entries)).transpose()?;
+        config.origins = origins.map(Origins::new).transpose()?;
+        config.hosts = hosts.map(Hosts::new).transpose()?;
         config.forwarding = proxies.check()?;
         if places.is_empty() && !headless {
             return Err(BuildError::NoListener);
