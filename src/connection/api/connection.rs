@@ -226,12 +226,10 @@ impl<'s> Connection<'s> {
     /// # }
     /// ```
     ///
-    ///
     /// # Errors
     ///
     /// Returns [`AnswerError::HandshakeDone`] if the handshake is over or answered already, and
-    /// [`AnswerError::Malformed`] for a malformed answer: a status that cannot refuse, or a header
-    /// or reason phrase with bytes that would corrupt the message.
+    /// otherwise the fault that [`Refusal::check`] finds.
     pub fn http_error(&mut self, refusal: impl Into<Refusal>) -> Result<(), AnswerError> {
         let peer = self.peer_mut();
         if peer.phase() != Phase::Opening || peer.is_refused() {
