@@ -3,37 +3,9 @@
 use std::time::Duration;
 
 use crate::handshake::{Hosts, Origins};
-use crate::limits::Limits;
+use crate::limits::{Limits, SlowConsumer};
 use crate::proxy::Forwarding;
-
-/// The policy for a message that would exceed `max_backlog`, of the server
-/// ([`Builder::slow_consumer`](crate::Builder::slow_consumer)) or of one connection
-/// ([`Connection::set_slow_consumer`](crate::Connection::set_slow_consumer)).
-///
-/// A part of a message that is sent in parts is never dropped, because no other part could follow
-/// it: where a policy would drop it, the sender gets the error. Pings and pongs may use 4 KiB
-/// beyond `max_backlog`, and a Close frame is always queued. [`Stats`](crate::Stats) counts refused
-/// and dropped messages and closed connections.
-#[non_exhaustive]
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum SlowConsumer {
-    /// The sender gets [`SendError::BacklogFull`](crate::SendError::BacklogFull); the connection
-    /// stays open.
-    #[default]
-    Error,
-    /// The sender gets the same error, and the connection is closed with 1008.
-    Close,
-    /// The message is dropped; the sending method returns a [`Sent`](crate::Sent) without
-    /// receivers.
-    DropNewest,
-    /// The oldest queued messages are dropped until the new one fits: only whole messages of which
-    /// no byte has been sent, never control frames or parts of a message that is sent in parts. If
-    /// that is not enough, the new message is dropped as with [`DropNewest`](Self::DropNewest).
-    ///
-    /// Messages that a handler sends to its own connection are offered to the kernel together; the
-    /// part that the kernel does not accept stays queued.
-    DropOldest,
-}
+use crate::topics::{Topic, TopicLimits};
 
 /// A rate limit: a count per period, and a burst that may come at once.
 ///
@@ -246,6 +218,14 @@ pub(crate) struct Config {
     pub(crate) bad_handshakes: bool,
     /// The subprotocols that the server supports, in order of preference.
     pub(crate) subprotocols: Vec<String>,
+    /// The settings of topics, by prefix.
+    pub(crate) topics: Vec<(Box<str>, Topic)>,
+    pub(crate) topic_limits: TopicLimits,
+    /// How much unsent data the kernel takes for a connection, in bytes (TCP_NOTSENT_LOWAT). Zero
+    /// keeps the system's default.
+    pub(crate) notsent_lowat: u32,
+    /// How long sent data may stay unacknowledged (TCP_USER_TIMEOUT). Zero is the system's default.
+    pub(crate) tcp_user_timeout: Duration,
 }
 
 /// The sizes of a socket's buffers in the kernel, in bytes. Zero keeps the system's default.
@@ -328,6 +308,10 @@ impl Default for Config {
             separate_switch: false,
             bad_handshakes: false,
             subprotocols: Vec::new(),
+            topics: Vec::new(),
+            topic_limits: TopicLimits::default(),
+            notsent_lowat: 0,
+            tcp_user_timeout: Duration::ZERO,
         }
     }
 }

@@ -117,15 +117,16 @@ mod server;
 mod simulation;
 mod stats;
 mod tokens;
+mod topics;
 mod transport;
 
 pub use close_code::CloseCode;
-pub use config::{OverRate, Rate, SlowConsumer};
+pub use config::{OverRate, Rate};
 #[doc(inline)]
 pub use connection::event;
 pub use connection::{
-    Connection, ConnectionId, Descriptor, Handle, Hub, Outgoing, Phase, Sent, TimerId, WatchId,
-    Watched, WindDown,
+    Awaited, Connection, ConnectionId, Descriptor, Handle, Hub, Outgoing, Phase, Sent, TimerId,
+    WatchId, Watched, WindDown,
 };
 pub use error::{
     AnswerError, BuildError, Error, Fault, HandlerError, HandshakeError, PemProblem, ProtocolError,
@@ -133,7 +134,7 @@ pub use error::{
 };
 /// The version of the crate `http` that requests and answers are made of.
 pub use http;
-pub use limits::Limits;
+pub use limits::{Limits, SlowConsumer};
 /// The version of mio whose sources [`Hub::watch`] takes.
 pub use mio;
 #[cfg(feature = "deflate")]
@@ -146,6 +147,7 @@ pub use reasons::{ProtocolReason, RefusalReason, TlsFailure};
 pub use rustls;
 pub use server::{Builder, Listening, Place, Server, ServerThread};
 pub use stats::{ConnectionStats, Rates, Stats};
+pub use topics::{BadPosition, Position, Published, Recovery, Topic};
 pub use transport::StreamSocket;
 #[cfg(feature = "tls")]
 pub use transport::{Certificates, ClientCertificates, config_from_pem, crypto_provider};

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use crate::error::SendError;
 use crate::reasons::{Counts, ProtocolReason, RefusalReason, TlsFailure};
+use crate::topics::{Published, Recovery};
 
 /// The counters of a server since it was built.
 #[non_exhaustive]
@@ -82,6 +84,37 @@ pub struct Stats {
     /// Connections that ended before the first byte of a request, such as TCP probes of load
     /// balancers. They are not errors.
     pub probes: u64,
+    /// Subscriptions that began, each of one connection to one topic. Those that last are
+    /// [`Hub::subscriptions`](crate::Hub::subscriptions).
+    pub subscribes: u64,
+    /// Subscriptions that ended by `unsubscribe`. The others end with their connections.
+    pub unsubscribes: u64,
+    /// Subscriptions refused because of `max_subscriptions`.
+    pub over_subscriptions: u64,
+    /// Topics not created because of `max_topics`.
+    pub over_topics: u64,
+    /// Topics not created because of `max_topic_size`.
+    pub over_topic_size: u64,
+    /// Messages published to topics.
+    pub publishes: u64,
+    /// The receivers of all published messages: the sum of the next four.
+    pub publish_receivers: u64,
+    /// The sum of [`Published::queued`](crate::Published::queued).
+    pub publish_queued: u64,
+    /// The sum of [`Published::conflated`](crate::Published::conflated).
+    pub publish_conflated: u64,
+    /// The sum of [`Published::dropped`](crate::Published::dropped).
+    pub publish_dropped: u64,
+    /// The sum of [`Published::refused`](crate::Published::refused).
+    pub publish_refused: u64,
+    /// Published messages that were queued, and dropped for newer ones of their topics. They are
+    /// part of [`dropped_messages`](Self::dropped_messages).
+    pub evicted: u64,
+    /// Subscribers that were sent all that they had missed.
+    pub recoveries: u64,
+    /// Subscribers that had missed more than the history has: see
+    /// [`Recovery::Gap`](crate::Recovery::Gap).
+    pub recovery_gaps: u64,
     pub(crate) refusals: Counts<{ RefusalReason::ALL.len() }>,
     pub(crate) tls_failures: Counts<{ TlsFailure::ALL.len() }>,
     pub(crate) failures: Counts<{ ProtocolReason::ALL.len() }>,
@@ -93,6 +126,34 @@ impl Stats {
     pub(crate) fn count_out(&mut self, is_message: bool, size: usize) {
         self.messages_out += u64::from(is_message);
         self.bytes_out += size as u64;
+    }
+
+    /// Counts a publish.
+    pub(crate) fn count_published(&mut self, published: &Published) {
+        self.publishes += 1;
+        self.publish_receivers += published.receivers as u64;
+        self.publish_queued += published.queued as u64;
+        self.publish_conflated += published.conflated as u64;
+        self.publish_dropped += published.dropped as u64;
+        self.publish_refused += published.refused as u64;
+    }
+
+    /// Counts a topic or a subscription that a limit refused.
+    pub(crate) fn count_topic_refusal(&mut self, error: &SendError) {
+        match error {
+            SendError::TooManySubscriptions { .. } => self.over_subscriptions += 1,
+            SendError::TooManyTopics { .. } => self.over_topics += 1,
+            SendError::TopicNameTooLong { .. } => self.over_topic_size += 1,
+            _ => {}
+        }
+    }
+
+    /// Counts a subscriber that came back.
+    pub(crate) fn count_recovery(&mut self, recovery: Recovery) {
+        match recovery {
+            Recovery::Recovered(_) => self.recoveries += 1,
+            Recovery::Gap => self.recovery_gaps += 1,
+        }
     }
 
     /// Returns how many clients were refused for this reason before their connection was open.
@@ -228,6 +289,20 @@ impl Stats {
             (&mut since.cut, earlier.cut),
             (&mut since.cut_bytes, earlier.cut_bytes),
             (&mut since.probes, earlier.probes),
+            (&mut since.subscribes, earlier.subscribes),
+            (&mut since.unsubscribes, earlier.unsubscribes),
+            (&mut since.over_subscriptions, earlier.over_subscriptions),
+            (&mut since.over_topics, earlier.over_topics),
+            (&mut since.over_topic_size, earlier.over_topic_size),
+            (&mut since.publishes, earlier.publishes),
+            (&mut since.publish_receivers, earlier.publish_receivers),
+            (&mut since.publish_queued, earlier.publish_queued),
+            (&mut since.publish_conflated, earlier.publish_conflated),
+            (&mut since.publish_dropped, earlier.publish_dropped),
+            (&mut since.publish_refused, earlier.publish_refused),
+            (&mut since.evicted, earlier.evicted),
+            (&mut since.recoveries, earlier.recoveries),
+            (&mut since.recovery_gaps, earlier.recovery_gaps),
         ] {
             *count = count.saturating_sub(before);
         }
@@ -419,6 +494,20 @@ mod tests {
             cut: n,
             cut_bytes: n,
             probes: n,
+            subscribes: n,
+            unsubscribes: n,
+            over_subscriptions: n,
+            over_topics: n,
+            over_topic_size: n,
+            publishes: n,
+            publish_receivers: n,
+            publish_queued: n,
+            publish_conflated: n,
+            publish_dropped: n,
+            publish_refused: n,
+            evicted: n,
+            recoveries: n,
+            recovery_gaps: n,
             refusals: Counts::all(n),
             tls_failures: Counts::all(n),
             failures: Counts::all(n),

@@ -29,7 +29,7 @@ pub use self::api::connection::{Connection, ConnectionId};
 pub(crate) use self::api::handle::Command;
 pub use self::api::handle::Handle;
 pub use self::api::hub::Hub;
-pub use self::api::outgoing::Outgoing;
+pub use self::api::outgoing::{Awaited, Outgoing};
 pub use self::api::sent::Sent;
 pub use self::api::wind_down::WindDown;
 pub(crate) use self::callbacks::Done;

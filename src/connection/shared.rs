@@ -21,6 +21,7 @@ use crate::config::Config;
 use crate::error::HandshakeError;
 use crate::reasons::RefusalReason;
 use crate::stats::Stats;
+use crate::topics::{Publication, Topics};
 
 /// State that all connections of a server share.
 pub(crate) struct Shared {
@@ -49,6 +50,9 @@ pub(crate) struct Shared {
     pub(crate) now: Duration,
     pub(crate) timers: Timers,
     pub(crate) watches: Watches,
+    pub(crate) topics: Topics,
+    /// The message that is being published, or its memory.
+    pub(crate) publication: Option<Box<Publication>>,
     /// The application's own values.
     pub(super) data: Data,
     pub(crate) stats: Stats,
@@ -120,6 +124,8 @@ impl Shared {
             inflated: Vec::new(),
             addresses: Addresses::new(config.addresses),
             budget: Budget::new(config.memory_budget, config.memory_relief),
+            topics: Topics::new(config.topics.clone(), config.topic_limits),
+            publication: None,
             config,
             current: NOBODY,
             dirty: Vec::new(),

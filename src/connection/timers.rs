@@ -9,6 +9,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::callbacks::{ConnectionAction, HubAction};
+use crate::topics::Expiry;
 
 /// The number of a timer or an interval. Its server never reuses it, so one that outlives its timer
 /// is harmless.
@@ -35,6 +36,8 @@ pub(crate) enum Action {
     Relieve,
     /// The number of log lines that were left out has to be reported.
     ReportSuppressed,
+    /// The oldest kept message of a topic expires.
+    Expire(Expiry),
     /// The connection in this slot has reached its maximum lifetime.
     Lifetime(usize),
 }
@@ -46,6 +49,7 @@ impl Action {
             Self::Connection(slot, _) | Self::Lifetime(slot) => Some(*slot),
             Self::WindDownEnd
             | Self::WindDownStep
+            | Self::Expire(_)
             | Self::Hub(_)
             | Self::LameDuckEnd
             | Self::ReportSuppressed

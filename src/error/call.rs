@@ -49,11 +49,30 @@ pub enum SendError {
     NoMessage,
     /// The opening handshake is not over yet.
     NotReady,
+    /// The name of a topic is longer than
+    /// [`max_topic_size`](crate::Builder::max_topic_size).
+    TopicNameTooLong {
+        /// The name's size, in bytes.
+        size: usize,
+        /// The limit, in bytes.
+        limit: usize,
+    },
     /// The message is larger than `max_send_size`.
     TooBig {
         /// The message's size, in bytes.
         size: usize,
         /// The limit, in bytes.
+        limit: usize,
+    },
+    /// The connection is subscribed to
+    /// [`max_subscriptions`](crate::Builder::max_subscriptions) topics.
+    TooManySubscriptions {
+        /// The limit.
+        limit: usize,
+    },
+    /// The server has [`max_topics`](crate::Builder::max_topics) topics.
+    TooManyTopics {
+        /// The limit.
         limit: usize,
     },
 }
@@ -82,6 +101,13 @@ impl fmt::Display for SendError {
             }
             Self::NoMessage => f.write_str("no message in parts was begun"),
             Self::NotReady => f.write_str("the opening handshake is not over"),
+            Self::TopicNameTooLong { size, limit } => {
+                write!(f, "topic name of {size} bytes, max_topic_size is {limit}")
+            }
+            Self::TooManySubscriptions { limit } => {
+                write!(f, "subscribed to max_subscriptions of {limit} topics")
+            }
+            Self::TooManyTopics { limit } => write!(f, "max_topics of {limit} is reached"),
             Self::TooBig { size, limit } => {
                 write!(
                     f,

@@ -77,9 +77,22 @@ impl Prepared {
 
     fn new(opcode: OpCode, payload: &[u8]) -> Self {
         let head = FrameHead::new(opcode, payload.len());
+        Self::framed(framed(&head, payload), payload.len(), opcode)
+    }
+
+    /// Frames a message that lies in several slices.
+    pub(crate) fn of(opcode: OpCode, parts: &[&[u8]]) -> Self {
+        match parts {
+            [payload] => Self::new(opcode, payload),
+            parts => Self::new(opcode, &parts.concat()),
+        }
+    }
+
+    /// Wraps a frame whose payload has `size` bytes.
+    pub(crate) fn framed(frame: Arc<[u8]>, size: usize, opcode: OpCode) -> Self {
         Self {
-            frame: framed(&head, payload),
-            size: payload.len(),
+            frame,
+            size,
             opcode,
             compress: Compress::Auto,
             #[cfg(feature = "deflate")]
@@ -97,7 +110,6 @@ fn framed(head: &[u8], payload: &[u8]) -> Arc<[u8]> {
     frame
 }
 
-#[cfg(feature = "deflate")]
 impl Prepared {
     pub(crate) fn opcode(&self) -> OpCode {
         self.opcode
@@ -106,7 +118,10 @@ impl Prepared {
     pub(crate) fn choice(&self) -> Compress {
         self.compress
     }
+}
 
+#[cfg(feature = "deflate")]
+impl Prepared {
     /// Returns the frame compressed for a window of `bits`, or the plain frame where that is not
     /// larger. `deflate` compresses the payload on the first call for a window.
     pub(crate) fn deflated(

@@ -24,6 +24,7 @@ impl Reactor {
                     log_of_thread(None, "broadcast", &error);
                 }
             }
+            Command::Publish(message) => message.publish(&mut Hub::new(core)),
             Command::Send(id, prepared) => {
                 let sent = Hub::new(core)
                     .get(id)

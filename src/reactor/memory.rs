@@ -68,6 +68,10 @@ impl Reactor {
         if !self.core.shared.budget.is_exceeded() {
             return;
         }
+        self.forget_histories();
+        if !self.core.shared.budget.is_exceeded() {
+            return;
+        }
         if let Some(line) = self
             .core
             .shared
@@ -90,6 +94,7 @@ impl Reactor {
     /// read nor send, in the end those that hold most. It stops when enough is free that memory
     /// does not become short again at once.
     pub(super) fn relieve(&mut self) {
+        self.forget_histories();
         let now = self.core.shared.now;
         let mut closed = 0;
         for (_, slot) in self.core.shared.budget.overdue(now) {
@@ -113,6 +118,19 @@ impl Reactor {
         }
         let again = self.core.shared.budget.first_look();
         self.watch_memory(again);
+    }
+
+    /// Drops the histories of all topics: subscribers who need them get a gap.
+    fn forget_histories(&mut self) {
+        let shared = &mut self.core.shared;
+        if shared.topics.forget_histories() {
+            shared.budget.charge_topics(shared.topics.held());
+            if let Some(line) = shared.admits(Topic::Other(Matter::BudgetExceeded)) {
+                line.write(format_args!(
+                    "memory is short: the histories of all topics are dropped"
+                ));
+            }
+        }
     }
 
     /// Sets the timer of the next [`relieve`](Self::relieve); `end_budget` clears it when memory is

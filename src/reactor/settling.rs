@@ -1,9 +1,11 @@
 //! The end of serving a connection, and of a turn: sending, refusing, closing, removing.
 
 use super::Reactor;
+use super::emit_hub;
 use super::input_half::{Flags, InputHalf};
-use crate::connection::event::Cause;
+use crate::connection::event::{Cause, Occupied, Vacated};
 use crate::connection::{Peer, Phase, Turn};
+use crate::topics::Change;
 
 impl Reactor {
     /// Carries out what handlers requested for a connection: sends, refuses, closes or ends. Then
@@ -196,11 +198,27 @@ impl Reactor {
     /// dirty again and again wait for the next turn.
     #[inline(always)]
     pub(crate) fn end_turn(&mut self) {
-        if !self.core.shared.dirty.is_empty() || !self.gone.is_empty() {
+        let shared = &self.core.shared;
+        if !shared.dirty.is_empty() || !self.gone.is_empty() || shared.topics.has_changes() {
             self.settle_dirty();
         }
         if self.core.shared.budget.is_on() {
             self.end_budget();
+        }
+    }
+
+    /// Delivers `Occupied` and `Vacated` for the topics that changed. Changes that their handlers
+    /// cause wait for the next pass.
+    fn tell_topics(&mut self) {
+        for _ in 0..self.core.shared.topics.changes() {
+            let Some(Change { topic, is_occupied }) = self.core.shared.topics.next_change() else {
+                break;
+            };
+            let (core, handlers) = (&mut self.core, &mut self.handlers);
+            match is_occupied {
+                true => emit_hub::<Occupied>(core, handlers, &topic),
+                false => emit_hub::<Vacated>(core, handlers, &topic),
+            }
         }
     }
 
@@ -225,6 +243,7 @@ impl Reactor {
 
     fn settle_dirty(&mut self) {
         for _ in 0..PASSES {
+            self.tell_topics();
             if self.core.shared.dirty.is_empty() {
                 break;
             }

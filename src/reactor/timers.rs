@@ -6,6 +6,7 @@ use crate::connection::event::{Cause, Ticks};
 use crate::connection::{Action, Connection, Ending, Hub, NOBODY, Order, Phase, drop_guarded};
 use crate::error::HandlerError;
 use crate::panics::guarded;
+use crate::topics::Expiry;
 
 impl Reactor {
     /// Calls the timers that are due. Timers that these set fire in the next turn at the earliest.
@@ -58,12 +59,27 @@ impl Reactor {
                     self.core.shared.log_limits.settle();
                     false
                 }
+                Action::Expire(expiry) => {
+                    self.expire_history(*expiry);
+                    false
+                }
                 Action::Lifetime(slot) => {
                     self.outlived(*slot);
                     false
                 }
             };
             drop_guarded(self.core.shared.timers.finish(id, action, failed));
+        }
+    }
+
+    /// Drops the messages of a topic's history that have expired.
+    fn expire_history(&mut self, expiry: Expiry) {
+        let shared = &mut self.core.shared;
+        if let Some(next) = shared.topics.expire(expiry, shared.now) {
+            shared.timers.set(next.due, Action::Expire(next));
+        }
+        if shared.budget.is_on() {
+            shared.budget.charge_topics(shared.topics.held());
         }
     }
 

@@ -9,6 +9,7 @@ mod limits;
 mod http;
 mod proxies;
 mod sockets;
+mod topics;
 
 use std::fmt;
 

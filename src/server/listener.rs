@@ -17,7 +17,7 @@ use super::control::{Closed, Reopen};
 use crate::config::{Buffers, Config};
 use crate::connection::{Line, Matter};
 use crate::proxy::Networks;
-use crate::transport::{Socket, TlsConfig, Transport};
+use crate::transport::{Socket, TlsConfig, Transport, set_tcp_limits};
 
 /// A listening socket.
 pub(crate) struct Listener {
@@ -124,6 +124,7 @@ impl Listener {
             let time = config.tcp_keepalive.clamp(KEEPALIVE_MIN, KEEPALIVE_MAX);
             socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(time))?;
         }
+        set_tcp_limits(&socket, config.notsent_lowat, config.tcp_user_timeout)?;
         Ok(Self::new(
             ListenSocket::Tcp(TcpListener::from_std(listener)),
             tls,

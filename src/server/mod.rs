@@ -168,10 +168,7 @@ impl Server {
             self.begin(Instant::now());
         }
         let now = Instant::now();
-        let timeout = match (self.poll_timeout(now), timeout) {
-            (Some(own), Some(given)) => Some(own.min(given)),
-            (own, given) => own.or(given),
-        };
+        let timeout = earlier(self.poll_timeout(now), timeout);
         let mut queue = EventQueue {
             poll: &mut self.poll,
             events: &mut self.events,
@@ -246,20 +243,17 @@ impl Server {
         if !core.shared.dirty.is_empty()
             || !core.shared.orders.is_empty()
             || !core.shared.adoptions.is_empty()
+            || core.shared.topics.has_changes()
         {
             return Some(Duration::ZERO);
         }
-        let accept = self.accepts_at();
-        let own = [self.reactor.next_deadline(), accept]
-            .into_iter()
-            .flatten()
-            .min();
+        let own = earlier(self.reactor.next_deadline(), self.accepts_at());
         let own = own.and_then(|due| self.epoch.checked_add(Duration::from_millis(due)));
         let stop = match self.state {
             State::Stopping(deadline) => deadline,
             _ => None,
         };
-        let next = [own, self.next_tick, stop].into_iter().flatten().min()?;
+        let next = earlier(earlier(own, self.next_tick), stop)?;
         Some(next.saturating_duration_since(now))
     }
 
@@ -371,3 +365,12 @@ const FULL_LISTS: u32 = 64;
 
 /// Most commands of other threads that are carried out in a turn.
 const COMMANDS: usize = 4096;
+
+/// Returns the earlier of two times, or the one that is there.
+#[inline(always)]
+fn earlier<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}

@@ -7,10 +7,11 @@ use super::checks::Check;
 use super::clients::Sense;
 use super::output::Told;
 use super::world::World;
-use crate::config::{OverRate, SlowConsumer};
+use crate::config::OverRate;
 use crate::connection::event::{Cause, Disconnected};
 use crate::connection::{Connection, ConnectionId, Phase};
 use crate::error::{ProtocolError, SendError};
+use crate::limits::SlowConsumer;
 use crate::protocol::{OpCode, Piece};
 
 /// The model of a connection.

@@ -3,9 +3,9 @@
 use super::acts::{act, draw};
 use super::checks::Check;
 use super::handlers::Shared;
-use crate::config::SlowConsumer;
 use crate::connection::{Connection, Hub, Outgoing, Sent};
 use crate::error::SendError;
+use crate::limits::SlowConsumer;
 use crate::protocol::{Compress, OpCode, Prepared};
 
 /// Returns a unique message.

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::network::Faults;
 use super::random::Random;
-use crate::config::{Config, OverRate, Rate, ReceiveRates, SlowConsumer};
+use crate::config::{Config, OverRate, Rate, ReceiveRates};
 use crate::limits::Limits;
+use crate::limits::SlowConsumer;
 #[cfg(feature = "deflate")]
 use crate::protocol::deflate::DeflateConfig;
 

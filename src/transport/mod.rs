@@ -36,10 +36,10 @@ pub(crate) use delivery::Deliveries;
 pub use pem::config_from_pem;
 #[cfg(feature = "tls")]
 pub use provider::crypto_provider;
-pub(crate) use socket::Socket;
 pub use socket::StreamSocket;
 #[cfg(test)]
 pub(crate) use socket::Wire;
+pub(crate) use socket::{Socket, set_tcp_limits};
 pub(crate) use tls::{Tls, TlsConfig};
 
 /// The state of the bytes that the kernel accepted.

@@ -3,8 +3,10 @@
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
 
 use mio::net::{TcpStream, UnixStream};
+use socket2::SockRef;
 
 /// A connected, non-blocking stream socket.
 pub(crate) enum Socket {
@@ -54,6 +56,28 @@ impl StreamSocket {
             }
         }
     }
+}
+
+/// Sets how much unsent data the kernel takes (TCP_NOTSENT_LOWAT), and how long sent data may stay
+/// unacknowledged (TCP_USER_TIMEOUT), where the system can. Zero changes nothing.
+#[cfg(any(target_os = "android", target_os = "linux"))]
+pub(crate) fn set_tcp_limits(
+    socket: &SockRef<'_>,
+    notsent_lowat: u32,
+    user_timeout: Duration,
+) -> io::Result<()> {
+    if notsent_lowat > 0 {
+        socket.set_tcp_notsent_lowat(notsent_lowat)?;
+    }
+    if !user_timeout.is_zero() {
+        socket.set_tcp_user_timeout(Some(user_timeout))?;
+    }
+    Ok(())
+}
+
+#[cfg(not(any(target_os = "android", target_os = "linux")))]
+pub(crate) fn set_tcp_limits(_: &SockRef<'_>, _: u32, _: Duration) -> io::Result<()> {
+    Ok(())
 }
 
 /// A simulated socket, implemented by a test.
@@ -112,6 +136,14 @@ impl Socket {
             Self::Unix(socket) => socket.shutdown(Shutdown::Write),
             #[cfg(test)]
             Self::Simulated(wire) => wire.shutdown_write(),
+        }
+    }
+
+    /// Has the kernel accept little data beyond what it has sent, where it can.
+    pub(crate) fn limit_unsent(&self, bytes: u32) {
+        if let Self::Tcp(socket) = self {
+            // Without it, more outdated data is sent.
+            let _ = set_tcp_limits(&SockRef::from(socket), bytes, Duration::ZERO);
         }
     }
 

@@ -1,7 +1,7 @@
 //! Flow control: the queue of a peer, the policy for a full queue, and pauses of reading.
 
 use super::connection::Connection;
-use crate::config::SlowConsumer;
+use crate::limits::SlowConsumer;
 
 impl Connection<'_> {
     /// Returns how many bytes sent to the peer neither the kernel nor TLS has accepted. The number

@@ -8,6 +8,7 @@ use std::task::Waker;
 
 use super::connection::ConnectionId;
 use super::hub::Hub;
+use super::topics::ToTopic;
 use crate::connection::adoption::Adoption;
 use crate::connection::log_lines::log_of_thread;
 use crate::error::SendError;
@@ -47,6 +48,7 @@ struct Mailbox {
 pub(crate) enum Command {
     Adopt(Box<Adoption>),
     Broadcast(Prepared),
+    Publish(Box<ToTopic>),
     Disconnect(ConnectionId, CloseCode, Box<str>),
     Run(Box<dyn FnOnce(&mut Hub<'_>) + Send>),
     Send(ConnectionId, Prepared),

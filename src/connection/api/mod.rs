@@ -11,5 +11,6 @@ pub(crate) mod outgoing;
 pub(crate) mod sent;
 mod settings;
 mod timers;
+mod topics;
 mod watch;
 pub(crate) mod wind_down;

@@ -7,8 +7,9 @@ use crate::connection::event::Outcome;
 use crate::error::SendError;
 use crate::protocol::{Compress, OpCode, Prepared};
 
-/// A message with options, for [`Connection::send_message`]: its payload, whether it is compressed,
-/// and a callback for when it was sent.
+/// A message with options, for [`Connection::send_message`] and for topics
+/// ([`Hub::publish`](crate::Hub::publish)): its payload, whether it is compressed, its key, and a
+/// callback for when it was sent.
 ///
 /// ```
 /// # use wsloop::{Compress, Connection, OpCode, Outgoing, SendError, Sent};
@@ -25,12 +26,19 @@ use crate::protocol::{Compress, OpCode, Prepared};
 /// ```
 #[must_use]
 pub struct Outgoing<'m> {
-    body: Body<'m>,
-    compress: Compress,
+    pub(super) body: Body<'m>,
+    pub(super) compress: Compress,
+    pub(super) key: Option<&'m [u8]>,
+}
+
+/// A message with a callback, made by [`Outgoing::then`], for [`Connection::send_message`].
+#[must_use]
+pub struct Awaited<'m> {
+    message: Outgoing<'m>,
     done: Option<Done>,
 }
 
-enum Body<'m> {
+pub(super) enum Body<'m> {
     Whole(OpCode, &'m [u8]),
     /// All parts in one frame.
     Gathered(OpCode, Vec<&'m [u8]>),
@@ -44,7 +52,7 @@ impl<'m> Outgoing<'m> {
         Self {
             body,
             compress: Compress::Auto,
-            done: None,
+            key: None,
         }
     }
 
@@ -98,16 +106,60 @@ impl<'m> Outgoing<'m> {
         self
     }
 
+    /// Sets the key of a message that is published to a topic that conflates: see
+    /// [`SlowConsumer::Conflate`](crate::SlowConsumer::Conflate). Elsewhere it has no effect.
+    pub fn key(mut self, key: &'m (impl AsRef<[u8]> + ?Sized)) -> Self {
+        self.key = Some(key.as_ref());
+        self
+    }
+
     /// Calls `done` once when the message has been handed to the kernel, as
     /// [`Connection::when_sent`] does. If the slow-consumer policy drops the message, at once or
     /// later, `done` receives [`SendError::Dropped`]. If [`Connection::send_message`] returns an
     /// error, `done` is dropped without a call.
     pub fn then<R: Outcome<()>>(
-        mut self,
+        self,
         done: impl FnOnce(&mut Connection<'_>, Result<(), SendError>) -> R + 'static,
-    ) -> Self {
-        self.done = Some(boxed(done));
-        self
+    ) -> Awaited<'m> {
+        Awaited {
+            message: self,
+            done: Some(boxed(done)),
+        }
+    }
+}
+
+impl<'m> From<Outgoing<'m>> for Awaited<'m> {
+    fn from(message: Outgoing<'m>) -> Self {
+        Self {
+            message,
+            done: None,
+        }
+    }
+}
+
+impl<'m> From<&'m str> for Awaited<'m> {
+    fn from(text: &'m str) -> Self {
+        Outgoing::text(text).into()
+    }
+}
+
+impl<'m> From<&'m [u8]> for Awaited<'m> {
+    fn from(bytes: &'m [u8]) -> Self {
+        Outgoing::binary(bytes).into()
+    }
+}
+
+impl<'m> From<&'m Prepared> for Awaited<'m> {
+    fn from(prepared: &'m Prepared) -> Self {
+        Outgoing::prepared(prepared).into()
+    }
+}
+
+impl std::fmt::Debug for Awaited<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Awaited")
+            .field("message", &self.message)
+            .finish_non_exhaustive()
     }
 }
 
@@ -133,6 +185,7 @@ impl std::fmt::Debug for Outgoing<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Outgoing")
             .field("compress", &self.compress)
+            .field("key", &self.key)
             .finish_non_exhaustive()
     }
 }
@@ -158,15 +211,9 @@ impl Connection<'_> {
     #[doc(alias = "send_with")]
     #[doc(alias = "send_utf8_then")]
     #[doc(alias = "send_multiframe")]
-    pub fn send_message<'m>(
-        &mut self,
-        message: impl Into<Outgoing<'m>>,
-    ) -> Result<Sent, SendError> {
-        let Outgoing {
-            body,
-            compress,
-            done,
-        } = message.into();
+    pub fn send_message<'m>(&mut self, message: impl Into<Awaited<'m>>) -> Result<Sent, SendError> {
+        let Awaited { message, done } = message.into();
+        let Outgoing { body, compress, .. } = message;
         let mut conn = self.entry();
         let size = match body {
             Body::Whole(opcode, payload) => conn.send_any(opcode, payload, compress),

@@ -8,6 +8,7 @@ use crate::config::Config;
 use crate::connection::limits::Budget;
 use crate::error::ProtocolError;
 use crate::protocol::{Compress, OpCode, Piece, Prepared};
+use crate::topics::{Form, Publication};
 
 pub(crate) struct Compressors;
 
@@ -17,6 +18,10 @@ impl Compressors {
     }
 
     pub(crate) fn recycle(&mut self, _: Compressed) {}
+
+    pub(crate) fn wants_publication(&self, _: &Publication) -> bool {
+        false
+    }
 }
 
 pub(crate) enum Deflate {}
@@ -44,6 +49,14 @@ impl Deflate {
         _: &mut Compressors,
         _: &'p Prepared,
     ) -> &'p Arc<[u8]> {
+        match *self {}
+    }
+
+    pub(crate) fn compress_publication<'m>(
+        &mut self,
+        _: &mut Compressors,
+        _: &'m mut Publication,
+    ) -> &'m mut Form {
         match *self {}
     }
 

@@ -15,6 +15,7 @@ use crate::protocol::deflate::{
     Agreement, Context, DeflateConfig, Deflater, InflateLimits, Inflater,
 };
 use crate::protocol::{Compress, OpCode, Prepared};
+use crate::topics::{Form, Publication};
 
 /// The state of compression that all connections of a server share.
 #[derive(Default)]
@@ -69,6 +70,11 @@ impl Compressors {
                 !opcode.is_control() && config.compresses(opcode == OpCode::Binary, size)
             }
         }
+    }
+
+    /// Returns whether a published message is compressed.
+    pub(crate) fn wants_publication(&self, message: &Publication) -> bool {
+        self.wants(message.opcode(), message.size(), message.compress())
     }
 
     /// Returns the size from which messages may be compressed, in bytes.
@@ -223,6 +229,23 @@ impl Deflate {
             shared(&mut all.deflaters, level, bits)
                 .message(payload, Context::Reset, &mut out)
                 .then_some(out)
+        })
+    }
+
+    /// Returns the frame of a published message, compressed without context.
+    pub(crate) fn compress_publication<'m>(
+        &mut self,
+        all: &mut Compressors,
+        message: &'m mut Publication,
+    ) -> &'m mut Form {
+        let (level, bits) = (all.level(), self.agreed.server_max_window_bits());
+        // The peer's window then holds data that the connection's own compressor has not seen.
+        self.forget();
+        let Compressors {
+            deflaters, scratch, ..
+        } = all;
+        message.deflated(bits, scratch, |payload, out| {
+            shared(deflaters, level, bits).message(payload, Context::Reset, out)
         })
     }
 

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::PeerMut;
-use crate::config::SlowConsumer;
 use crate::connection::deflate::{Compressed, Deflate, Layout, Plain};
 use crate::error::{ProtocolError, SendError};
+use crate::limits::SlowConsumer;
 use crate::protocol::{Compress, OpCode, Piece, Prepared};
 
 impl PeerMut<'_> {

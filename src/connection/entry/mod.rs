@@ -7,6 +7,7 @@ mod compressing;
 mod fast_path;
 mod metering;
 mod multipart;
+mod publishing;
 mod queueing;
 mod sending;
 
@@ -58,6 +59,9 @@ impl PeerMut<'_> {
         }
         self.shared.ready += usize::from(phase == Phase::Open);
         self.shared.ready -= usize::from(self.peer.phase() == Phase::Open);
+        if phase > Phase::Open {
+            self.leave_topics();
+        }
         self.peer.set_phase(phase);
         if phase > Phase::Opening {
             self.end_half_open();
@@ -91,6 +95,7 @@ impl PeerMut<'_> {
         self.end_half_open();
         self.count_left();
         self.shared.budget.forget(self.slot);
+        self.shared.topics.forget(self.peer.topics);
         self.shared
             .addresses
             .left(self.peer.counted(), self.shared.now);

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use super::PeerMut;
 use crate::close_code::CloseCode;
-use crate::config::SlowConsumer;
 use crate::connection::event::Cause;
 use crate::connection::log_lines::{Matter, Topic};
 use crate::connection::peer::Marks;
 use crate::connection::send::{Admission, Kind, room_before};
 use crate::error::SendError;
+use crate::limits::SlowConsumer;
 
 impl PeerMut<'_> {
     /// Queues whole frames, or offers them to the kernel if memory is short. `Ok(false)` means that
@@ -97,7 +97,7 @@ impl PeerMut<'_> {
     }
 
     /// Closes a peer that reads too slowly.
-    fn close_slow(&mut self, queued: usize, limit: usize) -> Result<(), SendError> {
+    pub(super) fn close_slow(&mut self, queued: usize, limit: usize) -> Result<(), SendError> {
         self.shared.stats.slow_closes += 1;
         let (code, cause) = (CloseCode::POLICY_VIOLATION, Cause::SlowConsumer);
         self.disconnect(code, "max_backlog exceeded", cause)?;
@@ -117,7 +117,7 @@ impl PeerMut<'_> {
     /// # Errors
     ///
     /// [`SendError::NoMemory`] if the kernel took none.
-    fn offer(&mut self, pieces: &[&[u8]], size: usize) -> Result<usize, SendError> {
+    pub(super) fn offer(&mut self, pieces: &[&[u8]], size: usize) -> Result<usize, SendError> {
         let drain_at = self.shared.config.drain_at;
         // The rest has to be queued, whatever its size.
         let taken = match self.shared.budget.has_rest(size) {

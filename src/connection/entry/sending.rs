@@ -73,7 +73,7 @@ impl PeerMut<'_> {
 
     /// Adds pieces to the replies, if this is the connection being served and nothing is queued;
     /// returns whether it did. Large pieces are handed to the kernel without a copy.
-    fn reply(&mut self, pieces: &[&[u8]]) -> bool {
+    pub(super) fn reply(&mut self, pieces: &[&[u8]]) -> bool {
         if !self.is_current() || self.peer.is_queued() {
             return false;
         }

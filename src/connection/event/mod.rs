@@ -190,6 +190,9 @@ events! {
     #[doc(alias = "on_handshake")]
     #[doc(alias = "handshake_callback")]
     Handshake in handshake: (Connection, &'p mut Upgrade) -> Verdict;
+    /// A topic, whose name is the data, has its first subscriber. The event comes at the end of the
+    /// turn of the subscription, unless the topic has no subscriber any more by then.
+    Occupied in occupied: (Hub, &'p str) -> ();
     /// The request's `Origin` (RFC 6454); `None` if there is none. Browsers always send it, other
     /// clients often do not (RFC 6455, 10.2). A refusal is a 403.
     #[doc(alias = "on_origin")]
@@ -251,4 +254,7 @@ events! {
     #[doc(alias = "on_utf8")]
     #[doc(alias = "message_event")]
     Utf8 in utf8: (Connection, &'p str) -> ();
+    /// A topic, whose name is the data, has lost its last subscriber. The event comes at the end of
+    /// the turn, unless the topic has a subscriber again by then.
+    Vacated in vacated: (Hub, &'p str) -> ();
 }

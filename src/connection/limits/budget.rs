@@ -17,6 +17,8 @@ pub(crate) struct Budget {
     shares: Vec<Share>,
     /// Messages that are in the queues of several connections, by address. Each counts once.
     shared: HashMap<usize, Shared>,
+    /// The memory of topics, with their subscriptions and histories.
+    topics: usize,
     /// Bytes that were queued in this turn for connections that were not checked since.
     queued: usize,
     /// The addresses of shared messages that were first queued in this turn.
@@ -106,6 +108,7 @@ impl Budget {
             used: 0,
             shares: Vec::new(),
             shared: HashMap::new(),
+            topics: 0,
             queued: 0,
             fresh: Vec::new(),
             is_told: false,
@@ -171,6 +174,12 @@ impl Budget {
         }
         let freed = std::mem::replace(&mut share.held, held).all();
         self.used = self.used.saturating_sub(freed).saturating_add(held.all());
+    }
+
+    /// Records the memory of topics.
+    pub(crate) fn charge_topics(&mut self, held: usize) {
+        let freed = std::mem::replace(&mut self.topics, held);
+        self.used = self.used.saturating_sub(freed).saturating_add(held);
     }
 
     /// Forgets a connection that has ended.

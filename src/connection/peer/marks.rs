@@ -55,6 +55,8 @@ impl Marks {
 
     /// The phase has changed, and the deadline of the new one is not set yet.
     pub(super) const ENTERED: u32 = 1 << 20;
+    /// The kernel holds little unsent data of it, since it has a topic that conflates.
+    pub(super) const LIMITED: u32 = 1 << 21;
 
     pub(super) fn new(marks: u32) -> Self {
         Self(marks)

@@ -30,10 +30,12 @@ use super::event::Handlers;
 use super::limits::Meters;
 use super::log_lines::Who;
 use super::send::{Completions, Outbox, Partial};
-use crate::config::{Config, SlowConsumer};
+use crate::config::Config;
 use crate::handshake::{Refusal, Request};
+use crate::limits::SlowConsumer;
 use crate::protocol::Sender;
 use crate::stats::ConnectionStats;
+use crate::topics::ListId;
 use crate::transport::Transport;
 
 /// The half of a connection that handlers reach.
@@ -46,6 +48,8 @@ pub(crate) struct Peer {
     /// What happens to messages beyond `max_backlog`.
     slow_consumer: SlowConsumer,
     pub(crate) marks: Marks,
+    /// The connection's subscriptions.
+    pub(crate) topics: ListId,
     outbox: Option<Box<Outbox>>,
     passing: Option<Box<Passing>>,
     max_recv_size: usize,
@@ -120,6 +124,7 @@ impl Peer {
             phase: Phase::Opening,
             slow_consumer: config.slow_consumer,
             marks: Marks::new(Marks::NOT_OPEN | Marks::HALF_OPEN | secure),
+            topics: ListId::NONE,
             outbox: None,
             passing: None,
             max_recv_size: limits.max_recv_size,

@@ -4,8 +4,9 @@ use std::io::{self, IoSlice};
 use std::sync::Arc;
 
 use super::{Marks, Peer, Phase};
-use crate::config::SlowConsumer;
-use crate::connection::send::{Kind, Outbox};
+use crate::connection::send::{COPY_MAX, Kind, Outbox, Tag};
+use crate::limits::SlowConsumer;
+use crate::topics::Form;
 
 impl Peer {
     /// Writes `before` and `slices`, fewer than [`Outbox::SLICES`], as
@@ -70,11 +71,16 @@ impl Peer {
             self.completions_mut().note_written();
         }
         while let Some(outbox) = self.outbox.as_deref_mut() {
-            let mut slices = [IoSlice::new(&[]); Outbox::SLICES];
-            let count = outbox.slices(&mut slices);
-            let slices = &slices[..count];
-            let offered: usize = slices.iter().map(|slice| slice.len()).sum();
-            let taken = self.transport.write(slices)?;
+            let (taken, offered) = match outbox.only() {
+                Some(bytes) => (self.transport.write(&[IoSlice::new(bytes)])?, bytes.len()),
+                None => {
+                    let mut slices = [IoSlice::new(&[]); Outbox::SLICES];
+                    let count = outbox.slices(&mut slices);
+                    let slices = &slices[..count];
+                    let offered = slices.iter().map(|slice| slice.len()).sum();
+                    (self.transport.write(slices)?, offered)
+                }
+            };
             if self.marks.has(Marks::BLOCKED) && taken > 0 {
                 self.marks.set(Marks::PROGRESS);
             }
@@ -288,6 +294,77 @@ impl Peer {
         outbox.push_shared(bytes);
         if is_noted {
             outbox.note(bytes.len(), true);
+        }
+    }
+
+    /// Appends a published message. If its topic has a policy of its own, that of the connection
+    /// must not drop it.
+    pub(crate) fn enqueue_form(&mut self, form: &mut Form, may_drop: bool) {
+        let is_noted = self.slow_consumer == SlowConsumer::DropOldest;
+        let outbox = self.outbox_mut();
+        let len = form.bytes().len();
+        match len <= COPY_MAX {
+            true => outbox.push(form.bytes()),
+            false => outbox.push_shared(form.share()),
+        }
+        if is_noted {
+            outbox.note(len, may_drop);
+        }
+    }
+
+    /// Appends a message of a topic that may be replaced or dropped.
+    pub(crate) fn enqueue_tagged(&mut self, bytes: &Arc<[u8]>, tag: Tag) {
+        let is_noted = self.slow_consumer == SlowConsumer::DropOldest;
+        let outbox = self.outbox_mut();
+        outbox.push_tagged(bytes, tag);
+        if is_noted {
+            outbox.note(bytes.len(), false);
+        }
+    }
+
+    /// Puts a message in the place of an unsent one with the same topic and key; returns whether
+    /// there was one.
+    pub(crate) fn replace(&mut self, topic: u64, key: &Arc<[u8]>, bytes: &Arc<[u8]>) -> bool {
+        let outbox = self.outbox.as_deref_mut();
+        let Some(old) = outbox.and_then(|outbox| outbox.replace(topic, key, bytes)) else {
+            return false;
+        };
+        if self.marks.has(Marks::AWAITED) {
+            self.completions_mut().resize_range(old, bytes.len());
+        }
+        true
+    }
+
+    /// Drops the oldest messages of a topic until at most `room` bytes are queued, or none of them
+    /// can be dropped. Returns how many were dropped.
+    pub(crate) fn drop_topic_above(&mut self, topic: u64, room: usize) -> u64 {
+        let mut dropped = 0;
+        while self.weight() > room {
+            let outbox = self.outbox.as_deref_mut();
+            let Some(range) = outbox.and_then(|outbox| outbox.drop_oldest_of(topic)) else {
+                break;
+            };
+            dropped += 1;
+            if self.marks.has(Marks::AWAITED) {
+                self.completions_mut().drop_range(range);
+            }
+        }
+        if dropped > 0 && self.backlog() == 0 {
+            self.drop_outbox();
+        }
+        dropped
+    }
+
+    /// Returns how many bytes are queued, with the memory that messages of topics take beside
+    /// theirs, so that many small ones are limited, too.
+    pub(crate) fn weight(&self) -> usize {
+        self.outbox.as_deref().map_or(0, Outbox::weight)
+    }
+
+    /// Has the kernel take little data before it sends it, so that the rest can be replaced.
+    pub(crate) fn limit_unsent(&mut self, bytes: u32) {
+        if !self.marks.set(Marks::LIMITED) {
+            self.transport.socket().limit_unsent(bytes);
         }
     }
 

@@ -79,6 +79,16 @@ impl<D> Completions<D> {
         self.dropped.extend(dropped.map(|each| each.done));
     }
 
+    /// Records that a range of the queue, a message, was replaced by one of `len` bytes.
+    pub(crate) fn resize_range(&mut self, bytes: Range<usize>, len: usize) {
+        let start = self.taken + bytes.start as u64;
+        let (old, new) = (bytes.len() as u64, len as u64);
+        let first = self.waiting.partition_point(|each| each.end <= start);
+        for each in self.waiting.range_mut(first..) {
+            each.end = each.end - old + new;
+        }
+    }
+
     /// Returns how many callbacks can be called.
     pub(crate) fn ready(&self) -> usize {
         let is_sent = |waiting: &Completion<D>| waiting.end <= self.written;

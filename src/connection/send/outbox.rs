@@ -6,6 +6,8 @@ use std::io::IoSlice;
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::tags::{Tag, Tags};
+
 /// A queue of bytes for one connection, oldest first. An idle connection has none.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
@@ -18,6 +20,10 @@ pub(crate) struct Outbox {
     /// What the bytes are, oldest first, if that has to be known: see [`note`](Self::note).
     /// Otherwise empty.
     units: VecDeque<Unit>,
+    /// The number of segments that have left the queue since there are `tags`.
+    left: u64,
+    /// The messages that may be replaced or dropped, if there are any.
+    tags: Option<Box<Tags>>,
 }
 
 /// Bytes that are sent or dropped together.
@@ -48,6 +54,10 @@ enum Segment {
     Own(Vec<u8>),
     /// A message that other connections are sent as well.
     Shared(Arc<[u8]>),
+    /// A message of a topic that may be replaced or dropped, until its first byte leaves.
+    Tagged(Arc<[u8]>, Tag),
+    /// A message that was dropped. It keeps the places of the others; never the first segment.
+    Gone,
 }
 
 impl Outbox {
@@ -62,11 +72,21 @@ impl Outbox {
 
     /// Discards the queued data, and keeps the queue for reuse.
     pub(crate) fn recycle(mut self: Box<Self>) {
-        self.segments.clear();
-        self.segments.shrink_to(Self::SLICES);
+        // Nearly always the queue is empty already, and small.
+        if !self.segments.is_empty() {
+            self.segments.clear();
+        }
+        if self.segments.capacity() > Self::SLICES {
+            self.segments.shrink_to(Self::SLICES);
+        }
         (self.sent, self.len) = (0, 0);
-        self.units.clear();
-        self.units.shrink_to(Self::SLICES);
+        if self.units.capacity() > 0 {
+            self.units.clear();
+            self.units.shrink_to(Self::SLICES);
+        }
+        if self.tags.is_some() {
+            self.tags = None;
+        }
         SPARE.with_borrow_mut(|spare| {
             if spare.0.len() < SPARE_MAX {
                 spare.0.push(self);
@@ -90,19 +110,22 @@ impl Outbox {
     pub(crate) fn held(&self) -> usize {
         let held = |segment: &Segment| match segment {
             Segment::Own(bytes) => bytes.capacity(),
-            Segment::Shared(_) => 0,
+            Segment::Tagged(bytes, _) if bytes.len() <= COPY_MAX => bytes.len(),
+            Segment::Shared(_) | Segment::Tagged(..) | Segment::Gone => 0,
         };
         let segments: usize = self.segments.iter().map(held).sum();
+        let tags = self.tagged() * TAG_HELD;
         let lists = self.segments.capacity() * size_of::<Segment>()
             + self.units.capacity() * size_of::<Unit>();
-        size_of::<Self>() + self.spare.capacity() + segments + lists
+        size_of::<Self>() + self.spare.capacity() + segments + tags + lists
     }
 
     /// Yields the messages that other connections are sent as well.
     pub(crate) fn shared(&self) -> impl Iterator<Item = &Arc<[u8]>> {
         self.segments.iter().filter_map(|segment| match segment {
-            Segment::Own(_) => None,
             Segment::Shared(bytes) => Some(bytes),
+            Segment::Tagged(bytes, _) => (bytes.len() > COPY_MAX).then_some(bytes),
+            Segment::Own(_) | Segment::Gone => None,
         })
     }
 
@@ -140,10 +163,123 @@ impl Outbox {
         self.segments.push_back(Segment::Shared(bytes.clone()));
     }
 
+    /// Appends a message of a topic that may be replaced or dropped.
+    pub(crate) fn push_tagged(&mut self, bytes: &Arc<[u8]>, tag: Tag) {
+        let place = self.left + self.segments.len() as u64;
+        self.tags.get_or_insert_default().insert(&tag, place);
+        self.len += bytes.len();
+        self.segments.push_back(Segment::Tagged(bytes.clone(), tag));
+    }
+
+    /// Returns how many bytes are queued, and about how many the entries of messages with tags
+    /// take beside them.
+    pub(crate) fn weight(&self) -> usize {
+        self.len + self.tagged() * TAG_HELD
+    }
+
+    /// Returns how many messages may be replaced or dropped.
+    fn tagged(&self) -> usize {
+        self.tags.as_deref().map_or(0, Tags::len)
+    }
+
+    /// Puts a message in the place of the one with the same topic and key. Returns where the old
+    /// one was, counted from the oldest byte of the queue; `None` if there is none.
+    pub(crate) fn replace(
+        &mut self,
+        topic: u64,
+        key: &Arc<[u8]>,
+        bytes: &Arc<[u8]>,
+    ) -> Option<Range<usize>> {
+        let place = self.tags.as_deref()?.place_of(topic, key)?;
+        let index = (place - self.left) as usize;
+        let start = self.offset(index);
+        let Segment::Tagged(old, _) = self.segments.get_mut(index)? else {
+            return None;
+        };
+        let range = start..start + old.len();
+        self.len = self.len - old.len() + bytes.len();
+        *old = bytes.clone();
+        self.resize_unit(&range, bytes.len());
+        Some(range)
+    }
+
+    /// Drops the oldest message of a topic. Returns where it was, counted from the oldest byte of
+    /// the queue; `None` if there is none.
+    pub(crate) fn drop_oldest_of(&mut self, topic: u64) -> Option<Range<usize>> {
+        let place = self.tags.as_deref()?.oldest_of(topic)?;
+        let index = (place - self.left) as usize;
+        let start = self.offset(index);
+        let len = self.segments.get(index)?.bytes().len();
+        let range = start..start + len;
+        self.drop_segment(index);
+        self.len -= len;
+        self.resize_unit(&range, 0);
+        Some(range)
+    }
+
+    /// Returns where a segment begins, counted from the oldest byte of the queue.
+    fn offset(&self, index: usize) -> usize {
+        let before = self.segments.range(..index);
+        let before: usize = before.map(|segment| segment.bytes().len()).sum();
+        // The bytes before `sent` are not in the queue any more.
+        before.saturating_sub(self.sent)
+    }
+
+    /// Removes a whole segment, and keeps the places of the others if they matter.
+    fn drop_segment(&mut self, index: usize) {
+        let Some(tags) = self.tags.as_deref_mut() else {
+            self.segments.remove(index);
+            return;
+        };
+        let dropped = std::mem::replace(&mut self.segments[index], Segment::Gone);
+        if let Segment::Tagged(_, tag) = dropped {
+            tags.remove(&tag);
+        }
+        while let Some(Segment::Gone) = self.segments.front() {
+            self.segments.pop_front();
+            self.left += 1;
+        }
+    }
+
+    /// Records that bytes of the queue were replaced by `len` others, which must not be dropped by
+    /// [`drop_oldest`](Self::drop_oldest) either.
+    fn resize_unit(&mut self, range: &Range<usize>, len: usize) {
+        let mut end = 0;
+        for unit in &mut self.units {
+            end += unit.len;
+            if range.start < end {
+                unit.len = unit.len - range.len() + len;
+                return;
+            }
+        }
+    }
+
+    /// Returns the queued bytes, if they are all in one segment.
+    #[inline(always)]
+    pub(crate) fn only(&self) -> Option<&[u8]> {
+        match self.segments.len() {
+            1 => self.segments.front()?.bytes().get(self.sent..),
+            _ => None,
+        }
+    }
+
     /// Fills `slices` with the oldest bytes, for one write; returns how many slices are used.
     pub(crate) fn slices<'o>(&'o self, slices: &mut [IoSlice<'o>; Self::SLICES]) -> usize {
+        if self.tags.is_some() {
+            let is_there = |segment: &&Segment| !matches!(segment, Segment::Gone);
+            return self.fill(slices, self.segments.iter().filter(is_there));
+        }
+        self.fill(slices, self.segments.iter())
+    }
+
+    #[inline(always)]
+    fn fill<'o>(
+        &'o self,
+        slices: &mut [IoSlice<'o>; Self::SLICES],
+        segments: impl Iterator<Item = &'o Segment>,
+    ) -> usize {
         let mut count = 0;
-        for (slice, segment) in slices.iter_mut().zip(&self.segments) {
+        for (slice, segment) in slices.iter_mut().zip(segments) {
             let skip = if count == 0 { self.sent } else { 0 };
             *slice = IoSlice::new(segment.bytes().get(skip..).unwrap_or_default());
             count += 1;
@@ -156,6 +292,9 @@ impl Outbox {
         self.len = self.len.saturating_sub(size);
         if !self.units.is_empty() {
             self.consume_units(size);
+        }
+        if self.tags.is_some() {
+            return self.consume_tagged(size);
         }
         while let Some(first) = self.segments.front() {
             let left = first.bytes().len() - self.sent;
@@ -171,6 +310,43 @@ impl Outbox {
                 bytes.clear();
                 self.spare = bytes;
             }
+        }
+    }
+
+    /// Does the same where messages may be replaced or dropped.
+    #[cold]
+    fn consume_tagged(&mut self, mut size: usize) {
+        while let Some(first) = self.segments.front() {
+            let left = first.bytes().len() - self.sent;
+            if size < left {
+                self.sent += size;
+                if self.sent > 0 {
+                    self.fix_first();
+                }
+                return;
+            }
+            size -= left;
+            self.sent = 0;
+            self.left += 1;
+            if let Some(Segment::Tagged(_, tag)) = self.segments.pop_front() {
+                self.forget_tag(&tag);
+            }
+        }
+    }
+
+    /// Keeps the first message from being replaced or dropped, since it has begun to leave.
+    fn fix_first(&mut self) {
+        if let Some(first @ Segment::Tagged(..)) = self.segments.front_mut()
+            && let Segment::Tagged(bytes, tag) = std::mem::replace(first, Segment::Gone)
+        {
+            *first = Segment::Shared(bytes);
+            self.forget_tag(&tag);
+        }
+    }
+
+    fn forget_tag(&mut self, tag: &Tag) {
+        if let Some(tags) = self.tags.as_deref_mut() {
+            tags.remove(tag);
         }
     }
 
@@ -237,10 +413,13 @@ impl Outbox {
             let to = (end - at).min(len);
             at += len;
             if from == 0 && to == len {
-                self.segments.remove(index);
+                let count = self.segments.len();
+                self.drop_segment(index);
                 if index == 0 {
                     self.sent = 0;
                 }
+                // Where places matter, a dropped segment stays, unless it was the first.
+                index += usize::from(self.segments.len() == count);
             } else {
                 if from < to {
                     segment.own().drain(sent + from..sent + to);
@@ -253,27 +432,42 @@ impl Outbox {
 }
 
 impl Segment {
+    #[inline(always)]
     fn bytes(&self) -> &[u8] {
         match self {
             Self::Own(bytes) => bytes,
-            Self::Shared(bytes) => bytes,
+            _ => self.bytes_of_others(),
         }
     }
 
-    /// Returns the bytes to be changed; a shared segment is copied first.
+    /// Kept apart, since nearly all segments are joined from small messages.
+    #[inline(never)]
+    fn bytes_of_others(&self) -> &[u8] {
+        match self {
+            Self::Own(bytes) => bytes,
+            Self::Shared(bytes) | Self::Tagged(bytes, _) => bytes,
+            Self::Gone => &[],
+        }
+    }
+
+    /// Returns the bytes to be changed; a shared segment is copied first. A message with a tag is
+    /// never changed in part.
     fn own(&mut self) -> &mut Vec<u8> {
-        if let Self::Shared(bytes) = self {
-            *self = Self::Own(bytes.to_vec());
+        if !matches!(self, Self::Own(_)) {
+            *self = Self::Own(self.bytes().to_vec());
         }
         match self {
             Self::Own(bytes) => bytes,
-            Self::Shared(_) => unreachable!("it was just copied"),
+            _ => unreachable!("it was just copied"),
         }
     }
 }
 
 /// Largest segment that messages are joined in, in bytes.
 pub(crate) const SEGMENT_MAX: usize = 64 << 10;
+
+/// About how many bytes of memory the table of tags takes for a message.
+const TAG_HELD: usize = 64;
 
 /// Largest shared message that is cheaper to copy than to share, in bytes.
 pub(crate) const COPY_MAX: usize = 4 << 10;

@@ -11,6 +11,7 @@ mod memory;
 mod pausing;
 mod sending;
 mod timers;
+mod topics;
 mod wind_down;
 
 use std::cell::RefCell;
@@ -22,13 +23,14 @@ use std::time::Duration;
 
 use super::*;
 use crate::client_frames::{self, frame, server_frame};
-use crate::config::{Config, SlowConsumer};
+use crate::config::Config;
 use crate::connection::event::{
     Binary, ConnectionEvent, Disconnect, Drain, Error, Origin, Outcome, PeerClose, Pong, Ready,
     Utf8,
 };
 use crate::connection::{Connection, Handle, Hub, Outgoing, Sent};
 use crate::error::SendError;
+use crate::limits::SlowConsumer;
 use crate::protocol::{Compress, OpCode};
 use crate::simulation::line::{Faults, Line};
 use crate::transport::{Delivery, Socket, Wire};

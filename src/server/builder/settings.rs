@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Builder;
-use crate::config::SlowConsumer;
+use crate::limits::SlowConsumer;
 
 impl Builder {
     /// Sets the maximum size of a received message, in bytes, all of its fragments together. A

@@ -51,6 +51,28 @@ impl Builder {
         self
     }
 
+    /// Sets how much data the kernel accepts for a TCP connection beyond what it has sent
+    /// (TCP_NOTSENT_LOWAT, tcp(7)), in bytes. Default zero: no limit, except for subscribers of
+    /// topics that [conflate](crate::SlowConsumer::Conflate), which have 16 KiB. Linux only.
+    ///
+    /// With such a limit, the server notices sooner that a peer reads slowly, and the data that
+    /// cannot be sent waits in the connection's own queue, where policies for slow consumers apply,
+    /// at the price of more system calls for large messages.
+    pub fn notsent_lowat(mut self, bytes: u32) -> Self {
+        self.config.notsent_lowat = bytes;
+        self
+    }
+
+    /// Sets how long data that was sent may stay unacknowledged before the kernel ends the
+    /// connection (TCP_USER_TIMEOUT, RFC 5482, tcp(7)), in milliseconds. Default zero: the system's
+    /// retransmissions decide, on Linux after about 15 minutes (`tcp_retries2`). It detects a dead
+    /// peer to which data is being sent; [`tcp_keepalive`](Self::tcp_keepalive) detects an idle
+    /// one. Linux only.
+    pub fn tcp_user_timeout(mut self, timeout: Duration) -> Self {
+        self.config.tcp_user_timeout = timeout;
+        self
+    }
+
     /// Sets how much unread data the kernel holds for each connection (SO_RCVBUF), in bytes.
     /// Default zero: the system's choice, which on Linux changes with the traffic (tcp(7),
     /// `tcp_rmem`); a fixed size switches that off. Linux doubles the number for its own use and

@@ -1,0 +1,365 @@
+//! Publishing to topics: one message for all subscribers, and the policy of its topic for those who
+//! read too slowly.
+
+use super::PeerMut;
+use crate::connection::core::Core;
+use crate::connection::send::{COPY_MAX, Kind, Tag, room_before};
+use crate::connection::shared::Shared;
+use crate::connection::timers::Action;
+use crate::error::SendError;
+use crate::limits::SlowConsumer;
+use crate::protocol::Prepared;
+use crate::topics::{
+    Form, ListId, Missed, Position, Publication, Published, Recovery, Rules, Walk,
+};
+
+/// What became of a message for one subscriber.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Delivery {
+    Queued,
+    /// It took the place of an older one.
+    Conflated,
+    Dropped,
+    Refused,
+    /// It was refused, and the connection is to be closed.
+    Close,
+}
+
+impl Core {
+    /// Publishes the message in `shared.publication` to all subscribers of a topic but `except`.
+    pub(crate) fn publish(&mut self, topic: &str, except: usize) -> Result<Published, SendError> {
+        let Self { peers, shared } = self;
+        let mut message = shared.publication.take().unwrap_or_default();
+        let limit = shared.config.limits.max_send_size;
+        let size = message.size();
+        let result = match shared.topics.next_position(topic) {
+            _ if size > limit => Err(SendError::TooBig { size, limit }),
+            Err(error) => {
+                shared.stats.count_topic_refusal(&error);
+                Err(error)
+            }
+            Ok(position) => {
+                let mut published = Published {
+                    position,
+                    ..Published::default()
+                };
+                if let Some(walk) = shared.topics.begin(topic) {
+                    if position.is_some() {
+                        shared.keep(&walk, &mut message);
+                    }
+                    let mut slow = Vec::new();
+                    for member in &walk.members {
+                        let slot = member.slot as usize;
+                        if slot == except {
+                            continue;
+                        }
+                        let Some(peer) = peers.get_mut(slot) else {
+                            debug_assert!(false, "a connection leaves its topics when it ends");
+                            continue;
+                        };
+                        let mut conn = PeerMut { peer, shared, slot };
+                        let delivery = conn.deliver(&mut message, &walk.rules);
+                        if delivery == Delivery::Close {
+                            slow.push(slot);
+                        }
+                        published.count(delivery);
+                    }
+                    shared.topics.end(walk);
+                    shared.stats.count_published(&published);
+                    for slot in slow {
+                        // Closing removes the connection from the topic, so it waited until here.
+                        let queued = self.peers.get(slot).map_or(0, |peer| peer.backlog());
+                        if let Some(mut conn) = self.peer(slot) {
+                            // It is reported by the connection's events.
+                            let limit = conn.shared.config.limits.max_backlog;
+                            let _ = conn.close_slow(queued, limit);
+                        }
+                    }
+                }
+                Ok(published)
+            }
+        };
+        message.clear();
+        self.shared.publication = Some(message);
+        result
+    }
+}
+
+impl Published {
+    fn count(&mut self, delivery: Delivery) {
+        self.receivers += 1;
+        match delivery {
+            Delivery::Queued => self.queued += 1,
+            Delivery::Conflated => self.conflated += 1,
+            Delivery::Dropped => self.dropped += 1,
+            Delivery::Refused | Delivery::Close => self.refused += 1,
+        }
+    }
+}
+
+impl Shared {
+    /// Keeps a message in the history of its topic, if there is memory for it.
+    fn keep(&mut self, walk: &Walk, message: &mut Publication) {
+        if !self.budget.has_room(message.size()) {
+            self.topics.skip(walk);
+        } else {
+            let now = self.now;
+            if let Some(expiry) = self.topics.keep(walk, || message.prepare(), now) {
+                self.timers.set(expiry.due, Action::Expire(expiry));
+            }
+        }
+        if self.budget.is_on() {
+            self.budget.charge_topics(self.topics.held());
+        }
+    }
+}
+
+impl PeerMut<'_> {
+    /// Sends a published message to this subscriber.
+    fn deliver(&mut self, message: &mut Publication, rules: &Rules) -> Delivery {
+        if message.size() > self.peer.max_send_size() || !self.peer.takes_messages() {
+            self.shared.stats.refused_messages += 1;
+            return Delivery::Refused;
+        }
+        // Fast path: another connection, whose queue is short and will be offered to the kernel
+        // when the turn ends.
+        let can_wait = !self.is_current()
+            && self.peer.is_held_back()
+            && !self.is_long()
+            && !self.shared.budget.is_on();
+        if can_wait {
+            let form = self.form(message);
+            let size = form.bytes().len();
+            self.peer.enqueue_form(form, rules.slow_consumer.is_none());
+            self.mark_dirty();
+            self.count_sent(true, size);
+            return Delivery::Queued;
+        }
+        self.deliver_slow(message, rules)
+    }
+
+    /// Returns whether so much is queued that it is offered to the kernel before the turn ends.
+    fn is_long(&self) -> bool {
+        self.peer.backlog() > EARLY_FLUSH.min(self.shared.config.limits.max_backlog / 2)
+    }
+
+    fn deliver_slow(&mut self, message: &mut Publication, rules: &Rules) -> Delivery {
+        let form = self.form(message);
+        let size = form.bytes().len();
+        if self.reply(&[form.bytes()]) {
+            self.mark_dirty();
+            self.count_sent(true, size);
+            return Delivery::Queued;
+        }
+        if self.peer.is_held_back() && self.is_long() {
+            // The rest is not replaced or dropped, so it should be little.
+            self.flush_early();
+        }
+        let is_full = !self.peer.is_held_back();
+        let policy = rules
+            .slow_consumer
+            .unwrap_or_else(|| self.peer.slow_consumer());
+        let tag = match policy {
+            SlowConsumer::Conflate if is_full => {
+                let key = message.key();
+                key.map(|key| Tag::Key(rules.serial, key.clone()))
+            }
+            SlowConsumer::DropOldest if is_full && rules.slow_consumer.is_some() => {
+                Some(Tag::Topic(rules.serial))
+            }
+            _ => None,
+        };
+        if let Some(Tag::Key(serial, key)) = &tag {
+            let frame = self.form(message).share();
+            if self.peer.replace(*serial, key, frame) {
+                if self.shared.budget.is_on() {
+                    self.shared.budget.queue_shared(frame);
+                    self.mark_dirty();
+                }
+                return Delivery::Conflated;
+            }
+        }
+        let form = self.form(message);
+        let delivery = self.queue_published(form, policy, rules, tag);
+        let stats = &mut self.shared.stats;
+        match delivery {
+            Delivery::Queued => {
+                self.count_sent(true, size);
+                if !is_full || self.shared.budget.is_on() {
+                    self.mark_dirty();
+                }
+            }
+            Delivery::Dropped => stats.dropped_messages += 1,
+            Delivery::Refused | Delivery::Close => stats.refused_messages += 1,
+            Delivery::Conflated => {}
+        }
+        delivery
+    }
+
+    /// Queues a published message, as far as `max_backlog` and `memory_budget` allow.
+    fn queue_published(
+        &mut self,
+        form: &mut Form,
+        policy: SlowConsumer,
+        rules: &Rules,
+        tag: Option<Tag>,
+    ) -> Delivery {
+        let size = form.bytes().len();
+        let has_room = match size <= COPY_MAX {
+            true => self.shared.budget.has_room(size),
+            false => self.shared.budget.has_room_for(form.share()),
+        };
+        if !has_room {
+            let Ok(rest) = self.offer(&[form.bytes()], size) else {
+                return Delivery::Refused;
+            };
+            if rest > 0 {
+                let frame = form.share();
+                self.peer.keep_shared_rest(frame, size - rest);
+                self.shared.budget.queue_shared(frame);
+            }
+            return Delivery::Queued;
+        }
+        let limit = self.shared.config.limits.max_backlog;
+        let room = room_before(size, Kind::Message, limit);
+        match (rules.slow_consumer, policy) {
+            (Some(SlowConsumer::DropOldest), _) => {
+                let dropped = self.peer.drop_topic_above(rules.serial, room);
+                self.shared.stats.dropped_messages += dropped;
+                self.shared.stats.evicted += dropped;
+            }
+            (_, SlowConsumer::DropOldest) => {
+                self.shared.stats.dropped_messages += self.peer.drop_above(room);
+            }
+            _ => {}
+        }
+        if self.peer.weight() > room {
+            return match policy {
+                SlowConsumer::Error => Delivery::Refused,
+                SlowConsumer::Close => Delivery::Close,
+                _ => Delivery::Dropped,
+            };
+        }
+        match tag {
+            Some(tag) => {
+                self.peer.enqueue_tagged(form.share(), tag);
+                self.shared.budget.queue_shared(form.share());
+            }
+            None => {
+                self.peer.enqueue_form(form, rules.slow_consumer.is_none());
+                match size <= COPY_MAX {
+                    true => self.shared.budget.queue(size),
+                    false => self.shared.budget.queue_shared(form.share()),
+                }
+            }
+        }
+        Delivery::Queued
+    }
+
+    /// Returns the frame for this connection: compressed, if that was agreed on and is wanted.
+    fn form<'m>(&mut self, message: &'m mut Publication) -> &'m mut Form {
+        match self.peer.deflate_mut() {
+            Some(deflate) if self.shared.compressors.wants_publication(message) => {
+                deflate.compress_publication(&mut self.shared.compressors, message)
+            }
+            _ => message.plain(),
+        }
+    }
+
+    /// Subscribes the connection to a topic; returns whether it was not subscribed before.
+    pub(crate) fn subscribe(&mut self, topic: &str) -> Result<bool, SendError> {
+        self.check_open()?;
+        let shared = &mut *self.shared;
+        let done = shared
+            .topics
+            .subscribe(&mut self.peer.topics, self.slot, topic);
+        match &done {
+            Ok(true) => {
+                shared.stats.subscribes += 1;
+                if shared.topics.conflates(topic, self.peer.slow_consumer()) {
+                    let lowat = match shared.config.notsent_lowat {
+                        0 => NOTSENT_LOWAT,
+                        lowat => lowat,
+                    };
+                    self.peer.limit_unsent(lowat);
+                }
+                self.charge_topics();
+            }
+            Ok(false) => {}
+            Err(error) => shared.stats.count_topic_refusal(error),
+        }
+        done
+    }
+
+    /// Removes the connection from a topic; returns whether it was subscribed.
+    pub(crate) fn unsubscribe(&mut self, topic: &str) -> bool {
+        let was_there = self.shared.topics.unsubscribe(self.peer.topics, topic);
+        if was_there {
+            self.shared.stats.unsubscribes += 1;
+            self.charge_topics();
+        }
+        was_there
+    }
+
+    /// Subscribes the connection, and sends it what was published after `position`.
+    pub(crate) fn subscribe_from(
+        &mut self,
+        topic: &str,
+        position: Position,
+    ) -> Result<Recovery, SendError> {
+        let is_new = self.subscribe(topic)?;
+        let recovery = match self.missed(topic, position) {
+            Some(missed) if is_new => {
+                for message in &missed {
+                    self.send_prepared(message)?;
+                }
+                Recovery::Recovered(missed.len())
+            }
+            _ => Recovery::Gap,
+        };
+        self.shared.stats.count_recovery(recovery);
+        Ok(recovery)
+    }
+
+    /// Returns the messages that were published after `position`, if all of them are kept and can
+    /// be sent.
+    fn missed(&mut self, topic: &str, position: Position) -> Option<Vec<Prepared>> {
+        let now = self.shared.now;
+        let missed: Missed<'_> = self.shared.topics.missed(topic, position, now)?;
+        let missed: Vec<Prepared> = missed.cloned().collect();
+        let size: usize = missed.iter().map(|message| message.frame().len()).sum();
+        let largest = missed.iter().map(Prepared::size).max().unwrap_or_default();
+        let room = self.shared.config.limits.max_backlog / 2;
+        if self.unsent().saturating_add(size) > room && self.peer.is_held_back() {
+            self.release_replies();
+            self.flush_early();
+        }
+        let fits = self.unsent().saturating_add(size) <= room
+            && largest <= self.peer.max_send_size()
+            && self.peer.takes_messages()
+            && self.shared.budget.has_room(size);
+        (fits || missed.is_empty()).then_some(missed)
+    }
+
+    /// Removes the connection, which is not open any more, from its topics.
+    pub(super) fn leave_topics(&mut self) {
+        if self.peer.topics != ListId::NONE {
+            self.shared.topics.leave_all(self.peer.topics);
+            self.charge_topics();
+        }
+    }
+
+    fn charge_topics(&mut self) {
+        let Shared { budget, topics, .. } = &mut *self.shared;
+        if budget.is_on() {
+            budget.charge_topics(topics.held());
+        }
+    }
+}
+
+/// How much unsent data the kernel takes for a subscriber of a topic that conflates, in bytes: what
+/// it has taken cannot be replaced.
+const NOTSENT_LOWAT: u32 = 16 << 10;
+
+/// How much may be queued in a turn for a subscriber before it is offered to the kernel, in bytes.
+const EARLY_FLUSH: usize = 64 << 10;

@@ -1,0 +1,64 @@
+//! The messages of topics in a queue that may still be replaced or dropped.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+/// Why a queued message may be replaced or dropped. Topics are given by their serials.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Tag {
+    /// A message with the same key in the same topic replaces it.
+    Key(u64, Arc<[u8]>),
+    /// It is dropped when newer messages of the topic need its room.
+    Topic(u64),
+}
+
+/// Where the messages with tags are in a queue. A place is the number of a segment, counted from
+/// the first that the queue ever had.
+#[derive(Debug, Default)]
+pub(super) struct Tags {
+    by_key: HashMap<(u64, Arc<[u8]>), u64>,
+    /// Oldest first.
+    by_topic: HashMap<u64, VecDeque<u64>>,
+    /// The number of messages with tags.
+    len: usize,
+}
+
+impl Tags {
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(super) fn insert(&mut self, tag: &Tag, place: u64) {
+        match tag {
+            Tag::Key(topic, key) => _ = self.by_key.insert((*topic, key.clone()), place),
+            Tag::Topic(topic) => self.by_topic.entry(*topic).or_default().push_back(place),
+        }
+        self.len += 1;
+    }
+
+    /// Removes a message that begins to leave, or is dropped. It is the oldest of its topic.
+    pub(super) fn remove(&mut self, tag: &Tag) {
+        match tag {
+            Tag::Key(topic, key) => _ = self.by_key.remove(&(*topic, key.clone())),
+            Tag::Topic(topic) => {
+                if let Some(places) = self.by_topic.get_mut(topic) {
+                    places.pop_front();
+                    if places.is_empty() {
+                        self.by_topic.remove(topic);
+                    }
+                }
+            }
+        }
+        self.len -= 1;
+    }
+
+    /// Returns the place of the message with this key.
+    pub(super) fn place_of(&self, topic: u64, key: &Arc<[u8]>) -> Option<u64> {
+        self.by_key.get(&(topic, key.clone())).copied()
+    }
+
+    /// Returns the place of the oldest message of a topic.
+    pub(super) fn oldest_of(&self, topic: u64) -> Option<u64> {
+        self.by_topic.get(&topic)?.front().copied()
+    }
+}

@@ -1,0 +1,221 @@
+//! The last messages of a topic, for subscribers that come back.
+
+use std::collections::VecDeque;
+use std::collections::vec_deque;
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::protocol::Prepared;
+
+/// The position of a message in the history of its topic.
+///
+/// It is a number that counts the messages of the topic from 1 on (the offset), and a random number
+/// that changes whenever the topic begins anew (the epoch). So a position that is older than the
+/// server, or than the topic, is recognised.
+///
+/// `Display` writes it as `epoch-offset` in hexadecimal, which `FromStr` reads: 3 to 33 characters
+/// for a client to keep.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct Position {
+    epoch: u64,
+    offset: u64,
+}
+
+impl Position {
+    /// Creates a position from its parts.
+    pub const fn new(epoch: u64, offset: u64) -> Self {
+        Self { epoch, offset }
+    }
+
+    /// Returns the number that the topic got when it was created.
+    pub const fn epoch(self) -> u64 {
+        self.epoch
+    }
+
+    /// Returns the number of the message, from 1 on; 0 before the first message.
+    pub const fn offset(self) -> u64 {
+        self.offset
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:x}-{:x}", self.epoch, self.offset)
+    }
+}
+
+/// The text is not a [`Position`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct BadPosition;
+
+impl fmt::Display for BadPosition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not a position of a topic")
+    }
+}
+
+impl std::error::Error for BadPosition {}
+
+impl FromStr for Position {
+    type Err = BadPosition;
+
+    fn from_str(text: &str) -> Result<Self, BadPosition> {
+        let number = |text: &str| {
+            let is_hex =
+                (1..=16).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+            let number = is_hex.then(|| u64::from_str_radix(text, 16).ok());
+            number.flatten().ok_or(BadPosition)
+        };
+        let (epoch, offset) = text.split_once('-').ok_or(BadPosition)?;
+        Ok(Self::new(number(epoch)?, number(offset)?))
+    }
+}
+
+/// The result of [`Connection::subscribe_from`](crate::Connection::subscribe_from).
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Recovery {
+    /// All messages that were missed, this many, were sent to the connection.
+    Recovered(usize),
+    /// Some of the missed messages are not kept any more, or they do not fit into the backlog of
+    /// the connection. Nothing was sent.
+    Gap,
+}
+
+/// The kept messages of a topic, oldest first.
+#[derive(Debug)]
+pub(super) struct History {
+    kept: VecDeque<Kept>,
+    /// Bytes of the kept frames.
+    bytes: usize,
+    epoch: u64,
+    /// The offset of the last message.
+    last: u64,
+    most: usize,
+    age: Duration,
+    /// Whether the caller knows when the oldest message expires.
+    is_timed: bool,
+}
+
+#[derive(Debug)]
+struct Kept {
+    message: Prepared,
+    /// When it was published.
+    at: Duration,
+}
+
+/// The messages that a subscriber missed.
+pub(crate) struct Missed<'h>(vec_deque::Iter<'h, Kept>);
+
+impl<'h> Iterator for Missed<'h> {
+    type Item = &'h Prepared;
+
+    fn next(&mut self) -> Option<&'h Prepared> {
+        self.0.next().map(|kept| &kept.message)
+    }
+}
+
+impl History {
+    pub(super) fn new(epoch: u64, most: usize, age: Duration) -> Self {
+        Self {
+            kept: VecDeque::new(),
+            bytes: 0,
+            epoch,
+            last: 0,
+            most,
+            age,
+            is_timed: false,
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.kept.is_empty()
+    }
+
+    /// Returns about how many bytes of memory the kept messages take.
+    pub(super) fn held(&self) -> usize {
+        self.bytes + self.kept.capacity() * size_of::<Kept>()
+    }
+
+    /// Returns the position of the last message.
+    pub(super) fn last(&self) -> Position {
+        Position::new(self.epoch, self.last)
+    }
+
+    /// Returns the position that the next message gets.
+    pub(super) fn next(&self) -> Position {
+        Position::new(self.epoch, self.last + 1)
+    }
+
+    /// Keeps a message. Returns when the oldest one expires, if the caller does not know.
+    pub(super) fn push(&mut self, message: Prepared, now: Duration) -> Option<Duration> {
+        if self.kept.len() == self.most {
+            self.drop_oldest();
+        }
+        self.last += 1;
+        self.bytes += message.frame().len();
+        self.kept.push_back(Kept { message, at: now });
+        if std::mem::replace(&mut self.is_timed, true) {
+            return None;
+        }
+        self.due()
+    }
+
+    /// Drops the messages that are too old; returns when the next one is.
+    pub(super) fn expire(&mut self, now: Duration) -> Option<Duration> {
+        while let Some(oldest) = self.kept.front()
+            && oldest.at.saturating_add(self.age) <= now
+        {
+            self.drop_oldest();
+        }
+        let due = self.due();
+        if due.is_none() {
+            self.kept = VecDeque::new();
+        }
+        due
+    }
+
+    /// Does the same, for the timer that the last call of this function, or [`push`](Self::push),
+    /// asked for.
+    pub(super) fn fire(&mut self, now: Duration) -> Option<Duration> {
+        let due = self.expire(now);
+        self.is_timed = due.is_some();
+        due
+    }
+
+    /// Counts a message that is not kept, so that subscribers who missed it get a gap.
+    pub(super) fn skip(&mut self) {
+        self.clear();
+        self.last += 1;
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.kept = VecDeque::new();
+        self.bytes = 0;
+    }
+
+    fn due(&self) -> Option<Duration> {
+        let oldest = self.kept.front()?;
+        Some(oldest.at.saturating_add(self.age))
+    }
+
+    fn drop_oldest(&mut self) {
+        if let Some(oldest) = self.kept.pop_front() {
+            self.bytes -= oldest.message.frame().len();
+        }
+    }
+
+    /// Returns the messages after `position`; `None` if one of them is not kept, or there is no
+    /// such position.
+    pub(super) fn since(&self, position: Position) -> Option<Missed<'_>> {
+        if position.epoch != self.epoch {
+            return None;
+        }
+        let missed = self.last.checked_sub(position.offset)?;
+        let missed = usize::try_from(missed).ok()?;
+        let first = self.kept.len().checked_sub(missed)?;
+        Some(Missed(self.kept.range(first..)))
+    }
+}
