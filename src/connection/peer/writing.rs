@@ -325,11 +325,13 @@ impl Peer {
     /// Puts a message in the place of an unsent one with the same topic and key; returns whether
     /// there was one.
     pub(crate) fn replace(&mut self, topic: u64, key: &Arc<[u8]>, bytes: &Arc<[u8]>) -> bool {
+        let is_awaited = self.marks.has(Marks::AWAITED);
         let outbox = self.outbox.as_deref_mut();
-        let Some(old) = outbox.and_then(|outbox| outbox.replace(topic, key, bytes)) else {
+        let replace = |outbox: &mut Outbox| outbox.replace(topic, key, bytes, is_awaited);
+        let Some(old) = outbox.and_then(replace) else {
             return false;
         };
-        if self.marks.has(Marks::AWAITED) {
+        if is_awaited {
             self.completions_mut().resize_range(old, bytes.len());
         }
         true
@@ -338,14 +340,16 @@ impl Peer {
     /// Drops the oldest messages of a topic until at most `room` bytes are queued, or none of them
     /// can be dropped. Returns how many were dropped.
     pub(crate) fn drop_topic_above(&mut self, topic: u64, room: usize) -> u64 {
+        let is_awaited = self.marks.has(Marks::AWAITED);
         let mut dropped = 0;
         while self.weight() > room {
             let outbox = self.outbox.as_deref_mut();
-            let Some(range) = outbox.and_then(|outbox| outbox.drop_oldest_of(topic)) else {
+            let drop_one = |outbox: &mut Outbox| outbox.drop_oldest_of(topic, is_awaited);
+            let Some(range) = outbox.and_then(drop_one) else {
                 break;
             };
             dropped += 1;
-            if self.marks.has(Marks::AWAITED) {
+            if is_awaited {
                 self.completions_mut().drop_range(range);
             }
         }

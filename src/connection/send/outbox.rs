@@ -24,6 +24,8 @@ pub(crate) struct Outbox {
     left: u64,
     /// The messages that may be replaced or dropped, if there are any.
     tags: Option<Box<Tags>>,
+    /// The number of segments that are [`Gone`](Segment::Gone).
+    gone: usize,
 }
 
 /// Bytes that are sent or dropped together.
@@ -79,7 +81,7 @@ impl Outbox {
         if self.segments.capacity() > Self::SLICES {
             self.segments.shrink_to(Self::SLICES);
         }
-        (self.sent, self.len) = (0, 0);
+        (self.sent, self.len, self.gone) = (0, 0, 0);
         if self.units.capacity() > 0 {
             self.units.clear();
             self.units.shrink_to(Self::SLICES);
@@ -183,16 +185,18 @@ impl Outbox {
     }
 
     /// Puts a message in the place of the one with the same topic and key. Returns where the old
-    /// one was, counted from the oldest byte of the queue; `None` if there is none.
+    /// one was, counted from the oldest byte of the queue, which is correct only if `is_awaited`;
+    /// `None` if there is none.
     pub(crate) fn replace(
         &mut self,
         topic: u64,
         key: &Arc<[u8]>,
         bytes: &Arc<[u8]>,
+        is_awaited: bool,
     ) -> Option<Range<usize>> {
         let place = self.tags.as_deref()?.place_of(topic, key)?;
         let index = (place - self.left) as usize;
-        let start = self.offset(index);
+        let start = self.offset(index, is_awaited);
         let Segment::Tagged(old, _) = self.segments.get_mut(index)? else {
             return None;
         };
@@ -204,21 +208,26 @@ impl Outbox {
     }
 
     /// Drops the oldest message of a topic. Returns where it was, counted from the oldest byte of
-    /// the queue; `None` if there is none.
-    pub(crate) fn drop_oldest_of(&mut self, topic: u64) -> Option<Range<usize>> {
+    /// the queue, which is correct only if `is_awaited`; `None` if there is none.
+    pub(crate) fn drop_oldest_of(&mut self, topic: u64, is_awaited: bool) -> Option<Range<usize>> {
         let place = self.tags.as_deref()?.oldest_of(topic)?;
         let index = (place - self.left) as usize;
-        let start = self.offset(index);
+        let start = self.offset(index, is_awaited);
         let len = self.segments.get(index)?.bytes().len();
         let range = start..start + len;
         self.drop_segment(index);
+        self.compact();
         self.len -= len;
         self.resize_unit(&range, 0);
         Some(range)
     }
 
-    /// Returns where a segment begins, counted from the oldest byte of the queue.
-    fn offset(&self, index: usize) -> usize {
+    /// Returns where a segment begins, counted from the oldest byte of the queue, if callbacks
+    /// or units need that: it takes time in proportion to the segments before.
+    fn offset(&self, index: usize, is_awaited: bool) -> usize {
+        if !is_awaited && self.units.is_empty() {
+            return 0;
+        }
         let before = self.segments.range(..index);
         let before: usize = before.map(|segment| segment.bytes().len()).sum();
         // The bytes before `sent` are not in the queue any more.
@@ -235,10 +244,29 @@ impl Outbox {
         if let Segment::Tagged(_, tag) = dropped {
             tags.remove(&tag);
         }
+        self.gone += 1;
         while let Some(Segment::Gone) = self.segments.front() {
             self.segments.pop_front();
             self.left += 1;
+            self.gone -= 1;
         }
+    }
+
+    /// Removes the segments that are gone, if they take more memory than the others.
+    fn compact(&mut self) {
+        if self.gone <= GONE_MAX || self.gone <= self.segments.len() / 2 {
+            return;
+        }
+        self.segments
+            .retain(|segment| !matches!(segment, Segment::Gone));
+        self.gone = 0;
+        let mut tags = Tags::default();
+        for (place, segment) in (self.left..).zip(&self.segments) {
+            if let Segment::Tagged(_, tag) = segment {
+                tags.insert(tag, place);
+            }
+        }
+        self.tags = Some(Box::new(tags));
     }
 
     /// Records that bytes of the queue were replaced by `len` others, which must not be dropped by
@@ -328,8 +356,10 @@ impl Outbox {
             size -= left;
             self.sent = 0;
             self.left += 1;
-            if let Some(Segment::Tagged(_, tag)) = self.segments.pop_front() {
-                self.forget_tag(&tag);
+            match self.segments.pop_front() {
+                Some(Segment::Tagged(_, tag)) => self.forget_tag(&tag),
+                Some(Segment::Gone) => self.gone -= 1,
+                _ => {}
             }
         }
     }
@@ -395,6 +425,7 @@ impl Outbox {
         }
         self.units.drain(first..first + count);
         self.remove(start..end);
+        self.compact();
         (start..end, count as u64)
     }
 
@@ -465,6 +496,9 @@ impl Segment {
 
 /// Largest segment that messages are joined in, in bytes.
 pub(crate) const SEGMENT_MAX: usize = 64 << 10;
+
+/// How many segments may be gone before they are removed.
+const GONE_MAX: usize = 16;
 
 /// About how many bytes of memory the table of tags takes for a message.
 const TAG_HELD: usize = 64;

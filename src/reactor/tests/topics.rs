@@ -329,6 +329,18 @@ fn a_slow_subscriber_costs_no_system_call_and_no_memory_without_end() {
     let received = texts(&mut world, &client);
     assert!(received.len() < 100_000 / 64 && received.len() > 1_000);
     assert_eq!(received.last().map(String::as_str), Some("9999"));
+    // What was dropped takes no memory, even behind a message that is stuck.
+    let client = slow(&mut world, &["t"]);
+    let mut held = Vec::new();
+    for number in 0..30_000 {
+        publish(&mut world, "t", &"x".repeat(900 + number % 9));
+        if number % 10_000 == 9_999 {
+            let slot = client.tag & SLOTS;
+            let peer = world.reactor.core.peers.get(slot).unwrap();
+            held.push(peer.held().all());
+        }
+    }
+    assert!(held[2] < held[0] * 11 / 10, "{held:?}");
 }
 
 #[test]
