@@ -13,6 +13,8 @@
 #[path = "../src/client_frames.rs"]
 mod client_frames;
 mod common;
+#[path = "common/crowd.rs"]
+mod crowd;
 
 use std::hint::black_box;
 use std::io::{ErrorKind, Read, Write};
@@ -23,6 +25,7 @@ use std::time::UNIX_EPOCH;
 
 use client_frames::KEY;
 use common::BROWSER;
+use crowd::{Crowd, TOPIC};
 use gungraun::prelude::*;
 use socket2::{Domain, Socket, Type};
 use wsloop::event::{Binary, Utf8};
@@ -365,6 +368,64 @@ fn broadcast_turn((mut loopback, text): (Loopback, String)) -> Loopback {
     loopback
 }
 
+/// Returns connections that are subscribed and have received a message of `size` bytes, and the
+/// text of the next one.
+fn subscribed(connections: usize, size: usize) -> (Loopback, String) {
+    let (mut loopback, text) = listening(connections, size);
+    let ids: Vec<_> = loopback.server.hub().ids().collect();
+    for id in ids {
+        let mut hub = loopback.server.hub();
+        let mut conn = hub.get(id).expect("it is open");
+        conn.subscribe(TOPIC).expect("the limits allow it");
+    }
+    publish(&mut loopback.server, &text);
+    loopback.receive();
+    thread::sleep(SETTLE);
+    (loopback, text)
+}
+
+fn publish(server: &mut Server, text: &str) {
+    let reached = server.hub().publish(TOPIC, text);
+    reached.expect("the size is allowed");
+    turn(server, Duration::ZERO);
+}
+
+#[library_benchmark(setup = subscribed, teardown = is_echoed)]
+#[bench::conn_1000_text_20(1000, 20)]
+fn publish_turn((mut loopback, text): (Loopback, String)) -> Loopback {
+    publish(&mut loopback.server, black_box(&text));
+    loopback
+}
+
+/// Returns a crowd whose first connection is subscribed to another topic as well, and has been
+/// subscribed to the one that it will be subscribed to.
+fn crowd(subscribers: usize) -> Crowd {
+    let mut crowd = Crowd::new(subscribers + 1, |builder| builder);
+    let first = crowd.ids[0];
+    let mut hub = crowd.server.hub();
+    let mut conn = hub.get(first).expect("it is open");
+    conn.subscribe("others").expect("the limits allow it");
+    assert!(conn.unsubscribe(TOPIC), "it was subscribed");
+    subscription(&mut crowd);
+    crowd
+}
+
+fn subscription(crowd: &mut Crowd) {
+    let mut hub = crowd.server.hub();
+    let mut conn = hub.get(crowd.ids[0]).expect("it is open");
+    let is_new = conn.subscribe(black_box(TOPIC));
+    let was_subscribed = conn.unsubscribe(black_box(TOPIC));
+    assert!(is_new == Ok(true) && was_subscribed, "it was not before");
+}
+
+#[library_benchmark(setup = crowd)]
+#[bench::of_10(10)]
+#[bench::of_15000(15_000)]
+fn subscribe_and_unsubscribe(mut crowd: Crowd) -> Crowd {
+    subscription(&mut crowd);
+    crowd
+}
+
 library_benchmark_group!(
     name = counts,
     benchmarks = [
@@ -375,7 +436,9 @@ library_benchmark_group!(
         prepare,
         handshake,
         echo_turn,
-        broadcast_turn
+        broadcast_turn,
+        publish_turn,
+        subscribe_and_unsubscribe
     ]
 );
 

@@ -124,7 +124,7 @@ impl Reactor {
     fn forget_histories(&mut self) {
         let shared = &mut self.core.shared;
         if shared.topics.forget_histories() {
-            shared.budget.charge_topics(shared.topics.held());
+            shared.charge_topics();
             if let Some(line) = shared.admits(Topic::Other(Matter::BudgetExceeded)) {
                 line.write(format_args!(
                     "memory is short: the histories of all topics are dropped"

@@ -225,9 +225,11 @@ impl Reactor {
     /// Closes connections if `memory_budget` is exceeded, and records whether memory is short.
     #[cold]
     fn end_budget(&mut self) {
+        self.core.shared.charge_topics();
         if self.core.shared.budget.is_exceeded() {
             self.shed();
             self.settle_dirty();
+            self.core.shared.charge_topics();
         }
         let shared = &mut self.core.shared;
         match shared.budget.end_turn(shared.now) {

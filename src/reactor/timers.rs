@@ -78,9 +78,6 @@ impl Reactor {
         if let Some(next) = shared.topics.expire(expiry, shared.now) {
             shared.timers.set(next.due, Action::Expire(next));
         }
-        if shared.budget.is_on() {
-            shared.budget.charge_topics(shared.topics.held());
-        }
     }
 
     /// Calls a timer of a connection, as one of its handlers; returns whether it failed.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::checks::Check;
 use super::handlers::{Ordered, Shared, Timer, echo};
 use super::sends::{broadcast, message, parts, send, send_much, send_then, send_with, when_sent};
+use super::topics::{publish, publish_from_thread, publish_to_others, subscribe, unsubscribe};
 use super::world::{Happening, World};
 use crate::connection::event::{Binary, Utf8};
 use crate::connection::{Connection, ConnectionId, Handle, Hub, Phase, WindDown};
@@ -39,7 +40,12 @@ pub(super) fn act(conn: &mut Connection<'_>, world: &Shared) -> Result<(), &'sta
         // Unlike `panic!`, this prints no message.
         resume_unwind(Box::new("planted"));
     }
-    let what = draw(world, |world| world.hand.random.below(30));
+    let most = if world.borrow().settings.topics {
+        42
+    } else {
+        30
+    };
+    let what = draw(world, |world| world.hand.random.below(most));
     match what {
         0..=2 => send(conn, world, client),
         3 => send_much(conn, world, client),
@@ -66,6 +72,10 @@ pub(super) fn act(conn: &mut Connection<'_>, world: &Shared) -> Result<(), &'sta
             world.plan(at, Happening::Thread);
         }
         28 => answer_another(&mut conn.server(), world),
+        30..=33 => subscribe(conn, world, client),
+        34 => unsubscribe(conn, world, client),
+        35..=37 => publish_to_others(conn, world, client),
+        38..=41 => publish(&mut conn.server(), world),
         _ => {}
     }
     Ok(())
@@ -101,11 +111,18 @@ fn to_another(conn: &mut Connection<'_>, world: &Shared) {
         .check(same && !gone, Check::FreshIds, || {
             format!("client {client} is somebody else, or gone")
         });
-    match draw(world, |world| world.hand.random.below(8)) {
+    let most = if world.borrow().settings.topics {
+        12
+    } else {
+        8
+    };
+    match draw(world, |world| world.hand.random.below(most)) {
         0 => close(&mut other, world, client),
         1 => cut(&mut other, world, client),
         2 => other.pause(),
         3 => resume(&mut other, world, client),
+        8..=10 => subscribe(&mut other, world, client),
+        11 => unsubscribe(&mut other, world, client),
         _ => send(&mut other, world, client),
     }
 }
@@ -225,7 +242,12 @@ fn set_hub_timer(hub: &mut Hub<'_>, world: &Shared) {
     let shared = world.clone();
     hub.set_timer(after, move |hub| {
         shared.borrow_mut().fired(number);
-        if !shared.borrow().is_calm {
+        if shared.borrow().is_calm {
+            return;
+        }
+        if shared.borrow().settings.topics && draw(&shared, |world| world.hand.random.chance(700)) {
+            publish(hub, &shared);
+        } else {
             broadcast(hub, &shared);
         }
     });
@@ -261,8 +283,10 @@ fn control(conn: &mut Connection<'_>, world: &Shared, client: usize) {
         false => conn.pong(&payload),
     };
     let seen = &mut world.borrow_mut().clients[client].seen;
+    // One may be dropped if very much is queued.
+    let is_sent = result.is_ok_and(|sent| sent.bytes() > 0);
     match is_ping {
-        _ if result.is_err() => {}
+        _ if !is_sent => {}
         true => seen.pings.push_back(payload),
         false => seen.pongs.push_back(payload),
     }
@@ -363,7 +387,9 @@ pub(super) fn call(handle: &Handle, world: &Shared) {
         return;
     };
     // The closures must be `Send`, so they take the world from the server's data.
-    let done = match draw(world, |world| world.hand.random.below(3)) {
+    let most = if world.borrow().settings.topics { 5 } else { 3 };
+    let done = match draw(world, |world| world.hand.random.below(most)) {
+        3 | 4 => publish_from_thread(handle, world),
         0 => handle.run(|hub| {
             let world = hub.shared::<Option<Shared>>().clone();
             broadcast(hub, &world.expect("it was put there"));

@@ -39,6 +39,8 @@ pub(super) enum Check {
     MessagesIn,
     /// Accepted messages are written completely, once, in order, and to their own connection.
     MessagesOut,
+    /// A subscriber that comes back gets all that it missed, or nothing.
+    History,
     /// A protocol violation ends the connection.
     NoBreach,
     /// Nothing is delivered after the server's Close frame.
@@ -67,6 +69,9 @@ pub(super) enum Check {
     Spinning,
     /// The counters are correct.
     Statistics,
+    /// Subscribers are those who subscribed; a publish reaches exactly them; `Occupied` and
+    /// `Vacated` are told once.
+    Topics,
     /// No connection exceeds its share of a turn.
     TurnShare,
     /// The server writes only HTTP responses and whole frames, and nothing after a Close frame.
@@ -146,6 +151,7 @@ impl World {
             self.follow(client, peer, &core.shared.config);
         }
         self.check_statistics(server);
+        self.check_topics(server);
         self.check_ends();
     }
 
@@ -163,7 +169,8 @@ impl World {
         let shared: BTreeMap<_, _> = shared
             .map(|bytes| (bytes.as_ptr().addr(), bytes.len()))
             .collect();
-        let held = own.sum::<usize>() + shared.values().sum::<usize>();
+        let topics = reactor.core.shared.topics.held();
+        let held = own.sum::<usize>() + shared.values().sum::<usize>() + topics;
         let used = budget.used();
         self.check(
             held == used && used <= budget.limit(),
@@ -375,6 +382,7 @@ impl World {
                 format!("and the server sleeps for {wait:?}")
             });
         }
+        self.check_told(server);
         self.check_due(server, wait);
     }
 

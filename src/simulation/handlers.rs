@@ -7,14 +7,15 @@ use std::panic::resume_unwind;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::acts::act;
+use super::acts::{act, draw};
 use super::checks::Check;
 use super::clients::Sense;
 use super::random::Random;
+use super::topics::publish;
 use super::world::World;
 use crate::connection::event::{
-    Binary, Connect, Disconnect, Drain, Error, Fragment, Handlers, Handshake, PeerClose, Ping,
-    Pong, Ready, Request, Shutdown, Start, Stopped, Tick, Utf8,
+    Binary, Connect, Disconnect, Drain, Error, Fragment, Handlers, Handshake, Occupied, PeerClose,
+    Ping, Pong, Ready, Request, Shutdown, Start, Stopped, Tick, Utf8, Vacated,
 };
 use crate::connection::{Connection, Sent, TimerId};
 use crate::error::Fault;
@@ -263,12 +264,14 @@ pub(super) fn handlers(world: &Shared) -> Handlers {
             conn.send_utf8("late").is_err(),
             conn.ping(b"late").is_err(),
             conn.start_message(OpCode::Text, Compress::Auto).is_err(),
+            conn.subscribe("plain.1").is_err(),
         ];
         let world = &mut *world.borrow_mut();
         let client = world.client_of(conn, "Disconnect");
-        world.check(refused == [true; 3], Check::NothingAfterDisconnect, || {
+        world.check(refused == [true; 4], Check::NothingAfterDisconnect, || {
             format!("sent to client {client}")
         });
+        world.leave_topics(conn, client);
         world.disconnected(client, why);
         world.hand.timers.retain(|_, timer| timer.client != Some(client));
         // The result of this handler has no effect.
@@ -292,6 +295,15 @@ pub(super) fn handlers(world: &Shared) -> Handlers {
             Some(Response::new(200).body(request.body()))
         });
     }
+    on!(Occupied, (), |hub, topic, world| {
+        world.borrow_mut().told_of_topic(hub, topic, true);
+        if !world.borrow().is_calm && draw(world, |world| world.hand.random.chance(200)) {
+            publish(hub, world);
+        }
+    });
+    on!(Vacated, (), |hub, topic, world| world
+        .borrow_mut()
+        .told_of_topic(hub, topic, false));
     on!(Start, (), |_hub, _payload, world| world
         .borrow_mut()
         .note("Start", 0, 0));

@@ -17,6 +17,7 @@ mod seeds;
 mod sends;
 mod settings;
 mod speech;
+mod topics;
 mod world;
 
 use std::cell::RefCell;

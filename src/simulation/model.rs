@@ -14,6 +14,68 @@ use crate::error::{ProtocolError, SendError};
 use crate::limits::SlowConsumer;
 use crate::protocol::{OpCode, Piece};
 
+/// A message that a client must receive, or may.
+#[derive(Debug)]
+pub(super) struct Item {
+    /// Messages are numbered in the order in which they leave.
+    pub(super) number: u64,
+    pub(super) opcode: OpCode,
+    /// What may be written in this place, and the publish that it comes from.
+    pub(super) payloads: Vec<(Vec<u8>, Option<u64>)>,
+    /// The topic and the key, if another message may take its place.
+    pub(super) key: Option<(usize, u8)>,
+    /// Whether it must be written.
+    pub(super) is_sure: bool,
+}
+
+impl Item {
+    pub(super) fn new(opcode: OpCode) -> Self {
+        Self {
+            number: 0,
+            opcode,
+            payloads: Vec::new(),
+            key: None,
+            is_sure: true,
+        }
+    }
+}
+
+impl Seen {
+    /// Adds a message; returns its number.
+    pub(super) fn push(&mut self, item: Item) -> u64 {
+        self.sent_count += 1;
+        let number = self.sent_count;
+        self.sent.push_back(Item { number, ..item });
+        number
+    }
+
+    /// Takes the message with this payload, and the ones before it. Returns the publish that it
+    /// comes from, and the payload of a message that had to be written first; `None` if there is no
+    /// such message.
+    fn take(&mut self, opcode: OpCode, payload: &[u8]) -> Option<(Option<u64>, Option<Vec<u8>>)> {
+        let mut items = self.sent.iter().enumerate();
+        let (index, publish) = items.find_map(|(index, item)| {
+            let mut payloads = item.payloads.iter();
+            let found = payloads.find(|(each, _)| item.opcode == opcode && each == payload);
+            found.map(|(_, publish)| (index, *publish))
+        })?;
+        let mut taken = self.sent.drain(..=index);
+        let item = taken.next_back()?;
+        let skipped = taken.find(|item| item.is_sure);
+        let skipped = skipped.map(|mut item| item.payloads.pop().unwrap_or_default().0);
+        drop(taken);
+        self.written = item.number;
+        // Older messages with the same key must not follow.
+        if let Some(publish) = publish.filter(|_| item.key.is_some()) {
+            let later = self.sent.iter_mut().filter(|later| later.key == item.key);
+            for later in later {
+                later.payloads.retain(|(_, each)| *each > Some(publish));
+            }
+        }
+        Some((publish, skipped))
+    }
+}
+
 /// The model of a connection.
 #[derive(Default)]
 pub(super) struct Seen {
@@ -27,8 +89,8 @@ pub(super) struct Seen {
     /// How many of the client's `expected` were delivered.
     pub(super) next: usize,
     piece: Option<(OpCode, Vec<u8>)>,
-    /// Accepted messages that are not written yet, with their numbers.
-    pub(super) sent: VecDeque<(u64, OpCode, Vec<u8>)>,
+    /// Accepted messages that are not written yet.
+    pub(super) sent: VecDeque<Item>,
     sent_count: u64,
     /// The number of the last message that was written or dropped.
     written: u64,
@@ -221,9 +283,11 @@ impl World {
                 None
             }
             Ok(_) => {
-                seen.sent_count += 1;
-                let number = seen.sent_count;
-                seen.sent.push_back((number, opcode, payload.to_vec()));
+                let number = seen.push(Item {
+                    payloads: vec![(payload.to_vec(), None)],
+                    is_sure: policy != SlowConsumer::DropOldest,
+                    ..Item::new(opcode)
+                });
                 let gone = seen.disconnected;
                 self.check(!gone, Check::NothingAfterDisconnect, || {
                     format!("sent to client {client}")
@@ -260,18 +324,18 @@ impl World {
                         seen.pinged_at = now;
                         continue;
                     }
-                    let known = seen.pings.iter().position(|ping| *ping == payload);
-                    seen.pings.drain(..known.map_or(0, |at| at + 1));
-                    self.check(known.is_some(), Check::ControlFrames, || {
-                        format!("a ping of nobody's to client {client}: {payload:?}")
+                    let due = seen.pings.pop_front();
+                    let is_due = due.as_ref() == Some(&payload);
+                    self.check(is_due, Check::ControlFrames, || {
+                        format!("a ping to client {client}: {payload:?} instead of {due:?}")
                     });
                 }
                 Told::Pong(payload) => {
                     let seen = &mut self.clients[client].seen;
-                    let known = seen.pongs.iter().position(|pong| *pong == payload);
-                    seen.pongs.drain(..known.map_or(0, |at| at + 1));
-                    self.check(known.is_some(), Check::ControlFrames, || {
-                        format!("a pong of nobody's to client {client}: {payload:?}")
+                    let due = seen.pongs.pop_front();
+                    let is_due = due.as_ref() == Some(&payload);
+                    self.check(is_due, Check::ControlFrames, || {
+                        format!("a pong to client {client}: {payload:?} instead of {due:?}")
                     });
                 }
                 Told::Close(_) => {
@@ -288,34 +352,30 @@ impl World {
     }
 
     fn wrote(&mut self, client: usize, opcode: OpCode, payload: &[u8]) {
-        let may_drop = self.settings.config.slow_consumer == SlowConsumer::DropOldest;
         self.totals.messages_out += 1;
-        let seen = &mut self.clients[client].seen;
-        while let Some((number, is_of, is)) = seen.sent.pop_front() {
-            seen.written = number;
-            if is_of == opcode && is == payload {
-                return;
+        let text = |payload: &[u8]| String::from_utf8_lossy(payload).into_owned();
+        match self.clients[client].seen.take(opcode, payload) {
+            None => {
+                let payload = text(payload);
+                let what = format!("to client {client}, and was not sent: {payload:?}");
+                self.fail(Check::MessagesOut, || what);
             }
-            if !may_drop {
-                let (is, payload) = (
-                    String::from_utf8_lossy(&is),
-                    String::from_utf8_lossy(payload),
-                );
+            Some((_, Some(skipped))) => {
+                let (is, payload) = (text(&skipped), text(payload));
                 let what = format!("to client {client}: {payload:?} instead of {is:?}");
-                return self.fail(Check::MessagesOut, || what);
+                self.fail(Check::MessagesOut, || what);
             }
+            Some((Some(publish), None)) => self.wrote_published(client, publish),
+            Some((None, None)) => {}
         }
-        let payload = String::from_utf8_lossy(payload);
-        let what = format!("to client {client}, and was not sent: {payload:?}");
-        self.fail(Check::MessagesOut, || what);
     }
 
     /// Forgets dropped messages. Nothing is queued.
     pub(super) fn forget_dropped(&mut self, client: usize) {
-        if self.settings.config.slow_consumer == SlowConsumer::DropOldest {
-            let seen = &mut self.clients[client].seen;
+        let seen = &mut self.clients[client].seen;
+        seen.sent.retain(|item| item.is_sure);
+        if seen.sent.is_empty() {
             seen.written = seen.sent_count;
-            seen.sent.clear();
         }
     }
 
@@ -398,7 +458,9 @@ impl World {
             Cause::Shutdown => goes_down,
             Cause::Silent => seen.ready,
             // The kernel need not have been asked: data for others leaves at the end of a turn.
-            Cause::SlowConsumer => self.settings.config.slow_consumer == SlowConsumer::Close,
+            Cause::SlowConsumer => {
+                self.settings.topics || config.slow_consumer == SlowConsumer::Close
+            }
         };
         self.check(plausible, Check::Causes, || {
             format!("client {client}: {why}")

@@ -5,7 +5,6 @@ use super::checks::Check;
 use super::handlers::Shared;
 use crate::connection::{Connection, Hub, Outgoing, Sent};
 use crate::error::SendError;
-use crate::limits::SlowConsumer;
 use crate::protocol::{Compress, OpCode, Prepared};
 
 /// Returns a unique message.
@@ -206,11 +205,10 @@ pub(super) fn when_sent(conn: &mut Connection<'_>, world: &Shared, client: usize
     let result = conn.when_sent(done);
     if result.is_ok() {
         let world = &mut *world.borrow_mut();
-        let drops = world.settings.config.slow_consumer == SlowConsumer::DropOldest;
         let seen = &mut world.clients[client].seen;
         // If messages may be dropped, the callback may wait for a later one.
-        let last = seen.sent.back().filter(|_| !drops);
+        let last = seen.sent.iter().rev().find(|item| item.is_sure);
         seen.callbacks
-            .insert(number, last.map_or(0, |(number, ..)| *number));
+            .insert(number, last.map_or(0, |item| item.number));
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::network::Faults;
 use super::random::Random;
+use super::topics;
 use crate::config::{Config, OverRate, Rate, ReceiveRates};
 use crate::limits::Limits;
 use crate::limits::SlowConsumer;
@@ -24,6 +25,8 @@ pub(super) struct Settings {
     pub(super) failing: usize,
     /// Handlers may stop the server, wind it down, or stop listening.
     pub(super) stops: bool,
+    /// Handlers subscribe and publish.
+    pub(super) topics: bool,
     /// Messages are echoed.
     pub(super) echoes: bool,
     /// There are handlers for pieces, and for plain requests.
@@ -67,6 +70,7 @@ impl Settings {
             wild: random.pick(&[0, 0, 60, 200, 500]),
             failing: random.pick(&[0, 0, 30, 150]),
             stops: random.chance(200),
+            topics: random.chance(500),
             echoes: random.chance(850),
             pieces: random.chance(150),
             plain: random.chance(400),
@@ -95,6 +99,7 @@ fn config(random: &mut Random) -> Config {
             SlowConsumer::Close,
             SlowConsumer::DropNewest,
             SlowConsumer::DropOldest,
+            SlowConsumer::Conflate,
         ]),
         drain_at: random.pick(&[0, 0, 300]),
         max_connections: random.pick(&[1, 2, 4, usize::MAX, usize::MAX]),
@@ -124,6 +129,8 @@ fn config(random: &mut Random) -> Config {
         min_rate: random.pick(&[500, 5_000, 100_000, 10_000_000]),
         message_timeout: ms(random.pick(&[0, 60_000, 60_000, 30, 200])),
         rates: rates(random),
+        topics: topics::settings(),
+        topic_limits: topics::limits(random),
         ..Config::default()
     }
 }

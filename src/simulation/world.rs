@@ -18,6 +18,7 @@ use super::network::{Faults, Way};
 use super::port::Queue;
 use super::random::{Random, mix};
 use super::settings::Settings;
+use super::topics::Model;
 use crate::server::event_queue::Source;
 
 /// A planned event.
@@ -64,6 +65,7 @@ pub(super) struct World {
     /// The client of each connection number.
     pub(super) names: BTreeMap<u64, usize>,
     pub(super) hand: Hand,
+    pub(super) topics: Model,
     waker: Arc<Bell>,
     /// Counts reads, writes, accepted connections and events.
     pub(super) progress: u64,
@@ -120,6 +122,7 @@ impl World {
             planned: 0,
             names: BTreeMap::new(),
             hand,
+            topics: Model::default(),
             waker: Arc::default(),
             progress: 0,
             totals: Totals::default(),

@@ -108,6 +108,11 @@ impl Shared {
                 self.timers.set(expiry.due, Action::Expire(expiry));
             }
         }
+        self.charge_topics();
+    }
+
+    /// Records the memory of topics. What is freed counts until the turn ends.
+    pub(crate) fn charge_topics(&mut self) {
         if self.budget.is_on() {
             self.budget.charge_topics(self.topics.held());
         }
@@ -283,7 +288,7 @@ impl PeerMut<'_> {
                     };
                     self.peer.limit_unsent(lowat);
                 }
-                self.charge_topics();
+                shared.charge_topics();
             }
             Ok(false) => {}
             Err(error) => shared.stats.count_topic_refusal(error),
@@ -296,7 +301,6 @@ impl PeerMut<'_> {
         let was_there = self.shared.topics.unsubscribe(self.peer.topics, topic);
         if was_there {
             self.shared.stats.unsubscribes += 1;
-            self.charge_topics();
         }
         was_there
     }
@@ -345,14 +349,6 @@ impl PeerMut<'_> {
     pub(super) fn leave_topics(&mut self) {
         if self.peer.topics != ListId::NONE {
             self.shared.topics.leave_all(self.peer.topics);
-            self.charge_topics();
-        }
-    }
-
-    fn charge_topics(&mut self) {
-        let Shared { budget, topics, .. } = &mut *self.shared;
-        if budget.is_on() {
-            budget.charge_topics(topics.held());
         }
     }
 }
