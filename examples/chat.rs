@@ -33,10 +33,10 @@ use std::env;
 use std::time::SystemTime;
 
 use serde_json::{Value, json};
-use wsloop::event::{Disconnect, Handshake, Ready, Request, Utf8};
+use wsloop::event::{Disconnect, Handshake, Ready, Request, Utf8, Vacated};
 use wsloop::handshake::{self, Refusal};
 use wsloop::plain_http::Response;
-use wsloop::{Connection, ConnectionId, Prepared, Sent, Server, SlowConsumer};
+use wsloop::{ConnectionId, Hub, Prepared, SendError, Server, SlowConsumer};
 
 /// Longest name of a room or a guest, in characters.
 const NAME_MAX: usize = 30;
@@ -47,15 +47,9 @@ const SAID_MAX: usize = 50;
 /// Most guests at once. All their names fit into one message of the default `max_send_size`.
 const GUESTS_MAX: usize = 500;
 
-/// The server has one, under `shared`. A room is gone when its last guest leaves.
+/// The last messages of each room. The server has one such value, in `shared`.
 #[derive(Default)]
-struct Rooms(HashMap<String, Room>);
-
-#[derive(Default)]
-struct Room {
-    members: Vec<(ConnectionId, String)>,
-    said: VecDeque<Prepared>,
-}
+struct Said(HashMap<String, VecDeque<Prepared>>);
 
 /// A guest. Each connection has one, under `data`.
 #[derive(Clone, Default)]
@@ -95,25 +89,26 @@ fn main() -> wsloop::Result<()> {
                 Err((status, why)) => upgrade.refuse(Refusal::new(status).body(why)),
             }
         })
+        // The name of a room is its topic as well: every guest may enter any room.
         .on(Ready, |conn, ()| {
             let Guest { room, nick } = conn.data::<Guest>().clone();
-            tell(conn, &room, &json!({"type": "join", "nick": nick}));
-            let id = conn.id();
-            let here = conn.shared::<Rooms>().0.entry(room.clone()).or_default();
-            here.members.push((id, nick.clone()));
-            let members: Vec<_> = here.members.iter().map(|member| &member.1).collect();
+            let join = json!({"type": "join", "nick": nick}).to_string();
+            conn.publish(&room, join.as_str())?;
+            conn.subscribe(&room)?;
+            let said = conn.shared::<Said>().0.get(&room).cloned();
+            for message in said.iter().flatten() {
+                conn.send_prepared(message)?;
+            }
+            let members = members(&mut conn.server(), &room);
             let welcome =
                 json!({"type": "welcome", "room": room, "nick": nick, "members": members});
-            for message in here.said.clone() {
-                conn.send_prepared(&message)?;
-            }
             conn.send_utf8(&welcome.to_string())
         })
         .on(Utf8, |conn, message| {
             let message: Value = serde_json::from_str(message).unwrap_or_default();
             let Some(text) = message["text"].as_str().filter(|text| !text.is_empty()) else {
                 let error = json!({"type": "error", "text": r#"Send {"text": "..."}."#});
-                return conn.send_utf8(&error.to_string());
+                return conn.send_utf8(&error.to_string()).map(drop);
             };
             let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
             let id = match message["id"].as_str() {
@@ -123,20 +118,26 @@ fn main() -> wsloop::Result<()> {
             let Guest { room, nick } = conn.data::<Guest>().clone();
             let at = now.as_secs();
             let said = json!({"type": "say", "nick": nick, "text": text, "id": id, "at": at});
-            let said = tell(conn, &room, &said);
-            if let Some(here) = conn.shared::<Rooms>().0.get_mut(&room) {
-                here.said.push_back(said);
-                if here.said.len() > SAID_MAX {
-                    here.said.pop_front();
-                }
+            let said = Prepared::text(&said.to_string());
+            conn.server().publish(&room, &said)?;
+            let last = conn.shared::<Said>().0.entry(room).or_default();
+            if last.len() == SAID_MAX {
+                last.pop_front();
             }
-            Ok(Sent::NOTHING)
+            last.push_back(said);
+            Ok(())
         })
         .on(Disconnect, |conn, _| {
             let Guest { room, nick } = conn.data::<Guest>().clone();
-            if leave(conn, &room) {
-                tell(conn, &room, &json!({"type": "leave", "nick": nick}));
+            // False if the handshake failed.
+            if conn.is_subscribed(&room) {
+                let leave = json!({"type": "leave", "nick": nick}).to_string();
+                conn.publish(&room, leave.as_str())?;
             }
+            Ok::<_, SendError>(())
+        })
+        .on(Vacated, |hub, room| {
+            hub.shared::<Said>().0.remove(room);
         })
         .build()?;
     signals::wind_down_on_signals(server.handle())?;
@@ -171,31 +172,11 @@ fn guest(id: ConnectionId, request: &handshake::Request) -> Result<Guest, (u16, 
     })
 }
 
-/// Sends a message to everybody in a room, and returns it as it was sent.
-fn tell(conn: &mut Connection<'_>, room: &str, message: &Value) -> Prepared {
-    let message = Prepared::text(&message.to_string()); // framed once for all of them
-    let rooms = &conn.shared::<Rooms>().0;
-    let members: Vec<_> = match rooms.get(room) {
-        Some(here) => here.members.iter().map(|member| member.0).collect(),
-        None => Vec::new(),
-    };
-    // One that is closing is passed over: its own `Disconnect` follows.
-    let _ = conn.server().send_to(members, &message);
-    message
-}
-
-/// Takes a guest out of a room; returns whether it was there. A refused request never was.
-fn leave(conn: &mut Connection<'_>, room: &str) -> bool {
-    let id = conn.id();
-    let rooms = &mut conn.shared::<Rooms>().0;
-    let Some(here) = rooms.get_mut(room) else {
-        return false;
-    };
-    let before = here.members.len();
-    here.members.retain(|member| member.0 != id);
-    let left = here.members.len() < before;
-    if here.members.is_empty() {
-        rooms.remove(room);
-    }
-    left
+/// The names of the guests in a room.
+fn members(hub: &mut Hub<'_>, room: &str) -> Vec<String> {
+    let ids: Vec<_> = hub.subscribers(room).collect();
+    let nick_of = |id| Some(hub.get(id)?.data::<Guest>().nick.clone());
+    let mut members: Vec<_> = ids.into_iter().filter_map(nick_of).collect();
+    members.sort();
+    members
 }

@@ -8,6 +8,7 @@
 
 mod page;
 mod porting;
+mod prices;
 
 use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Read, Write};
