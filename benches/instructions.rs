@@ -372,7 +372,7 @@ fn broadcast_turn((mut loopback, text): (Loopback, String)) -> Loopback {
 /// text of the next one.
 fn subscribed(connections: usize, size: usize) -> (Loopback, String) {
     let (mut loopback, text) = listening(connections, size);
-    let ids: Vec<_> = loopback.server.hub().ids().collect();
+    let ids = loopback.server.hub().ids();
     for id in ids {
         let mut hub = loopback.server.hub();
         let mut conn = hub.get(id).expect("it is open");

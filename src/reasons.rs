@@ -144,16 +144,16 @@ impl TlsFailure {
     pub(crate) const fn words(self) -> &'static str {
         match self {
             Self::CertificateRefused => "the client does not accept the server's certificate",
-            Self::ClientAlert => "the client ended the handshake by an alert",
+            Self::ClientAlert => "the client ended the handshake with an alert",
             Self::ClientCertificate => "the client's certificate is missing or not valid",
             Self::Ended => "the client ended the connection during the handshake",
             Self::NoCertificate => "no certificate for the name that the client asked for",
             Self::NoCommonCipher => "no cipher suite, key exchange or signature in common",
             Self::NoCommonVersion => "no version of TLS in common",
-            Self::NotTls => "the first bytes are no TLS",
+            Self::NotTls => "the first bytes are not TLS",
             Self::Other => "the client broke the TLS protocol",
             Self::PlainHttp => "plain HTTP on a TLS port: the client has to use https or wss",
-            Self::TimedOut => "the handshake was not done within handshake_timeout",
+            Self::TimedOut => "the handshake was not complete within handshake_timeout",
         }
     }
 }

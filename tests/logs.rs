@@ -80,10 +80,10 @@ fn told(lines: &[&Line]) -> u64 {
     };
     lines
         .iter()
-        .map(|line| match line.text.contains(" were left out: ") {
-            true => number(&line.text, " more lines like this were left out: ").unwrap(),
-            false if line.text.contains("left out before") => {
-                1 + number(&line.text, " more lines like this were left out before").unwrap()
+        .map(|line| match line.text.contains(" were suppressed: ") {
+            true => number(&line.text, " similar lines were suppressed: ").unwrap(),
+            false if line.text.contains("suppressed before") => {
+                1 + number(&line.text, " similar lines were suppressed before").unwrap()
             }
             false => 1,
         })
@@ -281,7 +281,7 @@ fn what_is_left_out_is_told_within_about_a_second_of_a_server_that_sleeps() {
     assert!(lines.len() < 20, "{lines:?}");
     let last = lines.last().unwrap();
     assert!(
-        last.text.contains("were left out: bad_request_line"),
+        last.text.contains("were suppressed: bad_request_line"),
         "{last:?}"
     );
 }
@@ -312,7 +312,7 @@ fn a_refusal_names_the_client_and_the_values_that_mattered() {
         (
             REQUEST.replace("example.com", "other.example"),
             421,
-            &["host is not on the list of hosts", "host \"other.example\""],
+            &["Host is not on the list of hosts", "host \"other.example\""],
         ),
         (
             request_with(&cookies.repeat(2)),
@@ -325,7 +325,7 @@ fn a_refusal_names_the_client_and_the_values_that_mattered() {
         (
             request_with(&"A: b\r\n".repeat(30)),
             431,
-            &["more than max_headers of 20"],
+            &["more header lines than max_headers of 20"],
         ),
         (
             request_with("Bad Name: \u{e9}\r\n"),
@@ -364,7 +364,7 @@ fn a_refusal_names_the_client_and_the_values_that_mattered() {
             REQUEST.replace("Upgrade: websocket\r\n", ""),
             426,
             &[
-                "not an upgrade to websocket",
+                "not an upgrade to WebSocket",
                 "proxy_set_header Upgrade $http_upgrade",
             ],
         ),
@@ -691,7 +691,7 @@ fn hints_are_given_once() {
     let (_, lines) = logged.stop();
     for hint in [
         "the client offers the subprotocols \"chat\"",
-        "differs from Host by the port alone",
+        "differs from Host only in the port",
         "looks like the name of an upstream server",
     ] {
         let count = lines.iter().filter(|line| line.text.contains(hint)).count();
@@ -759,12 +759,12 @@ fn clients_that_come_and_go_around_a_limit_have_two_lines_a_minute() {
     assert!(
         pauses[0]
             .text
-            .contains("max_connections of 1 is reached: accepting pauses")
+            .contains("max_connections of 1 is reached: accepting is paused")
     );
     assert!(
         pauses[1]
             .text
-            .contains("max_connections: accepting goes on after")
+            .contains("max_connections: accepting resumes after")
     );
 }
 
@@ -855,7 +855,10 @@ mod tls {
         client.send_raw([0xff; 100]);
         client.read_to_end();
         let line = failed(logged, TlsFailure::NotTls);
-        assert!(line.text.contains("the first bytes are no TLS"), "{line:?}");
+        assert!(
+            line.text.contains("the first bytes are not TLS"),
+            "{line:?}"
+        );
     }
 
     #[test]
@@ -949,7 +952,7 @@ mod tls {
         client.read_to_end();
         let line = failed(logged, TlsFailure::TimedOut);
         assert!(
-            line.text.contains("not done within handshake_timeout"),
+            line.text.contains("not complete within handshake_timeout"),
             "{line:?}"
         );
 

@@ -168,9 +168,9 @@ fn clients_that_come_and_go_have_two_lines_a_minute_and_cause_no_spin() {
         .filter(|line| line.target == "wsloop::accept" && line.level < log::Level::Debug)
         .collect();
     assert!(lines.len() <= 2 * minutes, "{lines:?}");
-    assert!(lines[0].text.contains("accepting pauses") && lines[0].text.contains("LimitNOFILE"));
+    assert!(lines[0].text.contains("accepting is paused") && lines[0].text.contains("LimitNOFILE"));
     assert!(
-        lines[1].text.contains("accepting goes on after"),
+        lines[1].text.contains("accepting resumes after"),
         "{lines:?}"
     );
 }

@@ -19,8 +19,9 @@ pub(crate) struct Crowd {
 }
 
 impl Crowd {
-    /// Returns a server with `count` connections, all of them subscribed to [`TOPIC`]. Their clients
-    /// have left, which the server has not noticed yet, so that each takes one descriptor only.
+    /// Returns a server with `count` connections, all of them subscribed to [`TOPIC`]. Their
+    /// clients have left, which the server has not noticed yet, so that each connection takes only
+    /// one descriptor.
     pub(crate) fn new(count: usize, settings: impl FnOnce(Builder) -> Builder) -> Self {
         let limits = Limits::default();
         let request = Parser::new(&limits).parse(BROWSER.as_bytes());

@@ -262,7 +262,7 @@ impl LogLimits {
             if left_out > 0 {
                 let line = Line::free(topic.target(), topic.level());
                 line.write(format_args!(
-                    "{left_out} more lines like this were left out: {}",
+                    "{left_out} similar lines were suppressed: {}",
                     topic.name()
                 ));
             }
@@ -388,7 +388,7 @@ impl fmt::Display for LeftOut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             0 => Ok(()),
-            count => write!(f, " ({count} more lines like this were left out before)"),
+            count => write!(f, " ({count} similar lines were suppressed before)"),
         }
     }
 }

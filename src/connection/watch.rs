@@ -171,7 +171,9 @@ where
     F: for<'t, 'p> FnMut(&mut Hub<'t>, Watched<'p, S>) -> Result<(), HandlerError> + 'static,
 {
     fn source(&mut self) -> &mut dyn Source {
-        self.source.as_mut().expect("it is taken at the end only")
+        self.source
+            .as_mut()
+            .expect("the source is taken only when the watch ends")
     }
 
     fn call(
@@ -186,7 +188,10 @@ where
             hangup,
         } = readiness;
         let watched = Watched {
-            source: self.source.as_mut().expect("it is taken at the end only"),
+            source: self
+                .source
+                .as_mut()
+                .expect("the source is taken only when the watch ends"),
             id: WatchId::new(key),
             readable,
             writable,
@@ -344,8 +349,8 @@ fn explained(error: io::Error) -> io::Error {
     io::Error::new(
         error.kind(),
         "the kernel cannot watch this descriptor: it is neither a socket nor a pipe nor a terminal, \
-         but a regular file, for instance, or /dev/null; read it on a thread of its own, and hand \
-         the result to the server by a Handle",
+         but for instance a regular file or /dev/null; read it on another thread, and pass the \
+         data to the server through a Handle",
     )
 }
 

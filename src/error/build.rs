@@ -62,17 +62,17 @@ impl fmt::Display for BuildError {
             ),
             Self::BadOrigin(entry) => write!(f, "{entry:?} is not an origin"),
             Self::Conflict(what) => f.write_str(what),
-            Self::EventLoop(error) => write!(f, "cannot make the event loop: {error}"),
+            Self::EventLoop(error) => write!(f, "cannot create the event loop: {error}"),
             Self::Listen { address, source } => write!(f, "cannot listen on {address}: {source}"),
             Self::NoListener => {
                 f.write_str("no listener: call Builder::listen or a similar method")
             }
             Self::NoProvider => f.write_str(
-                "no tls provider: enable the feature aws-lc-rs or ring of wsloop, or call \
+                "no TLS provider: enable the feature aws-lc-rs or ring of wsloop, or call \
                  rustls::crypto::CryptoProvider::install_default first",
             ),
             Self::Pem { path, problem } => write!(f, "{}: {problem}", path.display()),
-            Self::Provider(error) => write!(f, "the tls provider cannot be used: {error}"),
+            Self::Provider(error) => write!(f, "the TLS provider cannot be used: {error}"),
             Self::Watch(error) => write!(f, "cannot watch a source: {error}"),
         }
     }
@@ -164,24 +164,24 @@ impl fmt::Display for PemProblem {
                 "a private key where the certificate is expected: are the two files swapped?",
             ),
             Self::Der => f.write_str(
-                "binary data (der or pkcs#12), not pem; convert a certificate with `openssl x509 \
+                "binary data (DER or PKCS#12), not PEM; convert a certificate with `openssl x509 \
                  -inform der -in FILE -out NEW`, a key with `openssl pkey -inform der -in FILE \
-                 -out NEW`, a pkcs#12 file with `openssl pkcs12 -nodes -in FILE -out NEW`",
+                 -out NEW`, a PKCS#12 file with `openssl pkcs12 -nodes -in FILE -out NEW`",
             ),
             Self::Empty => f.write_str("the file is empty"),
             Self::EncryptedKey => f.write_str(
                 "the private key is encrypted; decrypt it with `openssl pkey -in FILE -out NEW`",
             ),
-            Self::Malformed(error) => write!(f, "malformed pem: {error}"),
+            Self::Malformed(error) => write!(f, "malformed PEM: {error}"),
             Self::Mismatch { chain } => write!(
                 f,
-                "the private key does not belong to the certificate in {}; take both from the \
-                 same issue",
+                "the private key does not belong to the certificate in {}; use a key and a certificate \
+                 that were issued together",
                 chain.display()
             ),
             Self::NoCertificate => f.write_str(
-                "no certificate in the file: a section `-----BEGIN CERTIFICATE-----` is needed, and \
-                 neither a request (csr) nor pkcs#7 is one",
+                "no certificate in the file: a section `-----BEGIN CERTIFICATE-----` is needed; a \
+                 certificate request (CSR) or PKCS#7 data is not a certificate",
             ),
             Self::NoKey => f.write_str(
                 "no private key in the file: a section `-----BEGIN PRIVATE KEY-----`, or one of \
@@ -189,25 +189,28 @@ impl fmt::Display for PemProblem {
             ),
             Self::Truncated { line } => write!(
                 f,
-                "the section that begins at line {line} has no end: the file is cut off, copy it \
+                "the section that begins at line {line} has no end: the file is truncated, copy it \
                  again"
             ),
             Self::Unreadable(error) => {
                 write!(f, "cannot read the file: {error}")?;
                 if error.kind() == io::ErrorKind::PermissionDenied {
-                    f.write_str("; let the server's user read it and enter its directories")?;
+                    f.write_str("; give the server's user permission to read it and to enter its directories")?;
                 }
                 Ok(())
             }
-            Self::Unusable(error) => write!(f, "not usable for tls: {error}"),
-            Self::Utf16 => f.write_str("utf-16 text; store it as ascii or utf-8"),
+            Self::Unusable(error) => write!(f, "not usable for TLS: {error}"),
+            Self::Utf16 => f.write_str("UTF-16 text; store it as ASCII or UTF-8"),
             Self::WrongName { name, presented } if presented.is_empty() => {
-                write!(f, "the certificate has no name {name:?}, or that is no dns name")
+                write!(
+                    f,
+                    "the certificate has no name {name:?}, or this is not a DNS name"
+                )
             }
             Self::WrongName { name, presented } => write!(
                 f,
-                "the certificate has no name {name:?}, it is for {}; give it one of these names, \
-                 or issue another",
+                "the certificate has no name {name:?}, it is for {}; use one of these names, or \
+                 issue another certificate",
                 presented.join(", ")
             ),
             Self::WrongOrder { position } => write!(

@@ -83,24 +83,29 @@ impl fmt::Display for SendError {
             Self::BacklogFull { queued, limit } => {
                 write!(
                     f,
-                    "{queued} bytes are queued already, max_backlog is {limit}"
+                    "message does not fit: {queued} bytes are queued, max_backlog is {limit}"
                 )
             }
             Self::BadCloseCode(code) => write!(f, "close code {code} must not be sent"),
-            Self::BadFrame => f.write_str("frame cannot be sent by itself"),
-            Self::BadUtf8 => f.write_str("text is not utf-8"),
+            Self::BadFrame => f.write_str("a frame of this kind cannot be sent by this call"),
+            Self::BadUtf8 => f.write_str("text is not UTF-8"),
             Self::Closing => f.write_str("the connection is closing"),
             Self::ControlTooLong { size } => {
-                write!(f, "control frame of {size} bytes, 125 are allowed")
+                write!(
+                    f,
+                    "payload of a control frame has {size} bytes, more than 125"
+                )
             }
-            Self::Dropped => f.write_str("dropped, the peer reads too slowly"),
-            Self::Gone => f.write_str("the connection, or the server, is gone"),
+            Self::Dropped => {
+                f.write_str("the message was dropped, because the peer reads too slowly")
+            }
+            Self::Gone => f.write_str("the connection or the server has ended"),
             Self::MessageUnderWay => f.write_str("a message in parts has not ended"),
             Self::NoMemory { budget } => {
                 write!(f, "memory_budget of {budget} bytes is nearly used up")
             }
-            Self::NoMessage => f.write_str("no message in parts was begun"),
-            Self::NotReady => f.write_str("the opening handshake is not over"),
+            Self::NoMessage => f.write_str("no message in parts was started"),
+            Self::NotReady => f.write_str("the opening handshake is not complete"),
             Self::TopicNameTooLong { size, limit } => {
                 write!(f, "topic name of {size} bytes, max_topic_size is {limit}")
             }
@@ -142,10 +147,10 @@ pub enum AnswerError {
 impl fmt::Display for AnswerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::HandshakeDone => "the opening handshake is over, or was answered already",
+            Self::HandshakeDone => "the opening handshake is complete, or was answered already",
             Self::BadHeader => "malformed header or cookie",
-            Self::BadReason => "reason phrase with control characters",
-            Self::BadStatus => "status is not allowed in this answer",
+            Self::BadReason => "reason phrase contains control characters",
+            Self::BadStatus => "status is not allowed in this response",
             Self::ReservedHeader => "the server itself writes this header",
             Self::SubprotocolNotOffered => "the client does not offer this subprotocol",
         })

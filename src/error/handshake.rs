@@ -175,8 +175,8 @@ impl fmt::Display for HandshakeError {
             Self::AmbiguousLength => f.write_str("length of the body is ambiguous"),
             Self::BadChunk => f.write_str("malformed chunk in the body"),
             Self::BadHeader => f.write_str("malformed header"),
-            Self::BadKey => f.write_str("sec-websocket-key is not the base64 of 16 bytes"),
-            Self::BadLength => f.write_str("content-length is not a number"),
+            Self::BadKey => f.write_str("Sec-WebSocket-Key is not the base64 encoding of 16 bytes"),
+            Self::BadLength => f.write_str("Content-Length is not a number"),
             Self::BadProxyHeader => f.write_str("missing or malformed PROXY protocol header"),
             Self::BadRequestLine => f.write_str("malformed request line"),
             Self::BadTarget => f.write_str("malformed request target"),
@@ -184,30 +184,35 @@ impl fmt::Display for HandshakeError {
             Self::BodyTooBig { limit } => {
                 write!(f, "body exceeds max_body_size of {limit} bytes")
             }
-            Self::ConnectionNotUpgrade => f.write_str("connection header does not list upgrade"),
+            Self::ConnectionNotUpgrade => f.write_str("Connection header does not list upgrade"),
             Self::DuplicateHeader(name) => write!(f, "more than one {name} header"),
-            Self::Expectation => f.write_str("expectation other than 100-continue"),
+            Self::Expectation => f.write_str("Expect header other than 100-continue"),
             Self::HeadTooBig { limit } => {
                 write!(
                     f,
                     "request head exceeds max_handshake_size of {limit} bytes"
                 )
             }
-            Self::HostNotServed => f.write_str("host is not on the list of hosts"),
-            Self::HttpVersion => f.write_str("http version is not 1.1 or a later 1.x"),
+            Self::HostNotServed => f.write_str("Host is not on the list of hosts"),
+            Self::HttpVersion => f.write_str("HTTP version is not 1.1 or a later 1.x"),
             Self::MethodNotGet => f.write_str("method is not GET"),
             Self::MissingHeader(name) => write!(f, "no {name} header"),
             Self::NoMemory => f.write_str("memory_budget is used up"),
-            Self::NotUpgrade => f.write_str("not an upgrade to websocket"),
+            Self::NotUpgrade => f.write_str("not an upgrade to WebSocket"),
             Self::OriginRefused => f.write_str("origin refused"),
             Self::Refused(status) => write!(f, "refused with {status}"),
             Self::TimedOut => f.write_str("request not complete within handshake_timeout"),
             Self::TooManyHeaders { limit } => {
-                write!(f, "request has more than max_headers of {limit}")
+                write!(
+                    f,
+                    "request has more header lines than max_headers of {limit}"
+                )
             }
             Self::TransferEncoding => f.write_str("transfer encoding other than chunked"),
-            Self::Undecided => f.write_str("no decision within handshake_timeout"),
-            Self::UnsupportedVersion => f.write_str("sec-websocket-version is not 13"),
+            Self::Undecided => {
+                f.write_str("the deferred handshake was not answered within handshake_timeout")
+            }
+            Self::UnsupportedVersion => f.write_str("Sec-WebSocket-Version is not 13"),
         }
     }
 }

@@ -125,10 +125,12 @@ impl fmt::Display for ProtocolError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::BadCloseCode(code) => write!(f, "close code {code} must not be sent"),
-            Self::BadCloseLength => f.write_str("close frame with a one-byte body"),
+            Self::BadCloseLength => f.write_str("Close frame with a one-byte body"),
             Self::BadDeflate => f.write_str("malformed compressed message"),
-            Self::BadUtf8 => f.write_str("text is not utf-8"),
-            Self::ContinuationExpected => f.write_str("new message inside a fragmented one"),
+            Self::BadUtf8 => f.write_str("text is not UTF-8"),
+            Self::ContinuationExpected => {
+                f.write_str("new message before the end of a fragmented message")
+            }
             Self::ContinuationUnexpected => f.write_str("continuation frame without a message"),
             Self::ControlFragmented => f.write_str("control frame is fragmented"),
             Self::ControlTooLong => f.write_str("control frame longer than 125 bytes"),

@@ -183,9 +183,9 @@ mod tests {
              Date: Thu, 01 Jan 1970 00:00:00 GMT\r\n\
              Connection: close\r\n\
              Content-Type: text/plain; charset=utf-8\r\n\
-             Content-Length: 63\r\n\r\n\
+             Content-Length: 72\r\n\r\n\
              400 Bad Request\n\
-             sec-websocket-key is not the base64 of 16 bytes"
+             Sec-WebSocket-Key is not the base64 encoding of 16 bytes"
         );
         assert!(encoded(&Refusal::new(499)).starts_with("HTTP/1.1 499 Unknown\r\n"));
     }

@@ -135,7 +135,7 @@ impl Dispatch<'_> {
                 .admits(Topic::Refusal(RefusalReason::NotUpgrade))
         {
             let told = Stripped(request);
-            let text = format_args!("a WebSocket request is answered as a plain one: {told}");
+            let text = format_args!("a WebSocket request is answered as a plain request: {told}");
             line.about(self.who(), text);
         }
     }
@@ -148,7 +148,7 @@ impl Dispatch<'_> {
     /// Counts a connection that ended without a request, as TCP probes do. It is not an error.
     pub(super) fn log_probe(&mut self) {
         self.core.shared.stats.probes += 1;
-        self.log_end(format_args!("ended before a request, like a TCP probe"));
+        self.log_end(format_args!("ended without a request, as TCP probes do"));
     }
 
     /// Logs the end of the connection at debug level.
@@ -201,7 +201,7 @@ impl Dispatch<'_> {
         };
         let mut answer = Vec::new();
         Refusal::new(400)
-            .body("400 Bad Request\nthis port is for TLS: use https or wss")
+            .body("400 Bad Request\nthis port requires TLS: use https or wss")
             .encode(now, &mut answer);
         let _ = io::Write::write(socket, &answer);
         true
@@ -216,9 +216,9 @@ impl Dispatch<'_> {
             Line::free(Topic::Refusal(RefusalReason::Refused).target(), Level::Info).about(
                 self.who(),
                 format_args!(
-                    "hint: the client offers the subprotocols {}, and none was agreed on: a browser \
-                     closes such a connection. Name those of the server with Builder::subprotocols, \
-                     or pick one in the Handshake handler",
+                    "hint: the client offers the subprotocols {}, and the server selected none: browsers \
+                     close such a connection. List the server's subprotocols with \
+                     Builder::subprotocols, or select one in the Handshake handler",
                     Shown(offered.as_bytes())
                 ),
             );
@@ -255,9 +255,9 @@ impl Dispatch<'_> {
             .about(
                 self.who(),
                 format_args!(
-                    "a page of {} connects, and nothing checks origins: any web page may connect. \
-                     Name the allowed ones with Builder::origins (\"*\" for all), or check them in \
-                     an Origin or Handshake handler",
+                    "a page of the origin {} connects, and the server does not check origins: any web \
+                     page may connect. List the allowed origins with Builder::origins (\"*\" for \
+                     all), or check them in an Origin or Handshake handler",
                     Shown(origin.as_bytes())
                 ),
             );
@@ -285,13 +285,13 @@ impl Dispatch<'_> {
     fn give(&self, hint: Option<Hint>) {
         let text = match hint {
             Some(Hint::OriginPort) => format_args!(
-                "hint: origins lists \"self\", and the refused origin differs from Host by the port \
-                 alone. Behind a proxy, pass Host on as it came (nginx: proxy_set_header Host \
+                "hint: origins lists \"self\", and the refused origin differs from Host only in \
+                 the port. Behind a proxy, forward Host unchanged (nginx: proxy_set_header Host \
                  $http_host), or list the origin itself"
             ),
             Some(Hint::OriginProxy) => format_args!(
                 "hint: origins lists \"self\", and Host looks like the name of an upstream server. \
-                 Behind a proxy, pass Host on as it came (nginx: proxy_set_header Host $host), or \
+                 Behind a proxy, forward Host unchanged (nginx: proxy_set_header Host $host), or \
                  list the origin itself"
             ),
             Some(Hint::OriginUnchecked | Hint::Subprotocols) | None => return,

@@ -78,7 +78,7 @@ impl Reactor {
             .admits(Topic::Other(Matter::BudgetExceeded))
         {
             line.write(format_args!(
-                "memory_budget of {} bytes is exceeded: the connections that hold most are closed",
+                "memory_budget of {} bytes is exceeded: the connections that hold the most memory are closed",
                 self.core.shared.budget.limit()
             ));
         }
@@ -112,7 +112,7 @@ impl Reactor {
         {
             line.write(format_args!(
                 "three quarters of memory_budget of {} bytes stayed in use: {closed} connections \
-                 that did not read, or held most, are closed",
+                 that did not read, or held the most memory, are closed",
                 self.core.shared.budget.limit()
             ));
         }

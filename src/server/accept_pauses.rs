@@ -56,15 +56,15 @@ impl Pauses {
         let line = Line::free(target::ACCEPT, level);
         let (silent, lasts) = (told.silent, Seconds(now.saturating_sub(since)));
         match (begins, silent) {
-            (true, 0) => line.write(format_args!("{reason}: accepting pauses")),
+            (true, 0) => line.write(format_args!("{reason}: accepting is paused")),
             (false, 0) => {
                 line.write(format_args!(
-                    "{reason}: accepting pauses, for {lasts} by now"
+                    "{reason}: accepting has been paused for {lasts}"
                 ));
             }
             (_, silent) => line.write(format_args!(
-                "{reason}: accepting pauses, for {lasts} by now, after {silent} pauses that were \
-                 not written"
+                "{reason}: accepting has been paused for {lasts}, after {silent} pauses that were \
+                 not logged"
             )),
         }
         *told = Told {
@@ -94,7 +94,7 @@ impl Pauses {
                 Why::Resources => "descriptors and memory",
             };
             Line::free(target::ACCEPT, Level::Warn)
-                .write(format_args!("{what}: accepting goes on after {lasted}"));
+                .write(format_args!("{what}: accepting resumes after {lasted}"));
         }
         is_open
     }

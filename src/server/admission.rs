@@ -68,7 +68,7 @@ impl AcceptLimit {
         let why = self.into();
         match self {
             Self::Memory => {
-                pauses.pause(why, now, format_args!("{name} ({value} bytes) are used up"));
+                pauses.pause(why, now, format_args!("{name} ({value} bytes) are in use"));
             }
             _ => {
                 pauses.pause(why, now, format_args!("{name} of {value} is reached"));
@@ -231,7 +231,7 @@ impl Server {
             let topic = Topic::Other(Matter::Adoption);
             if is_refused && let Some(line) = core.shared.admits(topic) {
                 line.write(format_args!(
-                    "an adopted connection is turned away: there is no room, or the server shuts down"
+                    "an adopted connection is refused: a limit is reached, or the server is shutting down"
                 ));
             }
             let (socket, addr) = match stream.into_socket(core.shared.config.nodelay) {

@@ -56,7 +56,7 @@ impl Binding<'_> {
         }
         if !one_port {
             Line::free(target::SERVER, log::Level::Warn).write(format_args!(
-                "no port was free at all addresses of {}: each has a port of its own",
+                "no port was free on all addresses of {}: the addresses have different ports",
                 self.name
             ));
         }

@@ -100,7 +100,7 @@ fn check(config: &Config) -> Result<(), BuildError> {
     let wrong = if config.read_buffer < READ_BUFFER_MIN {
         "read_buffer is less than 32,768 bytes"
     } else if config.turn_bytes == 0 || config.turn_messages == 0 || config.turn_accepts == 0 {
-        "turn_bytes, turn_messages or turn_accepts is 0: nothing would ever be served"
+        "turn_bytes, turn_messages or turn_accepts is 0: no connection would ever be served"
     } else if config.max_connections == 0 {
         "max_connections is 0: no connection would ever be accepted"
     } else if config.max_half_open == 0
@@ -115,7 +115,7 @@ fn check(config: &Config) -> Result<(), BuildError> {
             .handshakes
             .is_some_and(|rate| !rate.is_sound())
     {
-        "a rate allows nothing, or has no period"
+        "the count, the burst or the period of a rate is 0"
     } else if config.memory_budget < MEMORY_BUDGET_MIN {
         "memory_budget is less than 65,536 bytes"
     } else if config.min_rate == 0 {
@@ -123,7 +123,7 @@ fn check(config: &Config) -> Result<(), BuildError> {
     } else if config.limits.max_fragments == 0 {
         "max_fragments is 0: no message could be received"
     } else if config.handshake_timeout.is_zero() || config.close_timeout.is_zero() {
-        "handshake_timeout or close_timeout is 0: no peer could meet it"
+        "handshake_timeout or close_timeout is 0: no peer could answer in time"
     } else if config
         .health_check
         .as_deref()

@@ -63,7 +63,7 @@ impl Closed {
 
     fn name(&self) -> String {
         match &self.how {
-            Reopen::Given(_) => "a socket that was given".into(),
+            Reopen::Given(_) => "a socket that the program passed".into(),
             Reopen::Tcp(addr, ..) => addr.to_string(),
             Reopen::Unix(path, ..) => path.display().to_string(),
             #[cfg(test)]

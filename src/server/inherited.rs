@@ -54,8 +54,10 @@ pub(super) fn take(name: Option<&str>) -> io::Result<Vec<Inherited>> {
     if wanted.is_empty() {
         let left: Vec<&str> = names.iter().flatten().map(String::as_str).collect();
         return Err(match left.is_empty() {
-            true => none("all are taken already"),
-            false => none(format_args!("none has that name, but there are {left:?}")),
+            true => none("all of them are in use already"),
+            false => none(format_args!(
+                "none has that name; the unused ones are named {left:?}"
+            )),
         });
     }
     wanted
@@ -65,7 +67,7 @@ pub(super) fn take(name: Option<&str>) -> io::Result<Vec<Inherited>> {
             let name = names[at].take().unwrap_or_default();
             socket.ok_or_else(|| {
                 wrong(format_args!(
-                    "socket {at}, named {name:?}, is no TCP or Unix stream socket"
+                    "socket {at}, named {name:?}, is not a TCP or Unix stream socket"
                 ))
             })
         })
@@ -94,7 +96,7 @@ fn announced(var: impl Fn(&str) -> Option<OsString>, pid: u32) -> io::Result<Vec
         && receiver.to_str().and_then(|id| id.parse().ok()) != Some(pid)
     {
         return Err(none(format_args!(
-            "LISTEN_PID is {}, and this is process {pid}",
+            "LISTEN_PID is {}, but this is process {pid}",
             receiver.display()
         )));
     }
@@ -103,7 +105,7 @@ fn announced(var: impl Fn(&str) -> Option<OsString>, pid: u32) -> io::Result<Vec
         Some(count) if count <= SOCKETS_MAX => count,
         _ => {
             return Err(wrong(format_args!(
-                "LISTEN_FDS is no number up to {SOCKETS_MAX}"
+                "LISTEN_FDS is not a number up to {SOCKETS_MAX}"
             )));
         }
     };
@@ -173,12 +175,12 @@ mod tests {
             (&[pid][..], "LISTEN_FDS is not set"),
             (&[("LISTEN_FDS", ""), pid], "LISTEN_FDS is not set"),
             (&[("LISTEN_FDS", "0"), pid], "LISTEN_FDS is 0"),
-            (&[("LISTEN_FDS", "-1"), pid], "no number"),
-            (&[("LISTEN_FDS", "1025"), pid], "no number up to 1024"),
-            (&[("LISTEN_FDS", "two"), pid], "no number"),
+            (&[("LISTEN_FDS", "-1"), pid], "not a number"),
+            (&[("LISTEN_FDS", "1025"), pid], "not a number up to 1024"),
+            (&[("LISTEN_FDS", "two"), pid], "not a number"),
             (
                 &[("LISTEN_FDS", "1"), ("LISTEN_PID", "43")],
-                "LISTEN_PID is 43, and this is process 42",
+                "LISTEN_PID is 43, but this is process 42",
             ),
             (
                 &[("LISTEN_FDS", "1"), ("LISTEN_PID", "42x")],

@@ -345,7 +345,7 @@ impl Listener {
                 } => socket.accept().map(|(socket, _)| {
                     if let Err(error) = set_buffers(&SockRef::from(&socket), *buffers) {
                         Line::of(Matter::Socket).write(format_args!(
-                            "a connection keeps the system's buffer sizes: {error}"
+                            "the buffer sizes of a connection cannot be set: {error}"
                         ));
                     }
                     (Socket::Unix(socket), None)
@@ -453,7 +453,7 @@ fn check_listening(socket: &SockRef<'_>) -> io::Result<()> {
         true => Ok(()),
         false => Err(io::Error::new(
             io::ErrorKind::InvalidInput,
-            "the socket does not listen",
+            "the socket is not listening",
         )),
     }
 }

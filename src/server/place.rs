@@ -168,12 +168,12 @@ impl Place {
     ) -> Result<(), BuildError> {
         if self.mode.is_some() && !matches!(self.kind, Kind::Path(_)) {
             return Err(BuildError::Conflict(
-                "mode is set where no Unix socket is bound",
+                "mode is set for a place that is not the path of a Unix socket",
             ));
         }
         if self.only_v6.is_some() && !matches!(self.kind, Kind::Addrs(_)) {
             return Err(BuildError::Conflict(
-                "only_v6 is set where no TCP address is bound",
+                "only_v6 is set for a place that is not a TCP address",
             ));
         }
         let proxies = self.proxies.as_ref().map(Networks::new).transpose();

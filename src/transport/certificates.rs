@@ -136,7 +136,7 @@ impl Certificates {
             None => name.clone(),
         };
         let covered = DnsName::try_from(covered)
-            .map_err(|_| rustls::Error::General(format!("{name:?} is no dns name")))?;
+            .map_err(|_| rustls::Error::General(format!("{name:?} is not a DNS name")))?;
         let own = ParsedCertificate::try_from(certificate.end_entity_cert()?)?;
         verify_server_name(&own, &ServerName::DnsName(covered))?;
         self.write().named.insert(name, Arc::new(certificate));

@@ -466,7 +466,7 @@ mod tests {
             let bad = files.write("bad.pem", text);
             let found = problem(&bad, &good_key, &bad);
             assert!(matches!(found, PemProblem::Malformed(_)), "{found:?}");
-            assert!(found.to_string().starts_with("malformed pem: "));
+            assert!(found.to_string().starts_with("malformed PEM: "));
             assert!(found.to_string().contains(shown), "{found}");
         }
     }

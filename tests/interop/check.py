@@ -528,10 +528,11 @@ HAProxy (both with TLS, and with the recipes of [deployment.md](deployment.md)).
 
 {chr(10).join(notes)}
 
-The checks, in the order of the columns: an echo of text with characters of one to four bytes; of every byte value; of
-1 MiB; of a message in three frames; permessage-deflate is negotiated, and 200,000 equal letters take less than 20,000
-bytes on the wire; a pong returns a ping's payload, in both directions; the other side receives the code and the reason
-of a close, and the server's `Disconnect` has them; the client reports a 403 as a refusal.
+The checks, in the order of the columns: an echo of text with characters of one to four bytes; an echo of every byte
+value; an echo of 1 MiB; an echo of a message in three frames; permessage-deflate is negotiated, and 200,000 equal
+letters take less than 20,000 bytes on the wire; a pong returns a ping's payload, in both directions; the other side
+receives the code and the reason of a close, and the server's `Disconnect` has them; the client reports a 403 as a
+refusal.
 
 With permessage-deflate, libwebsockets 4.1.6 (Debian 12) delivers an uncompressed message repeatedly, without end. So it
 may hang with any server that does not compress short messages, which RFC 7692, 6 allows. For such clients set

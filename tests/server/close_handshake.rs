@@ -167,7 +167,11 @@ fn both_sides_may_close_at_once() {
     };
     assert_eq!(client.read_frame(), close);
     client.expect_eof();
-    log.expect(&["connect", "ready", "disconnect 4001 (closed here) server"]);
+    log.expect(&[
+        "connect",
+        "ready",
+        "disconnect 4001 (closed by the server) server",
+    ]);
     // There was only one `Disconnect`.
     server.ready().send_close(1000, "");
     log.expect(&["connect", "ready", "peer_close 1000 "]);

@@ -89,7 +89,7 @@ fn each_phase_is_told_and_says_what_can_be_sent() {
             .on(Disconnect, move |conn, _| disconnect(conn))
     });
     let not_ready = "ready false disconnecting false disconnected false found true of 0, \
-        the opening handshake is not over";
+        the opening handshake is not complete";
     let open = "ready true disconnecting false disconnected false found true of 1, can send";
     let closing = "ready false disconnecting true disconnected false found true of 0, \
         the connection is closing";

@@ -74,7 +74,7 @@ fn every_handler_of_an_open_connection_can_cut_it() {
             entry = log.next();
         }
         let expected = [
-            "disconnect 1006 (cut)",
+            "disconnect 1006 (cut by the server)",
             "disconnect 1005 (closed by the peer)",
         ];
         // The entry may end with the number of unsent bytes.
@@ -138,7 +138,7 @@ fn the_opening_handshake_can_be_cut() {
         if entry == "connect" {
             entry = log.next();
         }
-        assert_eq!(entry, "disconnect 1006 (cut)", "{place}");
+        assert_eq!(entry, "disconnect 1006 (cut by the server)", "{place}");
     }
 }
 
@@ -209,7 +209,7 @@ fn another_connection_can_be_cut_while_its_messages_wait() {
     });
     other.send_frame(0x82, "");
     other.expect_text("done");
-    log.expect(&["disconnect 1006 (cut)"]);
+    log.expect(&["disconnect 1006 (cut by the server)"]);
     assert_eq!(client.read_to_end(), b"");
     flood.join().expect("the flood ends");
 }

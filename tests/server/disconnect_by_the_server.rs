@@ -95,7 +95,7 @@ fn every_handler_can_close_and_the_peer_is_waited_for() {
         }
         client.send_close(4001, "enough");
         client.expect_eof();
-        log.expect(&["disconnect 4001 (closed here) enough"]);
+        log.expect(&["disconnect 4001 (closed by the server) enough"]);
     }
 }
 
@@ -114,7 +114,11 @@ fn a_peer_that_does_not_answer_is_cut() {
             .into_iter()
             .filter(|entry| entry.starts_with("disconnect"))
             .collect();
-        assert_eq!(ends, ["disconnect 4001 (closed here) enough"], "{place}");
+        assert_eq!(
+            ends,
+            ["disconnect 4001 (closed by the server) enough"],
+            "{place}"
+        );
     }
 }
 
@@ -131,7 +135,11 @@ fn a_peer_that_only_talks_on_is_cut_as_well() {
         assert!(started.elapsed() < PATIENCE, "it is never cut");
         std::thread::sleep(Duration::from_millis(2));
     }
-    log.expect(&["connect", "ready", "disconnect 4001 (closed here) enough"]);
+    log.expect(&[
+        "connect",
+        "ready",
+        "disconnect 4001 (closed by the server) enough",
+    ]);
 }
 
 #[test]
@@ -143,7 +151,11 @@ fn only_the_disconnect_is_told_of_a_peer_that_answers_with_nonsense() {
         assert_eq!(client.expect_close(4001), "enough");
         client.send_raw(nonsense);
         client.expect_eof();
-        log.expect(&["connect", "ready", "disconnect 4001 (closed here) enough"]);
+        log.expect(&[
+            "connect",
+            "ready",
+            "disconnect 4001 (closed by the server) enough",
+        ]);
     }
 }
 
@@ -160,7 +172,11 @@ fn a_peer_that_answers_with_the_end_is_done() {
         } else {
             client.reset();
         }
-        log.expect(&["connect", "ready", "disconnect 4001 (closed here) enough"]);
+        log.expect(&[
+            "connect",
+            "ready",
+            "disconnect 4001 (closed by the server) enough",
+        ]);
     }
 }
 
@@ -197,7 +213,11 @@ fn an_own_code_when_the_peer_ends_without_a_close() {
     client.shutdown_write();
     assert_eq!(client.expect_close(4001), "enough");
     client.expect_eof();
-    log.expect(&["connect", "ready", "disconnect 4001 (closed here) enough"]);
+    log.expect(&[
+        "connect",
+        "ready",
+        "disconnect 4001 (closed by the server) enough",
+    ]);
 }
 
 #[test]
@@ -217,7 +237,7 @@ fn another_thread_can_close() {
     assert_eq!(client.expect_close(4003), "from afar");
     client.send_close(4003, "");
     client.expect_eof();
-    log.expect(&["disconnect 4003 (closed here) from afar"]);
+    log.expect(&["disconnect 4003 (closed by the server) from afar"]);
 }
 
 #[test]
@@ -298,7 +318,7 @@ fn before_ready_it_refuses_the_handshake() {
             entry = log.next();
         }
         // A refusal is one HTTP response, without a Close frame.
-        assert_eq!(entry, "disconnect 4001 (closed here) early");
+        assert_eq!(entry, "disconnect 4001 (closed by the server) early");
         drop((client, server));
     }
 }

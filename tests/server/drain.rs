@@ -127,7 +127,7 @@ fn what_is_queued_leaves_before_a_close_and_no_drain_comes() {
     assert_eq!(client.expect_close(4000), "that was all");
     client.send_close(4000, "");
     client.expect_eof();
-    log.expect(&["4000 (closed here) that was all"]);
+    log.expect(&["4000 (closed by the server) that was all"]);
 }
 
 #[test]

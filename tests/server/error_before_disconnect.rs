@@ -141,7 +141,7 @@ fn a_closing_handshake_and_a_plain_end_are_no_errors() {
     server.ready();
     assert_eq!(
         end(&log),
-        ["disconnect 1006 (connection ended without a close frame)"]
+        ["disconnect 1006 (connection ended without a Close frame)"]
     );
 }
 
@@ -155,7 +155,7 @@ fn a_reset_in_answer_to_a_close_is_none() {
     client.send_text("bye");
     client.expect_close(1000);
     client.reset();
-    assert_eq!(end(&log), ["disconnect 1000 (closed here)"]);
+    assert_eq!(end(&log), ["disconnect 1000 (closed by the server)"]);
 }
 
 #[test]
@@ -169,7 +169,7 @@ fn what_comes_after_our_own_close_is_none() {
     client.expect_close(4000);
     // An unmasked frame with an undefined opcode.
     client.send_raw([0x83, 0x01, b'x']);
-    assert_eq!(end(&log), ["disconnect 4000 (closed here) enough"]);
+    assert_eq!(end(&log), ["disconnect 4000 (closed by the server) enough"]);
 }
 
 #[test]
@@ -184,5 +184,5 @@ fn the_handler_may_close_with_a_code_of_its_own() {
     let mut client = server.ready();
     client.send_raw(b"\x81\x02hi");
     assert_eq!(client.expect_close(4001), "mask it");
-    log.expect(&["4001 (closed here) mask it"]);
+    log.expect(&["4001 (closed by the server) mask it"]);
 }

@@ -22,7 +22,7 @@ fn a_fin_without_a_close_is_told_as_such() {
             drop(client);
         }
         log.expect(&["peer_close without a frame"]);
-        log.expect(&["disconnect 1006 (connection ended without a close frame)"]);
+        log.expect(&["disconnect 1006 (connection ended without a Close frame)"]);
     }
     server.ready().expect_alive();
 }
@@ -46,7 +46,7 @@ fn small_replies_come_before_the_end() {
     client.expect_eof();
     log.expect(&["connect", "ready", "utf8 a", "ping b", "utf8 c"]);
     log.expect(&["peer_close without a frame"]);
-    log.expect(&["disconnect 1006 (connection ended without a close frame)"]);
+    log.expect(&["disconnect 1006 (connection ended without a Close frame)"]);
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn a_fin_inside_a_message_or_a_request_ends_it() {
         client.shutdown_write();
         client.expect_eof();
         log.expect(&["connect", "ready", "peer_close without a frame"]);
-        log.expect(&["disconnect 1006 (connection ended without a close frame)"]);
+        log.expect(&["disconnect 1006 (connection ended without a Close frame)"]);
     }
     for cut in [0, 1, 20, REQUEST.len() - 1] {
         let mut client = server.client();
@@ -124,7 +124,7 @@ fn a_fin_inside_a_message_or_a_request_ends_it() {
         client.expect_eof();
         // There was no WebSocket yet, so there is no `PeerClose`.
         log.expect(&["connect"]);
-        log.expect(&["disconnect 1006 (connection ended without a close frame)"]);
+        log.expect(&["disconnect 1006 (connection ended without a Close frame)"]);
     }
     server.ready().expect_alive();
 }
@@ -174,7 +174,7 @@ fn a_reset_while_replies_wait_is_told_once() {
             "fin" => {
                 client.shutdown_write();
                 log.expect(&["peer_close without a frame"]);
-                Some("disconnect 1006 (connection ended without a close frame)")
+                Some("disconnect 1006 (connection ended without a Close frame)")
             }
             _ => None,
         };

@@ -135,7 +135,9 @@ fn one_ends_all_others_at_once() {
     // The closed clients do not answer, so `close_timeout` ends their connections.
     let gone = expect_gone(&log, 8);
     drop(clients);
-    let cut = gone.iter().filter(|entry| entry.ends_with(" cut"));
+    let cut = gone
+        .iter()
+        .filter(|entry| entry.ends_with(" cut by the server"));
     assert_eq!(cut.count(), 4, "{gone:?}");
     one.send_text("alive?");
     read_until(&mut one, "alive?");
@@ -215,14 +217,14 @@ fn disconnect_comes_after_the_handler_that_caused_it() {
     });
     let (mut one, mut other) = (server.ready(), server.ready());
     one.send_text("cut the other");
-    log.expect(&["cut the other done", "cut"]);
+    log.expect(&["cut the other done", "cut by the server"]);
     assert_eq!(other.read_to_end(), b"");
     one.send_text("cut");
-    log.expect(&["cut done", "cut"]);
+    log.expect(&["cut done", "cut by the server"]);
     let mut one = server.ready();
     one.send_text("close");
     one.send_close(4000, "");
-    log.expect(&["close done", "closed here"]);
+    log.expect(&["close done", "closed by the server"]);
 }
 
 #[test]

@@ -144,7 +144,7 @@ fn all_of_them_tcp_and_unix() {
     process.expect(&format!("listening on {addr}"));
     process.expect(&format!("listening on unix:{}", path.display()));
     process.expect("left in the environment: [false, false]");
-    process.expect("again: cannot listen on inherited sockets: all are taken already");
+    process.expect("again: cannot listen on inherited sockets: all of them are in use already");
     expect_echo(early);
     expect_echo(Client::connect(addr));
     expect_echo(Client::connect_unix(&path));
@@ -180,8 +180,8 @@ fn those_of_one_name_leave_the_others() {
 fn a_name_that_is_not_there_or_taken() {
     let vars = [("LISTEN_FDS", "1"), ("LISTEN_FDNAMES", "web")];
     Process::start("chat", vec![tcp().0], &vars)
-        .expect_refusal(r#"none has that name, but there are ["web"]"#);
-    Process::start("web,web", vec![tcp().0], &vars).expect_refusal("taken already");
+        .expect_refusal(r#"none has that name; the unused ones are named ["web"]"#);
+    Process::start("web,web", vec![tcp().0], &vars).expect_refusal("in use already");
     // Without LISTEN_FDNAMES all sockets have this name.
     let unnamed = [("LISTEN_FDS", "1")];
     Process::start("web", vec![tcp().0], &unnamed).expect_refusal(r#"["unknown"]"#);
@@ -195,7 +195,7 @@ fn a_name_that_is_not_there_or_taken() {
 fn none_or_those_of_another_process() {
     Process::start("*", vec![tcp().0], &[]).expect_refusal("LISTEN_FDS is not set");
     let another = [("LISTEN_FDS", "1"), ("AS", "1")];
-    Process::start("*", vec![tcp().0], &another).expect_refusal("LISTEN_PID is 1, and this");
+    Process::start("*", vec![tcp().0], &another).expect_refusal("LISTEN_PID is 1, but this");
 }
 
 #[test]
@@ -203,15 +203,15 @@ fn what_does_not_listen_is_refused() {
     let vars = [("LISTEN_FDS", "1"), ("LISTEN_FDNAMES", "web")];
     let datagrams = UdpSocket::bind("127.0.0.1:0").unwrap();
     Process::start("*", vec![datagrams.into()], &vars)
-        .expect_refusal(r#"socket 0, named "web", is no TCP or Unix stream socket"#);
+        .expect_refusal(r#"socket 0, named "web", is not a TCP or Unix stream socket"#);
     // A connection, as inetd passes it.
     let (_socket, addr) = tcp();
     let connected = TcpStream::connect(addr).unwrap();
-    Process::start("*", vec![connected.into()], &vars).expect_refusal("does not listen");
+    Process::start("*", vec![connected.into()], &vars).expect_refusal("is not listening");
     let (one, _other) = UnixStream::pair().unwrap();
-    Process::start("*", vec![one.into()], &vars).expect_refusal("does not listen");
+    Process::start("*", vec![one.into()], &vars).expect_refusal("is not listening");
     // Descriptor 3 is not a socket, and 5 is closed.
-    Process::start("*", vec![], &vars).expect_refusal("is no TCP or Unix stream socket");
+    Process::start("*", vec![], &vars).expect_refusal("is not a TCP or Unix stream socket");
     let sockets = vec![tcp().0, tcp().0];
     Process::start("*", sockets, &[("LISTEN_FDS", "3")]).expect_refusal("socket 2, named");
 }

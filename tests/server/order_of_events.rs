@@ -108,7 +108,7 @@ fn a_life_closed_by_the_server() {
         "handshake /chat",
         // There is no message, no ping, and no `PeerClose`, because the peer's Close answers the
         // server's.
-        "disconnect 4000 (closed here) enough",
+        "disconnect 4000 (closed by the server) enough",
     ]);
 }
 
@@ -129,7 +129,7 @@ fn an_end_without_a_close_frame() {
         "ready",
         "utf8 bye",
         "peer close none",
-        "disconnect 1006 (connection ended without a close frame)",
+        "disconnect 1006 (connection ended without a Close frame)",
     ]);
 }
 
@@ -145,7 +145,7 @@ fn a_client_that_never_asks_has_a_connect_and_a_disconnect() {
         "start",
         "accept",
         "connect",
-        "disconnect 1006 (connection ended without a close frame)",
+        "disconnect 1006 (connection ended without a Close frame)",
     ]);
 }
 

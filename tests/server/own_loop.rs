@@ -135,6 +135,6 @@ fn a_cut_between_turns_is_told_in_the_next() {
     });
     server.hub().for_each(|conn| conn.abort());
     assert!(server.turn(None).unwrap());
-    log.expect(&["1006 (cut)"]);
+    log.expect(&["1006 (cut by the server)"]);
     assert_eq!(client.read_to_end(), b"");
 }

@@ -138,7 +138,7 @@ fn a_client_that_left_meanwhile_is_noticed() {
     assert_eq!(entries[1], "last");
     assert!(entries[0].starts_with("1006 ("), "{entries:?}");
     resume_all(&server);
-    log.expect(&["1006 (connection ended without a close frame)"]);
+    log.expect(&["1006 (connection ended without a Close frame)"]);
 }
 
 #[test]
@@ -183,5 +183,5 @@ fn over_tls_what_was_decrypted_waits() {
         assert!(log.next() == text);
         resume_all(&server);
     }
-    log.expect(&["1006 (connection ended without a close frame)"]);
+    log.expect(&["1006 (connection ended without a Close frame)"]);
 }

@@ -75,7 +75,7 @@ fn requests_are_answered_on_one_connection() {
     log.expect(&["connect"]);
     assert_eq!(
         log.next(),
-        "disconnect 1006 (connection ended without a close frame)"
+        "disconnect 1006 (connection ended without a Close frame)"
     );
     assert_eq!(server.stop().requests, 6);
 }
@@ -164,7 +164,7 @@ fn the_client_says_when_it_is_the_last() {
         assert_eq!(response.status, 200, "{request}");
         assert_eq!(response.header("connection"), Some(connection));
         client.expect_eof();
-        log.expect(&["connect", "disconnect 1006 (plain requests answered)"]);
+        log.expect(&["connect", "disconnect 1006 (plain requests were answered)"]);
     }
     let mut client = server.client();
     for _ in 0..2 {

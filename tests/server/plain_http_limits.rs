@@ -124,7 +124,7 @@ fn a_connection_has_so_many_requests_and_no_more() {
         );
     }
     client.expect_eof();
-    log.expect(&["connect", "disconnect 1006 (plain requests answered)"]);
+    log.expect(&["connect", "disconnect 1006 (plain requests were answered)"]);
     assert_eq!(server.stop().requests, 3);
 }
 

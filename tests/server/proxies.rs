@@ -951,7 +951,7 @@ fn contradictions_are_told_when_it_is_built() {
     assert!(build(|b| b.trusted_proxies(["::1"])).contains("without client_address"));
     assert!(
         build(|b| b.client_address(ClientAddress::XForwardedFor))
-            .contains("any client could write it")
+            .contains("any client could set the header")
     );
     assert!(build(|b| b.forwarded_scheme(true)).contains("without trusted_proxies"));
     assert!(build(|b| b.forwarded_host(true)).contains("without trusted_proxies"));

@@ -150,5 +150,5 @@ fn one_that_is_closing_is_neither_pinged_nor_closed_again() {
     }
     assert_eq!(frame.payload, 4000u16.to_be_bytes());
     assert_eq!(client.read_to_end(), b"");
-    log.expect(&["connect", "ready", "disconnect 4000 (closed here)"]);
+    log.expect(&["connect", "ready", "disconnect 4000 (closed by the server)"]);
 }

@@ -88,7 +88,7 @@ fn a_slow_reader_gets_all_that_was_sent_before_a_close_and_the_close_frame() {
         assert_eq!(client.read_frame().payload.len(), 1_000_000);
         client.expect_close(1000);
         client.send_close(1000, "");
-        log.expect(&["1000 (closed here)"]);
+        log.expect(&["1000 (closed by the server)"]);
         assert_eq!(server.stop().lost, 0);
     }
 }

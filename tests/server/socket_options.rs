@@ -203,9 +203,9 @@ fn what_a_place_has_no_use_for_is_a_conflict() {
 #[cfg(target_os = "linux")]
 fn a_socket_that_does_not_listen_is_refused() {
     let socket = socket2::Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    refused(TcpListener::from(socket), "does not listen");
+    refused(TcpListener::from(socket), "is not listening");
     let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
-    refused(UnixListener::from(socket), "does not listen");
+    refused(UnixListener::from(socket), "is not listening");
 }
 
 #[test]

@@ -368,7 +368,7 @@ fn a_client_that_vanishes_is_an_end_without_a_close_frame() {
     drop(polite);
     server.stop();
     let entries = log.rest();
-    let gone = "disconnect 1006 (connection ended without a close frame)";
+    let gone = "disconnect 1006 (connection ended without a Close frame)";
     let count = entries.iter().filter(|entry| *entry == gone).count();
     assert_eq!(count, 2, "{entries:?}");
     assert!(

@@ -233,7 +233,7 @@ fn a_disconnect_before_the_handshake_is_a_403() {
         assert_eq!(response.status, 403, "{phase}");
         assert_eq!(
             entries.last().map(String::as_str),
-            Some("disconnect 4000 (closed here) no")
+            Some("disconnect 4000 (closed by the server) no")
         );
     }
 }
@@ -258,7 +258,7 @@ fn a_cut_before_the_handshake_sends_nothing() {
         let entries = log.rest();
         let gone = entries
             .iter()
-            .filter(|entry| *entry == "disconnect 1006 (cut)");
+            .filter(|entry| *entry == "disconnect 1006 (cut by the server)");
         assert_eq!(gone.count(), 1, "{entries:?}");
         assert!(!entries.contains(&"ready".into()), "{entries:?}");
     }

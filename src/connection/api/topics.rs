@@ -259,8 +259,8 @@ impl Hub<'_> {
 }
 
 impl Handle {
-    /// Publishes a message to all subscribers of a topic, as [`Hub::publish`] does. For the outcome,
-    /// call [`ask`](Self::ask).
+    /// Publishes a message to all subscribers of a topic, as [`Hub::publish`] does. To learn the
+    /// outcome, call it with [`ask`](Self::ask).
     ///
     /// # Errors
     ///

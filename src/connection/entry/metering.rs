@@ -48,8 +48,10 @@ impl PeerMut<'_> {
             OverRate::Close => Err(error),
             OverRate::Delay => {
                 self.peer.hold_off(now.saturating_add(wait));
-                Line::of(Matter::HeldOff)
-                    .about(self.who(), format_args!("{error}: not read for {wait:?}"));
+                Line::of(Matter::HeldOff).about(
+                    self.who(),
+                    format_args!("{error}: the connection is not read for {wait:?}"),
+                );
                 Ok(())
             }
         }

@@ -104,7 +104,7 @@ impl PeerMut<'_> {
         if let Some(line) = self.shared.admits(Topic::Other(Matter::SlowConsumer)) {
             line.about(
                 self.who(),
-                format_args!("closed: {queued} bytes queued, max_backlog is {limit}"),
+                format_args!("closed: {queued} bytes are queued, max_backlog is {limit}"),
             );
         }
         self.peer.marks.set(Marks::TOO_SLOW);

@@ -88,14 +88,14 @@ pub enum Cause {
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Answered => f.write_str("plain requests answered"),
-            Self::Cut => f.write_str("cut"),
-            Self::Eof => f.write_str("connection ended without a close frame"),
+            Self::Answered => f.write_str("plain requests were answered"),
+            Self::Cut => f.write_str("cut by the server"),
+            Self::Eof => f.write_str("connection ended without a Close frame"),
             Self::Handler => f.write_str("a handler failed"),
             Self::Handshake(error) => error.fmt(f),
             Self::Io => f.write_str("network error"),
             Self::Lifetime => f.write_str("older than max_lifetime"),
-            Self::Local => f.write_str("closed here"),
+            Self::Local => f.write_str("closed by the server"),
             Self::NoMemory => f.write_str("memory_budget is used up"),
             Self::Peer => f.write_str("closed by the peer"),
             Self::Protocol(error) => error.fmt(f),

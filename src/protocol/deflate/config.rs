@@ -184,13 +184,13 @@ impl DeflateConfig {
     /// Returns what is wrong with the settings, if anything.
     pub(crate) fn fault(&self) -> Option<&'static str> {
         if self.level > 9 {
-            Some("the level of compression is above 9")
+            Some("the compression level is above 9")
         } else if !WINDOW_BITS.contains(&self.server_bits)
             || !WINDOW_BITS.contains(&self.client_bits)
         {
-            Some("a window of compression is not of 9 to 15 bits")
+            Some("a compression window does not have 9 to 15 bits")
         } else if self.max_ratio == 0 {
-            Some("max_ratio is 0: no compressed message could come")
+            Some("max_ratio is 0: no compressed message could be received")
         } else {
             None
         }

@@ -149,7 +149,7 @@ impl fmt::Display for Stripped<'_> {
             f.write_str("a proxy speaks HTTP/1.0 to this server (nginx: proxy_http_version 1.1)")
         } else {
             f.write_str(
-                "a proxy took Upgrade or Connection away (nginx: proxy_set_header Upgrade \
+                "a proxy removed the Upgrade or Connection header (nginx: proxy_set_header Upgrade \
                  $http_upgrade, proxy_set_header Connection \"upgrade\")",
             )
         }

@@ -209,7 +209,7 @@ fn what_expands_waits_while_paused() {
 fn nothing_comes_after_an_end() {
     for (step, end) in [
         (Step::Leave, "disconnect 4000 enough"),
-        (Step::Cut, "disconnect 1006 (cut)"),
+        (Step::Cut, "disconnect 1006 (cut by the server)"),
         (Step::Fail, "error: "),
     ] {
         for whole in [true, false] {
@@ -251,8 +251,8 @@ fn faults_are_found_in_their_piece() {
     wrong[100_001] = b'x';
     let cut = [text(PIECE).as_bytes(), b"\xc3"].concat();
     for (payload, ratio, end) in [
-        (&wrong, usize::MAX, "not utf-8"),
-        (&cut, usize::MAX, "not utf-8"),
+        (&wrong, usize::MAX, "not UTF-8"),
+        (&cut, usize::MAX, "not UTF-8"),
         (&vec![b'0'; 1 << 20], 100, "max_ratio of 100"),
     ] {
         for offer in OFFERS {

@@ -151,7 +151,10 @@ fn an_unanswered_close_is_cut_in_time() {
     world.pass(4_999);
     assert_eq!(world.take_log(), [""; 0]);
     world.pass(17);
-    assert_eq!(world.take_log(), ["disconnect 4000 (closed here) bye"]);
+    assert_eq!(
+        world.take_log(),
+        ["disconnect 4000 (closed by the server) bye"]
+    );
     assert!(world.is_empty());
 }
 
@@ -271,7 +274,7 @@ fn a_slow_reader_that_is_closed_gets_all_and_the_close_frame() {
             world.pass(4_800);
             assert_eq!(world.take_log(), [""; 0]);
             world.send(&client, &frame(0x88, b"\x03\xe8"));
-            assert_eq!(world.take_log(), ["disconnect 1000 (closed here)"]);
+            assert_eq!(world.take_log(), ["disconnect 1000 (closed by the server)"]);
         }
         assert_eq!(world.reactor.core.shared.stats.lost, 0);
     }
@@ -298,7 +301,7 @@ fn a_closed_reader_that_trickles_or_stops_is_cut_and_its_loss_is_said() {
         let took = (world.at - begun) / 1000;
         assert!(seconds.contains(&took), "{took} s");
         let lost = 1_000_014 - got;
-        let said = format!("disconnect 1006 (closed here), {lost} bytes unsent");
+        let said = format!("disconnect 1006 (closed by the server), {lost} bytes unsent");
         assert_eq!(world.take_log(), [said]);
         let stats = world.reactor.core.shared.stats;
         assert_eq!((stats.lost, stats.lost_bytes), (1, lost as u64));
@@ -409,7 +412,7 @@ fn a_closed_peer_has_its_time_when_it_has_taken_what_the_kernel_holds() {
     world.pass(4_800);
     assert_eq!(world.take_log(), [""; 0]);
     world.send(&client, &frame(0x88, b"\x03\xe8"));
-    assert_eq!(world.take_log(), ["disconnect 1000 (closed here)"]);
+    assert_eq!(world.take_log(), ["disconnect 1000 (closed by the server)"]);
     // A peer that takes nothing is closed in time, and so is one that has taken everything.
     for waiting in [500_000, 0] {
         let client = world.ready();
@@ -419,7 +422,7 @@ fn a_closed_peer_has_its_time_when_it_has_taken_what_the_kernel_holds() {
         assert!(conn.disconnect(1000, "").is_ok());
         world.turn();
         world.pass(if waiting > 0 { 10_100 } else { 5_100 });
-        assert_eq!(world.take_log(), ["disconnect 1000 (closed here)"]);
+        assert_eq!(world.take_log(), ["disconnect 1000 (closed by the server)"]);
     }
 }
 

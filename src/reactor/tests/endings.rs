@@ -63,7 +63,7 @@ fn a_hangup_behind_a_short_read_is_seen() {
     assert_eq!(client.take(), b"\x81\x0alast words");
     let expected = [
         "peer close None",
-        "disconnect 1006 (connection ended without a close frame)",
+        "disconnect 1006 (connection ended without a Close frame)",
     ];
     assert_eq!(world.take_log(), expected);
     assert!(client.has_fin() && world.is_empty());
@@ -108,7 +108,10 @@ fn a_cut_sends_nothing_more() {
     });
     let client = world.ready();
     world.send(&client, &frame(0x81, b"never").repeat(3));
-    assert_eq!(world.take_log(), ["disconnect 1006 (cut), 7 bytes unsent"]);
+    assert_eq!(
+        world.take_log(),
+        ["disconnect 1006 (cut by the server), 7 bytes unsent"]
+    );
     assert!(world.is_empty() && !client.has_fin());
     assert_eq!(client.take(), b"");
 }
@@ -168,8 +171,8 @@ fn nothing_lands_in_a_message_that_failed() {
     assert_eq!(world.take_log(), [""; 0]);
     world.send(&client, &vec![b'a'; 300_000 - 7]);
     let expected = [
-        "error: text is not utf-8",
-        "disconnect 1007 (text is not utf-8) text is not utf-8",
+        "error: text is not UTF-8",
+        "disconnect 1007 (text is not UTF-8) text is not UTF-8",
     ];
     assert_eq!(world.take_log(), expected);
     let slot = client.tag & SLOTS;
@@ -186,7 +189,7 @@ fn a_connection_that_another_refused_has_no_events_but_its_end() {
     let refused = Connection::new(&mut world.reactor.core, slot).disconnect(1000, "");
     assert!(refused.is_ok());
     world.send(&client, REQUEST);
-    assert_eq!(world.take_log(), ["disconnect 1000 (closed here)"]);
+    assert_eq!(world.take_log(), ["disconnect 1000 (closed by the server)"]);
     assert!(client.take().starts_with(b"HTTP/1.1 403 "));
 }
 

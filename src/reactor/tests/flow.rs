@@ -231,7 +231,7 @@ fn a_paused_connection_is_read_again_when_it_is_closed() {
     assert!(closed.is_ok());
     world.turn();
     world.turn();
-    assert_eq!(world.take_log(), ["disconnect 4000 (closed here)"]);
+    assert_eq!(world.take_log(), ["disconnect 4000 (closed by the server)"]);
     assert!(world.is_empty());
 }
 
@@ -251,8 +251,8 @@ fn a_character_does_not_reach_over_messages() {
     let expected = [
         "text first",
         "text second",
-        "error: text is not utf-8",
-        "disconnect 1007 (text is not utf-8) text is not utf-8",
+        "error: text is not UTF-8",
+        "disconnect 1007 (text is not UTF-8) text is not UTF-8",
     ];
     assert_eq!(world.take_log(), expected);
 }
@@ -310,8 +310,8 @@ fn without_a_handler_every_message_is_looked_at_and_counted_all_the_same() {
     assert_eq!(
         world.take_log(),
         [
-            "error: text is not utf-8",
-            "disconnect 1007 (text is not utf-8) text is not utf-8"
+            "error: text is not UTF-8",
+            "disconnect 1007 (text is not UTF-8) text is not UTF-8"
         ]
     );
     assert_eq!(world.reactor.core.shared.stats.messages_in, 10);

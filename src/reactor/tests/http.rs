@@ -36,7 +36,7 @@ fn an_idle_connection_ends_in_time_and_without_a_word() {
     world.pass(200);
     assert_eq!(
         world.take_log(),
-        ["disconnect 1006 (plain requests answered)"]
+        ["disconnect 1006 (plain requests were answered)"]
     );
     assert!(client.has_fin());
     assert_eq!(client.take(), b"");
@@ -138,7 +138,7 @@ fn a_slow_reader_gets_its_answer_as_long_as_it_reads() {
         assert!(client.has_fin());
         assert_eq!(
             world.take_log(),
-            ["connect", "disconnect 1006 (plain requests answered)"]
+            ["connect", "disconnect 1006 (plain requests were answered)"]
         );
         // A client that does not read is closed.
         let mut world = mirror(Config::default());
@@ -201,7 +201,7 @@ fn an_answer_that_does_not_come_is_a_503() {
     assert_eq!(client.take(), b"");
     world.pass(200);
     assert!(client.take().starts_with(b"HTTP/1.1 503 "));
-    let why = "no decision within handshake_timeout";
+    let why = "the deferred handshake was not answered within handshake_timeout";
     assert_eq!(
         world.take_log(),
         [

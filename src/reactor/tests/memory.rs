@@ -769,7 +769,7 @@ fn whoever_closes_in_order_is_not_measured_any_more() {
     let under_way = frame(0x81, b"x").repeat(100);
     let answer = frame(0x88, &4000u16.to_be_bytes());
     world.send(&client, &[under_way, answer].concat());
-    assert_eq!(world.take_log(), ["disconnect 4000 (closed here)"]);
+    assert_eq!(world.take_log(), ["disconnect 4000 (closed by the server)"]);
     assert_eq!(world.reactor.core.shared.stats.over_message_rate, 0);
 }
 

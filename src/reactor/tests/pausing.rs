@@ -223,7 +223,7 @@ fn an_answer_that_came_during_the_pause_is_found() {
     assert!(at(&mut world, &client).disconnect(4001, "").is_ok());
     world.turn();
     world.turn();
-    assert_eq!(world.take_log(), ["disconnect 4001 (closed here)"]);
+    assert_eq!(world.take_log(), ["disconnect 4001 (closed by the server)"]);
     assert!(world.is_empty());
 }
 
@@ -237,7 +237,7 @@ fn a_hangup_is_noticed_when_it_is_resumed() {
     world.news(&client, true, true);
     assert_eq!(world.take_log(), ["pause 5"]);
     resume(&mut world, &client);
-    let end = "disconnect 1006 (connection ended without a close frame)";
+    let end = "disconnect 1006 (connection ended without a Close frame)";
     assert_eq!(world.take_log(), ["last 4", "peer close None", end]);
     assert!(world.is_empty());
 }

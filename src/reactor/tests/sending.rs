@@ -210,7 +210,10 @@ fn what_is_cut_when_a_message_was_sent_sends_nothing_more() {
         }
         world.turn();
         assert_eq!(take_all(&mut world, &client), b"\x81\x02hi");
-        assert_eq!(world.take_log(), ["disconnect 1006 (cut), 7 bytes unsent"]);
+        assert_eq!(
+            world.take_log(),
+            ["disconnect 1006 (cut by the server), 7 bytes unsent"]
+        );
         assert!(world.is_empty());
     }
 }
@@ -237,7 +240,7 @@ fn who_waits_is_told_of_the_end_before_the_disconnect() {
                 client.arrive_fin();
                 world.news(client, true, true);
             },
-            "connection ended without a close frame",
+            "connection ended without a Close frame",
         ),
         (|world, _| world.reactor.cut_all(), "the server shut down"),
     ];
@@ -274,7 +277,7 @@ fn who_waits_is_told_of_the_end_before_the_disconnect() {
             log[..2],
             [
                 "sent first",
-                "second: the connection, or the server, is gone"
+                "second: the connection or the server has ended"
             ]
         );
         assert!(log.len() == 3 && log[2].contains(why), "{log:?}");

@@ -182,7 +182,7 @@ impl Builder {
                 .find_map(|listener| listener.busy_poll(config.busy_poll).err())
         {
             Line::of(Matter::Socket).write(format_args!(
-                "busy_poll goes on without SO_BUSY_POLL: {error}"
+                "busy_poll continues without the option SO_BUSY_POLL: {error}"
             ));
         }
         let mut server = Server::new(config, handlers, listeners, watches)?;

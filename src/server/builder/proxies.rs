@@ -20,11 +20,13 @@ impl Proxies {
         let (trusted, address) = match (self.trusted, self.address) {
             (Some(trusted), Some(address)) => (trusted, address),
             (Some(_), None) => {
-                return conflict("trusted_proxies is set without client_address: name the header");
+                return conflict(
+                    "trusted_proxies is set without client_address, which names the header to read",
+                );
             }
             (None, Some(_)) => {
                 return conflict(
-                    "client_address is set without trusted_proxies: any client could write it",
+                    "client_address is set without trusted_proxies: any client could set the header",
                 );
             }
             (None, None) if self.scheme || self.host => {

@@ -29,8 +29,8 @@ impl Builder {
     /// Sets how many topics the server may have. Default 100,000; a topic takes about 200 bytes.
     /// Beyond it, a subscription to a new topic returns
     /// [`SendError::TooManyTopics`](crate::SendError::TooManyTopics), and
-    /// [`Stats::over_topics`](crate::Stats::over_topics) counts it. A topic exists as long as it has
-    /// a subscriber or a message in its history.
+    /// [`Stats::over_topics`](crate::Stats::over_topics) counts it. A topic exists as long as it
+    /// has a subscriber or a message in its history.
     pub fn max_topics(mut self, topics: usize) -> Self {
         self.config.topic_limits.topics = topics;
         self

@@ -56,7 +56,7 @@ with check("pong") as note, ready("pong") as client:
         if not flags & CurlWsFlag.PING:
             answers.add(bytes(data))
     expect(answers, {b"pong are you there?", b"next"})
-    note("the pong leaves with the next message")
+    note("the pong is sent with the next message")
 with check("close"), ready("close") as client:
     client.send((4002).to_bytes(2, "big") + b"bye", CurlWsFlag.CLOSE)
     data, flags = client.recv()

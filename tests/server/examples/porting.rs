@@ -431,7 +431,7 @@ mod board {
             (answer.status, answer.header("sec-websocket-version")),
             (426, Some("13"))
         );
-        said.expect("bad request: sec-websocket-version is not 13");
+        said.expect("bad request: Sec-WebSocket-Version is not 13");
     }
 
     #[test]
@@ -465,7 +465,7 @@ mod board {
         let mut ada = enter();
         ada.send_frame(0x81, [0xff]);
         ada.expect_close(1007);
-        said.expect("ada: text is not utf-8");
+        said.expect("ada: text is not UTF-8");
         said.expect("ada put up 0 and left: 1007");
     }
 
