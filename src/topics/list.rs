@@ -28,60 +28,82 @@ impl List {
     }
 
     /// Returns the place of a topic in the list.
+    #[inline(always)]
     pub(super) fn find(&self, topic: u32, hasher: &DefaultHashBuilder) -> Option<usize> {
         match &self.index {
             None => self.entries.iter().position(|entry| entry.topic == topic),
-            Some(index) => {
-                let is_it = |place: &u32| self.entries[*place as usize].topic == topic;
-                let found = index.find(hasher.hash_one(topic), is_it);
-                found.map(|place| *place as usize)
-            }
+            Some(index) => self.find_in(index, topic, hasher),
         }
     }
 
+    #[inline(never)]
+    fn find_in(
+        &self,
+        index: &HashTable<u32>,
+        topic: u32,
+        hasher: &DefaultHashBuilder,
+    ) -> Option<usize> {
+        let is_it = |place: &u32| self.entries[*place as usize].topic == topic;
+        let found = index.find(hasher.hash_one(topic), is_it);
+        found.map(|place| *place as usize)
+    }
+
     /// Appends a topic that is not in the list.
+    #[inline(always)]
     pub(super) fn push(&mut self, entry: Entry, hasher: &DefaultHashBuilder) {
         grow(&mut self.entries);
         self.entries.push(entry);
-        let place = self.entries.len() - 1;
+        if self.index.is_some() || self.entries.len() > SCANNED {
+            self.add_to_index(hasher);
+        }
+    }
+
+    /// Enters the last topic into the index, which is created if necessary.
+    #[inline(never)]
+    fn add_to_index(&mut self, hasher: &DefaultHashBuilder) {
         let Self { entries, index, .. } = self;
         let hash_of = |place: &u32| hasher.hash_one(entries[*place as usize].topic);
-        match index {
-            Some(index) => {
-                _ = index.insert_unique(hasher.hash_one(entry.topic), place as u32, hash_of)
-            }
-            None if entries.len() > SCANNED => {
-                let mut all = HashTable::with_capacity(entries.len());
-                for place in 0..entries.len() as u32 {
-                    all.insert_unique(hash_of(&place), place, hash_of);
-                }
-                *index = Some(Box::new(all));
-            }
-            None => {}
+        let missing = match index {
+            Some(_) => entries.len() - 1,
+            None => 0,
+        };
+        let index = index.get_or_insert_with(|| Box::new(HashTable::with_capacity(entries.len())));
+        for place in missing as u32..entries.len() as u32 {
+            index.insert_unique(hash_of(&place), place, hash_of);
         }
     }
 
     /// Removes the topic in this place; the last one takes its place.
+    #[inline(always)]
     pub(super) fn swap_remove(&mut self, place: usize, hasher: &DefaultHashBuilder) -> Entry {
-        let last = self.entries.len() - 1;
         let removed = self.entries.swap_remove(place);
-        if let Some(index) = &mut self.index {
-            let hash = hasher.hash_one(removed.topic);
-            if let Ok(found) = index.find_entry(hash, |each| *each as usize == place) {
-                found.remove();
-            }
-            if let Some(moved) = self.entries.get(place) {
-                let hash = hasher.hash_one(moved.topic);
-                if let Some(found) = index.find_mut(hash, |each| *each as usize == last) {
-                    *found = place as u32;
-                }
-            }
-            if self.entries.len() <= SCANNED / 2 {
-                self.index = None;
-                self.entries.shrink_to(SCANNED);
-            }
+        if self.index.is_some() {
+            self.remove_from_index(removed.topic, place, hasher);
         }
         removed
+    }
+
+    /// Removes from the index the topic that was in this place, where the last one is now.
+    #[inline(never)]
+    fn remove_from_index(&mut self, removed: u32, place: usize, hasher: &DefaultHashBuilder) {
+        let Some(index) = &mut self.index else {
+            return;
+        };
+        let last = self.entries.len();
+        let hash = hasher.hash_one(removed);
+        if let Ok(found) = index.find_entry(hash, |each| *each as usize == place) {
+            found.remove();
+        }
+        if let Some(moved) = self.entries.get(place) {
+            let hash = hasher.hash_one(moved.topic);
+            if let Some(found) = index.find_mut(hash, |each| *each as usize == last) {
+                *found = place as u32;
+            }
+        }
+        if last <= SCANNED / 2 {
+            self.index = None;
+            self.entries.shrink_to(SCANNED);
+        }
     }
 
     /// Records that the connection moved to another place among the subscribers of a topic.
@@ -130,11 +152,16 @@ impl List {
 
 /// Makes room for one more element. A vector grows by a quarter, so that a subscription takes at
 /// most 32 bytes.
+#[inline(always)]
 pub(super) fn grow<T>(vector: &mut Vec<T>) {
-    let len = vector.len();
-    if len == vector.capacity() {
-        vector.reserve_exact((len / 4).max(4));
+    if vector.len() == vector.capacity() {
+        grow_full(vector);
     }
+}
+
+#[inline(never)]
+fn grow_full<T>(vector: &mut Vec<T>) {
+    vector.reserve_exact((vector.len() / 4).max(4));
 }
 
 /// A list of up to this many topics has no index.

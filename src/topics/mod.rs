@@ -11,8 +11,9 @@ mod settings;
 #[cfg(test)]
 mod tests;
 
+use std::cell::Cell;
 use std::collections::VecDeque;
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, Hasher};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -36,6 +37,8 @@ pub(crate) struct Topics {
     /// The keys of `topics`, by name.
     names: HashTable<u32>,
     hasher: DefaultHashBuilder,
+    /// The key of the topic that was looked up last, which is often the next one, too.
+    latest: Cell<u32>,
     topics: Slab<Room>,
     /// The subscriptions of each connection that has any.
     lists: Slab<List>,
@@ -70,6 +73,24 @@ struct Room {
 pub(crate) struct Member {
     pub(crate) slot: u32,
     list: u32,
+}
+
+/// The outcome of a subscription.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Added {
+    /// The connection is in the topic, which has this policy, if any of its own.
+    New(Option<SlowConsumer>),
+    /// The connection was in the topic before.
+    Known,
+    Refused(Full),
+}
+
+/// The limit that refused a subscription.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Full {
+    Subscriptions,
+    Topics,
+    Name,
 }
 
 /// What a delivery has to know of its topic.
@@ -124,6 +145,7 @@ impl Topics {
         Self {
             names: HashTable::new(),
             hasher,
+            latest: Cell::new(u32::MAX),
             topics: Slab::new(),
             lists: Slab::new(),
             settings,
@@ -136,69 +158,91 @@ impl Topics {
         }
     }
 
-    /// Adds a connection to a topic, which is created if necessary; returns whether it was not in
-    /// it before.
-    pub(crate) fn subscribe(
-        &mut self,
-        list: &mut ListId,
-        slot: usize,
-        name: &str,
-    ) -> Result<bool, SendError> {
-        let hash = self.hasher.hash_one(name);
-        let known = self.find(hash, name);
-        let own = list.get().and_then(|list| self.lists.get(list));
-        if let Some(own) = own {
-            if known.is_some_and(|key| own.find(key, &self.hasher).is_some()) {
-                return Ok(false);
-            }
-            if own.len() >= self.limits.subscriptions {
-                let limit = self.limits.subscriptions;
-                return Err(SendError::TooManySubscriptions { limit });
-            }
-        } else if self.limits.subscriptions == 0 {
-            return Err(SendError::TooManySubscriptions { limit: 0 });
+    /// Adds a connection to a topic, which is created if necessary.
+    #[inline(always)]
+    pub(crate) fn subscribe(&mut self, list: &mut ListId, slot: usize, name: &str) -> Added {
+        let Some(key) = self.find(name) else {
+            return self.subscribe_first(list, slot, name);
+        };
+        let Some(own) = self.lists.get_mut(list.0 as usize) else {
+            return self.subscribe_first(list, slot, name);
+        };
+        if own.find(key, &self.hasher).is_some() {
+            return Added::Known;
         }
-        let key = match known {
-            Some(key) => key,
-            None => self.create(hash, name)?,
-        };
-        let number = match list.get() {
-            Some(number) => number,
-            None => self.lists.insert(List::default()),
-        };
-        *list = ListId(number as u32);
+        if own.len() >= self.limits.subscriptions {
+            return Added::Refused(Full::Subscriptions);
+        }
         let room = &mut self.topics[key as usize];
         let at = room.members.len() as u32;
+        own.push(Entry { topic: key, at }, &self.hasher);
         grow(&mut room.members);
         room.members.push(Member {
             slot: slot as u32,
-            list: number as u32,
+            list: list.0,
         });
-        let is_first = at == 0;
-        self.lists[number].push(Entry { topic: key, at }, &self.hasher);
         self.subscriptions += 1;
-        if is_first {
+        let policy = room.rules.slow_consumer;
+        if at == 0 {
             self.touch(key);
         }
-        Ok(true)
+        Added::New(policy)
+    }
+
+    /// Subscribes a connection that has no subscriptions yet, or to a topic that does not exist.
+    #[inline(never)]
+    fn subscribe_first(&mut self, list: &mut ListId, slot: usize, name: &str) -> Added {
+        let own = list.get().and_then(|list| self.lists.get(list));
+        if own.map_or(0, List::len) >= self.limits.subscriptions {
+            return Added::Refused(Full::Subscriptions);
+        }
+        let key = match self.find(name) {
+            Some(key) => key,
+            None => match self.create(name) {
+                Ok(key) => key,
+                Err(full) => return Added::Refused(full),
+            },
+        };
+        if *list == ListId::NONE {
+            *list = ListId(self.lists.insert(List::default()) as u32);
+        }
+        self.latest.set(key);
+        self.subscribe(list, slot, name)
+    }
+
+    /// Returns the error for a topic of this name.
+    #[cold]
+    pub(crate) fn error(&self, full: Full, name: &str) -> SendError {
+        let TopicLimits {
+            subscriptions,
+            topics,
+            name_size,
+        } = self.limits;
+        match full {
+            Full::Subscriptions => SendError::TooManySubscriptions {
+                limit: subscriptions,
+            },
+            Full::Topics => SendError::TooManyTopics { limit: topics },
+            Full::Name => SendError::TopicNameTooLong {
+                size: name.len(),
+                limit: name_size,
+            },
+        }
     }
 
     /// Removes a connection from a topic; returns whether it was in it.
+    #[inline(always)]
     pub(crate) fn unsubscribe(&mut self, list: ListId, name: &str) -> bool {
-        let Some(list) = list.get() else {
-            return false;
-        };
-        let Some(own) = self.lists.get_mut(list) else {
+        let known = self.find(name);
+        let Some(own) = self.lists.get_mut(list.0 as usize) else {
             return false;
         };
         if own.has_ended() {
             return own.forget_name(name);
         }
-        let hash = self.hasher.hash_one(name);
-        let Some(key) = self.find(hash, name) else {
+        let Some(key) = known else {
             return false;
         };
-        let own = &mut self.lists[list];
         let Some(at) = own.find(key, &self.hasher) else {
             return false;
         };
@@ -234,15 +278,16 @@ impl Topics {
     }
 
     /// Removes a member whose entry has been removed from its list.
+    #[inline(always)]
     fn leave(&mut self, Entry { topic, at }: Entry) {
         let members = &mut self.topics[topic as usize].members;
         members.swap_remove(at as usize);
+        let (left, room) = (members.len(), members.capacity());
         if let Some(moved) = members.get(at as usize).copied() {
             self.lists[moved.list as usize].set_place(topic, at, &self.hasher);
         }
-        let (left, room) = (members.len(), members.capacity());
         if room > SHRINK_MIN && left < room / 4 {
-            members.shrink_to(room / 2);
+            self.topics[topic as usize].members.shrink_to(room / 2);
         }
         self.subscriptions -= 1;
         if left == 0 {
@@ -250,23 +295,31 @@ impl Topics {
         }
     }
 
-    fn find(&self, hash: u64, name: &str) -> Option<u32> {
-        let is_it = |key: &u32| *self.topics[*key as usize].name == *name;
-        self.names.find(hash, is_it).copied()
+    /// Returns the key of a topic.
+    #[inline(always)]
+    fn find(&self, name: &str) -> Option<u32> {
+        let latest = self.latest.get();
+        let room = self.topics.get(latest as usize);
+        if room.is_some_and(|room| *room.name == *name) {
+            return Some(latest);
+        }
+        self.look_up(name)
     }
 
-    fn create(&mut self, hash: u64, name: &str) -> Result<u32, SendError> {
-        let TopicLimits {
-            topics: limit,
-            name_size,
-            ..
-        } = self.limits;
-        if name.len() > name_size {
-            let (size, limit) = (name.len(), name_size);
-            return Err(SendError::TopicNameTooLong { size, limit });
+    #[inline(never)]
+    fn look_up(&self, name: &str) -> Option<u32> {
+        let is_it = |key: &u32| *self.topics[*key as usize].name == *name;
+        let key = *self.names.find(hash(&self.hasher, name), is_it)?;
+        self.latest.set(key);
+        Some(key)
+    }
+
+    fn create(&mut self, name: &str) -> Result<u32, Full> {
+        if name.len() > self.limits.name_size {
+            return Err(Full::Name);
         }
-        if self.topics.len() >= limit {
-            return Err(SendError::TooManyTopics { limit });
+        if self.topics.len() >= self.limits.topics {
+            return Err(Full::Topics);
         }
         self.last_serial += 1;
         let serial = self.last_serial;
@@ -291,8 +344,8 @@ impl Topics {
             hasher,
             ..
         } = self;
-        names.insert_unique(hash, key, |key| {
-            hasher.hash_one(&*topics[*key as usize].name)
+        names.insert_unique(hash(hasher, name), key, |key| {
+            hash(hasher, &topics[*key as usize].name)
         });
         // Removed again at the end of the turn if nothing comes of it.
         self.touch(key);
@@ -343,7 +396,7 @@ impl Topics {
     }
 
     fn remove(&mut self, key: usize) {
-        let hash = self.hasher.hash_one(&*self.topics[key].name);
+        let hash = hash(&self.hasher, &self.topics[key].name);
         let found = self.names.find_entry(hash, |each| *each as usize == key);
         if let Ok(entry) = found {
             entry.remove();
@@ -357,7 +410,7 @@ impl Topics {
 
     /// Begins a publish to a topic: takes its subscribers out. `None` if there is no such topic.
     pub(crate) fn begin(&mut self, name: &str) -> Option<Walk> {
-        let key = self.find(self.hasher.hash_one(name), name)? as usize;
+        let key = self.find(name)? as usize;
         let room = &mut self.topics[key];
         Some(Walk {
             key,
@@ -373,7 +426,7 @@ impl Topics {
 
     /// Returns the subscribers of a topic.
     pub(crate) fn members(&self, name: &str) -> &[Member] {
-        let key = self.find(self.hasher.hash_one(name), name);
+        let key = self.find(name);
         key.map_or(&[], |key| &self.topics[key as usize].members)
     }
 
@@ -397,7 +450,7 @@ impl Topics {
         if own.has_ended() {
             return self.names_of(list).any(|each| each == name);
         }
-        let key = self.find(self.hasher.hash_one(name), name);
+        let key = self.find(name);
         key.is_some_and(|key| own.find(key, &self.hasher).is_some())
     }
 
@@ -420,12 +473,6 @@ impl Topics {
         self.subscriptions
     }
 
-    /// Returns whether a topic conflates, for a connection with this policy.
-    pub(crate) fn conflates(&self, name: &str, policy: SlowConsumer) -> bool {
-        let own = self.settings_of(name).and_then(Topic::policy);
-        own.unwrap_or(policy) == SlowConsumer::Conflate
-    }
-
     /// Returns about how many bytes of memory topics and subscriptions take, with the histories.
     pub(crate) fn held(&self) -> usize {
         self.subscriptions * 2 * size_of::<Entry>()
@@ -445,10 +492,9 @@ impl Topics {
         if !self.keeps_history(name) {
             return Ok(None);
         }
-        let hash = self.hasher.hash_one(name);
-        let key = match self.find(hash, name) {
+        let key = match self.find(name) {
             Some(key) => key,
-            None => self.create(hash, name)?,
+            None => self.create(name).map_err(|full| self.error(full, name))?,
         };
         let history = self.topics[key as usize].history.as_deref();
         Ok(history.map(History::next))
@@ -456,7 +502,7 @@ impl Topics {
 
     /// Returns the position of the last message of a topic; `None` if it has no history.
     pub(crate) fn position(&self, name: &str) -> Option<Position> {
-        let key = self.find(self.hasher.hash_one(name), name)?;
+        let key = self.find(name)?;
         let history = self.topics[key as usize].history.as_deref()?;
         Some(history.last())
     }
@@ -531,13 +577,20 @@ impl Topics {
         position: Position,
         now: Duration,
     ) -> Option<Missed<'_>> {
-        let key = self.find(self.hasher.hash_one(name), name)?;
+        let key = self.find(name)?;
         let history = self.topics[key as usize].history.as_deref_mut()?;
         let held = history.held();
         history.expire(now);
         self.history_held = self.history_held - held + history.held();
         history.since(position)
     }
+}
+
+/// Returns the hash of a topic's name. The hasher has a random key.
+fn hash(hasher: &DefaultHashBuilder, name: &str) -> u64 {
+    let mut hasher = hasher.build_hasher();
+    hasher.write(name.as_bytes());
+    hasher.finish()
 }
 
 /// Lists of subscribers are shrunk only above this capacity.

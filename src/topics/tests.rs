@@ -6,6 +6,9 @@ use proptest::prelude::*;
 
 use super::*;
 
+/// A subscription to a topic without settings.
+const NEW: Added = Added::New(None);
+
 fn topics(limits: TopicLimits) -> Topics {
     Topics::new(Vec::new(), limits)
 }
@@ -94,8 +97,9 @@ proptest! {
             let members = model.members.entry(topic).or_default();
             match kind {
                 0..=11 => {
-                    let is_new = topics.subscribe(&mut lists[slot], slot, &name(topic));
-                    prop_assert_eq!(is_new, Ok(members.insert(slot)));
+                    let added = topics.subscribe(&mut lists[slot], slot, &name(topic));
+                    let is_new = members.insert(slot);
+                    prop_assert_eq!(added, if is_new { NEW } else { Added::Known });
                 }
                 12..=16 => {
                     let was_there = topics.unsubscribe(lists[slot], &name(topic));
@@ -149,24 +153,33 @@ fn limits_are_errors_and_nothing_changes() {
         name_size: 5,
     });
     let (mut one, mut other) = (ListId::NONE, ListId::NONE);
-    assert_eq!(topics.subscribe(&mut one, 0, "a"), Ok(true));
-    assert_eq!(topics.subscribe(&mut one, 0, "b"), Ok(true));
-    assert_eq!(topics.subscribe(&mut one, 0, "a"), Ok(false));
+    assert_eq!(topics.subscribe(&mut one, 0, "a"), NEW);
+    assert_eq!(topics.subscribe(&mut one, 0, "b"), NEW);
+    assert_eq!(topics.subscribe(&mut one, 0, "a"), Added::Known);
     let limit = 2;
     let error = SendError::TooManySubscriptions { limit };
-    assert_eq!(topics.subscribe(&mut one, 0, "c"), Err(error));
-    assert_eq!(topics.subscribe(&mut other, 1, "c"), Ok(true));
+    let full = Full::Subscriptions;
+    assert_eq!(topics.subscribe(&mut one, 0, "c"), Added::Refused(full));
+    assert_eq!(topics.error(full, "c"), error);
+    assert_eq!(topics.subscribe(&mut other, 1, "c"), NEW);
     let limit = 3;
     let error = SendError::TooManyTopics { limit };
-    assert_eq!(topics.subscribe(&mut other, 1, "d"), Err(error));
+    let full = Full::Topics;
+    assert_eq!(topics.subscribe(&mut other, 1, "d"), Added::Refused(full));
+    assert_eq!(topics.error(full, "d"), error);
     let (size, limit) = (6, 5);
     let error = SendError::TopicNameTooLong { size, limit };
-    assert_eq!(topics.subscribe(&mut other, 1, "123456"), Err(error));
+    let full = Full::Name;
+    assert_eq!(
+        topics.subscribe(&mut other, 1, "123456"),
+        Added::Refused(full)
+    );
+    assert_eq!(topics.error(full, "123456"), error);
     assert_eq!((topics.len(), topics.subscriptions()), (3, 3));
     assert!(topics.unsubscribe(one, "b"));
     // A vacant topic is removed at the end of the turn.
     while topics.next_change().is_some() {}
-    assert_eq!(topics.subscribe(&mut other, 1, "12345"), Ok(true));
+    assert_eq!(topics.subscribe(&mut other, 1, "12345"), NEW);
 }
 
 #[test]
@@ -187,7 +200,8 @@ fn the_longest_prefix_decides() {
         ("a", SlowConsumer::Close),
         ("", SlowConsumer::Close),
     ] {
-        topics.subscribe(&mut list, 0, name).unwrap();
+        let added = topics.subscribe(&mut list, 0, name);
+        assert_eq!(added, Added::New(Some(policy)));
         let walk = topics.begin(name).unwrap();
         assert_eq!(walk.rules.slow_consumer, Some(policy), "{name:?}");
         topics.end(walk);

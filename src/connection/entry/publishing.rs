@@ -10,7 +10,7 @@ use crate::error::SendError;
 use crate::limits::SlowConsumer;
 use crate::protocol::Prepared;
 use crate::topics::{
-    Form, ListId, Missed, Position, Publication, Published, Recovery, Rules, Walk,
+    Added, Form, ListId, Missed, Position, Publication, Published, Recovery, Rules, Walk,
 };
 
 /// What became of a message for one subscriber.
@@ -112,6 +112,7 @@ impl Shared {
     }
 
     /// Records the memory of topics. What is freed counts until the turn ends.
+    #[inline(always)]
     pub(crate) fn charge_topics(&mut self) {
         if self.budget.is_on() {
             self.budget.charge_topics(self.topics.held());
@@ -272,28 +273,36 @@ impl PeerMut<'_> {
     }
 
     /// Subscribes the connection to a topic; returns whether it was not subscribed before.
+    #[inline(always)]
     pub(crate) fn subscribe(&mut self, topic: &str) -> Result<bool, SendError> {
         self.check_open()?;
-        let shared = &mut *self.shared;
-        let done = shared
-            .topics
-            .subscribe(&mut self.peer.topics, self.slot, topic);
-        match &done {
-            Ok(true) => {
+        let Self { peer, shared, slot } = self;
+        match shared.topics.subscribe(&mut peer.topics, *slot, topic) {
+            Added::New(policy) => {
                 shared.stats.subscribes += 1;
-                if shared.topics.conflates(topic, self.peer.slow_consumer()) {
-                    let lowat = match shared.config.notsent_lowat {
-                        0 => NOTSENT_LOWAT,
-                        lowat => lowat,
-                    };
-                    self.peer.limit_unsent(lowat);
+                if policy.unwrap_or_else(|| peer.slow_consumer()) == SlowConsumer::Conflate {
+                    self.limit_unsent();
                 }
-                shared.charge_topics();
+                self.shared.charge_topics();
+                Ok(true)
             }
-            Ok(false) => {}
-            Err(error) => shared.stats.count_topic_refusal(error),
+            Added::Known => Ok(false),
+            Added::Refused(full) => {
+                let error = shared.topics.error(full, topic);
+                shared.stats.count_topic_refusal(&error);
+                Err(error)
+            }
         }
-        done
+    }
+
+    /// Has the kernel take only little data for a subscriber of a topic that conflates.
+    #[inline(never)]
+    fn limit_unsent(&mut self) {
+        let lowat = match self.shared.config.notsent_lowat {
+            0 => NOTSENT_LOWAT,
+            lowat => lowat,
+        };
+        self.peer.limit_unsent(lowat);
     }
 
     /// Removes the connection from a topic; returns whether it was subscribed.
