@@ -16,6 +16,8 @@ pub(super) struct Fed {
     pub(super) whole: bool,
     /// The payload of a ping, to be returned in a pong.
     pub(super) ping: Option<Vec<u8>>,
+    /// Whether a pong was completed.
+    pub(super) pong: bool,
 }
 
 /// The form of the replies.
@@ -109,7 +111,7 @@ impl Checker {
             consumed,
             messages,
             whole,
-            ping: None,
+            ..Fed::default()
         })
     }
 
@@ -178,7 +180,10 @@ impl Checker {
                 fed.ping = Some(payload.to_vec());
                 return Ok(());
             }
-            frame::PONG => return Ok(()),
+            frame::PONG => {
+                fed.pong = true;
+                return Ok(());
+            }
             frame::CLOSE => {
                 let code = payload.first_chunk().map(|&code| u16::from_be_bytes(code));
                 return Err(format!("the server closed with {code:?}"));
@@ -188,20 +193,23 @@ impl Checker {
         let Some(awaited) = awaited else {
             return Err(format!("a frame {:#04x} nobody asked for", header.first));
         };
-        let inflated;
-        let message = if header.first == traffic.first | frame::COMPRESSED {
-            inflated = self.decompress(payload)?;
-            inflated.as_slice()
-        } else if header.first == traffic.first {
-            payload
-        } else {
+        let expected = traffic.payload(awaited, self.offset);
+        let differs = |got: &[u8]| format!("a payload of {} bytes differs", got.len());
+        if header.first == traffic.first | frame::COMPRESSED {
+            if !traffic.is_verified(awaited, payload) {
+                let message = self.decompress(payload)?;
+                if message != expected {
+                    return Err(differs(&message));
+                }
+                traffic.verified(awaited, payload);
+            }
+        } else if header.first != traffic.first {
             return Err(format!(
                 "the first byte is {:#04x} and not {:#04x}",
                 header.first, traffic.first
             ));
-        };
-        if message != traffic.payload(awaited, self.offset) {
-            return Err(format!("a payload of {} bytes differs", message.len()));
+        } else if payload != expected {
+            return Err(differs(payload));
         }
         self.wire_payload += payload.len() as u64;
         self.offset += 1;

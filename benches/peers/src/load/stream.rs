@@ -93,6 +93,8 @@ pub(super) struct Connector {
     pub(super) request: Vec<u8>,
     raw: bool,
     deflate: Option<Deflate>,
+    /// The size of the sockets' receive buffers, if it is not the kernel's default.
+    receive_buffer: Option<usize>,
     opened: u32,
 }
 
@@ -117,8 +119,14 @@ impl Connector {
             request: request.into_bytes(),
             raw: options.raw,
             deflate: options.deflate,
+            receive_buffer: None,
             opened: 0,
         })
+    }
+
+    /// Sets the size of the receive buffers of the connections that open from now on.
+    pub(super) fn receive_buffer(&mut self, bytes: usize) {
+        self.receive_buffer = Some(bytes);
     }
 
     /// Opens `count` connections, up to the server's 101. Takes each step for all connections
@@ -140,7 +148,15 @@ impl Connector {
 
     /// Connects, and sends the request or the first TLS message.
     fn connect(&self) -> Result<Opening> {
-        let mut socket = TcpStream::connect(self.server).context("cannot connect")?;
+        let socket = Socket::new(Domain::for_address(self.server), Type::STREAM, None)?;
+        if let Some(bytes) = self.receive_buffer {
+            // The kernel derives the window from it when it connects.
+            socket.set_recv_buffer_size(bytes)?;
+        }
+        socket
+            .connect(&self.server.into())
+            .context("cannot connect")?;
+        let mut socket = TcpStream::from(socket);
         socket.set_nodelay(true)?;
         socket.set_read_timeout(Some(PATIENCE))?;
         let Some(config) = &self.tls else {
