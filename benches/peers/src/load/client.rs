@@ -31,6 +31,14 @@ pub(super) struct Counts {
     pub(super) latency: Histogram<u64>,
 }
 
+impl Counts {
+    /// Records the latency of a reply.
+    fn record(&mut self, sent: Instant, now: Instant) {
+        let nanos = u64::try_from((now - sent).as_nanos()).unwrap_or(u64::MAX);
+        self.latency.saturating_record(nanos);
+    }
+}
+
 /// The connections of a run.
 pub(super) struct Client {
     poll: Poll,
@@ -128,13 +136,11 @@ impl Client {
             if !event.is_readable() {
                 continue;
             }
-            let latency = &mut counts.latency;
             let counted_from = self.counted_from;
             let progress = connection
                 .receive(traffic, buffer, |sent, now| {
                     if sent >= counted_from {
-                        let nanos = u64::try_from((now - sent).as_nanos()).unwrap_or(u64::MAX);
-                        latency.saturating_record(nanos);
+                        counts.record(sent, now);
                     }
                 })
                 .with_context(|| format!("connection {number}"))?;
@@ -155,13 +161,23 @@ impl Client {
     }
 
     /// Ends a run at a rate: waits a moment for the slowest replies, so that the percentiles include
-    /// them. Only those that came in time count as messages.
+    /// them. Messages that have no reply even then are included with the time that they have waited.
+    /// Only replies that came in time count as messages.
     pub(super) fn end_at_rate(&mut self, options: &Options, phases: &Phases) -> Result<Measure> {
         let (seconds, usage, wire_payload) = phases.end(self)?;
         let in_time = self.counts.messages;
         let end = Instant::now() + GRACE;
         while Instant::now() < end && !self.connections.iter().all(Connection::is_quiet) {
             self.turn(|_, _, _| Ok(()))?;
+        }
+        let (from, now) = (self.counted_from, Instant::now());
+        for at in self
+            .connections
+            .iter()
+            .flat_map(Connection::sent_at)
+            .filter(|at| *at >= from)
+        {
+            self.counts.record(at, now);
         }
         self.counts.messages = in_time;
         let mut measure = self.measure(options, seconds, usage, wire_payload);

@@ -106,6 +106,11 @@ impl Connection {
         self.awaited.len() as u64
     }
 
+    /// Yields when the bursts were sent whose replies are awaited.
+    pub(super) fn sent_at(&self) -> impl Iterator<Item = Instant> {
+        self.awaited.iter().map(|sent| sent.at)
+    }
+
     /// Writes as many bytes as the socket accepts.
     pub(super) fn flush(&mut self, traffic: &Traffic) -> Result<()> {
         self.stream.flush()?;

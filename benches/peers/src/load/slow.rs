@@ -11,8 +11,6 @@ use super::plan::{self, Plan};
 use super::stream::{Connector, Stream};
 use super::traffic::Traffic;
 
-/// The size of the receive buffers, so that little data is on its way.
-const RECEIVE_BUFFER: usize = 4096;
 /// The longest time that a subscription, or the rest of the messages, may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -30,7 +28,7 @@ struct Reader {
 impl Slow {
     /// Opens and subscribes the connections.
     pub(super) fn open(mut connector: Connector, options: &Options, plan: &Plan) -> Result<Self> {
-        connector.receive_buffer(RECEIVE_BUFFER);
+        connector.narrow();
         let mut readers = Vec::new();
         for (number, stream) in connector.open(options.slow)?.into_iter().enumerate() {
             let mut reader = Reader {

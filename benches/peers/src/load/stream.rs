@@ -16,6 +16,10 @@ use super::options::{Deflate, Options};
 
 /// The longest time that an opening handshake may take. Under valgrind a server is slow.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// The size of the receive buffer of a socket that takes little data.
+const RECEIVE_BUFFER: usize = 4096;
+/// The largest segment of a socket that takes little data, as in an Ethernet.
+const SEGMENT: u32 = 1460;
 /// The `Sec-WebSocket-Accept` for the key of all requests.
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
@@ -93,8 +97,8 @@ pub(super) struct Connector {
     pub(super) request: Vec<u8>,
     raw: bool,
     deflate: Option<Deflate>,
-    /// The size of the sockets' receive buffers, if it is not the kernel's default.
-    receive_buffer: Option<usize>,
+    /// Whether the sockets take little data.
+    narrow: bool,
     opened: u32,
 }
 
@@ -119,14 +123,14 @@ impl Connector {
             request: request.into_bytes(),
             raw: options.raw,
             deflate: options.deflate,
-            receive_buffer: None,
+            narrow: false,
             opened: 0,
         })
     }
 
-    /// Sets the size of the receive buffers of the connections that open from now on.
-    pub(super) fn receive_buffer(&mut self, bytes: usize) {
-        self.receive_buffer = Some(bytes);
+    /// Lets the sockets that open from now on take little data, until the client reads it.
+    pub(super) fn narrow(&mut self) {
+        self.narrow = true;
     }
 
     /// Opens `count` connections, up to the server's 101. Takes each step for all connections
@@ -149,9 +153,11 @@ impl Connector {
     /// Connects, and sends the request or the first TLS message.
     fn connect(&self) -> Result<Opening> {
         let socket = Socket::new(Domain::for_address(self.server), Type::STREAM, None)?;
-        if let Some(bytes) = self.receive_buffer {
-            // The kernel derives the window from it when it connects.
-            socket.set_recv_buffer_size(bytes)?;
+        if self.narrow {
+            // Both have to be set before the connection is made. The server's kernel derives the
+            // size of its send buffer from the segments, which are 64 KiB on the loopback device.
+            socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
+            socket.set_tcp_mss(SEGMENT)?;
         }
         socket
             .connect(&self.server.into())

@@ -332,9 +332,9 @@ pub(super) const CASES: &[Case] = &[
     figure(
         Figure::Latency,
         topics(
-            "topic-rate-200",
-            "Latency of 64 B to a topic with 1,000 subscribers, 200 messages a second",
-            "--mode topics --size 64 --connections 1000 --rate 200",
+            "topic-rate-100",
+            "Latency of 64 B to a topic with 1,000 subscribers, 100 messages a second",
+            "--mode topics --size 64 --connections 1000 --rate 100",
         ),
     ),
     smoke(figure(
