@@ -160,9 +160,9 @@ impl Client {
         Ok(())
     }
 
-    /// Ends a run at a rate: waits a moment for the slowest replies, so that the percentiles include
-    /// them. Messages that have no reply even then are included with the time that they have waited.
-    /// Only replies that came in time count as messages.
+    /// Ends a run at a rate: waits a moment for the slowest replies, so that the percentiles
+    /// include them. Messages that have no reply even then are included with the time that they
+    /// have waited. Only replies that came in time count as messages.
     pub(super) fn end_at_rate(&mut self, options: &Options, phases: &Phases) -> Result<Measure> {
         let (seconds, usage, wire_payload) = phases.end(self)?;
         let in_time = self.counts.messages;

@@ -42,9 +42,9 @@ impl Slow {
         Ok(Self { readers })
     }
 
-    /// Reads all that is queued, up to the pong of a ping. Then each subscriber must have the latest
-    /// message of each key as the last one. Earlier ones may be missing, but nothing may come that
-    /// was not published.
+    /// Reads all that is queued, up to the pong of a ping. Then each subscriber must have the
+    /// latest message of each key as the last one. Earlier ones may be missing, but nothing may
+    /// come that was not published.
     pub(super) fn catch_up(
         mut self,
         traffic: &Traffic,
@@ -72,8 +72,8 @@ impl Slow {
 }
 
 impl Reader {
-    /// Writes frames of which the last is a ping, and reads until its pong. Calls `message` with the
-    /// first byte and the payload of each frame before it.
+    /// Writes frames of which the last is a ping, and reads until its pong. Calls `message` with
+    /// the first byte and the payload of each frame before it.
     fn until_pong(
         &mut self,
         mut frames: &[u8],

@@ -13,8 +13,8 @@ use super::schedule::Schedule;
 use super::slow::Slow;
 use super::stream::Connector;
 
-/// Opens subscribers and a publisher, which is not subscribed; then publishes, at a rate if there is
-/// one. Otherwise a burst follows when the last subscriber has received the one before.
+/// Opens subscribers and a publisher, which is not subscribed; then publishes, at a rate if there
+/// is one. Otherwise a burst follows when the last subscriber has received the one before.
 pub(super) fn run(options: &Options) -> Result<Measure> {
     let connector = Connector::new(options)?;
     let mut client = Client::new(options)?;

@@ -71,7 +71,7 @@ pub(super) enum Ask {
     Broadcast,
     /// Messages to the subscribers of a topic.
     Topics,
-    /// Messages to the subscribers of a topic, of which wsloop sends slow ones only the latest by key.
+    /// Messages to the subscribers of a topic. wsloop sends slow ones only the latest by key.
     TopicsConflate,
     /// Compressed messages to the subscribers of a topic, without context takeover.
     TopicsDeflateShared,

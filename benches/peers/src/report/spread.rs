@@ -90,11 +90,6 @@ pub(super) fn growth(round: &Round) -> Option<f64> {
     round.measure.growth
 }
 
-/// The growth of the resident memory in the run, beyond that of the companion load, in bytes.
-pub(super) fn growth_beyond_companion(round: &Round) -> Option<f64> {
-    Some(round.measure.growth? - round.companion.as_ref()?.growth?)
-}
-
 /// The resident memory of a subscription, in bytes.
 pub(super) fn subscription(round: &Round) -> Option<f64> {
     round.measure.subscription

@@ -142,8 +142,6 @@ fn cpu_table(
     }
     if growths {
         head.push("memory growth (KiB)".into());
-        let title = companion.map_or("", |companion| companion.title);
-        head.push(format!("beyond {title}"));
     }
     head.push("p50 (us)".into());
     head.push("p99 (us)".into());
@@ -175,8 +173,6 @@ fn cpu_table(
             row.push(or_dash(
                 of(spread::growth).map(|s| grouped(s.median / 1024.0)),
             ));
-            let beyond = of(spread::growth_beyond_companion);
-            row.push(or_dash(beyond.map(|s| grouped(s.median / 1024.0))));
         }
         row.push(or_dash(
             of(spread::p50).map(|s| decimals(s.median / 1000.0)),
