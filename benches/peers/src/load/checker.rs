@@ -337,20 +337,23 @@ mod tests {
         assert!(Checker::new(Wire::Raw).feed(reply, &traffic, None).is_err());
     }
 
+    /// Returns the compressed reply to a message: unmasking the request yields it.
+    fn compressed_reply(traffic: &Traffic, number: usize) -> Vec<u8> {
+        let request = &traffic.burst(number).request;
+        // The length takes two further bytes.
+        let (mask, payload) = request[4..].split_at(4);
+        let unmasked: Vec<u8> = payload
+            .iter()
+            .zip(mask.iter().cycle())
+            .map(|(b, m)| b ^ m)
+            .collect();
+        frame::server_frame(traffic.first | frame::COMPRESSED, &unmasked)
+    }
+
     #[test]
     fn compressed_replies_are_decompressed_and_compared() {
         let traffic = traffic("--size 3000 --kind json --deflate shared");
-        // Unmasking a request yields the reply to it.
-        let reply = |number: usize| {
-            let request = &traffic.burst(number).request;
-            let (mask, payload) = request[4..].split_at(4);
-            let unmasked: Vec<u8> = payload
-                .iter()
-                .zip(mask.iter().cycle())
-                .map(|(b, m)| b ^ m)
-                .collect();
-            frame::server_frame(traffic.first | frame::COMPRESSED, &unmasked)
-        };
+        let reply = |number| compressed_reply(&traffic, number);
         let bytes = [reply(0), reply(1)].concat();
         for piece in [1, 3, 100, 10_000] {
             let mut checker = Checker::new(Wire::Deflate);
@@ -360,5 +363,22 @@ mod tests {
         }
         let wrong = feed(&mut Checker::new(Wire::Deflate), &traffic, &reply(1), 9999);
         assert!(wrong.unwrap_err().contains("differs"));
+    }
+    #[test]
+    fn messages_to_topics_are_decompressed_once() {
+        let traffic = traffic("--mode topics --size 1024 --kind json --deflate shared");
+        let bytes = compressed_reply(&traffic, 0);
+        let payload = &bytes[frame::parse(&bytes).unwrap().unwrap().size..];
+        for _ in 0..3 {
+            let fed = feed(&mut Checker::new(Wire::Deflate), &traffic, &bytes, 9999);
+            assert_eq!(fed, Ok((1, 1, 0)));
+            assert!(traffic.is_verified(0, payload) && !traffic.is_verified(1, payload));
+        }
+        for wrong in [
+            compressed_reply(&traffic, 1),
+            [&bytes[..9], &[0; 999]].concat(),
+        ] {
+            assert!(feed(&mut Checker::new(Wire::Deflate), &traffic, &wrong, 9999).is_err());
+        }
     }
 }
