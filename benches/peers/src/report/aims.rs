@@ -109,6 +109,7 @@ const AIMS: &[Aim] = &[
     aim("broadcast-64-depth-16", Gauge::Uws, 1.00),
     aim("topic-64-depth-1", Gauge::Uws, 1.00),
     aim("topic-64-depth-16", Gauge::Uws, 1.00),
+    aim("topic-1k-depth-16", Gauge::Uws, 1.00),
     aim("topics-8-depth-16", Gauge::Uws, 0.90),
     aim("topics-8-depth-16-deflate-shared", Gauge::Uws, 0.90),
     aim("topic-rate-100", Gauge::P99Uws, 1.00),

@@ -315,6 +315,11 @@ pub(super) const CASES: &[Case] = &[
         "Publish of 64 B text to a topic with 1,000 subscribers, 16 at once",
         "--spin --mode topics --size 64 --connections 1000 --depth 16",
     )),
+    topics(
+        "topic-1k-depth-16",
+        "Publish of 1 KiB text to a topic with 1,000 subscribers, 16 at once",
+        "--spin --mode topics --size 1024 --connections 1000 --depth 16",
+    ),
     smoke(topics(
         "topics-8-depth-16",
         "Publish of 64 B text to random topics out of 100, 16 at once; 1,000 clients, each in 8 topics",
