@@ -1,10 +1,14 @@
 //! Shared by the servers: the command line, and the listener.
 //!
 //! ```text
-//! server-NAME --listen ADDRESS [--mode echo|broadcast] [--tls CERT.pem KEY.pem]
+//! server-NAME --listen ADDRESS [--mode echo|broadcast|topics] [--tls CERT.pem KEY.pem]
 //!     [--read-buffer BYTES] [--max-message BYTES] [--deflate shared|dedicated] [--batched]
-//!     [--busy-poll MICROSECONDS] [--loops N]
+//!     [--busy-poll MICROSECONDS] [--loops N] [--conflate]
 //! ```
+//!
+//! With `--mode topics`, the message `+NAME` subscribes its sender to a topic, and `-NAME` ends the
+//! subscription; neither is answered. Any other message is published unchanged to the topic whose
+//! name is its first word. With `--conflate` its second word is its key.
 //!
 //! A server prints `listening ADDRESS` when it accepts connections, and serves until it is killed.
 //! It refuses unsupported options with exit status 64.
@@ -30,8 +34,8 @@ pub mod runtime;
 pub struct Options {
     /// The address to listen on; with port 0 the kernel chooses a port.
     pub listen: SocketAddr,
-    /// Whether each message goes to all clients, instead of back to its sender.
-    pub broadcast: bool,
+    /// Where messages go.
+    pub mode: Mode,
     /// The files of the certificate chain and of the key.
     pub tls: Option<(PathBuf, PathBuf)>,
     /// The size of the read buffer, for servers that have such a setting.
@@ -46,6 +50,20 @@ pub struct Options {
     pub busy_poll: Duration,
     /// The number of event loops that share the address, each on its own thread. The default is 1.
     pub loops: usize,
+    /// Whether a slow subscriber gets only the latest message for each key.
+    pub conflate: bool,
+}
+
+/// Where messages go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Mode {
+    /// Back to the sender.
+    Echo,
+    /// To all clients.
+    Broadcast,
+    /// To the subscribers of a topic.
+    Topics,
 }
 
 /// How messages are compressed.
@@ -68,12 +86,16 @@ pub enum Skill {
     Broadcast,
     /// `--busy-poll`
     BusyPoll,
+    /// `--conflate`
+    Conflate,
     /// `--deflate`
     Deflate,
     /// `--loops`
     Loops,
     /// `--tls`
     Tls,
+    /// `--mode topics`
+    Topics,
 }
 
 impl Options {
@@ -81,21 +103,28 @@ impl Options {
     /// among the server's skills.
     pub fn of(skills: &[Skill]) -> Self {
         let options = Self::parse(env::args().skip(1)).unwrap_or_else(|problem| refuse(problem));
+        let broadcast = options.mode == Mode::Broadcast;
+        let topics = options.mode == Mode::Topics;
         let asked = [
             (Skill::Batched, "--batched", options.batched),
-            (Skill::Broadcast, "--mode broadcast", options.broadcast),
+            (Skill::Broadcast, "--mode broadcast", broadcast),
             (Skill::BusyPoll, "--busy-poll", !options.busy_poll.is_zero()),
+            (Skill::Conflate, "--conflate", options.conflate),
             (Skill::Deflate, "--deflate", options.deflate.is_some()),
             (Skill::Loops, "--loops", options.loops != 1),
             (Skill::Tls, "--tls", options.tls.is_some()),
+            (Skill::Topics, "--mode topics", topics),
         ];
         for (skill, name, asked) in asked {
             if asked && !skills.contains(&skill) {
                 refuse(format_args!("this server has no {name}"));
             }
         }
-        if options.broadcast && (options.batched || options.deflate.is_some()) {
+        if broadcast && (options.batched || options.deflate.is_some()) {
             refuse("--mode broadcast goes with neither --batched nor --deflate");
+        }
+        if options.conflate && !topics {
+            refuse("--conflate goes with --mode topics");
         }
         // The libraries of some peers do not raise the limit, and thousands of clients will
         // connect.
@@ -109,7 +138,7 @@ impl Options {
         let mut listen = None;
         let mut options = Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-            broadcast: false,
+            mode: Mode::Echo,
             tls: None,
             read_buffer: None,
             max_message: 64 << 20,
@@ -117,15 +146,17 @@ impl Options {
             batched: false,
             busy_poll: Duration::ZERO,
             loops: 1,
+            conflate: false,
         };
         while let Some(name) = args.next() {
             let mut value = || args.next().ok_or_else(|| format!("{name} needs a value"));
             match name.as_str() {
                 "--listen" => listen = Some(number(&name, &value()?)?),
                 "--mode" => {
-                    options.broadcast = match value()?.as_str() {
-                        "echo" => false,
-                        "broadcast" => true,
+                    options.mode = match value()?.as_str() {
+                        "echo" => Mode::Echo,
+                        "broadcast" => Mode::Broadcast,
+                        "topics" => Mode::Topics,
                         other => return Err(format!("unknown mode {other}")),
                     }
                 }
@@ -140,6 +171,7 @@ impl Options {
                     })
                 }
                 "--batched" => options.batched = true,
+                "--conflate" => options.conflate = true,
                 "--busy-poll" => {
                     options.busy_poll = Duration::from_micros(number(&name, &value()?)?)
                 }
@@ -205,12 +237,13 @@ mod tests {
     #[test]
     fn every_option_is_read() {
         let options = parse(
-            "--listen 127.0.0.1:0 --mode broadcast --tls cert.pem key.pem --read-buffer 65536 \
-             --max-message 1048576 --deflate shared --batched --busy-poll 50 --loops 2",
+            "--listen 127.0.0.1:0 --mode topics --tls cert.pem key.pem --read-buffer 65536 \
+             --max-message 1048576 --deflate shared --batched --busy-poll 50 --loops 2 --conflate",
         )
         .unwrap();
         assert_eq!(options.listen, SocketAddr::from(([127, 0, 0, 1], 0)));
-        assert!(options.broadcast && options.batched);
+        assert!(options.batched && options.conflate);
+        assert_eq!(options.mode, Mode::Topics);
         assert_eq!(options.tls, Some(("cert.pem".into(), "key.pem".into())));
         assert_eq!(options.read_buffer, Some(65_536));
         assert_eq!(options.max_message, 1_048_576);

@@ -14,7 +14,7 @@ use tokio::sync::mpsc::{self, UnboundedSender};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, accept_async_with_config};
-use wsloop_peers::server::{Options, Skill, runtime};
+use wsloop_peers::server::{Mode, Options, Skill, runtime};
 
 fn main() -> io::Result<()> {
     let options = Options::of(&[Skill::Batched, Skill::Broadcast, Skill::Tls]);
@@ -28,7 +28,7 @@ fn main() -> io::Result<()> {
     let server = Arc::new(Server {
         config,
         batched: options.batched,
-        everybody: options.broadcast.then(Mutex::default),
+        everybody: (options.mode == Mode::Broadcast).then(Mutex::default),
     });
     runtime::serve(&options, |client| {
         let (server, tls) = (Arc::clone(&server), tls.clone());

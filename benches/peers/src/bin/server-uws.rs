@@ -9,7 +9,7 @@ use std::ffi::{CString, c_char, c_int, c_uint};
 use std::path::Path;
 use std::ptr;
 
-use wsloop_peers::server::{Deflate, Options, Skill, refuse};
+use wsloop_peers::server::{Deflate, Mode, Options, Skill, refuse};
 
 unsafe extern "C" {
     fn wsloop_peers_uws(
@@ -17,7 +17,7 @@ unsafe extern "C" {
         port: c_int,
         chain: *const c_char,
         key: *const c_char,
-        broadcast: bool,
+        mode: c_int,
         shared: bool,
         dedicated: bool,
         max_message: c_uint,
@@ -25,7 +25,7 @@ unsafe extern "C" {
 }
 
 fn main() {
-    let options = Options::of(&[Skill::Broadcast, Skill::Deflate, Skill::Tls]);
+    let options = Options::of(&[Skill::Broadcast, Skill::Deflate, Skill::Tls, Skill::Topics]);
     let host = c_string(options.listen.ip().to_string());
     let tls = options
         .tls
@@ -36,6 +36,12 @@ fn main() {
         .map_or((ptr::null(), ptr::null()), |(chain, key)| {
             (chain.as_ptr(), key.as_ptr())
         });
+    // The numbers of `enum Mode` in uws.cpp.
+    let mode = match options.mode {
+        Mode::Broadcast => 1,
+        Mode::Topics => 2,
+        _ => 0,
+    };
     let max_message = c_uint::try_from(options.max_message).unwrap_or(c_uint::MAX);
     // SAFETY: The pointers are null or point to strings that end in a zero byte and outlive the
     // call.
@@ -45,7 +51,7 @@ fn main() {
             options.listen.port().into(),
             chain,
             key,
-            options.broadcast,
+            mode,
             options.deflate == Some(Deflate::Shared),
             options.deflate == Some(Deflate::Dedicated),
             max_message,

@@ -5,16 +5,21 @@ use std::thread;
 use std::time::Duration;
 
 use wsloop::event::{Binary, Utf8};
-use wsloop::{BuildError, Builder, DeflateConfig, Server};
-use wsloop_peers::server::{Deflate, Options, Skill, announce, refuse};
+use wsloop::{
+    BuildError, Builder, Connection, DeflateConfig, Outgoing, SendError, Server, SlowConsumer,
+    Topic,
+};
+use wsloop_peers::server::{Deflate, Mode, Options, Skill, announce, refuse};
 
 fn main() -> wsloop::Result<()> {
     let mut options = Options::of(&[
         Skill::Broadcast,
         Skill::BusyPoll,
+        Skill::Conflate,
         Skill::Deflate,
         Skill::Loops,
         Skill::Tls,
+        Skill::Topics,
     ]);
     let mut first = build(&options)?;
     // With port 0 the kernel has chosen the port; further loops must listen on the same one.
@@ -55,16 +60,35 @@ fn build(options: &Options) -> Result<Server, BuildError> {
         // The other servers compress messages of any size.
         builder = builder.deflate(config.threshold(0));
     }
-    builder = if options.broadcast {
-        builder
+    builder = match options.mode {
+        Mode::Broadcast => builder
             .on(Utf8, |conn, text| conn.server().broadcast_utf8(text))
-            .on(Binary, |conn, data| conn.server().broadcast_binary(data))
-    } else {
-        builder
+            .on(Binary, |conn, data| conn.server().broadcast_binary(data)),
+        Mode::Topics if options.conflate => builder
+            .topics("", Topic::new().slow_consumer(SlowConsumer::Conflate))
+            .on(Utf8, |conn, text| {
+                let key = text.split(' ').nth(1).unwrap_or_default();
+                topics(conn, text, Outgoing::text(text).key(key))
+            }),
+        Mode::Topics => builder.on(Utf8, |conn, text| topics(conn, text, Outgoing::text(text))),
+        _ => builder
             .on(Utf8, |conn, text| conn.send_utf8(text))
-            .on(Binary, |conn, data| conn.send_binary(data))
+            .on(Binary, |conn, data| conn.send_binary(data)),
     };
     builder.build()
+}
+
+/// Subscribes, unsubscribes or publishes, as a client has asked.
+fn topics(conn: &mut Connection<'_>, text: &str, message: Outgoing<'_>) -> Result<(), SendError> {
+    if let Some(name) = text.strip_prefix('+') {
+        conn.subscribe(name)?;
+    } else if let Some(name) = text.strip_prefix('-') {
+        conn.unsubscribe(name);
+    } else {
+        let name = text.split(' ').next().unwrap_or_default();
+        conn.server().publish(name, message)?;
+    }
+    Ok(())
 }
 
 /// Returns a builder with a listener, for TLS if the options name a certificate.

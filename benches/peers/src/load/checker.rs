@@ -16,6 +16,8 @@ pub(super) struct Fed {
     pub(super) whole: bool,
     /// The payload of a ping, to be returned in a pong.
     pub(super) ping: Option<Vec<u8>>,
+    /// Whether a pong was completed.
+    pub(super) pong: bool,
 }
 
 /// The form of the replies.
@@ -109,7 +111,7 @@ impl Checker {
             consumed,
             messages,
             whole,
-            ping: None,
+            ..Fed::default()
         })
     }
 
@@ -178,7 +180,10 @@ impl Checker {
                 fed.ping = Some(payload.to_vec());
                 return Ok(());
             }
-            frame::PONG => return Ok(()),
+            frame::PONG => {
+                fed.pong = true;
+                return Ok(());
+            }
             frame::CLOSE => {
                 let code = payload.first_chunk().map(|&code| u16::from_be_bytes(code));
                 return Err(format!("the server closed with {code:?}"));
@@ -188,20 +193,23 @@ impl Checker {
         let Some(awaited) = awaited else {
             return Err(format!("a frame {:#04x} nobody asked for", header.first));
         };
-        let inflated;
-        let message = if header.first == traffic.first | frame::COMPRESSED {
-            inflated = self.decompress(payload)?;
-            inflated.as_slice()
-        } else if header.first == traffic.first {
-            payload
-        } else {
+        let expected = traffic.payload(awaited, self.offset);
+        let differs = |got: &[u8]| format!("a payload of {} bytes differs", got.len());
+        if header.first == traffic.first | frame::COMPRESSED {
+            if !traffic.is_verified(awaited, payload) {
+                let message = self.decompress(payload)?;
+                if message != expected {
+                    return Err(differs(&message));
+                }
+                traffic.verified(awaited, payload);
+            }
+        } else if header.first != traffic.first {
             return Err(format!(
                 "the first byte is {:#04x} and not {:#04x}",
                 header.first, traffic.first
             ));
-        };
-        if message != traffic.payload(awaited, self.offset) {
-            return Err(format!("a payload of {} bytes differs", message.len()));
+        } else if payload != expected {
+            return Err(differs(payload));
         }
         self.wire_payload += payload.len() as u64;
         self.offset += 1;
@@ -329,20 +337,23 @@ mod tests {
         assert!(Checker::new(Wire::Raw).feed(reply, &traffic, None).is_err());
     }
 
+    /// Returns the compressed reply to a message: unmasking the request yields it.
+    fn compressed_reply(traffic: &Traffic, number: usize) -> Vec<u8> {
+        let request = &traffic.burst(number).request;
+        // The length takes two further bytes.
+        let (mask, payload) = request[4..].split_at(4);
+        let unmasked: Vec<u8> = payload
+            .iter()
+            .zip(mask.iter().cycle())
+            .map(|(b, m)| b ^ m)
+            .collect();
+        frame::server_frame(traffic.first | frame::COMPRESSED, &unmasked)
+    }
+
     #[test]
     fn compressed_replies_are_decompressed_and_compared() {
         let traffic = traffic("--size 3000 --kind json --deflate shared");
-        // Unmasking a request yields the reply to it.
-        let reply = |number: usize| {
-            let request = &traffic.burst(number).request;
-            let (mask, payload) = request[4..].split_at(4);
-            let unmasked: Vec<u8> = payload
-                .iter()
-                .zip(mask.iter().cycle())
-                .map(|(b, m)| b ^ m)
-                .collect();
-            frame::server_frame(traffic.first | frame::COMPRESSED, &unmasked)
-        };
+        let reply = |number| compressed_reply(&traffic, number);
         let bytes = [reply(0), reply(1)].concat();
         for piece in [1, 3, 100, 10_000] {
             let mut checker = Checker::new(Wire::Deflate);
@@ -352,5 +363,22 @@ mod tests {
         }
         let wrong = feed(&mut Checker::new(Wire::Deflate), &traffic, &reply(1), 9999);
         assert!(wrong.unwrap_err().contains("differs"));
+    }
+    #[test]
+    fn messages_to_topics_are_decompressed_once() {
+        let traffic = traffic("--mode topics --size 1024 --kind json --deflate shared");
+        let bytes = compressed_reply(&traffic, 0);
+        let payload = &bytes[frame::parse(&bytes).unwrap().unwrap().size..];
+        for _ in 0..3 {
+            let fed = feed(&mut Checker::new(Wire::Deflate), &traffic, &bytes, 9999);
+            assert_eq!(fed, Ok((1, 1, 0)));
+            assert!(traffic.is_verified(0, payload) && !traffic.is_verified(1, payload));
+        }
+        for wrong in [
+            compressed_reply(&traffic, 1),
+            [&bytes[..9], &[0; 999]].concat(),
+        ] {
+            assert!(feed(&mut Checker::new(Wire::Deflate), &traffic, &wrong, 9999).is_err());
+        }
     }
 }

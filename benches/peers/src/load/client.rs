@@ -18,6 +18,8 @@ use super::traffic::Traffic;
 const NAP: Duration = Duration::from_millis(20);
 /// A server that sends nothing for this time has failed. Under valgrind it is slow.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long to wait, after the end, for the replies to messages sent at a rate.
+const GRACE: Duration = Duration::from_secs(1);
 /// Connections that are opened at the same time; the shortest accept queue holds them.
 const OPENED_AT_ONCE: usize = 50;
 /// The size of a read, as large as that of servers for large messages.
@@ -27,6 +29,14 @@ const READ_BYTES: usize = 1 << 20;
 pub(super) struct Counts {
     pub(super) messages: u64,
     pub(super) latency: Histogram<u64>,
+}
+
+impl Counts {
+    /// Records the latency of a reply.
+    fn record(&mut self, sent: Instant, now: Instant) {
+        let nanos = u64::try_from((now - sent).as_nanos()).unwrap_or(u64::MAX);
+        self.latency.saturating_record(nanos);
+    }
 }
 
 /// The connections of a run.
@@ -42,6 +52,8 @@ pub(super) struct Client {
     pub(super) counted_from: Instant,
     spin: bool,
     last_reply: Instant,
+    /// Pongs that were received.
+    pub(super) pongs: u64,
 }
 
 impl Client {
@@ -61,6 +73,7 @@ impl Client {
             counted_from: Instant::now(),
             spin: options.spin || options.rate.is_some(),
             last_reply: Instant::now(),
+            pongs: 0,
         })
     }
 
@@ -110,6 +123,7 @@ impl Client {
             connections,
             traffic,
             counts,
+            pongs,
             ..
         } = self;
         let mut replied = false;
@@ -122,18 +136,17 @@ impl Client {
             if !event.is_readable() {
                 continue;
             }
-            let latency = &mut counts.latency;
             let counted_from = self.counted_from;
             let progress = connection
                 .receive(traffic, buffer, |sent, now| {
                     if sent >= counted_from {
-                        let nanos = u64::try_from((now - sent).as_nanos()).unwrap_or(u64::MAX);
-                        latency.saturating_record(nanos);
+                        counts.record(sent, now);
                     }
                 })
                 .with_context(|| format!("connection {number}"))?;
             counts.messages += progress.messages;
-            replied |= progress.messages > 0;
+            *pongs += progress.pongs;
+            replied |= progress.messages > 0 || progress.pongs > 0;
             for _ in 0..progress.bursts {
                 burst(connection, number, traffic)?;
             }
@@ -145,6 +158,32 @@ impl Client {
             anyhow::ensure!(waited < PATIENCE, "no reply for {waited:?}");
         }
         Ok(())
+    }
+
+    /// Ends a run at a rate: waits a moment for the slowest replies, so that the percentiles
+    /// include them. Messages that have no reply even then are included with the time that they
+    /// have waited. Only replies that came in time count as messages.
+    pub(super) fn end_at_rate(&mut self, options: &Options, phases: &Phases) -> Result<Measure> {
+        let (seconds, usage, wire_payload) = phases.end(self)?;
+        let in_time = self.counts.messages;
+        let end = Instant::now() + GRACE;
+        while Instant::now() < end && !self.connections.iter().all(Connection::is_quiet) {
+            self.turn(|_, _, _| Ok(()))?;
+        }
+        let (from, now) = (self.counted_from, Instant::now());
+        for at in self
+            .connections
+            .iter()
+            .flat_map(Connection::sent_at)
+            .filter(|at| *at >= from)
+        {
+            self.counts.record(at, now);
+        }
+        self.counts.messages = in_time;
+        let mut measure = self.measure(options, seconds, usage, wire_payload);
+        measure.rate = options.rate;
+        measure.unanswered = self.connections.iter().map(Connection::awaited).sum();
+        Ok(measure)
     }
 
     /// Resets the figures.

@@ -18,6 +18,8 @@ pub(super) struct Progress {
     pub(super) messages: u64,
     /// Bursts that were completed.
     pub(super) bursts: u64,
+    /// Pongs that were received.
+    pub(super) pongs: u64,
 }
 
 /// A burst that awaits its replies.
@@ -29,7 +31,7 @@ struct Sent {
 /// Frames that still have to be written.
 enum Outgoing {
     Burst(usize),
-    Pong(Vec<u8>),
+    Frames(Vec<u8>),
 }
 
 /// An open connection.
@@ -83,6 +85,12 @@ impl Connection {
         self.flush(traffic)
     }
 
+    /// Sends frames to which no reply is awaited.
+    pub(super) fn send_frames(&mut self, frames: Vec<u8>, traffic: &Traffic) -> Result<()> {
+        self.outgoing.push_back(Outgoing::Frames(frames));
+        self.flush(traffic)
+    }
+
     /// Awaits the replies to a burst, which another connection may have sent.
     pub(super) fn awaits(&mut self, burst: usize, at: Instant) {
         self.awaited.push_back(Sent { burst, at });
@@ -98,13 +106,18 @@ impl Connection {
         self.awaited.len() as u64
     }
 
+    /// Yields when the bursts were sent whose replies are awaited.
+    pub(super) fn sent_at(&self) -> impl Iterator<Item = Instant> {
+        self.awaited.iter().map(|sent| sent.at)
+    }
+
     /// Writes as many bytes as the socket accepts.
     pub(super) fn flush(&mut self, traffic: &Traffic) -> Result<()> {
         self.stream.flush()?;
         while let Some(front) = self.outgoing.front() {
             let bytes = match front {
                 Outgoing::Burst(burst) => &traffic.burst(*burst).request,
-                Outgoing::Pong(frame) => frame,
+                Outgoing::Frames(frames) => frames,
             };
             let Some(written) = self.stream.write(&bytes[self.written..])? else {
                 break;
@@ -146,14 +159,14 @@ impl Connection {
                     }
                 }
                 progress.messages += fed.messages as u64;
+                progress.pongs += u64::from(fed.pong);
                 if fed.whole {
                     progress.bursts += 1;
                     self.awaited.pop_front();
                 }
                 if let Some(payload) = fed.ping {
                     let pong = frame::client_frame(frame::PONG, &payload, [1, 2, 3, 4]);
-                    self.outgoing.push_back(Outgoing::Pong(pong));
-                    self.flush(traffic)?;
+                    self.send_frames(pong, traffic)?;
                 }
             }
             if read < buffer.len() && self.stream.short_read_is_all() {

@@ -1,6 +1,6 @@
 //! Echoes: messages that return on their connection.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::Result;
 
@@ -9,9 +9,6 @@ use super::measure::Measure;
 use super::options::{Options, Span};
 use super::schedule::Schedule;
 use super::stream::Connector;
-
-/// How long to wait, after the end, for the replies to messages sent at a rate.
-const GRACE: Duration = Duration::from_secs(1);
 
 /// Runs echoes: at a rate if there is one, otherwise each burst follows as soon as the replies to
 /// the previous one are complete.
@@ -74,17 +71,5 @@ fn at_a_rate(client: &mut Client, options: &Options, rate: f64) -> Result<Measur
         }
         client.turn(|_, _, _| Ok(()))?;
     }
-    let (seconds, usage, wire_payload) = phases.end(client)?;
-    let in_time = client.counts.messages;
-    // Waits for the slowest replies, so that the percentiles include them.
-    let end = Instant::now() + GRACE;
-    while Instant::now() < end && !client.connections.iter().all(|c| c.is_quiet()) {
-        client.turn(|_, _, _| Ok(()))?;
-    }
-    let awaited = client.connections.iter().map(|c| c.awaited()).sum();
-    client.counts.messages = in_time;
-    let mut measure = client.measure(options, seconds, usage, wire_payload);
-    measure.rate = Some(rate);
-    measure.unanswered = awaited;
-    Ok(measure)
+    client.end_at_rate(options, &phases)
 }

@@ -43,6 +43,12 @@ pub struct Measure {
     /// Compressed bytes per payload byte, in replies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reply_ratio: Option<f64>,
+    /// Resident memory of the server per subscription to a topic, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subscription: Option<f64>,
+    /// The growth of the server's resident memory in the run, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub growth: Option<f64>,
     /// Memory of idle connections.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idle: Option<Idle>,

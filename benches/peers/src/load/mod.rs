@@ -16,8 +16,12 @@ mod measure;
 mod meter;
 mod options;
 mod payload;
+mod plan;
 mod schedule;
+mod slow;
 mod stream;
+mod subscriptions;
+mod topics;
 mod traffic;
 
 pub use measure::{Idle, Latency, Measure};
@@ -42,6 +46,8 @@ pub fn run(args: impl IntoIterator<Item = String>) -> Result<Option<Measure>> {
         Mode::Handshake => handshake::run(&options),
         Mode::Broadcast => broadcast::run(&options),
         Mode::Idle => idle::run(&options),
+        Mode::Topics => topics::run(&options),
+        Mode::Subscriptions => subscriptions::run(&options),
     };
     measure.map(Some)
 }

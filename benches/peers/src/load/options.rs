@@ -13,7 +13,7 @@ load --connect ADDR [OPTIONS]
 
   --connect ADDR        the server
   --server-pid PID      its process, of which CPU time and memory are read
-  --mode MODE           echo (default), handshake, broadcast or idle
+  --mode MODE           echo (default), handshake, broadcast, idle, topics or subscriptions
   --raw                 the server is a bare TCP echo: no handshake, the frames come back as sent
   --tls CERT.pem        speak TLS and trust this certificate, which is for 127.0.0.1
   --deflate HOW         offer permessage-deflate: shared (no context kept) or dedicated (kept)
@@ -29,6 +29,11 @@ load --connect ADDR [OPTIONS]
   --rounds N            instead of seconds: exactly N rounds on each connection, no warm-up
   --rate N              messages per second over all connections, sent when they are due
   --spin                never sleep while waiting; a rate always spins
+
+  --topics N            topics (1)
+  --each N              topics that each connection is subscribed to (1)
+  --keys N              distinct keys of messages, one after the other (1); reports memory growth
+  --slow N              further subscribers, which read nothing until the end (0)
 ";
 
 /// The work of the server.
@@ -42,6 +47,10 @@ pub(super) enum Mode {
     Broadcast,
     /// Connections are open and idle, to measure their memory.
     Idle,
+    /// Each message of one client goes to the subscribers of a topic.
+    Topics,
+    /// Connections subscribe to topics, to measure the memory of subscriptions.
+    Subscriptions,
 }
 
 /// The content of payloads.
@@ -92,6 +101,10 @@ pub(super) struct Options {
     pub(super) span: Span,
     pub(super) rate: Option<f64>,
     pub(super) spin: bool,
+    pub(super) topics: usize,
+    pub(super) each: usize,
+    pub(super) keys: Option<usize>,
+    pub(super) slow: usize,
 }
 
 impl Options {
@@ -113,6 +126,10 @@ impl Options {
             span: Span::Rounds(0),
             rate: None,
             spin: false,
+            topics: 1,
+            each: 1,
+            keys: None,
+            slow: 0,
         };
         let mut parser = lexopt::Parser::from_iter(args);
         while let Some(arg) = parser.next()? {
@@ -133,6 +150,10 @@ impl Options {
                 Long("rounds") => rounds = Some(parser.value()?.parse()?),
                 Long("rate") => options.rate = Some(parser.value()?.parse()?),
                 Long("spin") => options.spin = true,
+                Long("topics") => options.topics = parser.value()?.parse()?,
+                Long("each") => options.each = parser.value()?.parse()?,
+                Long("keys") => options.keys = Some(parser.value()?.parse()?),
+                Long("slow") => options.slow = parser.value()?.parse()?,
                 Short('h') | Long("help") => return Ok(None),
                 _ => return Err(arg.unexpected().into()),
             }
@@ -154,8 +175,9 @@ impl Options {
             bail!("--connections and --depth are at least 1");
         }
         if let Some(rate) = self.rate {
-            if self.mode != Mode::Echo || self.depth != 1 || !(rate > 0.0 && rate.is_finite()) {
-                bail!("--rate is for echoes of depth 1, and more than nothing");
+            let fits = matches!(self.mode, Mode::Echo | Mode::Topics) && self.depth == 1;
+            if !(fits && rate > 0.0 && rate.is_finite()) {
+                bail!("--rate is for echoes and topics of depth 1, and more than nothing");
             }
             if matches!(self.span, Span::Rounds(_)) {
                 bail!("--rate goes with --seconds, not with --rounds");
@@ -167,6 +189,32 @@ impl Options {
         if self.raw && (self.tls.is_some() || self.deflate.is_some()) {
             bail!("--raw knows neither TLS nor compression");
         }
+        match self.mode {
+            Mode::Topics | Mode::Subscriptions => self.validate_topics(),
+            _ if self.topics != 1 || self.each != 1 || self.keys.is_some() || self.slow > 0 => {
+                bail!("--topics, --each, --keys and --slow are for --mode topics or subscriptions")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn validate_topics(&self) -> Result<()> {
+        let further = usize::from(self.mode == Mode::Subscriptions);
+        if self.each == 0 || self.each + further > self.topics || self.keys == Some(0) {
+            bail!("--each is at least 1 and at most --topics, and --keys is at least 1");
+        }
+        if self.topics > 10_000 || self.keys.is_some_and(|keys| keys > 1000) {
+            bail!("at most 10,000 topics and 1,000 keys");
+        }
+        if self.mode == Mode::Topics && (self.size < 32 || self.kind == Kind::Binary) {
+            bail!("--mode topics needs text of at least 32 bytes, which begins with the topic");
+        }
+        if self.deflate == Some(Deflate::Dedicated) {
+            bail!("--mode topics goes only with --deflate shared");
+        }
+        if self.slow > 0 && (self.tls.is_some() || self.deflate.is_some()) {
+            bail!("--slow goes neither with TLS nor with compression");
+        }
         Ok(())
     }
 }
@@ -177,6 +225,8 @@ fn mode(word: &str) -> Result<Mode, &'static str> {
         "handshake" => Ok(Mode::Handshake),
         "broadcast" => Ok(Mode::Broadcast),
         "idle" => Ok(Mode::Idle),
+        "topics" => Ok(Mode::Topics),
+        "subscriptions" => Ok(Mode::Subscriptions),
         _ => Err("not a mode"),
     }
 }
@@ -223,5 +273,8 @@ mod tests {
         assert!(parse("load --connect 127.0.0.1:1 --rate 5 --rounds 2").is_err());
         assert!(parse("load --connect 127.0.0.1:1 --raw --mode handshake").is_err());
         assert!(parse("load --connect 127.0.0.1:1 --raw --tls a.pem").is_err());
+        assert!(parse("load --connect 127.0.0.1:1 --topics 2").is_err());
+        assert!(parse("load --connect 127.0.0.1:1 --mode topics --each 2 --size 64").is_err());
+        assert!(parse("load --connect 127.0.0.1:1 --mode topics --size 20").is_err());
     }
 }

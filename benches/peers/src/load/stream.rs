@@ -16,6 +16,10 @@ use super::options::{Deflate, Options};
 
 /// The longest time that an opening handshake may take. Under valgrind a server is slow.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// The size of the receive buffer of a socket that takes little data.
+const RECEIVE_BUFFER: usize = 4096;
+/// The largest segment of a socket that takes little data, as in an Ethernet.
+const SEGMENT: u32 = 1460;
 /// The `Sec-WebSocket-Accept` for the key of all requests.
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
@@ -93,6 +97,8 @@ pub(super) struct Connector {
     pub(super) request: Vec<u8>,
     raw: bool,
     deflate: Option<Deflate>,
+    /// Whether the sockets take little data.
+    narrow: bool,
     opened: u32,
 }
 
@@ -117,8 +123,14 @@ impl Connector {
             request: request.into_bytes(),
             raw: options.raw,
             deflate: options.deflate,
+            narrow: false,
             opened: 0,
         })
+    }
+
+    /// Lets the sockets that open from now on take little data, until the client reads it.
+    pub(super) fn narrow(&mut self) {
+        self.narrow = true;
     }
 
     /// Opens `count` connections, up to the server's 101. Takes each step for all connections
@@ -140,7 +152,17 @@ impl Connector {
 
     /// Connects, and sends the request or the first TLS message.
     fn connect(&self) -> Result<Opening> {
-        let mut socket = TcpStream::connect(self.server).context("cannot connect")?;
+        let socket = Socket::new(Domain::for_address(self.server), Type::STREAM, None)?;
+        if self.narrow {
+            // Both have to be set before the connection is made. The server's kernel derives the
+            // size of its send buffer from the segments, which are 64 KiB on the loopback device.
+            socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
+            socket.set_tcp_mss(SEGMENT)?;
+        }
+        socket
+            .connect(&self.server.into())
+            .context("cannot connect")?;
+        let mut socket = TcpStream::from(socket);
         socket.set_nodelay(true)?;
         socket.set_read_timeout(Some(PATIENCE))?;
         let Some(config) = &self.tls else {

@@ -1,11 +1,14 @@
 //! The messages of a run, built before it starts.
 
+use std::cell::RefCell;
+
 use anyhow::{Context, Result};
 use flate2::{Compress, Compression, FlushCompress};
 
 use super::frame::{self, client_frame, server_frame};
-use super::options::{Kind, Options};
+use super::options::{Kind, Mode, Options};
 use super::payload::payload;
+use super::plan::Plan;
 
 /// The bytes that a connection sends at once, and the expected reply.
 pub(super) struct Burst {
@@ -28,11 +31,18 @@ pub(super) struct Traffic {
     pub(super) reply_len: usize,
     /// The number of messages in a burst.
     pub(super) depth: usize,
+    /// The last compressed form of each payload that was decompressed and found to be right. Empty
+    /// unless all receivers get the same messages, without context.
+    verified: Vec<RefCell<Vec<u8>>>,
 }
 
 impl Traffic {
     pub(super) fn new(options: &Options) -> Result<Self> {
+        // Each message to a topic is awaited on its own, by other receivers than the next one.
+        let topics = options.mode == Mode::Topics;
+        let depth = if topics { 1 } else { options.depth };
         let variants = match options.deflate {
+            _ if topics => PUBLISHED,
             // More data than any window holds. Otherwise a compressor that keeps its context could
             // refer to the whole message of the previous round.
             Some(_) => (8 * WINDOW / options.size.max(1024)).max(4) as u64,
@@ -44,8 +54,15 @@ impl Traffic {
             _ => frame::TEXT,
         };
         let payloads: Vec<_> = (0..variants)
-            .map(|variant| payload(options.kind, options.size, variant))
+            .map(|variant| match topics {
+                true => Plan::new(options).payload(options, variant as usize),
+                false => payload(options.kind, options.size, variant),
+            })
             .collect();
+        let verified = match options.deflate {
+            Some(_) if topics => vec![RefCell::default(); payloads.len()],
+            _ => Vec::new(),
+        };
         let mut frames = Vec::with_capacity(payloads.len());
         let mut rng = fastrand::Rng::with_seed(6455);
         for payload in &payloads {
@@ -57,7 +74,7 @@ impl Traffic {
         }
         let bursts = (0..frames.len())
             .map(|start| {
-                let payloads_of: Vec<_> = (start..start + options.depth)
+                let payloads_of: Vec<_> = (start..start + depth)
                     .map(|number| number % frames.len())
                     .collect();
                 let request = join(payloads_of.iter().map(|&number| frames[number].clone()));
@@ -77,13 +94,14 @@ impl Traffic {
                 }
             })
             .collect::<Vec<_>>();
-        let reply_len = bursts[0].reply.len() / options.depth;
+        let reply_len = bursts[0].reply.len() / depth;
         Ok(Self {
             bursts,
             payloads,
             first,
             reply_len,
-            depth: options.depth,
+            depth,
+            verified,
         })
     }
 
@@ -96,8 +114,28 @@ impl Traffic {
     pub(super) fn payload(&self, burst: usize, message: usize) -> &[u8] {
         &self.payloads[self.burst(burst).payloads[message]]
     }
+
+    /// Returns the number of different bursts. Burst number `n` is the same as `n` modulo it.
+    pub(super) fn variants(&self) -> usize {
+        self.bursts.len()
+    }
+
+    /// Returns whether these compressed bytes of a message were decompressed before.
+    pub(super) fn is_verified(&self, burst: usize, compressed: &[u8]) -> bool {
+        let known = self.verified.get(burst % self.bursts.len());
+        known.is_some_and(|known| known.borrow().as_slice() == compressed)
+    }
+
+    /// Remembers the compressed bytes of a message, which were decompressed and compared.
+    pub(super) fn verified(&self, burst: usize, compressed: &[u8]) {
+        if let Some(known) = self.verified.get(burst % self.bursts.len()) {
+            known.replace(compressed.to_vec());
+        }
+    }
 }
 
+/// The number of different messages to topics.
+const PUBLISHED: u64 = 1024;
 /// The largest window of DEFLATE, in bytes (RFC 1951, 2).
 const WINDOW: usize = 32 << 10;
 

@@ -1,5 +1,6 @@
 //! The aims of wsloop, case by case.
 
+use super::cases;
 use super::peers::{RAW, UWS, WSLOOP, YAWC};
 use super::results::{ByCase, Results, Timed};
 use super::spread::{self, Value, cpu, figure, ratio};
@@ -15,14 +16,22 @@ enum Gauge {
     Yawc,
     /// CPU time relative to the best peer.
     Best,
-    /// CPU time relative to the run without idle connections.
+    /// CPU time relative to the companion load.
     Companion,
+    /// 99th percentile of the latency, relative to the companion load.
+    P99Companion,
     /// Median latency above that of the bare echo, in microseconds.
     P50BeyondRaw,
     /// 99th percentile of the latency, relative to the bare echo.
     P99,
+    /// 99th percentile of the latency, relative to uWebSockets.
+    P99Uws,
     /// Resident memory of a connection, in bytes.
     Bytes,
+    /// Resident memory of a subscription, in bytes.
+    SubscriptionBytes,
+    /// Growth of the resident memory in the run, in bytes.
+    Growth,
     /// Compressed bytes per byte of a reply.
     ReplySize,
     /// Instructions in user space per message.
@@ -98,6 +107,17 @@ const AIMS: &[Aim] = &[
     aim("tls-16k-text", Gauge::Uws, 0.54),
     aim("broadcast-64-depth-1", Gauge::Uws, 1.00),
     aim("broadcast-64-depth-16", Gauge::Uws, 1.00),
+    aim("topic-64-depth-1", Gauge::Uws, 1.00),
+    aim("topic-64-depth-16", Gauge::Uws, 1.00),
+    aim("topic-1k-depth-16", Gauge::Uws, 1.00),
+    aim("topics-8-depth-16", Gauge::Uws, 0.90),
+    aim("topics-8-depth-16-deflate-shared", Gauge::Uws, 0.90),
+    aim("topic-rate-100", Gauge::P99Uws, 1.00),
+    aim("topic-rate-1000", Gauge::P99Uws, 1.00),
+    aim("topic-slow-10", Gauge::Companion, 1.05),
+    aim("topic-slow-10", Gauge::P99Companion, 1.05),
+    aim("topic-slow-10", Gauge::Growth, 8_388_608.0),
+    aim("subscriptions", Gauge::SubscriptionBytes, 32.0),
     aim("deflate-1k-shared", Gauge::Uws, 0.90),
     aim("deflate-1k-shared", Gauge::ReplySize, 0.37),
     aim("deflate-1k-dedicated", Gauge::Yawc, 0.90),
@@ -118,6 +138,8 @@ const AIMS: &[Aim] = &[
     aim("tls-16k-text", Gauge::Calls, 3.0),
     aim("broadcast-64-depth-1", Gauge::Sends, 1.0),
     aim("broadcast-64-depth-16", Gauge::Sends, 0.0625),
+    aim("topic-64-depth-16", Gauge::Sends, 0.0625),
+    aim("topics-8-depth-16", Gauge::Sends, 0.58),
 ];
 
 /// Compares the results with the aims.
@@ -137,6 +159,8 @@ impl Aim {
         };
         let to = |peer: &str| ratio(timed, self.case, WSLOOP, peer, cpu).map(|s| s.median);
         let of = |peer: &str, value: Value| figure(timed, self.case, peer, value);
+        let companion = cases::find(self.case).and_then(|case| case.companion);
+        let companion = companion.map_or("", |companion| companion.title);
         let (aim, measured) = match self.gauge {
             Gauge::Raw => (format!("CPU <= {limit:.2} raw"), to(RAW)),
             Gauge::Uws => (format!("CPU <= {limit:.2} uWebSockets"), to(UWS)),
@@ -147,8 +171,12 @@ impl Aim {
                 (aim, best.and_then(to))
             }
             Gauge::Companion => (
-                format!("CPU <= {limit:.2} of 64 open"),
+                format!("CPU <= {limit:.2} of {companion}"),
                 of(WSLOOP, spread::cpu_of_companion).map(|s| s.median),
+            ),
+            Gauge::P99Companion => (
+                format!("p99 <= {limit:.2} of {companion}"),
+                of(WSLOOP, spread::p99_of_companion).map(|s| s.median),
             ),
             Gauge::P50BeyondRaw => {
                 let (ours, raw) = (of(WSLOOP, spread::p50), of(RAW, spread::p50));
@@ -158,6 +186,18 @@ impl Aim {
             Gauge::P99 => (
                 format!("p99 <= {limit:.2} raw"),
                 ratio(timed, self.case, WSLOOP, RAW, spread::p99).map(|s| s.median),
+            ),
+            Gauge::P99Uws => (
+                format!("p99 <= {limit:.2} uWebSockets"),
+                ratio(timed, self.case, WSLOOP, UWS, spread::p99).map(|s| s.median),
+            ),
+            Gauge::SubscriptionBytes => (
+                format!("<= {limit} B per subscription"),
+                of(WSLOOP, spread::subscription).map(|s| s.median),
+            ),
+            Gauge::Growth => (
+                format!("memory grows by <= {limit} B"),
+                of(WSLOOP, spread::growth).map(|s| s.median),
             ),
             Gauge::Bytes => (
                 format!("<= {limit} B"),

@@ -1,6 +1,6 @@
 //! The measured cases.
 
-use super::peers::{Peer, RAW, Variant};
+use super::peers::{BUN, Peer, RAW, UWS, Variant, WSLOOP};
 
 /// A case: the options of the servers and of the load generator, and the figure of interest.
 #[derive(Clone, Copy, Debug)]
@@ -12,7 +12,7 @@ pub(super) struct Case {
     /// The options of the load generator, without the duration.
     pub(super) load: &'static str,
     /// A second load on a fresh server in the same round, for comparison with the first.
-    pub(super) companion: Option<&'static str>,
+    pub(super) companion: Option<Companion>,
     /// The figure of interest.
     pub(super) figure: Figure,
     /// The basis of the ratio.
@@ -25,17 +25,28 @@ pub(super) struct Case {
     pub(super) unit: &'static str,
 }
 
+/// A load to compare with.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Companion {
+    /// The name in the report.
+    pub(super) title: &'static str,
+    /// The options of the load generator, without the duration.
+    pub(super) load: &'static str,
+}
+
 /// The figure of interest of a case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Figure {
     /// The server's CPU time per message.
     Cpu,
-    /// The CPU time, compared with that of a load without idle connections.
+    /// The CPU time, compared with that of the companion load.
     CpuOfCompanion,
     /// The latency of replies.
     Latency,
     /// The resident memory of a connection, in bytes.
     Memory,
+    /// The resident memory of a subscription, in bytes.
+    Subscription,
 }
 
 /// The peer whose figure others are divided by.
@@ -58,6 +69,12 @@ pub(super) enum Ask {
     Tls,
     /// Messages to all clients.
     Broadcast,
+    /// Messages to the subscribers of a topic.
+    Topics,
+    /// Messages to the subscribers of a topic. wsloop sends slow ones only the latest by key.
+    TopicsConflate,
+    /// Compressed messages to the subscribers of a topic, without context takeover.
+    TopicsDeflateShared,
     /// Compressed echoes, without context takeover.
     DeflateShared,
     /// Compressed echoes, with context takeover.
@@ -98,6 +115,10 @@ const fn against_uws(ask: Ask, case: Case) -> Case {
         basis: Basis::Uws,
         ..case
     }
+}
+
+const fn topics(id: &'static str, title: &'static str, load: &'static str) -> Case {
+    unit("delivery", against_uws(Ask::Topics, echo(id, title, load)))
 }
 
 const fn figure(figure: Figure, case: Case) -> Case {
@@ -168,7 +189,10 @@ pub(super) const CASES: &[Case] = &[
         "--spin --size 20 --connections 500",
     ),
     Case {
-        companion: Some("--spin --size 20"),
+        companion: Some(Companion {
+            title: "64 open",
+            load: "--spin --size 20",
+        }),
         ..figure(
             Figure::CpuOfCompanion,
             echo(
@@ -281,6 +305,75 @@ pub(super) const CASES: &[Case] = &[
             ),
         ),
     )),
+    topics(
+        "topic-64-depth-1",
+        "Publish of 64 B text to a topic with 1,000 subscribers",
+        "--spin --mode topics --size 64 --connections 1000",
+    ),
+    smoke(topics(
+        "topic-64-depth-16",
+        "Publish of 64 B text to a topic with 1,000 subscribers, 16 at once",
+        "--spin --mode topics --size 64 --connections 1000 --depth 16",
+    )),
+    topics(
+        "topic-1k-depth-16",
+        "Publish of 1 KiB text to a topic with 1,000 subscribers, 16 at once",
+        "--spin --mode topics --size 1024 --connections 1000 --depth 16",
+    ),
+    smoke(topics(
+        "topics-8-depth-16",
+        "Publish of 64 B text to random topics out of 100, 16 at once; 1,000 clients, each in 8 topics",
+        "--spin --mode topics --size 64 --connections 1000 --depth 16 --topics 100 --each 8",
+    )),
+    smoke(Case {
+        server: Ask::TopicsDeflateShared,
+        ..topics(
+            "topics-8-depth-16-deflate-shared",
+            "The same with 1 KiB JSON, compressed without context",
+            "--spin --mode topics --size 1024 --kind json --deflate shared --connections 1000 \
+             --depth 16 --topics 100 --each 8",
+        )
+    }),
+    figure(
+        Figure::Latency,
+        topics(
+            "topic-rate-100",
+            "Latency of 64 B to a topic with 1,000 subscribers, 100 messages a second",
+            "--mode topics --size 64 --connections 1000 --rate 100",
+        ),
+    ),
+    smoke(figure(
+        Figure::Latency,
+        topics(
+            "topic-rate-1000",
+            "Latency of 64 B to a topic with 1,000 subscribers, 1,000 messages a second",
+            "--mode topics --size 64 --connections 1000 --rate 1000",
+        ),
+    )),
+    smoke(Case {
+        server: Ask::TopicsConflate,
+        companion: Some(Companion {
+            title: "none slow",
+            load: "--spin --mode topics --size 256 --connections 990 --depth 16 --keys 100",
+        }),
+        ..figure(
+            Figure::CpuOfCompanion,
+            topics(
+                "topic-slow-10",
+                "Publish of 256 B text with 100 keys to 990 subscribers, 16 at once, and to 10 that \
+                 do not read",
+                "--spin --mode topics --size 256 --connections 990 --depth 16 --keys 100 --slow 10",
+            ),
+        )
+    }),
+    smoke(figure(
+        Figure::Subscription,
+        topics(
+            "subscriptions",
+            "Memory of 300,000 subscriptions: 5,000 connections, each in 60 topics out of 1,000",
+            "--mode subscriptions --connections 5000 --topics 1000 --each 60",
+        ),
+    )),
     against_uws(
         Ask::DeflateShared,
         echo(
@@ -332,10 +425,19 @@ impl Case {
         let bare = peer.id == RAW || peer.variant == Variant::SmallReads;
         let apart = self.basis == Basis::Uws;
         match peer.variant {
+            _ if self.has_topics() => matches!(peer.id, WSLOOP | UWS | BUN),
             Variant::Batched => self.id == "pipelined-32",
             Variant::SmallReads => self.server == Ask::LargeEcho,
             Variant::None => !(bare && apart),
         }
+    }
+
+    /// Returns whether the servers need topics, which most peers do not have.
+    fn has_topics(&self) -> bool {
+        matches!(
+            self.server,
+            Ask::Topics | Ask::TopicsConflate | Ask::TopicsDeflateShared
+        )
     }
 
     /// Returns the arguments of a peer's server. `certificate` and `key` are for TLS.
@@ -347,6 +449,9 @@ impl Case {
             Ask::LargeEcho => "",
             Ask::Tls => &format!("--tls {certificate} {key}"),
             Ask::Broadcast => "--mode broadcast",
+            Ask::TopicsConflate if peer.id == WSLOOP => "--mode topics --conflate",
+            Ask::Topics | Ask::TopicsConflate => "--mode topics",
+            Ask::TopicsDeflateShared => "--mode topics --deflate shared",
             Ask::DeflateShared => "--deflate shared",
             Ask::DeflateDedicated => "--deflate dedicated",
         };
@@ -390,6 +495,18 @@ mod tests {
         assert!(!find("handshake").unwrap().includes(raw));
         assert!(!find("tls-1k-text").unwrap().includes(raw));
         assert!(find("echo-20-text").unwrap().includes(raw));
+    }
+
+    #[test]
+    fn only_peers_with_topics_take_part_in_their_cases() {
+        let case = find("topic-slow-10").unwrap();
+        let there = peers::PEERS.iter().filter(|peer| case.includes(peer));
+        assert_eq!(there.count(), 3);
+        let conflates = |id: &str| {
+            let args = case.server_args(peers::find(id).unwrap(), "", "");
+            args.contains(&"--conflate".to_owned())
+        };
+        assert!(conflates(WSLOOP) && !conflates(UWS));
     }
 
     #[test]

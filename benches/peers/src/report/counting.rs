@@ -46,6 +46,10 @@ const COUNTS: &[Count] = &[
     count("tls-16k-text", false, 10, 60),
     count("broadcast-64-depth-1", false, 2, 12),
     count("broadcast-64-depth-16", false, 2, 12),
+    count("topic-64-depth-1", false, 2, 12),
+    count("topic-64-depth-16", true, 2, 12),
+    count("topics-8-depth-16", true, 10, 110),
+    count("topics-8-depth-16-deflate-shared", true, 10, 60),
 ];
 
 /// Calls with a smaller number per message are not reported.

@@ -102,7 +102,7 @@ fn scripted(scripts: &Path) -> BTreeMap<String, String> {
     if let Some(version) = output("node", &["--version"]) {
         versions.insert("node".into(), version.trim_start_matches('v').into());
     }
-    for package in ["ws", "bufferutil"] {
+    for package in ["bufferutil", "bun", "ws"] {
         let file = scripts
             .join("node_modules")
             .join(package)

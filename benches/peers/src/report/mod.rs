@@ -146,10 +146,10 @@ fn available(setup: &Setup, options: &Options, results: &mut Results) -> Vec<&'s
 fn list() {
     println!("cases:");
     for case in cases::CASES {
-        println!("  {:24} {}", case.id, case.title);
+        println!("  {:34} {}", case.id, case.title);
     }
     println!("peers:");
     for peer in PEERS {
-        println!("  {:24} {}", peer.id, peer.title);
+        println!("  {:34} {}", peer.id, peer.title);
     }
 }

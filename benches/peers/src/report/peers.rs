@@ -21,6 +21,7 @@ pub(super) struct Peer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Runner {
     Binary,
+    Bun,
     Node,
     Perl,
 }
@@ -42,6 +43,8 @@ pub(super) const RAW: &str = "raw";
 pub(super) const UWS: &str = "uws";
 /// The peer that compresses best in the least time with context takeover.
 pub(super) const YAWC: &str = "yawc";
+/// The runtime that contains uWebSockets.
+pub(super) const BUN: &str = "bun";
 /// The server of this workspace.
 pub(super) const WSLOOP: &str = "wsloop";
 
@@ -68,6 +71,7 @@ pub(super) const PEERS: &[Peer] = &[
     batched("sockudo-ws-batched", "sockudo-ws, batched", "sockudo-ws"),
     rust(YAWC),
     batched("yawc-batched", "yawc, batched", "yawc"),
+    script(BUN, "Bun", Runner::Bun),
     script("node", "node, ws", Runner::Node),
     script("perl", "Perl, Net::WebSocket::Server", Runner::Perl),
 ];
@@ -136,21 +140,24 @@ impl Peer {
     pub(super) fn command(&self, binaries: &Path, scripts: &Path) -> Result<Vec<PathBuf>, String> {
         let (interpreter, file) = match self.runner {
             Runner::Binary => (None, binaries.join(format!("server-{}", self.server))),
-            Runner::Node => (Some("node"), scripts.join("server-node.js")),
-            Runner::Perl => (Some("perl"), scripts.join("server-perl.pl")),
+            Runner::Bun => (Some(bun(scripts)), scripts.join("server-bun.js")),
+            Runner::Node => (Some("node".into()), scripts.join("server-node.js")),
+            Runner::Perl => (Some("perl".into()), scripts.join("server-perl.pl")),
         };
         if !file.is_file() {
             return Err("not built".into());
         }
-        if let Some(interpreter) = interpreter
-            && super::process::output(interpreter, &["--version"]).is_none()
+        if let Some(interpreter) = &interpreter
+            && super::process::output(&interpreter.to_string_lossy(), &["--version"]).is_none()
         {
-            return Err(format!("{interpreter} is not installed"));
+            let name = interpreter.file_name().unwrap_or_default();
+            return Err(format!("{} is not installed", name.to_string_lossy()));
         }
-        Ok(interpreter
-            .map(PathBuf::from)
-            .into_iter()
-            .chain([file])
-            .collect())
+        Ok(interpreter.into_iter().chain([file]).collect())
     }
+}
+
+/// Returns the path of Bun, which npm installs beside the scripts.
+fn bun(scripts: &Path) -> PathBuf {
+    scripts.join("node_modules/.bin/bun")
 }

@@ -80,6 +80,21 @@ pub(super) fn cpu_of_companion(round: &Round) -> Option<f64> {
     Some(round.measure.cpu? / round.companion.as_ref()?.cpu?)
 }
 
+/// The 99th percentile of the latency, relative to the companion load.
+pub(super) fn p99_of_companion(round: &Round) -> Option<f64> {
+    Some(p99(round)? / round.companion.as_ref()?.latency?.p99 as f64)
+}
+
+/// The growth of the resident memory in the run, in bytes.
+pub(super) fn growth(round: &Round) -> Option<f64> {
+    round.measure.growth
+}
+
+/// The resident memory of a subscription, in bytes.
+pub(super) fn subscription(round: &Round) -> Option<f64> {
+    round.measure.subscription
+}
+
 /// Messages per second.
 pub(super) fn throughput(round: &Round) -> Option<f64> {
     Some(round.measure.throughput)

@@ -1,7 +1,7 @@
 //! The tables of the report.
 
 use super::aims;
-use super::cases::{Basis, CASES, Case, Figure};
+use super::cases::{Basis, CASES, Case, Companion, Figure};
 use super::peers::{self, RAW, UWS, title};
 use super::results::{Counted, Results, Timed};
 use super::spread::{self, PERCENTILES, Spread, Value, cpu, figure, ratio};
@@ -93,22 +93,30 @@ pub(super) fn case(results: &Results, case: &Case) -> Option<String> {
     let mut text = format!("### {}\n\n", case.title);
     if !present.is_empty() {
         text.push_str(&match case.figure {
-            Figure::Cpu => cpu_table(results, case, &present, false),
-            Figure::CpuOfCompanion => cpu_table(results, case, &present, true),
+            Figure::Cpu => cpu_table(results, case, &present, None),
+            Figure::CpuOfCompanion => cpu_table(results, case, &present, case.companion),
             Figure::Latency => latency_table(results, case, &present),
             Figure::Memory => memory_table(results, case, &present),
+            Figure::Subscription => subscription_table(results, case, &present),
         });
     }
     text.push_str(&remarks(case, timed, &names, &present));
     Some(text)
 }
 
-fn cpu_table(results: &Results, case: &Case, names: &[&str], companion: bool) -> String {
+fn cpu_table(
+    results: &Results,
+    case: &Case,
+    names: &[&str],
+    companion: Option<Companion>,
+) -> String {
     let basis = basis(case);
     let timed = &results.timed;
-    let sizes = names
-        .iter()
-        .any(|name| figure(timed, case.id, name, spread::reply_ratio).is_some());
+    let any = |value: Value| {
+        let mut names = names.iter();
+        names.any(|name| figure(timed, case.id, name, value).is_some())
+    };
+    let (sizes, growths) = (any(spread::reply_ratio), any(spread::growth));
     // Small figures are shown in nanoseconds, so that digits are not lost.
     let smallest = names
         .iter()
@@ -123,8 +131,8 @@ fn cpu_table(results: &Results, case: &Case, names: &[&str], companion: bool) ->
     head.push("min..max".into());
     head.push(format!("/ {}", basis_name(basis)));
     head.push("min..max".into());
-    if companion {
-        head.push("/ 64 open".into());
+    if let Some(Companion { title, .. }) = companion {
+        head.push(format!("/ {title}"));
         head.push("min..max".into());
     }
     head.push(format!("user ({time})"));
@@ -132,8 +140,14 @@ fn cpu_table(results: &Results, case: &Case, names: &[&str], companion: bool) ->
     if sizes {
         head.push("reply size".into());
     }
+    if growths {
+        head.push("memory growth (KiB)".into());
+    }
     head.push("p50 (us)".into());
     head.push("p99 (us)".into());
+    if let Some(Companion { title, .. }) = companion {
+        head.push(format!("p99 / {title}"));
+    }
     head.push("waited".into());
     let mut table = Table::new(1, &head);
     for name in names {
@@ -145,7 +159,7 @@ fn cpu_table(results: &Results, case: &Case, names: &[&str], companion: bool) ->
             format!("{}..{}", decimals(s.min / scale), decimals(s.max / scale))
         })));
         row.extend(ratio_cells(over));
-        if companion {
+        if companion.is_some() {
             row.extend(ratio_cells(of(spread::cpu_of_companion)));
         }
         row.push(show(of(spread::user)));
@@ -155,12 +169,21 @@ fn cpu_table(results: &Results, case: &Case, names: &[&str], companion: bool) ->
                 of(spread::reply_ratio).map(|s| format!("{:.2}", s.median)),
             ));
         }
+        if growths {
+            row.push(or_dash(
+                of(spread::growth).map(|s| grouped(s.median / 1024.0)),
+            ));
+        }
         row.push(or_dash(
             of(spread::p50).map(|s| decimals(s.median / 1000.0)),
         ));
         row.push(or_dash(
             of(spread::p99).map(|s| decimals(s.median / 1000.0)),
         ));
+        if companion.is_some() {
+            let over = of(spread::p99_of_companion);
+            row.push(or_dash(over.map(|s| format!("{:.2}", s.median))));
+        }
         row.push(or_dash(
             of(spread::wait).map(|s| format!("{:.0} %", s.median * 100.0)),
         ));
@@ -178,8 +201,9 @@ fn latency_table(results: &Results, case: &Case, names: &[&str]) -> String {
             head.push("min..max".into());
         }
     }
-    head.push("messages per s".into());
-    head.push("CPU / raw".into());
+    let basis = basis(case);
+    head.push(format!("{} per s", plural(case.unit)));
+    head.push(format!("CPU / {}", basis_name(basis)));
     let mut table = Table::new(1, &head);
     for name in names {
         let mut row = vec![title(name).to_owned()];
@@ -194,7 +218,7 @@ fn latency_table(results: &Results, case: &Case, names: &[&str]) -> String {
         }
         let done = figure(timed, case.id, name, spread::throughput);
         row.push(or_dash(done.map(|s| grouped(s.median))));
-        let over = ratio(timed, case.id, name, RAW, cpu);
+        let over = ratio(timed, case.id, name, basis, cpu);
         row.push(or_dash(over.map(|s| format!("{:.2}", s.median))));
         table.row(&row);
     }
@@ -222,6 +246,20 @@ fn memory_table(results: &Results, case: &Case, names: &[&str]) -> String {
             or_dash(of(spread::memory_open).map(|s| grouped(s.median))),
             or_dash(echoed.map(|s| grouped(s.median))),
             or_dash(echoed.map(|s| format!("{}..{}", grouped(s.min), grouped(s.max)))),
+        ]);
+    }
+    table.text
+}
+
+fn subscription_table(results: &Results, case: &Case, names: &[&str]) -> String {
+    let head = ["peer", "bytes per subscription", "min..max"];
+    let mut table = Table::new(1, &head);
+    for name in names {
+        let bytes = figure(&results.timed, case.id, name, spread::subscription);
+        table.row(&[
+            title(name).to_owned(),
+            or_dash(bytes.map(|s| decimals(s.median))),
+            or_dash(bytes.map(|s| format!("{}..{}", decimals(s.min), decimals(s.max)))),
         ]);
     }
     table.text

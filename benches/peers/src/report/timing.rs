@@ -97,7 +97,7 @@ fn once(setup: &Setup, case: &Case, load: &str, peer: &Peer, effort: Effort) -> 
         Err(why) => return Ok(Run::Unsupported(why)),
     };
     let companion = match case.companion {
-        Some(load) => fresh(setup, case, load, peer, effort)?.ok(),
+        Some(companion) => fresh(setup, case, companion.load, peer, effort)?.ok(),
         None => None,
     };
     Ok(Run::Done(Box::new(Round { measure, companion })))
@@ -177,6 +177,10 @@ fn half_rate(setup: &Setup, effort: Effort) -> Result<f64> {
 fn describe(case: &Case, measure: &Measure) -> String {
     match (case.figure, measure.idle, measure.latency, measure.cpu) {
         (Figure::Memory, Some(idle), _, _) => format!("{:.0} B per connection", idle.echoed),
+        (Figure::Subscription, ..) => {
+            let bytes = measure.subscription.unwrap_or_default();
+            format!("{bytes:.1} B per subscription")
+        }
         (Figure::Latency, _, Some(latency), _) => {
             let micros = |nanos: u64| nanos as f64 / 1000.0;
             format!(

@@ -13,8 +13,11 @@ struct PerSocketData {};
 
 constexpr const char *EVERYBODY = "everybody";
 
+// Where messages go; the same numbers as in server-uws.rs.
+enum Mode { ECHO = 0, BROADCAST = 1, TOPICS = 2 };
+
 template <class App>
-bool serve(App app, const char *host, int port, bool broadcast, bool shared, bool dedicated,
+bool serve(App app, const char *host, int port, int mode, bool shared, bool dedicated,
            unsigned max_message) {
     bool compress = shared || dedicated;
     typename App::template WebSocketBehavior<PerSocketData> behavior = {
@@ -30,7 +33,17 @@ bool serve(App app, const char *host, int port, bool broadcast, bool shared, boo
         .resetIdleTimeoutOnSend = false,
         .sendPingsAutomatically = false,
     };
-    if (broadcast) {
+    if (mode == TOPICS) {
+        behavior.message = [&app, compress](auto *ws, std::string_view message, uWS::OpCode code) {
+            if (message.starts_with('+')) {
+                ws->subscribe(message.substr(1));
+            } else if (message.starts_with('-')) {
+                ws->unsubscribe(message.substr(1));
+            } else {
+                app.publish(message.substr(0, message.find(' ')), message, code, compress);
+            }
+        };
+    } else if (mode == BROADCAST) {
         behavior.open = [](auto *ws) { ws->subscribe(EVERYBODY); };
         behavior.message = [&app, compress](auto *, std::string_view message, uWS::OpCode code) {
             app.publish(EVERYBODY, message, code, compress);
@@ -60,14 +73,14 @@ bool serve(App app, const char *host, int port, bool broadcast, bool shared, boo
 // Prints on standard output that it listens, and serves for ever. Returns false if it cannot
 // listen. Without TLS, `chain` and `key` are null.
 extern "C" bool wsloop_peers_uws(const char *host, int port, const char *chain, const char *key,
-                                 bool broadcast, bool shared, bool dedicated,
+                                 int mode, bool shared, bool dedicated,
                                  unsigned max_message) {
     if (chain) {
         uWS::SSLApp app({.key_file_name = key, .cert_file_name = chain});
         if (app.constructorFailed()) {
             return false;
         }
-        return serve(std::move(app), host, port, broadcast, shared, dedicated, max_message);
+        return serve(std::move(app), host, port, mode, shared, dedicated, max_message);
     }
-    return serve(uWS::App(), host, port, broadcast, shared, dedicated, max_message);
+    return serve(uWS::App(), host, port, mode, shared, dedicated, max_message);
 }
