@@ -151,6 +151,7 @@ impl World {
             dropped,
             refused,
             position,
+            ..
         } = outcome;
         let topic = sent.topic;
         self.note("publish", topic, count);
@@ -421,7 +422,7 @@ fn sums(stats: &Stats) -> Published {
         conflated: stats.publish_conflated as usize,
         dropped: stats.publish_dropped as usize,
         refused: stats.publish_refused as usize,
-        position: None,
+        ..Published::default()
     }
 }
 
@@ -649,6 +650,7 @@ pub(super) fn publish_from_thread(handle: &Handle, world: &Shared) -> Result<(),
             dropped: after.dropped - before.dropped,
             refused: after.refused - before.refused,
             position,
+            ..Published::default()
         };
         world.borrow_mut().published(&sent, &receivers, outcome);
     })

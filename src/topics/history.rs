@@ -207,6 +207,12 @@ impl History {
         }
     }
 
+    /// Returns the newest messages, at most so many.
+    pub(super) fn recent(&self, most: usize) -> Missed<'_> {
+        let first = self.kept.len().saturating_sub(most);
+        Missed(self.kept.range(first..))
+    }
+
     /// Returns the messages after `position`; `None` if one of them is not kept, or there is no
     /// such position.
     pub(super) fn since(&self, position: Position) -> Option<Missed<'_>> {

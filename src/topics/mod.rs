@@ -577,12 +577,22 @@ impl Topics {
         position: Position,
         now: Duration,
     ) -> Option<Missed<'_>> {
+        self.history(name, now)?.since(position)
+    }
+
+    /// Returns the newest kept messages of a topic, at most so many; `None` if it has no history.
+    pub(crate) fn recent(&mut self, name: &str, most: usize, now: Duration) -> Option<Missed<'_>> {
+        Some(self.history(name, now)?.recent(most))
+    }
+
+    /// Returns the history of a topic, without the messages that have expired.
+    fn history(&mut self, name: &str, now: Duration) -> Option<&History> {
         let key = self.find(name)?;
         let history = self.topics[key as usize].history.as_deref_mut()?;
         let held = history.held();
         history.expire(now);
         self.history_held = self.history_held - held + history.held();
-        history.since(position)
+        Some(history)
     }
 }
 

@@ -1,5 +1,8 @@
 //! The outcome of a publish.
 
+use std::iter::Sum;
+use std::ops::AddAssign;
+
 /// What became of a published message, by the number of its receivers:
 /// `receivers == queued + conflated + dropped + refused`.
 ///
@@ -12,6 +15,9 @@
 /// # Ok(())
 /// # }
 /// ```
+///
+/// It converts into a [`Sent`](crate::Sent), where an arm of a `match` has to fit to others:
+/// `conn.publish("news", text).map(Sent::from)`.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Published {
@@ -27,6 +33,32 @@ pub struct Published {
     /// Subscribers for whom the message was refused: their backlog or the memory budget is full,
     /// the message exceeds their own `max_send_size`, or a message in parts is under way.
     pub refused: usize,
+    /// The bytes on the wire for the subscribers for whom the message was queued: frame headers are
+    /// included, TLS is not.
+    pub bytes: usize,
     /// The message's position in the history of its topic, if it has one.
     pub position: Option<super::Position>,
+}
+
+/// Adds the outcomes of several publishes; the position is the last one.
+impl AddAssign for Published {
+    fn add_assign(&mut self, other: Self) {
+        self.receivers += other.receivers;
+        self.queued += other.queued;
+        self.conflated += other.conflated;
+        self.dropped += other.dropped;
+        self.refused += other.refused;
+        self.bytes += other.bytes;
+        self.position = other.position.or(self.position);
+    }
+}
+
+/// Adds the outcomes of several publishes; the position is the last one.
+impl Sum for Published {
+    fn sum<I: Iterator<Item = Self>>(outcomes: I) -> Self {
+        outcomes.fold(Self::default(), |mut sum, outcome| {
+            sum += outcome;
+            sum
+        })
+    }
 }

@@ -143,6 +143,12 @@ impl<'m> From<&'m str> for Awaited<'m> {
     }
 }
 
+impl<'m> From<&'m String> for Awaited<'m> {
+    fn from(text: &'m String) -> Self {
+        Outgoing::text(text).into()
+    }
+}
+
 impl<'m> From<&'m [u8]> for Awaited<'m> {
     fn from(bytes: &'m [u8]) -> Self {
         Outgoing::binary(bytes).into()
@@ -165,6 +171,12 @@ impl std::fmt::Debug for Awaited<'_> {
 
 impl<'m> From<&'m str> for Outgoing<'m> {
     fn from(text: &'m str) -> Self {
+        Self::text(text)
+    }
+}
+
+impl<'m> From<&'m String> for Outgoing<'m> {
+    fn from(text: &'m String) -> Self {
         Self::text(text)
     }
 }

@@ -1,5 +1,7 @@
 //! The result of a call that sends.
 
+use crate::topics::Published;
+
 /// The result of each method that sends: the data that was queued for clients or handed to the
 /// kernel.
 ///
@@ -60,5 +62,15 @@ impl Sent {
     /// for an empty part of a message or a second close, or a broadcast had no receiver.
     pub const fn is_dropped(self) -> bool {
         self.receivers == 0
+    }
+}
+
+/// The receivers are those for whom the message was queued or took the place of an older one.
+impl From<Published> for Sent {
+    fn from(published: Published) -> Self {
+        Self {
+            receivers: published.queued + published.conflated,
+            bytes: published.bytes,
+        }
     }
 }

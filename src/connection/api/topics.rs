@@ -71,6 +71,21 @@ impl Connection<'_> {
         self.entry().subscribe_from(topic, position)
     }
 
+    /// Subscribes the connection, and sends it the newest messages of the topic's
+    /// [history](crate::Topic::history), oldest first: at most `most`, and as many as fit into half
+    /// of `max_backlog`. Returns their number. For clients that come for the first time; those that
+    /// come back call [`subscribe_from`](Self::subscribe_from).
+    ///
+    /// A connection that was subscribed already is sent nothing, since older messages must not
+    /// follow newer ones.
+    ///
+    /// # Errors
+    ///
+    /// As [`subscribe`](Self::subscribe).
+    pub fn subscribe_recent(&mut self, topic: &str, most: usize) -> Result<usize, SendError> {
+        self.entry().subscribe_recent(topic, most)
+    }
+
     /// Ends a subscription; returns whether the connection was subscribed. What was published
     /// before is still sent.
     ///
@@ -195,6 +210,34 @@ impl Hub<'_> {
                 .map_or(0, |peer| peer.serial),
             slot: member.slot,
         })
+    }
+
+    /// Calls `action` for each subscriber of a topic, in no particular order. `action` may
+    /// subscribe, unsubscribe and close; connections that it closes are skipped.
+    ///
+    /// ```
+    /// use wsloop::Hub;
+    ///
+    /// /// Returns the names of the users in a room.
+    /// fn names(hub: &mut Hub<'_>, room: &str) -> Vec<String> {
+    ///     let mut names = Vec::new();
+    ///     hub.for_each_subscriber(room, |conn| names.push(conn.data::<String>().clone()));
+    ///     names
+    /// }
+    /// ```
+    pub fn for_each_subscriber(
+        &mut self,
+        topic: &str,
+        mut action: impl FnMut(&mut Connection<'_>),
+    ) {
+        let ids: Vec<_> = self.subscribers(topic).collect();
+        for id in ids {
+            if let Some(mut conn) = self.get(id)
+                && conn.is_ready()
+            {
+                action(&mut conn);
+            }
+        }
     }
 
     /// Yields each topic that has subscribers, with their number, in no particular order.

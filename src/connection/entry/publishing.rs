@@ -43,6 +43,7 @@ impl Core {
                     position,
                     ..Published::default()
                 };
+                let before = shared.stats.bytes_out;
                 if let Some(walk) = shared.topics.begin(topic) {
                     if position.is_some() {
                         shared.keep(&walk, &mut message);
@@ -65,6 +66,7 @@ impl Core {
                         published.count(delivery);
                     }
                     shared.topics.end(walk);
+                    published.bytes = (shared.stats.bytes_out - before) as usize;
                     shared.stats.count_published(&published);
                     for slot in slow {
                         // Closing removes the connection from the topic, so it waited until here.
@@ -334,6 +336,34 @@ impl PeerMut<'_> {
         Ok(recovery)
     }
 
+    /// Subscribes the connection, and sends it the newest kept messages, at most so many and as many
+    /// as fit; returns how many. One that was subscribed already is sent none.
+    pub(crate) fn subscribe_recent(
+        &mut self,
+        topic: &str,
+        most: usize,
+    ) -> Result<usize, SendError> {
+        if !self.subscribe(topic)? {
+            return Ok(0);
+        }
+        let now = self.shared.now;
+        let Some(recent) = self.shared.topics.recent(topic, most, now) else {
+            return Ok(0);
+        };
+        let mut recent: Vec<Prepared> = recent.cloned().collect();
+        let mut size: usize = recent.iter().map(|message| message.frame().len()).sum();
+        while !self.has_room_for(size, &recent)
+            && let Some(oldest) = recent.first()
+        {
+            size -= oldest.frame().len();
+            recent.remove(0);
+        }
+        for message in &recent {
+            self.send_prepared(message)?;
+        }
+        Ok(recent.len())
+    }
+
     /// Returns the messages that were published after `position`, if all of them are kept and can
     /// be sent.
     fn missed(&mut self, topic: &str, position: Position) -> Option<Vec<Prepared>> {
@@ -341,17 +371,22 @@ impl PeerMut<'_> {
         let missed: Missed<'_> = self.shared.topics.missed(topic, position, now)?;
         let missed: Vec<Prepared> = missed.cloned().collect();
         let size: usize = missed.iter().map(|message| message.frame().len()).sum();
-        let largest = missed.iter().map(Prepared::size).max().unwrap_or_default();
+        (missed.is_empty() || self.has_room_for(size, &missed)).then_some(missed)
+    }
+
+    /// Returns whether these kept messages, of this size together, can be sent: they have to fit
+    /// into half of the backlog.
+    fn has_room_for(&mut self, size: usize, messages: &[Prepared]) -> bool {
+        let largest = messages.iter().map(Prepared::size).max();
         let room = self.shared.config.limits.max_backlog / 2;
         if self.unsent().saturating_add(size) > room && self.peer.is_held_back() {
             self.release_replies();
             self.flush_early();
         }
-        let fits = self.unsent().saturating_add(size) <= room
-            && largest <= self.peer.max_send_size()
+        self.unsent().saturating_add(size) <= room
+            && largest.unwrap_or_default() <= self.peer.max_send_size()
             && self.peer.takes_messages()
-            && self.shared.budget.has_room(size);
-        (fits || missed.is_empty()).then_some(missed)
+            && self.shared.budget.has_room(size)
     }
 
     /// Removes the connection, which is not open any more, from its topics.

@@ -5,6 +5,7 @@ use std::fmt;
 use crate::connection::api::sent::Sent;
 use crate::error::HandlerError;
 use crate::plain_http::Response;
+use crate::topics::Published;
 
 /// The result of a handler that can refuse.
 #[expect(clippy::exhaustive_enums, reason = "yes or no")]
@@ -26,6 +27,13 @@ impl From<bool> for Verdict {
 /// A handler that can refuse may end in a send: that accepts.
 impl From<Sent> for Verdict {
     fn from(_: Sent) -> Self {
+        Self::Accept
+    }
+}
+
+/// A handler that can refuse may end in a publish: that accepts.
+impl From<Published> for Verdict {
+    fn from(_: Published) -> Self {
         Self::Accept
     }
 }

@@ -519,6 +519,77 @@ fn a_subscriber_that_comes_back_gets_all_that_it_missed_or_nothing() {
 }
 
 #[test]
+fn a_newcomer_gets_the_newest_messages_that_fit() {
+    let mut world = with_topics([("h", Topic::new().history(10, AGE))], 10_000);
+    let recent = |world: &mut World, client: &Client, most| {
+        let count = at(world, client).subscribe_recent("h", most);
+        (count, texts(world, client))
+    };
+    let all = |texts: &[&str]| {
+        texts
+            .iter()
+            .map(|text| (*text).to_owned())
+            .collect::<Vec<_>>()
+    };
+    let client = world.ready();
+    assert_eq!(recent(&mut world, &client, 3), (Ok(0), all(&[])));
+    for number in 1..=12 {
+        publish(&mut world, "h", &number.to_string());
+    }
+    let received = texts(&mut world, &client);
+    assert_eq!(received.len(), 12);
+    // It is subscribed already.
+    assert_eq!(recent(&mut world, &client, 3), (Ok(0), all(&[])));
+    let client = world.ready();
+    let newest = all(&["10", "11", "12"]);
+    assert_eq!(recent(&mut world, &client, 3), (Ok(3), newest));
+    let client = world.ready();
+    assert_eq!(recent(&mut world, &client, 100).0, Ok(10));
+    let large = "x".repeat(2_000);
+    for _ in 0..3 {
+        publish(&mut world, "h", &large);
+    }
+    let client = world.ready();
+    assert_eq!(
+        recent(&mut world, &client, 100),
+        (Ok(2), all(&[&large, &large]))
+    );
+    let client = world.ready();
+    assert_eq!(recent(&mut world, &client, 0), (Ok(0), all(&[])));
+    publish(&mut world, "h", "newer");
+    assert_eq!(texts(&mut world, &client), ["newer"]);
+    let none = at(&mut world, &client).subscribe_recent("no history", 5);
+    assert_eq!(none, Ok(0));
+}
+
+#[test]
+fn each_subscriber_is_visited_once_whatever_happens_meanwhile() {
+    let mut world = World::new(Config::default());
+    let clients = [0; 5].map(|_| subscriber(&mut world, &["t"]));
+    let mut visited = Vec::new();
+    hub(&mut world).for_each_subscriber("t", |conn| {
+        visited.push(conn.id());
+        conn.unsubscribe("t");
+        assert_eq!(conn.subscribe("t"), Ok(true));
+        let others: Vec<_> = conn.server().subscribers("t").collect();
+        let other = others.into_iter().find(|other| !visited.contains(other));
+        if let Some(other) = other.filter(|_| visited.len() == 1) {
+            let closed = conn.server().get(other).unwrap().disconnect(1000, "");
+            assert!(closed.is_ok());
+        }
+    });
+    assert_eq!(visited.len(), 4);
+    visited.dedup();
+    assert_eq!(visited.len(), 4);
+    let published = hub(&mut world).publish("t", &String::from("left")).unwrap();
+    let sent = Sent::from(published);
+    assert_eq!((sent.receivers(), sent.bytes()), (4, 4 * 6));
+    let sum: Published = [published, published].into_iter().sum();
+    assert_eq!((sum.receivers, sum.queued, sum.bytes), (8, 8, 48));
+    drop(clients);
+}
+
+#[test]
 fn histories_count_as_memory_and_are_dropped_before_a_connection_is_closed() {
     let mut world = with_topics([("h", Topic::new().history(1_000, AGE))], 10_000);
     world.reactor.core.shared.budget = {
