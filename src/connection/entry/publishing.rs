@@ -336,8 +336,8 @@ impl PeerMut<'_> {
         Ok(recovery)
     }
 
-    /// Subscribes the connection, and sends it the newest kept messages, at most so many and as many
-    /// as fit; returns how many. One that was subscribed already is sent none.
+    /// Subscribes the connection, and sends it the newest kept messages: at most `most`, and as
+    /// many as fit. Returns how many. One that was subscribed already is sent none.
     pub(crate) fn subscribe_recent(
         &mut self,
         topic: &str,

@@ -37,18 +37,26 @@ struct Unit {
 }
 
 /// Empty queues, kept for reuse.
-#[expect(clippy::vec_box, reason = "they come from boxes and go to boxes")]
-struct Spare(Vec<Box<Outbox>>);
+struct Spare {
+    #[expect(clippy::vec_box, reason = "they come from boxes and go to boxes")]
+    queues: Vec<Box<Outbox>>,
+    /// Bytes of memory that they take.
+    held: usize,
+}
 
 thread_local! {
     /// A broadcast needs a queue for each of its receivers, and all of them again in the next turn.
-    static SPARE: RefCell<Spare> = const { RefCell::new(Spare(Vec::new())) };
+    /// Freed memory would be returned to the system, and every turn would fault it in again.
+    static SPARE: RefCell<Spare> = const { RefCell::new(Spare {
+        queues: Vec::new(),
+        held: 0,
+    }) };
 }
 
-/// Most queues that are kept for reuse.
-const SPARE_MAX: usize = 1024;
+/// How much memory the queues that are kept for reuse may take, in bytes.
+const SPARE_MAX: usize = 4 << 20;
 
-/// Largest segment that is kept with a queue, in bytes.
+/// Largest segment that is kept with a queue that is not empty, in bytes.
 const SPARE_SEGMENT_MAX: usize = 4 << 10;
 
 #[derive(Debug)]
@@ -68,7 +76,11 @@ impl Outbox {
 
     /// Returns an empty queue, which may be reused.
     pub(crate) fn fresh() -> Box<Self> {
-        let spare = SPARE.with_borrow_mut(|spare| spare.0.pop());
+        let spare = SPARE.with_borrow_mut(|spare| {
+            let queue = spare.queues.pop()?;
+            spare.held -= queue.spare_held();
+            Some(queue)
+        });
         spare.unwrap_or_default()
     }
 
@@ -90,16 +102,37 @@ impl Outbox {
             self.tags = None;
         }
         SPARE.with_borrow_mut(|spare| {
-            if spare.0.len() < SPARE_MAX {
-                spare.0.push(self);
+            let held = spare.held + self.spare_held();
+            if held <= SPARE_MAX {
+                spare.held = held;
+                spare.queues.push(self);
             }
         });
+    }
+
+    /// Returns how large a segment may be that is kept with the queue, in bytes.
+    fn spare_segment_max(&self) -> usize {
+        match self.segments.is_empty() {
+            true => 2 * SEGMENT_MAX,
+            false => SPARE_SEGMENT_MAX,
+        }
+    }
+
+    /// Returns how many bytes of memory the empty queue takes.
+    fn spare_held(&self) -> usize {
+        size_of::<Self>()
+            + self.spare.capacity()
+            + self.segments.capacity() * size_of::<Segment>()
+            + self.units.capacity() * size_of::<Unit>()
     }
 
     /// Drops the queues kept for reuse, so that a test does not depend on earlier ones.
     #[cfg(test)]
     pub(crate) fn forget_spare() {
-        SPARE.with_borrow_mut(|spare| spare.0.clear());
+        SPARE.with_borrow_mut(|spare| {
+            spare.queues.clear();
+            spare.held = 0;
+        });
     }
 
     /// Returns how many bytes are queued.
@@ -333,7 +366,7 @@ impl Outbox {
             size -= left;
             self.sent = 0;
             if let Some(Segment::Own(mut bytes)) = self.segments.pop_front()
-                && bytes.capacity() <= SPARE_SEGMENT_MAX
+                && bytes.capacity() <= self.spare_segment_max()
             {
                 bytes.clear();
                 self.spare = bytes;
