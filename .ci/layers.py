@@ -45,7 +45,7 @@ def code(path):
         text,
     )
     # The tests module is the last item of its file.
-    return re.split(r"#\[cfg\(test\)\]\s*(?:pub\([^)]*\) )?mod tests", text)[0]
+    return re.split(r"#\[cfg\(test\)\]\s*(?:pub\([^)]*\) )?mod tests \{", text)[0]
 
 
 def is_test(path):

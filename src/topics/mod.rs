@@ -10,6 +10,7 @@ mod published;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod turn_log;
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -28,6 +29,7 @@ pub(crate) use self::publication::{Form, Publication};
 pub use self::published::Published;
 pub use self::settings::Topic;
 pub(crate) use self::settings::TopicLimits;
+pub(crate) use self::turn_log::Logged;
 use crate::error::SendError;
 use crate::limits::SlowConsumer;
 use crate::protocol::Prepared;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::turn_log::Place;
 use crate::error::SendError;
 use crate::protocol::{Compress, FrameHead, OpCode, Prepared};
 
@@ -26,6 +27,8 @@ pub(crate) struct Form {
     bytes: Vec<u8>,
     shared: Option<Arc<[u8]>>,
     is_made: bool,
+    /// Where it is among the frames of the turn.
+    place: Option<Place>,
 }
 
 impl Form {
@@ -42,6 +45,13 @@ impl Form {
             .get_or_insert_with(|| self.bytes.as_slice().into())
     }
 
+    /// Returns where the frame is among those of the turn; `None` if there is no room for it.
+    #[inline]
+    pub(crate) fn place(&mut self) -> Option<Place> {
+        self.place = Place::of(self.bytes(), self.place);
+        self.place
+    }
+
     /// Builds the frame.
     fn frame<'p>(&mut self, head: FrameHead, payload: impl Iterator<Item = &'p [u8]>) {
         self.bytes.extend_from_slice(&head);
@@ -51,6 +61,7 @@ impl Form {
 
     fn clear(&mut self) {
         self.shared = None;
+        self.place = None;
         self.is_made = false;
         self.bytes.clear();
         // A large message enlarged the buffer; the next one is likely to be small.

@@ -138,7 +138,9 @@ impl PeerMut<'_> {
         if can_wait {
             let form = self.form(message);
             let size = form.bytes().len();
-            self.peer.enqueue_form(form, rules.slow_consumer.is_none());
+            if !self.peer.enqueue_logged(form) {
+                self.peer.enqueue_form(form, rules.slow_consumer.is_none());
+            }
             self.mark_dirty();
             self.count_sent(true, size);
             return Delivery::Queued;

@@ -71,7 +71,10 @@ impl Peer {
             self.completions_mut().note_written();
         }
         while let Some(outbox) = self.outbox.as_deref_mut() {
+            let transport = &mut self.transport;
+            let logged = |bytes: &[u8]| (transport.write(&[IoSlice::new(bytes)]), bytes.len());
             let (taken, offered) = match outbox.only() {
+                _ if let Some((taken, offered)) = outbox.with_logged(logged) => (taken?, offered),
                 Some(bytes) => (self.transport.write(&[IoSlice::new(bytes)])?, bytes.len()),
                 None => {
                     let mut slices = [IoSlice::new(&[]); Outbox::SLICES];
@@ -211,6 +214,7 @@ impl Peer {
         }
         self.slow_consumer = policy;
         if let Some(outbox) = self.outbox.as_deref_mut() {
+            outbox.copy_logged();
             outbox.forget_units();
             if policy == SlowConsumer::DropOldest {
                 outbox.note(outbox.len(), false);
@@ -312,6 +316,26 @@ impl Peer {
         }
     }
 
+    /// Appends a published message without a copy; returns false if that is not possible.
+    #[inline]
+    pub(crate) fn enqueue_logged(&mut self, form: &mut Form) -> bool {
+        if self.slow_consumer == SlowConsumer::DropOldest {
+            return false;
+        }
+        match self.outbox.as_deref_mut() {
+            Some(outbox) => outbox.push_logged(form),
+            None => {
+                let mut outbox = Outbox::fresh();
+                let is_queued = outbox.push_logged(form);
+                if is_queued {
+                    self.marks.set(Marks::QUEUED);
+                    self.outbox = Some(outbox);
+                }
+                is_queued
+            }
+        }
+    }
+
     /// Appends a message of a topic that may be replaced or dropped.
     pub(crate) fn enqueue_tagged(&mut self, bytes: &Arc<[u8]>, tag: Tag) {
         let is_noted = self.slow_consumer == SlowConsumer::DropOldest;
@@ -389,9 +413,12 @@ impl Peer {
         self.outbox.is_some()
     }
 
+    /// Returns the queue, which is created if necessary, to append to.
     fn outbox_mut(&mut self) -> &mut Outbox {
         self.marks.set(Marks::QUEUED);
-        self.outbox.get_or_insert_with(Outbox::fresh)
+        let outbox = self.outbox.get_or_insert_with(Outbox::fresh);
+        outbox.copy_logged();
+        outbox
     }
 
     pub(crate) fn drop_outbox(&mut self) {

@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::tags::{Tag, Tags};
+use crate::topics::{Form, Logged};
 
 /// A queue of bytes for one connection, oldest first. An idle connection has none.
 #[derive(Debug, Default)]
@@ -26,6 +27,8 @@ pub(crate) struct Outbox {
     tags: Option<Box<Tags>>,
     /// The number of segments that are [`Gone`](Segment::Gone).
     gone: usize,
+    /// Published frames, instead of segments: only if there are none.
+    logged: Option<Logged>,
 }
 
 /// Bytes that are sent or dropped together.
@@ -94,6 +97,7 @@ impl Outbox {
             self.segments.shrink_to(Self::SLICES);
         }
         (self.sent, self.len, self.gone) = (0, 0, 0);
+        self.logged = None;
         if self.units.capacity() > 0 {
             self.units.clear();
             self.units.shrink_to(Self::SLICES);
@@ -162,6 +166,50 @@ impl Outbox {
             Segment::Tagged(bytes, _) => (bytes.len() > COPY_MAX).then_some(bytes),
             Segment::Own(_) | Segment::Gone => None,
         })
+    }
+
+    /// Appends a published frame without a copy; returns false if that is not possible.
+    #[inline]
+    pub(crate) fn push_logged(&mut self, form: &mut Form) -> bool {
+        if self.logged.is_none() && self.len > 0 {
+            return false;
+        }
+        let Some(place) = form.place() else {
+            return false;
+        };
+        let is_queued = match &mut self.logged {
+            Some(logged) => logged.extend(place),
+            logged => {
+                *logged = Some(Logged::new(place));
+                true
+            }
+        };
+        if is_queued {
+            self.len += form.bytes().len();
+        }
+        is_queued
+    }
+
+    /// Copies the frames that the queue refers to, so that others can follow.
+    #[inline]
+    pub(crate) fn copy_logged(&mut self) {
+        if self.logged.is_some() {
+            self.copy_all_logged();
+        }
+    }
+
+    #[inline(never)]
+    fn copy_all_logged(&mut self) {
+        if let Some(logged) = self.logged.take() {
+            self.len = 0;
+            logged.with(|bytes| self.push(bytes));
+        }
+    }
+
+    /// Calls `write` with the frames that the queue refers to; `None` if there are none.
+    #[inline]
+    pub(crate) fn with_logged<T>(&self, write: impl FnOnce(&[u8]) -> T) -> Option<T> {
+        self.logged.as_ref().map(|logged| logged.with(write))
     }
 
     /// Appends a copy of `bytes`.
@@ -351,6 +399,14 @@ impl Outbox {
     /// Removes the oldest `size` bytes, which were written.
     pub(crate) fn consume(&mut self, mut size: usize) {
         self.len = self.len.saturating_sub(size);
+        if let Some(logged) = &mut self.logged {
+            logged.consume(size);
+            if logged.len() == 0 {
+                self.logged = None;
+            }
+            // The log is for one turn.
+            return self.copy_logged();
+        }
         if !self.units.is_empty() {
             self.consume_units(size);
         }
