@@ -29,7 +29,7 @@ pub(crate) use self::publication::{Form, Publication};
 pub use self::published::Published;
 pub use self::settings::Topic;
 pub(crate) use self::settings::TopicLimits;
-pub(crate) use self::turn_log::Logged;
+pub(crate) use self::turn_log::{Logged, Place};
 use crate::error::SendError;
 use crate::limits::SlowConsumer;
 use crate::protocol::Prepared;

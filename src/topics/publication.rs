@@ -45,11 +45,14 @@ impl Form {
             .get_or_insert_with(|| self.bytes.as_slice().into())
     }
 
-    /// Returns where the frame is among those of the turn; `None` if there is no room for it.
+    /// Returns the frame, and where it is among those of the turn.
     #[inline]
-    pub(crate) fn place(&mut self) -> Option<Place> {
-        self.place = Place::of(self.bytes(), self.place);
-        self.place
+    pub(crate) fn placed(&mut self) -> (&[u8], &mut Option<Place>) {
+        let bytes = match &self.shared {
+            Some(shared) => shared,
+            None => self.bytes.as_slice(),
+        };
+        (bytes, &mut self.place)
     }
 
     /// Builds the frame.

@@ -19,6 +19,7 @@ use crate::error::{AnswerError, SendError};
 use crate::handshake::{Refusal, Request};
 use crate::protocol::{CloseCode, CloseFrame, OpCode, Prepared};
 use crate::stats::ConnectionStats;
+use crate::topics::Place;
 
 /// The number of a connection. It is unique in the process and never reused, so an id that outlives
 /// its connection is harmless.
@@ -504,6 +505,12 @@ impl<'s> Connection<'s> {
 
     pub(super) fn peer_mut(&mut self) -> &mut Peer {
         self.core.peers.get_mut(self.slot).expect(OCCUPIED)
+    }
+
+    /// Sends a message that other connections are sent as well; nothing if it is refused.
+    pub(super) fn send_to_many(&mut self, prepared: &Prepared, place: &mut Option<Place>) -> Sent {
+        let sent = self.entry().send_to_many(prepared, place);
+        sent.map(Sent::one).unwrap_or_default()
     }
 
     /// Returns the connection together with the state that all connections share.

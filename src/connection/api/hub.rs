@@ -125,8 +125,8 @@ impl<'s> Hub<'s> {
     /// As [`broadcast_utf8`](Self::broadcast_utf8).
     pub fn broadcast_prepared(&mut self, prepared: &Prepared) -> Result<Sent, SendError> {
         self.check_size(prepared.size())?;
-        let mut all = Sent::NOTHING;
-        self.for_each(|conn| all.add(conn.send_prepared(prepared).unwrap_or_default()));
+        let (mut all, mut place) = (Sent::NOTHING, None);
+        self.for_each(|conn| all.add(conn.send_to_many(prepared, &mut place)));
         Ok(all)
     }
 
@@ -159,10 +159,10 @@ impl<'s> Hub<'s> {
         prepared: &Prepared,
     ) -> Result<Sent, SendError> {
         self.check_size(prepared.size())?;
-        let mut all = Sent::NOTHING;
+        let (mut all, mut place) = (Sent::NOTHING, None);
         for id in ids {
             if let Some(mut conn) = self.get(id) {
-                all.add(conn.send_prepared(prepared).unwrap_or_default());
+                all.add(conn.send_to_many(prepared, &mut place));
             }
         }
         Ok(all)

@@ -138,7 +138,8 @@ impl PeerMut<'_> {
         if can_wait {
             let form = self.form(message);
             let size = form.bytes().len();
-            if !self.peer.enqueue_logged(form) {
+            let (bytes, place) = form.placed();
+            if !self.peer.enqueue_logged(bytes, place) {
                 self.peer.enqueue_form(form, rules.slow_consumer.is_none());
             }
             self.mark_dirty();

@@ -6,6 +6,7 @@ use crate::connection::peer::{Peer, Phase};
 use crate::connection::send::{Kind, Outbox, WRITE_THROUGH};
 use crate::error::SendError;
 use crate::protocol::{Compress, FrameHead, OpCode, Prepared};
+use crate::topics::Place;
 
 impl PeerMut<'_> {
     /// Sends a message or a control frame without the conditions of the fast path; returns its size
@@ -58,6 +59,29 @@ impl PeerMut<'_> {
         }
         self.count_sent(true, size);
         Ok(size)
+    }
+
+    /// Sends a message that other connections are sent as well. `place` is where its frame was put
+    /// for another one.
+    pub(crate) fn send_to_many(
+        &mut self,
+        prepared: &Prepared,
+        place: &mut Option<Place>,
+    ) -> Result<usize, SendError> {
+        let frame = prepared.shared_frame();
+        let may_wait = !self.is_current()
+            && self.peer.takes_messages()
+            && self.peer.is_held_back()
+            && !self.peer.is_deflating()
+            && prepared.size() <= self.peer.max_send_size()
+            && self.peer.backlog() <= self.shared.config.limits.max_backlog / 2
+            && !self.shared.budget.is_on();
+        if may_wait && self.peer.enqueue_logged(frame, place) {
+            self.mark_dirty();
+            self.count_sent(true, frame.len());
+            return Ok(frame.len());
+        }
+        self.send_prepared(prepared)
     }
 
     /// Sends whole frames that belong together, headers and payloads in turn. Except for the fast

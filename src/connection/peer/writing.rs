@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{Marks, Peer, Phase};
 use crate::connection::send::{COPY_MAX, Kind, Outbox, Tag};
 use crate::limits::SlowConsumer;
-use crate::topics::Form;
+use crate::topics::{Form, Place};
 
 impl Peer {
     /// Writes `before` and `slices`, fewer than [`Outbox::SLICES`], as
@@ -316,17 +316,18 @@ impl Peer {
         }
     }
 
-    /// Appends a published message without a copy; returns false if that is not possible.
+    /// Appends a frame for many connections without a copy; returns false if that is not possible.
+    /// `place` is where the frame was put for another connection.
     #[inline]
-    pub(crate) fn enqueue_logged(&mut self, form: &mut Form) -> bool {
+    pub(crate) fn enqueue_logged(&mut self, bytes: &[u8], place: &mut Option<Place>) -> bool {
         if self.slow_consumer == SlowConsumer::DropOldest {
             return false;
         }
         match self.outbox.as_deref_mut() {
-            Some(outbox) => outbox.push_logged(form),
+            Some(outbox) => outbox.push_logged(bytes, place),
             None => {
                 let mut outbox = Outbox::fresh();
-                let is_queued = outbox.push_logged(form);
+                let is_queued = outbox.push_logged(bytes, place);
                 if is_queued {
                     self.marks.set(Marks::QUEUED);
                     self.outbox = Some(outbox);

@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::tags::{Tag, Tags};
-use crate::topics::{Form, Logged};
+use crate::topics::{Logged, Place};
 
 /// A queue of bytes for one connection, oldest first. An idle connection has none.
 #[derive(Debug, Default)]
@@ -123,6 +123,7 @@ impl Outbox {
     }
 
     /// Returns how many bytes of memory the empty queue takes.
+    #[inline(always)]
     fn spare_held(&self) -> usize {
         size_of::<Self>()
             + self.spare.capacity()
@@ -168,13 +169,16 @@ impl Outbox {
         })
     }
 
-    /// Appends a published frame without a copy; returns false if that is not possible.
+    /// Appends a frame for many connections without a copy; returns false if that is not possible.
+    /// `place` is where the frame was put for another connection.
     #[inline]
-    pub(crate) fn push_logged(&mut self, form: &mut Form) -> bool {
-        if self.logged.is_none() && self.len > 0 {
+    pub(crate) fn push_logged(&mut self, bytes: &[u8], place: &mut Option<Place>) -> bool {
+        // What the kernel does not take of a large frame is shared, not copied.
+        if bytes.len() > COPY_MAX || (self.logged.is_none() && self.len > 0) {
             return false;
         }
-        let Some(place) = form.place() else {
+        *place = Place::of(bytes, *place);
+        let Some(place) = *place else {
             return false;
         };
         let is_queued = match &mut self.logged {
@@ -185,7 +189,7 @@ impl Outbox {
             }
         };
         if is_queued {
-            self.len += form.bytes().len();
+            self.len += bytes.len();
         }
         is_queued
     }
