@@ -13,15 +13,21 @@
 
 #[path = "../src/client_frames.rs"]
 mod client_frames;
+mod common;
+#[path = "common/crowd.rs"]
+mod crowd;
 
 use std::hint::black_box;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 use client_frames::frame;
+use crowd::{Crowd, TOPIC};
 use gungraun::prelude::*;
 use wsloop::handshake::{Origins, Parser};
 use wsloop::plain_http::{Item, Reader};
 use wsloop::protocol::{Message, Receiver};
-use wsloop::{HandshakeError, Limits, ProtocolError};
+use wsloop::{HandshakeError, Limits, Outgoing, ProtocolError, SlowConsumer, Topic};
 
 /// Returns limits that no case reaches.
 fn limits() -> Limits {
@@ -465,9 +471,110 @@ mod compression {
     library_benchmark_group!(name = group, benchmarks = [compressed_messages]);
 }
 
+// Topics.
+
+// Ends the subscription of each of `count` subscribers, in an order that is neither that of the
+// subscriptions nor its reverse.
+#[library_benchmark]
+#[benches::all_leave(args = [500, 2_000, 8_000], setup = subscribers)]
+fn topics(mut crowd: Crowd) -> Crowd {
+    let count = crowd.ids.len();
+    for at in 0..count {
+        // 7 has no divisor in common with the counts.
+        let id = crowd.ids[at * 7 % count];
+        let mut hub = crowd.server.hub();
+        let mut conn = hub.get(id).expect("it is open");
+        assert!(conn.unsubscribe(TOPIC), "it was subscribed");
+    }
+    crowd
+}
+
+fn subscribers(count: usize) -> Crowd {
+    Crowd::new(count, |builder| builder)
+}
+
+// Subscribes one connection to `count` topics, and ends these subscriptions.
+#[library_benchmark]
+#[benches::of_one(args = [1_000, 4_000, 16_000], setup = names)]
+fn subscriptions((mut crowd, names): (Crowd, Vec<String>)) -> Crowd {
+    let mut hub = crowd.server.hub();
+    let mut conn = hub.get(crowd.ids[0]).expect("it is open");
+    for name in &names {
+        assert_eq!(conn.subscribe(name), Ok(true));
+    }
+    for name in &names {
+        assert!(conn.unsubscribe(name), "it was subscribed");
+    }
+    crowd
+}
+
+fn names(count: usize) -> (Crowd, Vec<String>) {
+    let crowd = Crowd::new(1, |builder| builder.max_subscriptions(usize::MAX));
+    (crowd, (0..count).map(|name| name.to_string()).collect())
+}
+
+/// A server with a subscriber whose kernel takes no more, the client that does not read, and the
+/// keys of the messages that are published.
+type Slow = (Crowd, UnixStream, Vec<String>);
+
+fn slow(policy: SlowConsumer, count: usize) -> Slow {
+    let topic = Topic::new().slow_consumer(policy);
+    // All keys fit, and of the messages without keys only a few.
+    let backlog = match policy {
+        SlowConsumer::Conflate => 4 << 20,
+        _ => 100_000,
+    };
+    let (mut crowd, client) = Crowd::of_one(|builder| {
+        let builder = builder.topics(TOPIC, topic).max_backlog(backlog);
+        builder.slow_consumer(SlowConsumer::DropNewest)
+    });
+    let id = crowd.ids[0];
+    loop {
+        let mut hub = crowd.server.hub();
+        let mut conn = hub.get(id).expect("it is open");
+        if conn.backlog() > 0 {
+            break;
+        }
+        let sent = conn.send_binary(&[0; 10_000]);
+        sent.expect("the size is allowed");
+        let turn = crowd.server.turn(Some(Duration::ZERO));
+        turn.expect("the event queue works");
+    }
+    (
+        crowd,
+        client,
+        (0..count).map(|key| key.to_string()).collect(),
+    )
+}
+
+// Publishes two messages for each key to a subscriber that does not read.
+#[library_benchmark]
+#[benches::conflating(args = [(SlowConsumer::Conflate, 500), (SlowConsumer::Conflate, 2_000), (SlowConsumer::Conflate, 8_000)], setup = slow)]
+#[benches::dropping(args = [(SlowConsumer::DropOldest, 2_000), (SlowConsumer::DropOldest, 8_000), (SlowConsumer::DropOldest, 32_000)], setup = slow)]
+fn slow_subscriber((mut crowd, client, keys): Slow) -> (Crowd, UnixStream) {
+    for _ in 0..2 {
+        for key in &keys {
+            let message = Outgoing::text("a short message").key(key);
+            let outcome = crowd.server.hub().publish(TOPIC, message);
+            let outcome = outcome.expect("the size is allowed");
+            assert_eq!(outcome.queued + outcome.conflated, 1);
+        }
+    }
+    (crowd, client)
+}
+
 library_benchmark_group!(
     name = shapes,
-    benchmarks = [messages, heads, headers, subprotocols, plain]
+    benchmarks = [
+        messages,
+        heads,
+        headers,
+        subprotocols,
+        plain,
+        topics,
+        subscriptions,
+        slow_subscriber
+    ]
 );
 
 #[cfg(feature = "deflate")]
