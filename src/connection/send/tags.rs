@@ -1,7 +1,9 @@
 //! The messages of topics in a queue that may still be replaced or dropped.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
+
+use hashbrown::{Equivalent, HashMap};
 
 /// Why a queued message may be replaced or dropped. Topics are given by their serials.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -16,11 +18,25 @@ pub(crate) enum Tag {
 /// the first that the queue ever had.
 #[derive(Debug, Default)]
 pub(super) struct Tags {
-    by_key: HashMap<(u64, Arc<[u8]>), u64>,
+    by_key: HashMap<Key, u64>,
     /// Oldest first.
     by_topic: HashMap<u64, VecDeque<u64>>,
     /// The number of messages with tags.
     len: usize,
+}
+
+/// The serial of a topic, and a key in it.
+#[derive(Debug, Eq, Hash, PartialEq)]
+struct Key(u64, Arc<[u8]>);
+
+/// A [`Key`] to look for.
+#[derive(Hash)]
+struct KeyRef<'k>(u64, &'k [u8]);
+
+impl Equivalent<Key> for KeyRef<'_> {
+    fn equivalent(&self, key: &Key) -> bool {
+        self.0 == key.0 && *self.1 == *key.1
+    }
 }
 
 impl Tags {
@@ -30,7 +46,7 @@ impl Tags {
 
     pub(super) fn insert(&mut self, tag: &Tag, place: u64) {
         match tag {
-            Tag::Key(topic, key) => _ = self.by_key.insert((*topic, key.clone()), place),
+            Tag::Key(topic, key) => _ = self.by_key.insert(Key(*topic, key.clone()), place),
             Tag::Topic(topic) => self.by_topic.entry(*topic).or_default().push_back(place),
         }
         self.len += 1;
@@ -39,7 +55,7 @@ impl Tags {
     /// Removes a message that begins to leave, or is dropped. It is the oldest of its topic.
     pub(super) fn remove(&mut self, tag: &Tag) {
         match tag {
-            Tag::Key(topic, key) => _ = self.by_key.remove(&(*topic, key.clone())),
+            Tag::Key(topic, key) => _ = self.by_key.remove(&KeyRef(*topic, key)),
             Tag::Topic(topic) => {
                 if let Some(places) = self.by_topic.get_mut(topic) {
                     places.pop_front();
@@ -53,8 +69,8 @@ impl Tags {
     }
 
     /// Returns the place of the message with this key.
-    pub(super) fn place_of(&self, topic: u64, key: &Arc<[u8]>) -> Option<u64> {
-        self.by_key.get(&(topic, key.clone())).copied()
+    pub(super) fn place_of(&self, topic: u64, key: &[u8]) -> Option<u64> {
+        self.by_key.get(&KeyRef(topic, key)).copied()
     }
 
     /// Returns the place of the oldest message of a topic.
