@@ -15,8 +15,8 @@ use std::time::Instant;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use support::client_frames::{frame, header};
 use support::{PATIENCE, REQUEST, Running};
-use wsloop::Sent;
 use wsloop::event::{Binary, Utf8};
+use wsloop::{Outgoing, Sent, SlowConsumer, Topic};
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
@@ -115,6 +115,84 @@ fn an_idle_connection_costs_little(server: &Running) {
     let each = bytes / CONNECTIONS;
     println!("{each} bytes of heap for each idle connection");
     assert!(each <= 512, "{each} bytes for each idle connection");
+}
+
+#[test]
+fn publishes_and_subscriptions_cost_what_they_should() {
+    let _alone = alone();
+    let server = Running::start(|builder| {
+        builder
+            .topics("latest", Topic::new().slow_consumer(SlowConsumer::Conflate))
+            .on(Utf8, |conn, text| match text.split_once(' ') {
+                Some(("subscribe", number)) => {
+                    for topic in ["plain", "latest"] {
+                        conn.subscribe(&format!("{topic} {number}"))?;
+                    }
+                    Ok(Sent::NOTHING)
+                }
+                Some(("many", _)) => {
+                    for number in 0..SUBSCRIPTIONS {
+                        conn.subscribe(&format!("many {number}"))?;
+                    }
+                    conn.send_utf8("done")
+                }
+                _ => {
+                    for topic in TOPICS {
+                        let message = Outgoing::text(text).key("key");
+                        conn.server().publish(topic, message)?;
+                    }
+                    Ok(Sent::NOTHING)
+                }
+            })
+    });
+    a_publish_costs_no_allocation(&server);
+    a_subscription_costs_little(&server);
+    server.stop();
+}
+
+const TOPICS: [&str; 2] = ["plain 1", "latest 1"];
+const SUBSCRIPTIONS: usize = 60;
+
+fn a_publish_costs_no_allocation(server: &Running) {
+    for size in [20, 1024] {
+        let mut publisher = server.ready().stream;
+        let mut subscribers: Vec<_> = (0..20)
+            .map(|_| {
+                let mut stream = server.ready().stream;
+                stream.write_all(&frame(0x81, b"subscribe 1")).unwrap();
+                settle(&mut stream);
+                stream
+            })
+            .collect();
+        let request = frame(0x81, &vec![b'x'; size]);
+        // A frame from a server has no masking key.
+        let mut message = vec![0; TOPICS.len() * (request.len() - 4)];
+        let mut publish = || {
+            publisher.write_all(&request).unwrap();
+            for subscriber in &mut subscribers {
+                subscriber.read_exact(&mut message).unwrap();
+            }
+        };
+        (0..100).for_each(|_| publish());
+        let count = allocations(&mut publish);
+        assert_eq!(count, 0, "for 1000 publishes of {size} bytes");
+        assert_eq!(message[message.len() - 1], b'x');
+    }
+}
+
+fn a_subscription_costs_little(server: &Running) {
+    const CONNECTIONS: usize = 300;
+    let mut streams: Vec<_> = (0..CONNECTIONS).map(|_| server.ready().stream).collect();
+    let request = frame(0x81, b"many topics");
+    let mut reply = [0; 6];
+    let region = Region::new(ALLOCATOR);
+    for stream in &mut streams {
+        exchange(stream, &request, &mut reply);
+    }
+    let bytes = held(&region);
+    let each = bytes / (CONNECTIONS * SUBSCRIPTIONS);
+    println!("{each} bytes of heap for each subscription");
+    assert!(each <= 32, "{each} bytes for each subscription");
 }
 
 /// Returns the bytes allocated since the start of the region, including freed ones: an upper bound

@@ -80,6 +80,7 @@ mod start_tick_shutdown;
 mod subprotocols;
 mod timers;
 mod tls;
+mod topics;
 mod tungstenite_client;
 mod typed_data;
 mod utf8_at_every_cut;
