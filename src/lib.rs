@@ -20,9 +20,10 @@
 //!
 //! The [guide] has a page for each task: [getting
 //! started](crate::guide::getting_started), [handlers](crate::guide::handlers),
-//! [sending](crate::guide::sending), [closing](crate::guide::closing),
-//! [limits](crate::guide::limits), [testing](crate::guide::testing),
-//! [deployment](crate::guide::deployment), [porting from Perl](crate::guide::porting) and others.
+//! [sending](crate::guide::sending), [topics](crate::guide::topics),
+//! [closing](crate::guide::closing), [limits](crate::guide::limits),
+//! [testing](crate::guide::testing), [deployment](crate::guide::deployment), [porting from
+//! Perl](crate::guide::porting) and others.
 //!
 //! # Two rules
 //!
@@ -56,6 +57,7 @@
 //! server                     listeners, the poll loop, the clock, other threads
 //!   reactor                  what a turn of the loop does with the connections; no poll, no clock
 //!     connection             connections and their queues, events, timers, limits
+//!       topics               names, their subscribers and histories
 //!       config               the settings
 //!       transport            TCP, Unix sockets, TLS
 //!       plain_http           plain requests (RFC 9112), without I/O
@@ -71,11 +73,11 @@
 //! # When data is sent
 //!
 //! All replies to the data of one read leave in one write, right after the connection's handlers
-//! have returned. Messages that they sent to other connections leave at the end of the turn. Data
-//! that the kernel does not accept waits in the connection's backlog, up to
-//! [`max_backlog`](Builder::max_backlog). A connection whose backlog is more than half full is not
-//! read until it drains, so that TCP slows down a peer that sends without reading.
-//! [Sending](crate::guide::sending) has the details.
+//! have returned. Messages that they sent to other connections, or published to
+//! [topics](crate::guide::topics), leave at the end of the turn. Data that the kernel does not
+//! accept waits in the connection's backlog, up to [`max_backlog`](Builder::max_backlog). A
+//! connection whose backlog is more than half full is not read until it drains, so that TCP slows
+//! down a peer that sends without reading. [Sending](crate::guide::sending) has the details.
 //!
 //! # Features
 //!
@@ -195,6 +197,7 @@ pub mod guide {
         getting_started: "../docs/guide/getting-started.md", if all();
         handlers: "../docs/guide/handlers.md", if all();
         sending: "../docs/guide/sending.md", if all();
+        topics: "../docs/guide/topics.md", if all();
         closing: "../docs/guide/closing.md", if all();
         threads: "../docs/guide/threads.md", if all();
         testing: "../docs/guide/testing.md", if all();

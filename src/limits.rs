@@ -37,8 +37,9 @@ impl Default for Limits {
 }
 
 /// The policy for a message that would exceed `max_backlog`, of the server
-/// ([`Builder::slow_consumer`](crate::Builder::slow_consumer)) or of one connection
-/// ([`Connection::set_slow_consumer`](crate::Connection::set_slow_consumer)).
+/// ([`Builder::slow_consumer`](crate::Builder::slow_consumer)), of one connection
+/// ([`Connection::set_slow_consumer`](crate::Connection::set_slow_consumer)), or of topics
+/// ([`Topic::slow_consumer`](crate::Topic::slow_consumer)).
 ///
 /// A part of a message that is sent in parts is never dropped, because no other part could follow
 /// it: where a policy would drop it, the sender gets the error. Pings and pongs may use 4 KiB

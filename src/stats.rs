@@ -95,7 +95,7 @@ pub struct Stats {
     pub over_topics: u64,
     /// Topics not created because of `max_topic_size`.
     pub over_topic_size: u64,
-    /// Messages published to topics.
+    /// Messages published to topics that exist.
     pub publishes: u64,
     /// The receivers of all published messages: the sum of the next four.
     pub publish_receivers: u64,

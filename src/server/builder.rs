@@ -44,6 +44,7 @@ use crate::error::BuildError;
 /// | [`max_requests`](Self::max_requests) | plain requests | 1,000 | closed after the last response |
 /// | [`turn_bytes`](Self::turn_bytes) | bytes read in a turn | 1 MiB | other connections are served first |
 /// | [`turn_messages`](Self::turn_messages) | messages in a turn | 1,024 | other connections are served first |
+/// | [`max_subscriptions`](Self::max_subscriptions) | topics | 64 | subscribing fails: [`TooManySubscriptions`](crate::SendError::TooManySubscriptions) |
 /// | **rates of a connection** | | | |
 /// | [`max_message_rate`](Self::max_message_rate) | messages | none | [`over_rate`](Self::over_rate): close with 1008, or delay |
 /// | [`max_byte_rate`](Self::max_byte_rate) | bytes | none | [`over_rate`](Self::over_rate) |
@@ -64,7 +65,9 @@ use crate::error::BuildError;
 /// | **the server** | | | |
 /// | [`max_connections`](Self::max_connections) | connections | none | accepting pauses |
 /// | [`max_half_open`](Self::max_half_open) | half-open connections | none | accepting pauses |
-/// | [`memory_budget`](Self::memory_budget) | bytes of all connections | none | accepting pauses, sending fails, connections are closed |
+/// | [`memory_budget`](Self::memory_budget) | bytes of all connections and topics | none | accepting pauses, sending fails, histories of topics are dropped, connections are closed |
+/// | [`max_topics`](Self::max_topics) | topics | 100,000 | subscribing fails: [`TooManyTopics`](crate::SendError::TooManyTopics) |
+/// | [`max_topic_size`](Self::max_topic_size) | bytes of a topic's name | 200 | subscribing fails: [`TopicNameTooLong`](crate::SendError::TopicNameTooLong) |
 /// | [`listen_backlog`](Self::listen_backlog) | clients in the accept queue | 4,096 | the kernel refuses clients |
 /// | [`turn_accepts`](Self::turn_accepts) | accepted in a turn, per listener | 64 | accepted in the next turn |
 #[derive(Default)]

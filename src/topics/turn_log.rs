@@ -31,8 +31,8 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// Returns where these bytes are, which `known` may tell; they are appended if necessary. `None`
-    /// if there is no room for them.
+    /// Returns where these bytes are, which `known` may tell; they are appended if necessary.
+    /// Returns `None` if there is no room for them.
     pub(crate) fn of(bytes: &[u8], known: Option<Self>) -> Option<Self> {
         LOG.with_borrow_mut(|log| {
             if let Some(known) = known.filter(|known| known.generation == log.generation) {

@@ -150,8 +150,8 @@ events! {
     /// TLS client is cut.
     #[doc(alias = "on_connect")]
     Connect in connect: (Connection, ()) -> Verdict;
-    /// The connection has ended. Nothing can be sent any more; the connection's data and address
-    /// are still available.
+    /// The connection has ended. Nothing can be sent any more; the connection's data, address and
+    /// topics are still available.
     #[doc(alias = "on_disconnect")]
     #[doc(alias = "close_event")]
     #[doc(alias = "disconnection_event")]
