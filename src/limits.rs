@@ -69,8 +69,9 @@ pub enum SlowConsumer {
     /// latest message for each key, and a fast one gets every message.
     ///
     /// A message is replaced only if the kernel accepts no more data and none of its bytes has been
-    /// sent. A message without a key, or with a new one, is queued as long as `max_backlog` allows,
-    /// and dropped otherwise. The kernel accepts only little data for a subscriber of such a topic
+    /// sent. A message without a key, with a new one, or larger than the one that it replaces, is
+    /// queued as long as `max_backlog` allows, and dropped otherwise. The kernel accepts only
+    /// little data for a subscriber of such a topic
     /// ([`Builder::notsent_lowat`](crate::Builder::notsent_lowat)), since what it has accepted
     /// cannot be replaced. Messages that are not published to topics are treated as with
     /// [`Error`](Self::Error).

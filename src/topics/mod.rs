@@ -483,23 +483,21 @@ impl Topics {
             + self.history_held
     }
 
-    /// Returns whether a topic has, or would have, a history.
-    pub(crate) fn keeps_history(&self, name: &str) -> bool {
-        !self.settings.is_empty() && self.settings_of(name).is_some_and(Topic::has_history)
-    }
-
     /// Returns the position that the next message of a topic with a history gets; the topic is
     /// created if necessary.
     pub(crate) fn next_position(&mut self, name: &str) -> Result<Option<Position>, SendError> {
-        if !self.keeps_history(name) {
-            return Ok(None);
-        }
         let key = match self.find(name) {
             Some(key) => key,
+            None if !self.keeps_history(name) => return Ok(None),
             None => self.create(name).map_err(|full| self.error(full, name))?,
         };
         let history = self.topics[key as usize].history.as_deref();
         Ok(history.map(History::next))
+    }
+
+    /// Returns whether a topic that does not exist would have a history.
+    fn keeps_history(&self, name: &str) -> bool {
+        self.settings_of(name).is_some_and(Topic::has_history)
     }
 
     /// Returns the position of the last message of a topic; `None` if it has no history.

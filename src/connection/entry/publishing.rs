@@ -181,13 +181,22 @@ impl PeerMut<'_> {
             _ => None,
         };
         if let Some(Tag::Key(serial, key)) = &tag {
+            let limit = self.shared.config.limits.max_backlog;
+            let room = room_before(size, Kind::Message, limit);
             let frame = self.form(message).share();
-            if self.peer.replace(*serial, key, frame) {
-                if self.shared.budget.is_on() {
-                    self.shared.budget.queue_shared(frame);
-                    self.mark_dirty();
+            match self.peer.replace(*serial, key, frame, room) {
+                Some(true) => {
+                    if self.shared.budget.is_on() {
+                        self.shared.budget.queue_shared(frame);
+                        self.mark_dirty();
+                    }
+                    return Delivery::Conflated;
                 }
-                return Delivery::Conflated;
+                Some(false) => {
+                    self.shared.stats.dropped_messages += 1;
+                    return Delivery::Dropped;
+                }
+                None => {}
             }
         }
         let form = self.form(message);

@@ -4,7 +4,7 @@ use std::io::{self, IoSlice};
 use std::sync::Arc;
 
 use super::{Marks, Peer, Phase};
-use crate::connection::send::{COPY_MAX, Kind, Outbox, Tag};
+use crate::connection::send::{COPY_MAX, Kind, Outbox, Replaced, Tag};
 use crate::limits::SlowConsumer;
 use crate::topics::{Form, Place};
 
@@ -347,19 +347,27 @@ impl Peer {
         }
     }
 
-    /// Puts a message in the place of an unsent one with the same topic and key; returns whether
-    /// there was one.
-    pub(crate) fn replace(&mut self, topic: u64, key: &Arc<[u8]>, bytes: &Arc<[u8]>) -> bool {
+    /// Puts a message in the place of an unsent one with the same topic and key. Returns whether it
+    /// did, or `None` if there is none; it does not if more than `room` bytes are queued besides.
+    pub(crate) fn replace(
+        &mut self,
+        topic: u64,
+        key: &[u8],
+        bytes: &Arc<[u8]>,
+        room: usize,
+    ) -> Option<bool> {
         let is_awaited = self.marks.has(Marks::AWAITED);
-        let outbox = self.outbox.as_deref_mut();
-        let replace = |outbox: &mut Outbox| outbox.replace(topic, key, bytes, is_awaited);
-        let Some(old) = outbox.and_then(replace) else {
-            return false;
-        };
-        if is_awaited {
-            self.completions_mut().resize_range(old, bytes.len());
+        let outbox = self.outbox.as_deref_mut()?;
+        match outbox.replace(topic, key, bytes, room, is_awaited) {
+            Replaced::At(old) => {
+                if is_awaited {
+                    self.completions_mut().resize_range(old, bytes.len());
+                }
+                Some(true)
+            }
+            Replaced::NoRoom => Some(false),
+            Replaced::Nothing => None,
         }
-        true
     }
 
     /// Drops the oldest messages of a topic until at most `room` bytes are queued, or none of them

@@ -11,6 +11,6 @@ mod tags;
 pub(crate) use backlog::{Admission, Kind, room_before};
 pub(crate) use completions::Completions;
 pub(crate) use multipart::{Frames, Partial};
-pub(crate) use outbox::{COPY_MAX, Outbox, SEGMENT_MAX};
+pub(crate) use outbox::{COPY_MAX, Outbox, Replaced, SEGMENT_MAX};
 pub(crate) use reply_buffer::{ReplyBuffer, WRITE_THROUGH};
 pub(crate) use tags::Tag;

@@ -73,6 +73,16 @@ enum Segment {
     Gone,
 }
 
+/// The result of [`Outbox::replace`].
+pub(crate) enum Replaced {
+    /// The message is in the place of one that was here, counted from the oldest byte of the queue.
+    At(Range<usize>),
+    /// There is a message with this key, and no room for one that is larger.
+    NoRoom,
+    /// There is no message with this key.
+    Nothing,
+}
+
 impl Outbox {
     /// Most slices of one write.
     pub(crate) const SLICES: usize = 16;
@@ -269,27 +279,35 @@ impl Outbox {
         self.tags.as_deref().map_or(0, Tags::len)
     }
 
-    /// Puts a message in the place of the one with the same topic and key. Returns where the old
-    /// one was, counted from the oldest byte of the queue, which is correct only if `is_awaited`;
-    /// `None` if there is none.
+    /// Puts a message in the place of the one with the same topic and key, unless more than `room`
+    /// bytes are queued besides the old one. Where the old one was is correct only if `is_awaited`.
     pub(crate) fn replace(
         &mut self,
         topic: u64,
-        key: &Arc<[u8]>,
+        key: &[u8],
         bytes: &Arc<[u8]>,
+        room: usize,
         is_awaited: bool,
-    ) -> Option<Range<usize>> {
-        let place = self.tags.as_deref()?.place_of(topic, key)?;
+    ) -> Replaced {
+        let weight = self.weight();
+        let tags = self.tags.as_deref();
+        let Some(place) = tags.and_then(|tags| tags.place_of(topic, key)) else {
+            return Replaced::Nothing;
+        };
         let index = (place - self.left) as usize;
         let start = self.offset(index, is_awaited);
-        let Segment::Tagged(old, _) = self.segments.get_mut(index)? else {
-            return None;
+        let Some(Segment::Tagged(old, _)) = self.segments.get_mut(index) else {
+            return Replaced::Nothing;
         };
+        // One that is not larger always fits.
+        if bytes.len() > old.len() && weight - old.len() > room {
+            return Replaced::NoRoom;
+        }
         let range = start..start + old.len();
         self.len = self.len - old.len() + bytes.len();
         *old = bytes.clone();
         self.resize_unit(&range, bytes.len());
-        Some(range)
+        Replaced::At(range)
     }
 
     /// Drops the oldest message of a topic. Returns where it was, counted from the oldest byte of

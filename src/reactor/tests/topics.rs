@@ -344,6 +344,37 @@ fn a_slow_subscriber_costs_no_system_call_and_no_memory_without_end() {
 }
 
 #[test]
+fn larger_replacements_do_not_exceed_the_backlog() {
+    let topics = [("", policy(SlowConsumer::Conflate))];
+    let mut world = with_topics(topics, 5_000);
+    let client = slow(&mut world, &["t"]);
+    for key in 0..20 {
+        let done = publish_keyed(&mut world, "t", &key.to_string(), "small");
+        assert_eq!(done, [1, 0, 0, 0]);
+    }
+    let large = "x".repeat(1_000);
+    let mut conflated = 0;
+    for key in 0..20 {
+        let [0, replaced, dropped, 0] = publish_keyed(&mut world, "t", &key.to_string(), &large)
+        else {
+            panic!("there is one with this key");
+        };
+        assert_eq!(replaced + dropped, 1);
+        conflated += replaced;
+    }
+    let slot = client.tag & SLOTS;
+    let backlog = world.reactor.core.peers.get(slot).unwrap().backlog();
+    assert!(backlog <= 5_000 && conflated > 1, "{backlog}, {conflated}");
+    // One that is not larger always takes the place.
+    for key in 0..20 {
+        let done = publish_keyed(&mut world, "t", &key.to_string(), "last");
+        assert_eq!(done, [0, 1, 0, 0]);
+    }
+    let received = texts(&mut world, &client);
+    assert_eq!(received[1..], ["last"; 20]);
+}
+
+#[test]
 fn callbacks_for_sent_messages_survive_replaced_and_dropped_ones() {
     for name in ["c", "d"] {
         let topics = [
