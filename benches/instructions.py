@@ -51,11 +51,15 @@ def instructions(summary):
     sys.exit("callgrind did not run")
 
 
-def count():
-    """Builds and runs the cases; returns their counts by name."""
-    # The process holds both ends of every connection, so it raises its limit of descriptors.
+def allow_descriptors():
+    """Raises the limit of descriptors: a process may hold both ends of every connection."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def count():
+    """Builds and runs the cases; returns their counts by name."""
+    allow_descriptors()
     counts = {}
     for line in output(*BENCH, "--", "--output-format=json").splitlines():
         summary = json.loads(line)

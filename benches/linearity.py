@@ -14,7 +14,7 @@ in Cargo.lock.
 import json
 import sys
 
-from instructions import instructions, output
+from instructions import allow_descriptors, instructions, output
 
 BENCH = ["cargo", "bench", "--quiet", "--bench", "linearity"]
 # The factor between one size and the next.
@@ -27,6 +27,7 @@ TOLERANCE = 30.0
 
 def count():
     """Builds and runs the cases; returns their counts by shape, in the order of the sizes."""
+    allow_descriptors()
     counts = {}
     for line in output(*BENCH, "--", "--output-format=json").splitlines():
         summary = json.loads(line)
