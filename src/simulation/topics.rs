@@ -10,7 +10,7 @@ use super::model::Item;
 use super::random::Random;
 use super::sends::message;
 use super::world::World;
-use crate::connection::{Connection, Handle, Hub, Outgoing, Phase};
+use crate::connection::{Connection, ConnectionId, Handle, Hub, Outgoing, Phase};
 use crate::error::SendError;
 use crate::limits::SlowConsumer;
 use crate::protocol::{OpCode, Prepared};
@@ -525,6 +525,10 @@ pub(super) fn unsubscribe(conn: &mut Connection<'_>, world: &Shared, client: usi
             .find(|topic| world.is_member(*topic, client))
             .unwrap_or(any)
     });
+    unsubscribe_from(conn, world, client, topic);
+}
+
+fn unsubscribe_from(conn: &mut Connection<'_>, world: &Shared, client: usize, topic: usize) {
     let was_there = conn.unsubscribe(NAMES[topic]);
     let world = &mut *world.borrow_mut();
     world.note("unsubscribe", client, topic);
@@ -567,10 +571,40 @@ fn receivers(hub: &mut Hub<'_>, world: &Shared, topic: usize, except: Option<usi
     members.into_iter().filter_map(is_open).collect()
 }
 
+/// Returns the connections that the kernel takes no more data for, with their backlogs.
+fn full(hub: &mut Hub<'_>, world: &Shared, receivers: &Receivers) -> Vec<(ConnectionId, usize)> {
+    let world = world.borrow();
+    let ids = receivers.iter();
+    let ids = ids.filter_map(|client| world.clients[*client].seen.id);
+    let backlog_of = |id| {
+        let conn = hub.get(id)?;
+        let backlog = conn.backlog();
+        (conn.is_congested() && backlog > 0).then_some((id, backlog))
+    };
+    ids.filter_map(backlog_of).collect()
+}
+
+/// Checks that a publish did not queue more than `max_backlog` for them.
+fn check_full(hub: &mut Hub<'_>, world: &Shared, before: &[(ConnectionId, usize)]) {
+    let limit = world.borrow().settings.config.limits.max_backlog;
+    for (id, before) in before {
+        let Some(conn) = hub.get(*id) else {
+            continue;
+        };
+        let (backlog, most) = (conn.backlog(), limit.max(*before));
+        world
+            .borrow_mut()
+            .check(backlog <= most, Check::Backlog, || {
+                format!("a publish to {id} queued {backlog} bytes, {most} are allowed")
+            });
+    }
+}
+
 /// Publishes a message to a topic.
 pub(super) fn publish(hub: &mut Hub<'_>, world: &Shared) {
     let sent = draw_sent(world);
     let receivers = receivers(hub, world, sent.topic, None);
+    let full = full(hub, world, &receivers);
     let name = NAMES[sent.topic];
     let text = String::from_utf8_lossy(&sent.payload);
     let key = sent.key.map(|key| [key]);
@@ -583,6 +617,18 @@ pub(super) fn publish(hub: &mut Hub<'_>, world: &Shared) {
         _ => hub.publish(name, with_key(Outgoing::text(&text), key.as_ref())),
     };
     outcome(world, &sent, &receivers, result);
+    check_full(hub, world, &full);
+    // Somebody leaves in the turn in which it was sent the message.
+    let leaver = draw(world, |world| {
+        let leaves = world.hand.random.chance(150);
+        let client = receivers.first().copied().filter(|_| leaves)?;
+        Some((client, world.clients[client].seen.id?))
+    });
+    if let Some((client, id)) = leaver
+        && let Some(mut conn) = hub.get(id)
+    {
+        unsubscribe_from(&mut conn, world, client, sent.topic);
+    }
 }
 
 /// Publishes a message to all subscribers but the connection.
