@@ -111,14 +111,16 @@ fn publish(hub: &mut Hub<'_>) -> Result<(), SendError> {
 }
 
 /// Subscribes a client to a market, and sends it the current prices. It misses none, because calls
-/// take effect in the order of the program.
+/// take effect in the order of the program. A client that is subscribed already has been sent them.
 fn subscribe(conn: &mut Connection<'_>, market: &str) -> Result<Sent, SendError> {
     let topic = format!("prices.{market}");
     // The client chooses the name, and the library does not know who may read what.
     if !may_read(conn, &topic) {
         return conn.send_utf8(&format!("error no access to {market}"));
     }
-    conn.subscribe(&topic)?;
+    if !conn.subscribe(&topic)? {
+        return conn.send_utf8(&format!("subscribed {market}"));
+    }
     let prices = conn.shared::<Exchange>().0.clone();
     for price in prices.iter().filter(|price| price.topic == topic) {
         conn.send_utf8(&price.line())?;

@@ -9,7 +9,6 @@ use std::fmt;
 use std::time::Duration;
 
 use super::callbacks::{ConnectionAction, HubAction};
-use crate::topics::Expiry;
 
 /// The number of a timer or an interval. Its server never reuses it, so one that outlives its timer
 /// is harmless.
@@ -36,8 +35,8 @@ pub(crate) enum Action {
     Relieve,
     /// The number of log lines that were left out has to be reported.
     ReportSuppressed,
-    /// The oldest kept message of a topic expires.
-    Expire(Expiry),
+    /// Kept messages of topics expire at this time.
+    Expire(Duration),
     /// The connection in this slot has reached its maximum lifetime.
     Lifetime(usize),
 }

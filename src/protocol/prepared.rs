@@ -88,6 +88,13 @@ impl Prepared {
         }
     }
 
+    /// Has all clones share the compressed frames, those made before the first send as well.
+    pub(crate) fn sharing(self) -> Self {
+        #[cfg(feature = "deflate")]
+        let _ = self.deflated.get_or_init(Arc::default);
+        self
+    }
+
     /// Wraps a frame whose payload has `size` bytes.
     pub(crate) fn framed(frame: Arc<[u8]>, size: usize, opcode: OpCode) -> Self {
         Self {

@@ -1,12 +1,13 @@
 //! Timers of the application and of the server: calls those that are due.
 
+use std::time::Duration;
+
 use super::Reactor;
 use crate::close_code::CloseCode;
 use crate::connection::event::{Cause, Ticks};
 use crate::connection::{Action, Connection, Ending, Hub, NOBODY, Order, Phase, drop_guarded};
 use crate::error::HandlerError;
 use crate::panics::guarded;
-use crate::topics::Expiry;
 
 impl Reactor {
     /// Calls the timers that are due. Timers that these set fire in the next turn at the earliest.
@@ -59,8 +60,8 @@ impl Reactor {
                     self.core.shared.log_limits.settle();
                     false
                 }
-                Action::Expire(expiry) => {
-                    self.expire_history(*expiry);
+                Action::Expire(due) => {
+                    self.expire_histories(*due);
                     false
                 }
                 Action::Lifetime(slot) => {
@@ -72,11 +73,11 @@ impl Reactor {
         }
     }
 
-    /// Drops the messages of a topic's history that have expired.
-    fn expire_history(&mut self, expiry: Expiry) {
+    /// Drops the messages of histories that have expired.
+    fn expire_histories(&mut self, due: Duration) {
         let shared = &mut self.core.shared;
-        if let Some(next) = shared.topics.expire(expiry, shared.now) {
-            shared.timers.set(next.due, Action::Expire(next));
+        if let Some(next) = shared.topics.expire(due, shared.now) {
+            shared.timers.set(next, Action::Expire(next));
         }
     }
 

@@ -33,7 +33,7 @@ const NAMES: &[&str] = &[
 ];
 
 /// How many messages a history keeps, and for how long.
-const KEPT: usize = 4;
+const KEPT: usize = 20;
 const AGE: Duration = Duration::from_millis(150);
 
 /// The model of all topics. Topics are given by their indices in [`NAMES`].
@@ -342,7 +342,7 @@ impl World {
         let open: BTreeSet<usize> = core
             .peers
             .iter()
-            .filter(|(_, peer)| peer.phase() == Phase::Open)
+            .filter(|(_, peer)| peer.phase() == Phase::Open && !peer.is_cut())
             .filter_map(|(slot, _)| clients.get(&slot).copied())
             .collect();
         let mut count = 0;
@@ -362,7 +362,7 @@ impl World {
         }
         let counted = topics.subscriptions();
         self.check(count == counted, Check::Topics, || {
-            format!("{counted} subscriptions are counted, and it are {count}")
+            format!("{counted} subscriptions are counted instead of {count}")
         });
         let limit = core.shared.config.topic_limits.topics;
         self.check(topics.len() <= limit, Check::Topics, || {
@@ -447,7 +447,8 @@ fn subscribed(
     let topics = conn.server().topic_count();
     let world = &mut *world.borrow_mut();
     world.note("subscribe", client, topic);
-    let (is_open, was_member) = (conn.is_ready(), world.is_member(topic, client));
+    let is_open = conn.is_ready() && !world.clients[client].seen.did_cut;
+    let was_member = world.is_member(topic, client);
     let limits = world.settings.config.topic_limits;
     let is_right = match &result {
         Ok(is_new) => is_open && *is_new != was_member,
@@ -566,7 +567,9 @@ fn receivers(hub: &mut Hub<'_>, world: &Shared, topic: usize, except: Option<usi
     };
     let is_open = |(client, id): (usize, Option<_>)| {
         let conn = id.and_then(|id| hub.get(id));
-        (conn.is_some_and(|conn| conn.is_ready()) && Some(client) != except).then_some(client)
+        let is_open = conn.is_some_and(|conn| conn.is_ready());
+        let is_cut = world.borrow().clients[client].seen.did_cut;
+        (is_open && !is_cut && Some(client) != except).then_some(client)
     };
     members.into_iter().filter_map(is_open).collect()
 }
@@ -574,8 +577,10 @@ fn receivers(hub: &mut Hub<'_>, world: &Shared, topic: usize, except: Option<usi
 /// Returns the connections that the kernel takes no more data for, with their backlogs.
 fn full(hub: &mut Hub<'_>, world: &Shared, receivers: &Receivers) -> Vec<(ConnectionId, usize)> {
     let world = world.borrow();
-    let ids = receivers.iter();
-    let ids = ids.filter_map(|client| world.clients[*client].seen.id);
+    let full = receivers
+        .iter()
+        .filter(|client| world.lines[**client].is_full);
+    let ids = full.filter_map(|client| world.clients[*client].seen.id);
     let backlog_of = |id| {
         let conn = hub.get(id)?;
         let backlog = conn.backlog();
@@ -585,8 +590,10 @@ fn full(hub: &mut Hub<'_>, world: &Shared, receivers: &Receivers) -> Vec<(Connec
 }
 
 /// Checks that a publish did not queue more than `max_backlog` for them.
-fn check_full(hub: &mut Hub<'_>, world: &Shared, before: &[(ConnectionId, usize)]) {
+fn check_full(hub: &mut Hub<'_>, world: &Shared, before: &[(ConnectionId, usize)], size: usize) {
     let limit = world.borrow().settings.config.limits.max_backlog;
+    // Up to half of the limit, a message of any size is accepted, and control frames have 4 KiB.
+    let limit = limit.max(limit / 2 + size) + (4 << 10);
     for (id, before) in before {
         let Some(conn) = hub.get(*id) else {
             continue;
@@ -600,8 +607,16 @@ fn check_full(hub: &mut Hub<'_>, world: &Shared, before: &[(ConnectionId, usize)
     }
 }
 
-/// Publishes a message to a topic.
+/// Publishes some messages to topics, mostly one.
 pub(super) fn publish(hub: &mut Hub<'_>, world: &Shared) {
+    let count = draw(world, |world| world.hand.random.pick(&[1, 1, 1, 2, 5, 20]));
+    for _ in 0..count {
+        publish_one(hub, world);
+    }
+}
+
+/// Publishes a message to a topic.
+fn publish_one(hub: &mut Hub<'_>, world: &Shared) {
     let sent = draw_sent(world);
     let receivers = receivers(hub, world, sent.topic, None);
     let full = full(hub, world, &receivers);
@@ -617,7 +632,7 @@ pub(super) fn publish(hub: &mut Hub<'_>, world: &Shared) {
         _ => hub.publish(name, with_key(Outgoing::text(&text), key.as_ref())),
     };
     outcome(world, &sent, &receivers, result);
-    check_full(hub, world, &full);
+    check_full(hub, world, &full, sent.payload.len());
     // Somebody leaves in the turn in which it was sent the message.
     let leaver = draw(world, |world| {
         let leaves = world.hand.random.chance(150);

@@ -74,13 +74,16 @@ impl FromStr for Position {
 }
 
 /// The result of [`Connection::subscribe_from`](crate::Connection::subscribe_from).
+#[must_use]
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Recovery {
-    /// All messages that were missed, this many, were sent to the connection.
+    /// All missed messages were sent to the connection; the value is their number.
     Recovered(usize),
-    /// Some of the missed messages are not kept any more, or they do not fit into the backlog of
-    /// the connection. Nothing was sent.
+    /// Nothing was sent. Some of the missed messages are not kept any more, or the messages do not
+    /// fit into half of `max_backlog` or into `memory_budget`; or the position is of another epoch,
+    /// the topic has no history, the connection was subscribed already, or a message in parts is
+    /// being sent to it.
     Gap,
 }
 
@@ -95,8 +98,8 @@ pub(super) struct History {
     last: u64,
     most: usize,
     age: Duration,
-    /// Whether the caller knows when the oldest message expires.
-    is_timed: bool,
+    /// When the caller looks for messages that have expired, if it does.
+    pub(super) look_at: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -126,7 +129,7 @@ impl History {
             last: 0,
             most,
             age,
-            is_timed: false,
+            look_at: None,
         }
     }
 
@@ -149,40 +152,26 @@ impl History {
         Position::new(self.epoch, self.last + 1)
     }
 
-    /// Keeps a message. Returns when the oldest one expires, if the caller does not know.
-    pub(super) fn push(&mut self, message: Prepared, now: Duration) -> Option<Duration> {
+    /// Keeps a message.
+    pub(super) fn push(&mut self, message: Prepared, now: Duration) {
         if self.kept.len() == self.most {
             self.drop_oldest();
         }
         self.last += 1;
         self.bytes += message.frame().len();
         self.kept.push_back(Kept { message, at: now });
-        if std::mem::replace(&mut self.is_timed, true) {
-            return None;
-        }
-        self.due()
     }
 
-    /// Drops the messages that are too old; returns when the next one is.
-    pub(super) fn expire(&mut self, now: Duration) -> Option<Duration> {
+    /// Drops the messages that are too old.
+    pub(super) fn expire(&mut self, now: Duration) {
         while let Some(oldest) = self.kept.front()
             && oldest.at.saturating_add(self.age) <= now
         {
             self.drop_oldest();
         }
-        let due = self.due();
-        if due.is_none() {
+        if self.kept.is_empty() {
             self.kept = VecDeque::new();
         }
-        due
-    }
-
-    /// Does the same, for the timer that the last call of this function, or [`push`](Self::push),
-    /// asked for.
-    pub(super) fn fire(&mut self, now: Duration) -> Option<Duration> {
-        let due = self.expire(now);
-        self.is_timed = due.is_some();
-        due
     }
 
     /// Counts a message that is not kept, so that subscribers who missed it get a gap.
@@ -196,7 +185,8 @@ impl History {
         self.bytes = 0;
     }
 
-    fn due(&self) -> Option<Duration> {
+    /// Returns when the oldest message expires.
+    pub(super) fn due(&self) -> Option<Duration> {
         let oldest = self.kept.front()?;
         Some(oldest.at.saturating_add(self.age))
     }

@@ -13,7 +13,7 @@ mod tests;
 mod turn_log;
 
 use std::cell::Cell;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::hash::{BuildHasher, Hasher};
 use std::rc::Rc;
 use std::time::Duration;
@@ -56,6 +56,12 @@ pub(crate) struct Topics {
     epoch: u64,
     /// Bytes of memory that all histories take.
     history_held: usize,
+    /// When to look for expired messages in the history of which topic.
+    looks: BTreeSet<(Duration, u32)>,
+    /// When the caller looks, if it does.
+    next_look: Option<Duration>,
+    /// Bytes of the names of all topics.
+    names_held: usize,
 }
 
 /// A topic.
@@ -124,14 +130,6 @@ pub(crate) struct Walk {
     pub(crate) rules: Rules,
 }
 
-/// A topic whose oldest kept message expires at a time.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Expiry {
-    key: usize,
-    serial: u64,
-    pub(crate) due: Duration,
-}
-
 /// A topic that has its first subscriber, or has lost its last one.
 pub(crate) struct Change {
     pub(crate) topic: Rc<str>,
@@ -157,6 +155,9 @@ impl Topics {
             last_serial: 0,
             epoch,
             history_held: 0,
+            looks: BTreeSet::new(),
+            next_look: None,
+            names_held: 0,
         }
     }
 
@@ -232,25 +233,20 @@ impl Topics {
         }
     }
 
-    /// Removes a connection from a topic; returns whether it was in it.
+    /// Removes a connection from a topic. Returns the serial of the topic, or 0 if the connection
+    /// has ended; `None` if it was not in the topic.
     #[inline(always)]
-    pub(crate) fn unsubscribe(&mut self, list: ListId, name: &str) -> bool {
+    pub(crate) fn unsubscribe(&mut self, list: ListId, name: &str) -> Option<u64> {
         let known = self.find(name);
-        let Some(own) = self.lists.get_mut(list.0 as usize) else {
-            return false;
-        };
+        let own = self.lists.get_mut(list.0 as usize)?;
         if own.has_ended() {
-            return own.forget_name(name);
+            return own.forget_name(name).then_some(0);
         }
-        let Some(key) = known else {
-            return false;
-        };
-        let Some(at) = own.find(key, &self.hasher) else {
-            return false;
-        };
+        let key = known?;
+        let at = own.find(key, &self.hasher)?;
         let entry = own.swap_remove(at, &self.hasher);
         self.leave(entry);
-        true
+        Some(self.topics[key as usize].rules.serial)
     }
 
     /// Removes a connection, which is not open any more, from all of its topics. Their names stay
@@ -340,6 +336,7 @@ impl Topics {
             is_touched: false,
         };
         let key = self.topics.insert(room) as u32;
+        self.names_held += name.len();
         let Self {
             names,
             topics,
@@ -403,7 +400,11 @@ impl Topics {
         if let Ok(entry) = found {
             entry.remove();
         }
-        self.topics.remove(key);
+        let room = self.topics.remove(key);
+        self.names_held -= room.name.len();
+        if let Some(due) = room.history.and_then(|history| history.look_at) {
+            self.looks.remove(&(due, key as u32));
+        }
         if self.topics.is_empty() {
             self.topics.shrink_to_fit();
             self.names = HashTable::new();
@@ -423,6 +424,10 @@ impl Topics {
 
     /// Ends a publish: puts the subscribers back.
     pub(crate) fn end(&mut self, walk: Walk) {
+        debug_assert!(
+            self.topics[walk.key].members.is_empty(),
+            "nobody subscribes or leaves meanwhile"
+        );
         self.topics[walk.key].members = walk.members;
     }
 
@@ -444,7 +449,7 @@ impl Topics {
         })
     }
 
-    /// Returns whether a connection is, or was until it ended, in a topic.
+    /// Returns whether a connection is subscribed to a topic, or was when it ended.
     pub(crate) fn is_subscribed(&self, list: ListId, name: &str) -> bool {
         let Some(own) = list.get().and_then(|list| self.lists.get(list)) else {
             return false;
@@ -477,9 +482,10 @@ impl Topics {
 
     /// Returns about how many bytes of memory topics and subscriptions take, with the histories.
     pub(crate) fn held(&self) -> usize {
-        self.subscriptions * 2 * size_of::<Entry>()
+        self.subscriptions * SUBSCRIPTION_HELD
             + self.lists.len() * size_of::<List>()
-            + self.topics.len() * (size_of::<Room>() + NAME_HELD)
+            + self.topics.len() * (size_of::<Room>() + TOPIC_HELD)
+            + self.names_held
             + self.history_held
     }
 
@@ -507,20 +513,35 @@ impl Topics {
         Some(history.last())
     }
 
-    /// Keeps a message in the history of its topic. Returns when the oldest message of the topic
-    /// expires, if no timer is set for that.
+    /// Keeps a message in the history of its topic. Returns when [`expire`](Self::expire) has to be
+    /// called, unless the caller has been told.
     pub(crate) fn keep(
         &mut self,
         walk: &Walk,
-        message: impl FnOnce() -> Prepared,
+        message: Prepared,
         now: Duration,
-    ) -> Option<Expiry> {
-        let (key, serial) = (walk.key, walk.rules.serial);
-        let history = self.topics[key].history.as_deref_mut()?;
+    ) -> Option<Duration> {
+        let history = self.topics[walk.key].history.as_deref_mut()?;
         let held = history.held();
-        let due = history.push(message(), now);
+        history.push(message, now);
         self.history_held = self.history_held - held + history.held();
-        due.map(|due| Expiry { key, serial, due })
+        if history.look_at.is_none()
+            && let Some(due) = history.due()
+        {
+            history.look_at = Some(due);
+            self.looks.insert((due, walk.key as u32));
+        }
+        self.plan_look()
+    }
+
+    /// Returns when to look for expired messages next, unless the caller has been told.
+    fn plan_look(&mut self) -> Option<Duration> {
+        let (due, _) = *self.looks.first()?;
+        if self.next_look.is_some_and(|planned| planned <= due) {
+            return None;
+        }
+        self.next_look = Some(due);
+        Some(due)
     }
 
     /// Does not keep a message, because memory is short, nor the earlier ones of its topic.
@@ -532,21 +553,32 @@ impl Topics {
         }
     }
 
-    /// Drops the messages of a topic's history that have expired; returns when the next one does.
-    pub(crate) fn expire(&mut self, expiry: Expiry, now: Duration) -> Option<Expiry> {
-        let Expiry { key, serial, .. } = expiry;
-        let room = self.topics.get_mut(key)?;
-        let history = room.history.as_deref_mut()?;
-        if room.rules.serial != serial {
+    /// Drops the messages that have expired, at a time `due` that the caller was told. Returns when
+    /// to call this function again.
+    pub(crate) fn expire(&mut self, due: Duration, now: Duration) -> Option<Duration> {
+        if self.next_look != Some(due) {
+            // There was an earlier one since.
             return None;
         }
-        let held = history.held();
-        let due = history.fire(now);
-        self.history_held = self.history_held - held + history.held();
-        if due.is_none() {
-            self.touch(key as u32);
+        self.next_look = None;
+        while let Some((due, key)) = self.looks.first().copied()
+            && due <= now
+        {
+            self.looks.pop_first();
+            let room = &mut self.topics[key as usize];
+            let Some(history) = room.history.as_deref_mut() else {
+                continue;
+            };
+            let held = history.held();
+            history.expire(now);
+            self.history_held = self.history_held - held + history.held();
+            history.look_at = history.due();
+            match history.look_at {
+                Some(due) => _ = self.looks.insert((due, key)),
+                None => self.touch(key),
+            }
         }
-        due.map(|due| Expiry { due, ..expiry })
+        self.plan_look()
     }
 
     /// Drops all messages of all histories, because memory is short; returns whether there were
@@ -606,5 +638,8 @@ fn hash(hasher: &DefaultHashBuilder, name: &str) -> u64 {
 /// Lists of subscribers are shrunk only above this capacity.
 const SHRINK_MIN: usize = 64;
 
-/// About how many bytes the name of a topic takes, with its entry in the table of names.
-const NAME_HELD: usize = 64;
+/// About how many bytes of memory a subscription takes.
+const SUBSCRIPTION_HELD: usize = 32;
+
+/// About how many bytes of memory a topic takes besides its own fields and its name.
+const TOPIC_HELD: usize = 64;

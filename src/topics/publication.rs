@@ -152,7 +152,8 @@ impl Publication {
     /// Returns the message for a history.
     pub(crate) fn prepare(&mut self) -> Prepared {
         let frame = self.plain.share().clone();
-        Prepared::framed(frame, self.size, self.opcode).compress(self.compress)
+        let prepared = Prepared::framed(frame, self.size, self.opcode).compress(self.compress);
+        prepared.sharing()
     }
 }
 

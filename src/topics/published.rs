@@ -33,8 +33,9 @@ pub struct Published {
     /// Subscribers for whom the message was refused: their backlog or the memory budget is full,
     /// the message exceeds their own `max_send_size`, or a message in parts is under way.
     pub refused: usize,
-    /// The bytes on the wire for the subscribers for whom the message was queued: frame headers are
-    /// included, TLS is not.
+    /// The bytes on the wire for the subscribers for whom the message was queued. Frame headers are
+    /// included, TLS is not. For those in `conflated` the bytes that it is larger than the older
+    /// message.
     pub bytes: usize,
     /// The message's position in the history of its topic, if it has one.
     pub position: Option<super::Position>,

@@ -103,7 +103,7 @@ proptest! {
                 }
                 12..=16 => {
                     let was_there = topics.unsubscribe(lists[slot], &name(topic));
-                    prop_assert_eq!(was_there, members.remove(&slot));
+                    prop_assert_eq!(was_there.is_some(), members.remove(&slot));
                 }
                 17 => {
                     // The connection ends, and another takes its slot.
@@ -176,7 +176,7 @@ fn limits_are_errors_and_nothing_changes() {
     );
     assert_eq!(topics.error(full, "123456"), error);
     assert_eq!((topics.len(), topics.subscriptions()), (3, 3));
-    assert!(topics.unsubscribe(one, "b"));
+    assert!(topics.unsubscribe(one, "b").is_some());
     // A vacant topic is removed at the end of the turn.
     while topics.next_change().is_some() {}
     assert_eq!(topics.subscribe(&mut other, 1, "12345"), NEW);
@@ -220,12 +220,12 @@ fn with_history() -> Topics {
 }
 
 /// Publishes a message to nobody; returns when its history has to be looked at.
-fn publish(topics: &mut Topics, topic: &str, text: &str, now: Duration) -> Option<Expiry> {
+fn publish(topics: &mut Topics, topic: &str, text: &str, now: Duration) -> Option<Duration> {
     topics.next_position(topic).unwrap();
     let walk = topics.begin(topic).unwrap();
-    let expiry = topics.keep(&walk, || Prepared::text(text), now);
+    let due = topics.keep(&walk, Prepared::text(text), now);
     topics.end(walk);
-    expiry
+    due
 }
 
 /// Returns the missed messages.
@@ -271,26 +271,26 @@ fn a_position_recovers_all_or_nothing() {
 #[test]
 fn a_topic_with_kept_messages_stays_until_they_are_old() {
     let mut topics = with_history();
-    let expiry = publish(&mut topics, "h.x", "1", at(0)).expect("a timer is needed");
-    assert_eq!(expiry.due, AGE);
-    assert!(
-        publish(&mut topics, "h.x", "2", at(10)).is_none(),
-        "one timer"
-    );
+    assert_eq!(publish(&mut topics, "h.x", "1", at(0)), Some(AGE));
+    assert_eq!(publish(&mut topics, "h.x", "2", at(10)), None, "one timer");
+    assert_eq!(publish(&mut topics, "h.y", "1", at(20)), None, "for all");
     while topics.next_change().is_some() {}
-    let held = topics.held();
-    assert!(topics.len() == 1 && held > 0);
-    let expiry = topics.expire(expiry, at(60)).expect("one is left");
-    assert_eq!(expiry.due, at(70));
+    assert!(topics.len() == 2 && topics.held() > 0);
+    assert_eq!(topics.expire(at(60), at(60)), Some(at(70)));
+    assert_eq!(topics.expire(at(60), at(60)), None, "it was called");
     let epoch = topics.position("h.x").unwrap().epoch();
-    assert!(topics.expire(expiry, at(70)).is_none());
+    assert_eq!(topics.expire(at(70), at(70)), Some(at(80)));
     assert!(topics.next_change().is_none(), "nobody was told of it");
-    assert_eq!((topics.len(), topics.held()), (0, 0));
+    assert_eq!((topics.len(), topics.position("h.x")), (1, None));
     // A topic of the same name that is made later is another.
-    assert!(publish(&mut topics, "h.x", "3", at(80)).is_some());
+    assert_eq!(publish(&mut topics, "h.x", "3", at(75)), None);
     assert_ne!(topics.position("h.x").unwrap().epoch(), epoch);
-    assert!(topics.expire(expiry, at(200)).is_none(), "a late timer");
-    assert_eq!(topics.len(), 1);
+    assert_eq!(topics.expire(at(80), at(90)), Some(at(135)));
+    assert!(topics.next_change().is_none());
+    // The look ahead ends with the topic.
+    assert!(topics.forget_histories() && topics.next_change().is_none());
+    assert_eq!((topics.len(), topics.held(), topics.looks.len()), (0, 0, 0));
+    assert_eq!(topics.expire(at(135), at(135)), None);
 }
 
 #[test]

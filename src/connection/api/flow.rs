@@ -67,7 +67,7 @@ impl Connection<'_> {
     /// Default: the server's policy. [`SlowConsumer::DropOldest`] does not drop messages that are
     /// queued already.
     pub fn set_slow_consumer(&mut self, policy: SlowConsumer) {
-        self.peer_mut().set_slow_consumer(policy);
+        self.entry().set_slow_consumer(policy);
     }
 }
 

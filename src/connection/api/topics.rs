@@ -213,7 +213,8 @@ impl Hub<'_> {
     }
 
     /// Calls `action` for each subscriber of a topic, in no particular order. `action` may
-    /// subscribe, unsubscribe and close; connections that it closes are skipped.
+    /// subscribe, unsubscribe and close; connections that it unsubscribes or closes before their
+    /// turn are skipped.
     ///
     /// ```
     /// use wsloop::Hub;
@@ -234,6 +235,8 @@ impl Hub<'_> {
         for id in ids {
             if let Some(mut conn) = self.get(id)
                 && conn.is_ready()
+                && conn.is_subscribed(topic)
+                && !conn.peer().is_cut()
             {
                 action(&mut conn);
             }

@@ -53,6 +53,7 @@ impl PeerMut<'_> {
     pub(crate) fn abort(&mut self) {
         self.peer.cut();
         self.peer.end(Ending::abnormal(Cause::Cut));
+        self.leave_topics();
         self.mark_dirty();
     }
 }

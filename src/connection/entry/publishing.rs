@@ -3,7 +3,7 @@
 
 use super::PeerMut;
 use crate::connection::core::Core;
-use crate::connection::send::{COPY_MAX, Kind, Tag, room_before};
+use crate::connection::send::{COPY_MAX, Kind, Replaced, Tag, room_before};
 use crate::connection::shared::Shared;
 use crate::connection::timers::Action;
 use crate::error::SendError;
@@ -106,14 +106,14 @@ impl Shared {
             self.topics.skip(walk);
         } else {
             let now = self.now;
-            if let Some(expiry) = self.topics.keep(walk, || message.prepare(), now) {
-                self.timers.set(expiry.due, Action::Expire(expiry));
+            if let Some(due) = self.topics.keep(walk, message.prepare(), now) {
+                self.timers.set(due, Action::Expire(due));
             }
         }
         self.charge_topics();
     }
 
-    /// Records the memory of topics. What is freed counts until the turn ends.
+    /// Records the memory of topics. Memory that is freed is deducted at the end of the turn.
     #[inline(always)]
     pub(crate) fn charge_topics(&mut self) {
         if self.budget.is_on() {
@@ -182,21 +182,25 @@ impl PeerMut<'_> {
         };
         if let Some(Tag::Key(serial, key)) = &tag {
             let limit = self.shared.config.limits.max_backlog;
-            let room = room_before(size, Kind::Message, limit);
+            let room = match self.shared.budget.has_room(size) {
+                true => room_before(size, Kind::Message, limit),
+                false => 0,
+            };
             let frame = self.form(message).share();
             match self.peer.replace(*serial, key, frame, room) {
-                Some(true) => {
+                Replaced::At(old) => {
+                    self.count_sent(false, size.saturating_sub(old.len()));
                     if self.shared.budget.is_on() {
-                        self.shared.budget.queue_shared(frame);
+                        // It is measured when the turn ends.
                         self.mark_dirty();
                     }
                     return Delivery::Conflated;
                 }
-                Some(false) => {
+                Replaced::NoRoom => {
                     self.shared.stats.dropped_messages += 1;
                     return Delivery::Dropped;
                 }
-                None => {}
+                Replaced::Nothing => {}
             }
         }
         let form = self.form(message);
@@ -242,16 +246,19 @@ impl PeerMut<'_> {
         }
         let limit = self.shared.config.limits.max_backlog;
         let room = room_before(size, Kind::Message, limit);
-        match (rules.slow_consumer, policy) {
+        let dropped = match (rules.slow_consumer, policy) {
             (Some(SlowConsumer::DropOldest), _) => {
                 let dropped = self.peer.drop_topic_above(rules.serial, room);
-                self.shared.stats.dropped_messages += dropped;
                 self.shared.stats.evicted += dropped;
+                dropped
             }
-            (_, SlowConsumer::DropOldest) => {
-                self.shared.stats.dropped_messages += self.peer.drop_above(room);
-            }
-            _ => {}
+            (_, SlowConsumer::DropOldest) => self.peer.drop_above(room),
+            _ => 0,
+        };
+        self.shared.stats.dropped_messages += dropped;
+        if dropped > 0 && self.peer.is_awaited() {
+            // The callbacks of dropped messages are due.
+            self.mark_dirty();
         }
         if self.peer.weight() > room {
             return match policy {
@@ -290,6 +297,9 @@ impl PeerMut<'_> {
     #[inline(always)]
     pub(crate) fn subscribe(&mut self, topic: &str) -> Result<bool, SendError> {
         self.check_open()?;
+        if self.peer.is_cut() {
+            return Err(SendError::Closing);
+        }
         let Self { peer, shared, slot } = self;
         match shared.topics.subscribe(&mut peer.topics, *slot, topic) {
             Added::New(policy) => {
@@ -309,6 +319,14 @@ impl PeerMut<'_> {
         }
     }
 
+    /// Sets the policy of the connection for messages beyond `max_backlog`.
+    pub(crate) fn set_slow_consumer(&mut self, policy: SlowConsumer) {
+        self.peer.set_slow_consumer(policy);
+        if policy == SlowConsumer::Conflate && self.peer.topics != ListId::NONE {
+            self.limit_unsent();
+        }
+    }
+
     /// Has the kernel take only little data for a subscriber of a topic that conflates.
     #[inline(never)]
     fn limit_unsent(&mut self) {
@@ -321,11 +339,13 @@ impl PeerMut<'_> {
 
     /// Removes the connection from a topic; returns whether it was subscribed.
     pub(crate) fn unsubscribe(&mut self, topic: &str) -> bool {
-        let was_there = self.shared.topics.unsubscribe(self.peer.topics, topic);
-        if was_there {
+        let left = self.shared.topics.unsubscribe(self.peer.topics, topic);
+        if let Some(serial) = left {
             self.shared.stats.unsubscribes += 1;
+            // A later subscription must not put newer messages in front of what is sent until then.
+            self.peer.fix_topic(serial);
         }
-        was_there
+        left.is_some()
     }
 
     /// Subscribes the connection, and sends it what was published after `position`.
@@ -362,15 +382,9 @@ impl PeerMut<'_> {
         let Some(recent) = self.shared.topics.recent(topic, most, now) else {
             return Ok(0);
         };
-        let mut recent: Vec<Prepared> = recent.cloned().collect();
-        let mut size: usize = recent.iter().map(|message| message.frame().len()).sum();
-        while !self.has_room_for(size, &recent)
-            && let Some(oldest) = recent.first()
-        {
-            size -= oldest.frame().len();
-            recent.remove(0);
-        }
-        for message in &recent {
+        let recent: Vec<Prepared> = recent.cloned().collect();
+        let recent = self.newest_that_fit(&recent);
+        for message in recent {
             self.send_prepared(message)?;
         }
         Ok(recent.len())
@@ -382,23 +396,39 @@ impl PeerMut<'_> {
         let now = self.shared.now;
         let missed: Missed<'_> = self.shared.topics.missed(topic, position, now)?;
         let missed: Vec<Prepared> = missed.cloned().collect();
-        let size: usize = missed.iter().map(|message| message.frame().len()).sum();
-        (missed.is_empty() || self.has_room_for(size, &missed)).then_some(missed)
+        (self.newest_that_fit(&missed).len() == missed.len()).then_some(missed)
     }
 
-    /// Returns whether these kept messages, of this size together, can be sent: they have to fit
-    /// into half of the backlog.
-    fn has_room_for(&mut self, size: usize, messages: &[Prepared]) -> bool {
-        let largest = messages.iter().map(Prepared::size).max();
+    /// Returns the newest of these kept messages, as many as can be sent: they have to fit into
+    /// half of the backlog.
+    fn newest_that_fit<'m>(&mut self, messages: &'m [Prepared]) -> &'m [Prepared] {
+        if !self.peer.takes_messages() {
+            return &[];
+        }
         let room = self.shared.config.limits.max_backlog / 2;
+        let size: usize = messages.iter().map(|message| message.frame().len()).sum();
         if self.unsent().saturating_add(size) > room && self.peer.is_held_back() {
             self.release_replies();
             self.flush_early();
         }
-        self.unsent().saturating_add(size) <= room
-            && largest.unwrap_or_default() <= self.peer.max_send_size()
-            && self.peer.takes_messages()
-            && self.shared.budget.has_room(size)
+        let limit = self.peer.max_send_size();
+        let mut left = room.saturating_sub(self.unsent());
+        let fits = messages.iter().rev().take_while(|message| {
+            let size = message.frame().len();
+            let fits = size <= left && message.size() <= limit;
+            left -= if fits { size } else { 0 };
+            fits
+        });
+        let mut count = fits.count();
+        let newest = |count: usize| messages.get(messages.len() - count..).unwrap_or_default();
+        while !self
+            .shared
+            .budget
+            .has_room_for_all(newest(count).iter().map(Prepared::frame))
+        {
+            count /= 2;
+        }
+        newest(count)
     }
 
     /// Removes the connection, which is not open any more, from its topics.

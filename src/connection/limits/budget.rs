@@ -253,6 +253,11 @@ impl Budget {
         !self.is_on() || self.fits(self.room_for(bytes))
     }
 
+    /// Second step: returns whether these frames may be queued, one after the other.
+    pub(crate) fn has_room_for_all<'f>(&mut self, frames: impl Iterator<Item = &'f [u8]>) -> bool {
+        !self.is_on() || self.fits(frames.map(|frame| room_of(frame.len())).sum())
+    }
+
     fn fits(&mut self, room: usize) -> bool {
         let queued = self.queued.saturating_add(room);
         let fits = self.used.saturating_add(queued) <= part(self.limit, 7);

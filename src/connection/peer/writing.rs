@@ -347,26 +347,32 @@ impl Peer {
         }
     }
 
-    /// Puts a message in the place of an unsent one with the same topic and key. Returns whether it
-    /// did, or `None` if there is none; it does not if more than `room` bytes are queued besides.
+    /// Puts a message in the place of an unsent one with the same topic and key, unless more than
+    /// `room` bytes are queued besides.
     pub(crate) fn replace(
         &mut self,
         topic: u64,
         key: &[u8],
         bytes: &Arc<[u8]>,
         room: usize,
-    ) -> Option<bool> {
+    ) -> Replaced {
         let is_awaited = self.marks.has(Marks::AWAITED);
-        let outbox = self.outbox.as_deref_mut()?;
-        match outbox.replace(topic, key, bytes, room, is_awaited) {
-            Replaced::At(old) => {
-                if is_awaited {
-                    self.completions_mut().resize_range(old, bytes.len());
-                }
-                Some(true)
-            }
-            Replaced::NoRoom => Some(false),
-            Replaced::Nothing => None,
+        let Some(outbox) = self.outbox.as_deref_mut() else {
+            return Replaced::Nothing;
+        };
+        let replaced = outbox.replace(topic, key, bytes, room, is_awaited);
+        if is_awaited && let Replaced::At(old) = &replaced {
+            self.completions_mut()
+                .resize_range(old.clone(), bytes.len());
+        }
+        replaced
+    }
+
+    /// Keeps the queued messages of a topic from being replaced or dropped from now on.
+    #[inline(always)]
+    pub(crate) fn fix_topic(&mut self, topic: u64) {
+        if let Some(outbox) = self.outbox.as_deref_mut() {
+            outbox.fix_topic(topic);
         }
     }
 

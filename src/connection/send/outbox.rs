@@ -164,7 +164,7 @@ impl Outbox {
             Segment::Shared(_) | Segment::Tagged(..) | Segment::Gone => 0,
         };
         let segments: usize = self.segments.iter().map(held).sum();
-        let tags = self.tagged() * TAG_HELD;
+        let tags = self.tags_held();
         let lists = self.segments.capacity() * size_of::<Segment>()
             + self.units.capacity() * size_of::<Unit>();
         size_of::<Self>() + self.spare.capacity() + segments + tags + lists
@@ -271,12 +271,26 @@ impl Outbox {
     /// Returns how many bytes are queued, and about how many the entries of messages with tags
     /// take beside them.
     pub(crate) fn weight(&self) -> usize {
-        self.len + self.tagged() * TAG_HELD
+        self.len + self.tags_held()
     }
 
-    /// Returns how many messages may be replaced or dropped.
-    fn tagged(&self) -> usize {
-        self.tags.as_deref().map_or(0, Tags::len)
+    fn tags_held(&self) -> usize {
+        self.tags.as_deref().map_or(0, Tags::held)
+    }
+
+    /// Keeps the messages of a topic from being replaced or dropped from now on.
+    pub(crate) fn fix_topic(&mut self, topic: u64) {
+        let Some(tags) = self.tags.as_deref_mut() else {
+            return;
+        };
+        for segment in &mut self.segments {
+            if let Segment::Tagged(bytes, tag) = segment
+                && tag.is_of(topic)
+            {
+                tags.remove(tag);
+                *segment = Segment::Shared(bytes.clone());
+            }
+        }
     }
 
     /// Puts a message in the place of the one with the same topic and key, unless more than `room`
@@ -551,6 +565,11 @@ impl Outbox {
         {
             // The bytes before `sent` are not in the queue any more.
             let len = segment.bytes().len() - sent;
+            if len == 0 {
+                // It was dropped before.
+                index += 1;
+                continue;
+            }
             let from = start.saturating_sub(at).min(len);
             let to = (end - at).min(len);
             at += len;
@@ -610,9 +629,6 @@ pub(crate) const SEGMENT_MAX: usize = 64 << 10;
 
 /// How many segments may be gone before they are removed.
 const GONE_MAX: usize = 16;
-
-/// About how many bytes of memory the table of tags takes for a message.
-const TAG_HELD: usize = 64;
 
 /// Largest shared message that is cheaper to copy than to share, in bytes.
 pub(crate) const COPY_MAX: usize = 4 << 10;

@@ -23,6 +23,8 @@ pub(super) struct Tags {
     by_topic: HashMap<u64, VecDeque<u64>>,
     /// The number of messages with tags.
     len: usize,
+    /// The bytes of all keys.
+    keys: usize,
 }
 
 /// The serial of a topic, and a key in it.
@@ -39,14 +41,26 @@ impl Equivalent<Key> for KeyRef<'_> {
     }
 }
 
+impl Tag {
+    /// Returns whether the message belongs to this topic.
+    pub(super) fn is_of(&self, serial: u64) -> bool {
+        let (Self::Key(topic, _) | Self::Topic(topic)) = self;
+        *topic == serial
+    }
+}
+
 impl Tags {
-    pub(super) fn len(&self) -> usize {
-        self.len
+    /// Returns about how many bytes of memory the tables take.
+    pub(super) fn held(&self) -> usize {
+        self.len * TAG_HELD + self.keys
     }
 
     pub(super) fn insert(&mut self, tag: &Tag, place: u64) {
         match tag {
-            Tag::Key(topic, key) => _ = self.by_key.insert(Key(*topic, key.clone()), place),
+            Tag::Key(topic, key) => {
+                self.by_key.insert(Key(*topic, key.clone()), place);
+                self.keys += key.len();
+            }
             Tag::Topic(topic) => self.by_topic.entry(*topic).or_default().push_back(place),
         }
         self.len += 1;
@@ -55,7 +69,10 @@ impl Tags {
     /// Removes a message that begins to leave, or is dropped. It is the oldest of its topic.
     pub(super) fn remove(&mut self, tag: &Tag) {
         match tag {
-            Tag::Key(topic, key) => _ = self.by_key.remove(&KeyRef(*topic, key)),
+            Tag::Key(topic, key) => {
+                self.by_key.remove(&KeyRef(*topic, key));
+                self.keys -= key.len();
+            }
             Tag::Topic(topic) => {
                 if let Some(places) = self.by_topic.get_mut(topic) {
                     places.pop_front();
@@ -78,3 +95,6 @@ impl Tags {
         self.by_topic.get(&topic)?.front().copied()
     }
 }
+
+/// About how many bytes of memory the tables take for a message, without its key.
+const TAG_HELD: usize = 64;
