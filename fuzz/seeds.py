@@ -208,6 +208,20 @@ def server():
     def says(number, payload, kind=5, how=0):
         return client(number, kind, len(payload) | how, payload)
 
+    def topic(what, name, key=0, size=1, form=0):
+        """Bytes of an operation: 0 to 5 are of the first connection, 6 publishes."""
+        names = ("plain", "latest", "oldest", "newest", "error", "close", "history")
+        return bytes([15 | what << 4, names.index(name) + 7 * key + 21 * size + 63 * form])
+
+    def does(order):
+        return bytes([13, order])
+
+    def policy(name, key=0):
+        """A client that does not read subscribes, and misses messages."""
+        return bytes([0x31, 0]) + turn + topic(0, name) + topic(6, name, key, 0) * 5 + turn + (
+            topic(6, name, key, 0) * 2 + topic(6, name, 2 if key else 0) * 2 + client(0, 9, 255) + turn + topic(6, name, key)
+        )
+
     hello = says(0, b"hello") + turn
     for name, (settings, steps) in {
         "echo": (0, opened() + hello + client(0, 9, 255)),
@@ -235,6 +249,17 @@ def server():
         "close": (0, opened() + client(0, 7, 0x02 | 4, b"\x03\xe8") + turn),
         "fails": (0, opened() + bytes([2, 1]) + hello + turn),
         "neighbour": (0, opened() + opened() + bytes([2, 11]) + hello + turn),
+        "topics": (0, opened() + opened(1) + topic(0, "plain") + topic(2, "plain") + topic(3, "plain") + turn + topic(1, "plain")),
+        "topics-orders": (0, opened() + b"".join(bytes([2, how, 2, order]) + hello for order, how in ((22, 0), (24, 0), (25, 21), (22, 6), (24, 6), (23, 0)))),
+        "topics-limits": (1 << 13, opened() + topic(0, "plain") + topic(0, "latest") + topic(0, "error") + topic(6, "history") + turn),
+        "topics-history": (0, opened() + topic(6, "history") * 4 + bytes([0x4F, 3]) + topic(6, "history") + topic(1, "history") + bytes([0x5F, 2]) + turn),
+        "topics-plain": (1 << 7 | 1 << 4, policy("plain")),
+        "topics-latest": (1 << 7, policy("latest", 1)),
+        "topics-oldest": (1 << 7, policy("oldest")),
+        "topics-newest": (1 << 7, policy("newest")),
+        "topics-error": (1 << 7, policy("error")),
+        "topics-close": (1 << 7, policy("close")),
+        "topics-deflate": (4, opened(0, 1) + topic(0, "latest") + topic(6, "latest", 1) + topic(6, "latest", 1, 2) + turn),
         "shutdown": (0, opened() + opened() + bytes([2, 15]) + hello + turn),
     }.items():
         yield name, short(settings) + steps

@@ -4,7 +4,10 @@
 //!
 //! Each connection must have one `Connect` and one `Disconnect`, and no events outside of them. The
 //! server must deliver the messages that a [`Receiver`] finds in the client's bytes. A client must
-//! receive the responses to its handshake, and then whole frames with the replies, in order.
+//! receive the responses to its handshake, and then whole frames with the replies and with what was
+//! published to its topics, in order.
+
+mod topics;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -17,8 +20,8 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use wsloop::event::{
-    Binary, Connect, Disconnect, Drain, Fragment, Handshake, PeerClose, Ping, Pong, Ready, Request,
-    Utf8,
+    Binary, Connect, Disconnect, Drain, Fragment, Handshake, Occupied, PeerClose, Ping, Pong,
+    Ready, Request, Utf8, Vacated,
 };
 use wsloop::handshake::{Parser, Upgrade};
 use wsloop::plain_http::Response;
@@ -49,6 +52,7 @@ pub fn run(data: &[u8]) {
     let settings = Settings(input.short());
     let log = Rc::new(RefCell::new(Log {
         max_backlog: settings.max_backlog(),
+        topics: topics::Model::new(settings.policy(), settings.limits_topics()),
         ..Log::default()
     }));
     let mut server = settings.server(&log);
@@ -57,7 +61,7 @@ pub fn run(data: &[u8]) {
         if input.is_empty() {
             break;
         }
-        step(&settings, &mut server, &log, &mut clients, &mut input);
+        step(&mut server, &log, &mut clients, &mut input);
     }
 
     // All clients disconnect, some of them after they have read everything. Deferred handshakes are
@@ -88,20 +92,23 @@ pub fn run(data: &[u8]) {
         server.hub().all_ids().is_empty(),
         "a client left and is not forgotten"
     );
+    log.borrow().topics.check_end(&server.hub());
     drop(server);
     let log = log.borrow();
     for (id, seen) in &log.seen {
         assert!(seen.connected && seen.disconnected, "{id:?}: {seen:?}");
     }
+    let mut received = Vec::new();
     for client in &mut clients {
         client.read(usize::MAX);
         match client.id.and_then(|id| log.seen.get(&id)) {
-            Some(seen) => client.check(&settings, seen),
+            Some(seen) => client.check(&settings, seen, &mut received),
             // The server refused the client: there were too many connections, or it was shutting
             // down.
             None => assert!(client.got.is_empty() || client.got.starts_with(b"HTTP/1.1 503 ")),
         }
     }
+    log.topics.check_reach(&received);
 }
 
 /// The largest number of steps in a script.
@@ -152,6 +159,10 @@ impl Settings {
         [1 << 20, 2000][usize::from(self.bit(7))]
     }
 
+    fn limits_topics(&self) -> bool {
+        self.bit(13)
+    }
+
     fn server(&self, log: &Rc<RefCell<Log>>) -> Server {
         let mut builder = Server::builder()
             .headless(true)
@@ -177,6 +188,15 @@ impl Settings {
             let config = config.threshold(20).compress_binary(true).max_ratio(1000);
             builder = builder.deflate(config);
         }
+        builder = topics::settings(builder, self.limits_topics());
+        let (occupied, vacated) = (log.clone(), log.clone());
+        builder = builder
+            .on(Occupied, move |hub, topic| {
+                occupied.borrow_mut().topics.told(hub, topic, true);
+            })
+            .on(Vacated, move |hub, topic| {
+                vacated.borrow_mut().topics.told(hub, topic, false);
+            });
         /// Registers a handler that records the event and executes an order.
         macro_rules! on {
             ($builder:ident, $event:ident, |$conn:ident, $payload:ident, $log:ident| $body:expr) => {{
@@ -239,7 +259,9 @@ impl Settings {
         on!(builder, Disconnect, |conn, _payload, log| {
             let sent = conn.send_utf8("late");
             assert!(sent.is_err(), "sent after the end");
-            log.borrow_mut().seen(conn).disconnected = true;
+            let mut log = log.borrow_mut();
+            log.seen(conn).disconnected = true;
+            log.topics.leave(conn);
         });
         if self.plain() {
             on!(builder, Request, |_conn, request, log| {
@@ -266,6 +288,19 @@ struct Log {
     order: Vec<ConnectionId>,
     /// The connections whose handshakes are deferred.
     deferred: Vec<ConnectionId>,
+    topics: topics::Model,
+}
+
+/// A message that a client must receive, or may receive.
+#[derive(Clone, Debug)]
+struct Item {
+    opcode: OpCode,
+    /// The possible contents: there are several if a message may have taken its place.
+    payloads: Vec<Vec<u8>>,
+    /// The topic, and the key in it, if it was published with one.
+    key: Option<(usize, u8)>,
+    /// Whether the message was not dropped.
+    is_sure: bool,
 }
 
 /// The record of one connection.
@@ -278,7 +313,7 @@ struct Seen {
     /// Whether the last of `delivered` is incomplete, because further pieces follow.
     piecewise: bool,
     /// Messages that were accepted for sending.
-    sent: Vec<(OpCode, Vec<u8>)>,
+    sent: Vec<Item>,
     /// The message that is being sent in parts.
     parts: Option<Vec<u8>>,
 }
@@ -327,8 +362,14 @@ impl Log {
     }
 
     fn sent(&mut self, id: ConnectionId, opcode: OpCode, payload: &[u8]) {
+        let is_sure = self.topics.policy != SlowConsumer::DropOldest;
         let seen = self.seen.get_mut(&id).expect("it is connected");
-        seen.sent.push((opcode, payload.to_vec()));
+        seen.sent.push(Item {
+            opcode,
+            payloads: vec![payload.to_vec()],
+            key: None,
+            is_sure,
+        });
     }
 }
 
@@ -406,9 +447,8 @@ fn act(conn: &mut Connection<'_>, log: &RefCell<Log>, payload: &[u8]) -> Result<
         18 if conn.end_message("end").is_ok() => {
             let mut log = log.borrow_mut();
             log.part(conn, b"end");
-            let seen = log.seen(conn);
-            let message = seen.parts.take().expect("it was begun");
-            seen.sent.push((OpCode::Text, message));
+            let message = log.seen(conn).parts.take().expect("it was begun");
+            log.sent(conn.id(), OpCode::Text, &message);
         }
         19 | 20 => {
             let choice =
@@ -438,6 +478,10 @@ fn act(conn: &mut Connection<'_>, log: &RefCell<Log>, payload: &[u8]) -> Result<
             if sent.is_ok_and(|sent| !sent.is_dropped()) {
                 log.borrow_mut().sent(conn.id(), OpCode::Text, &[b'w'; 600]);
             }
+        }
+        what @ 22..28 => {
+            let how = log.borrow_mut().orders.pop().unwrap_or(order);
+            topics::act(conn, log, what - 22, how);
         }
         _ => {}
     }
@@ -527,7 +571,8 @@ impl Client {
     }
 
     /// Compares the bytes of the client with the record of the handlers.
-    fn check(&self, settings: &Settings, seen: &Seen) {
+    /// Adds the messages that it received to `received`.
+    fn check(&self, settings: &Settings, seen: &Seen, received: &mut Vec<Vec<u8>>) {
         let mut got = self.got.clone();
         let mut switched = false;
         while !switched && !got.is_empty() {
@@ -569,7 +614,7 @@ impl Client {
                 seen.delivered
             );
         }
-        self.check_replies(settings, seen, got);
+        self.check_replies(settings, seen, got, received);
     }
 
     /// Finds the messages in the bytes of the client; returns `None` if they are not determined.
@@ -656,7 +701,13 @@ impl Client {
     }
 
     /// Checks that frames are complete and arrive in order, and that a Close frame is the last.
-    fn check_replies(&self, settings: &Settings, seen: &Seen, mut got: Vec<u8>) {
+    fn check_replies(
+        &self,
+        settings: &Settings,
+        seen: &Seen,
+        mut got: Vec<u8>,
+        received: &mut Vec<Vec<u8>>,
+    ) {
         let mut sent = seen.sent.iter();
         let mut pings = seen
             .delivered
@@ -668,6 +719,8 @@ impl Client {
             match frame.first & 0xf {
                 8 => {
                     assert!(got.is_empty(), "something behind the Close frame");
+                    let missing = sent.find(|item| item.is_sure);
+                    assert!(missing.is_none(), "{missing:?} is missing");
                     return;
                 }
                 9 => continue,
@@ -708,25 +761,16 @@ impl Client {
             } else {
                 OpCode::Binary
             };
-            let found = (opcode, payload);
-            match settings.policy() {
-                // Some of the messages were dropped.
-                SlowConsumer::DropOldest => {
-                    assert!(sent.any(|message| *message == found), "not sent: {found:?}");
-                }
-                _ => assert_eq!(Some(&found), sent.next(), "not what was sent"),
-            }
+            let is = |item: &Item| item.opcode == opcode && item.payloads.contains(&payload);
+            // Some of the messages may have been dropped.
+            let next = sent.find(|item| item.is_sure || is(item));
+            assert!(next.is_some_and(is), "{payload:?} instead of {next:?}");
+            received.push(payload);
         }
     }
 }
 
-fn step(
-    settings: &Settings,
-    server: &mut Server,
-    log: &RefCell<Log>,
-    clients: &mut Vec<Client>,
-    input: &mut Input<'_>,
-) {
+fn step(server: &mut Server, log: &RefCell<Log>, clients: &mut Vec<Client>, input: &mut Input<'_>) {
     let (does, how) = (input.byte(), input.byte());
     match does & 15 {
         0 => take_turn(server, log),
@@ -830,8 +874,16 @@ fn step(
                 });
             }
         }
-        _ if settings.few() => take_turn(server, log),
-        _ => {}
+        _ => {
+            let mut hub = server.hub();
+            let ids = hub.all_ids();
+            let what = does >> 4 & 7;
+            let conn = ids.get(usize::from(how >> 6) % ids.len().max(1));
+            match conn.and_then(|id| hub.get(*id)) {
+                Some(mut conn) if what < 6 => topics::act(&mut conn, log, what, how),
+                _ => topics::publish(&mut hub, log, how),
+            }
+        }
     }
 }
 

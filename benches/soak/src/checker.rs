@@ -1,6 +1,7 @@
 //! Checks that the messages of one connection arrive once each, in order and unaltered.
 
 use crate::message::{Mark, Message, Name};
+use crate::topics;
 
 /// Checks the messages that the server receives on one connection.
 #[derive(Debug)]
@@ -45,6 +46,7 @@ pub(crate) struct Replies {
     pub(crate) pushes: u64,
     pub(crate) news: u64,
     last_news: u64,
+    pub(crate) topics: Box<topics::Heard>,
 }
 
 impl Replies {
@@ -55,6 +57,7 @@ impl Replies {
             pushes: 0,
             news: 0,
             last_news: 0,
+            topics: Box::default(),
         }
     }
 
@@ -107,6 +110,11 @@ impl Replies {
                     payload,
                     scratch,
                 )?;
+            }
+            Mark::Published(head) => {
+                self.topics.take(&head)?;
+                let name = |number| Name::Published(topics::Head { number, ..head });
+                judge(name, head.number, is_text, payload, scratch)?;
             }
         }
         Ok(mark)

@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail};
 use crate::fleet::Addresses;
 use crate::options::Options;
 use crate::record::{ServerRecord, next};
+use crate::topics::{Line, Lines};
 
 /// A line that the servers print.
 #[derive(Debug)]
@@ -26,6 +27,8 @@ pub(crate) enum Word {
     },
     Fault(String),
     Stats(ServerStats),
+    /// The counts of all topics of one server when it stopped.
+    Topics(Box<Lines>),
 }
 
 /// The counters of a server when it stopped.
@@ -42,6 +45,10 @@ pub(crate) struct ServerStats {
     pub(crate) drained: u64,
     pub(crate) cut: u64,
     pub(crate) accept_failures: u64,
+    /// Published messages that are not among the news in the records of the connections.
+    pub(crate) published_out: u64,
+    /// The counts of published messages: receivers, queued, conflated, dropped, refused, evicted.
+    pub(crate) published: [u64; 6],
 }
 
 impl ServerStats {
@@ -58,6 +65,10 @@ impl ServerStats {
         self.drained += other.drained;
         self.cut += other.cut;
         self.accept_failures += other.accept_failures;
+        self.published_out += other.published_out;
+        for (count, other) in self.published.iter_mut().zip(other.published) {
+            *count += other;
+        }
     }
 }
 
@@ -208,7 +219,27 @@ fn parse(line: &str) -> Result<Word> {
             drained: number()?,
             cut: number()?,
             accept_failures: number()?,
+            published_out: number()?,
+            published: [
+                number()?,
+                number()?,
+                number()?,
+                number()?,
+                number()?,
+                number()?,
+            ],
         }),
+        "topics" => {
+            let mut lines = Lines::default();
+            for line in &mut lines {
+                let mut numbers = [0; 8];
+                for place in &mut numbers {
+                    *place = number()?;
+                }
+                *line = Line::from_numbers(numbers);
+            }
+            Word::Topics(Box::new(lines))
+        }
         _ => bail!("an unknown word"),
     })
 }
@@ -230,7 +261,7 @@ mod tests {
                 blocks: 4
             })
         ));
-        let stats = parse("stats 1 2 3 4 5 6 7 8 9 10 11");
+        let stats = parse("stats 1 2 3 4 5 6 7 8 9 10 11 12 1 2 3 4 5 6");
         assert!(matches!(stats, Ok(Word::Stats(stats)) if stats.accept_failures == 11));
         for line in [
             "",

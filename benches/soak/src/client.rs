@@ -116,6 +116,9 @@ pub(crate) struct Client {
     ending: Ending,
     deflate: bool,
     inflate: Option<Box<Decompress>>,
+    /// Whether its server has a compressor, and statistics, for each connection.
+    pub(crate) dedicated: bool,
+    position: Option<[u64; 2]>,
     /// Bytes to send, and the number of them that have been written.
     out: Vec<u8>,
     written: usize,
@@ -145,6 +148,8 @@ pub(crate) struct Birth {
     /// Whether the client offers compression, and whether the server then keeps its context.
     pub(crate) deflate: bool,
     pub(crate) dedicated: bool,
+    /// The epoch and the number of the last message with a history that an earlier client received.
+    pub(crate) position: Option<[u64; 2]>,
 }
 
 impl Client {
@@ -155,6 +160,7 @@ impl Client {
             fate,
             deflate,
             dedicated,
+            position,
         } = birth;
         let inflate = || Box::new(Decompress::new(false));
         let mut client = Self {
@@ -175,6 +181,8 @@ impl Client {
             },
             deflate,
             inflate: (deflate && dedicated).then(inflate),
+            dedicated,
+            position,
             out: Vec::new(),
             written: 0,
             input: Vec::new(),
@@ -302,6 +310,12 @@ impl Client {
         Ok(())
     }
 
+    /// Returns the epoch and the number of the last message with a history.
+    pub(crate) fn position(&self) -> Option<[u64; 2]> {
+        let topics = &self.replies.topics;
+        topics.history.map(|[_, last]| [topics.epoch, last])
+    }
+
     /// Returns the client's record for the ledger.
     pub(crate) fn record(&self) -> ClientRecord {
         ClientRecord {
@@ -317,7 +331,12 @@ impl Client {
             sent: self.sent,
             echoes: self.replies.echoes,
             pushes: self.replies.pushes,
-            news: self.replies.news,
+            news: match self.dedicated {
+                // The server's statistics do not tell them apart.
+                true => self.replies.news + self.replies.topics.total(),
+                false => self.replies.news,
+            },
+            topics: self.replies.topics.clone(),
         }
     }
 }

@@ -12,11 +12,12 @@ use mio::{Events, Interest, Poll, Token};
 use rustls::ClientConfig;
 use slab::Slab;
 
-use crate::client::{Birth, Client, Context, Counts, Deflate, Fate, State};
+use crate::client::{Birth, Client, Context, Counts, Deflate, Fate, Reading, State};
 use crate::ledger::Ledger;
 use crate::message::Temper;
 use crate::record::Ending;
 use crate::stream::Stream;
+use crate::topics::is_stayer;
 use alarms::{Alarm, Alarms, What};
 
 /// The addresses of the servers, without and with TLS: one server shares a compressor among all
@@ -64,6 +65,10 @@ pub(crate) struct Fleet {
     pub(crate) ledger: Ledger,
     addresses: Addresses,
     tls: Arc<ClientConfig>,
+    /// What the last client of each server received last of the topic with a history.
+    positions: [Option<[u64; 2]>; 2],
+    /// Whether clients that are always closed in order read everything at once.
+    reads_on: bool,
     /// The number of the next client.
     next: u64,
     open: usize,
@@ -100,6 +105,8 @@ impl Fleet {
             ledger: Ledger::default(),
             addresses,
             tls,
+            positions: [None; 2],
+            reads_on: false,
             // Another seed results in other messages.
             next: u64::from(seed) << 32 | 1,
             open: 0,
@@ -125,6 +132,21 @@ impl Fleet {
     /// Makes all clients close one after the other, in an orderly way, and stops new clients.
     pub(crate) fn leave(&mut self) {
         (self.target, self.rates, self.leaving) = (0, None, true);
+    }
+
+    /// Has the clients that are always closed in order read everything from now on, because the
+    /// servers cut clients that do not.
+    pub(crate) fn read_on(&mut self) {
+        self.reads_on = true;
+        let keys: Vec<_> = self.clients.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            self.with(key, |client, context| {
+                if is_stayer(client.number) && client.reading != Reading::Free {
+                    client.reading = Reading::Free;
+                    client.advance(context);
+                }
+            });
+        }
     }
 
     /// Lets clients connect again.
@@ -255,6 +277,9 @@ impl Fleet {
 
     fn pick_ending(&mut self, key: usize) -> Ending {
         let is_tls = self.clients[key].stream.is_tls();
+        if is_stayer(self.clients[key].number) {
+            return Ending::Closed;
+        }
         match self.context.rng.u8(..20) {
             0..7 => Ending::Closed,
             7..10 => Ending::HalfClosed,
@@ -281,6 +306,8 @@ impl Fleet {
         };
         let tls = is_tls.then_some(&self.tls);
         let small = Temper::of(number) == Temper::Slow;
+        let position = self.positions[usize::from(dedicated)];
+        let position = position.filter(|_| self.context.rng.bool());
         let server = addresses[usize::from(is_tls)];
         let mut stream = Stream::connect(server, tls, number, small)?;
         let addr = stream.socket.local_addr()?;
@@ -296,6 +323,7 @@ impl Fleet {
             fate,
             deflate,
             dedicated,
+            position,
         };
         let client = place.insert(Client::new(birth, &mut self.context));
         self.opening += usize::from(client.is_opening());
@@ -349,6 +377,9 @@ impl Fleet {
         if client.state == State::Over {
             let client = self.clients.remove(key);
             client.forget(&mut self.context);
+            if let Some(position) = client.position() {
+                self.positions[usize::from(client.dedicated)] = Some(position);
+            }
             self.ledger.client(client.record(), Instant::now());
             // Dropping the client closes the descriptor, which also removes it from epoll.
         }
@@ -379,10 +410,12 @@ impl Fleet {
 
     /// Makes a slow client stop reading, resume, or read a little.
     fn pace(&mut self, key: usize, number: u64) {
-        use crate::client::Reading;
         let Some(client) = self.clients.get_mut(key) else {
             return;
         };
+        if self.reads_on && is_stayer(number) {
+            return;
+        }
         let wait = match &mut client.reading {
             Reading::Trickle(left @ 1..) => {
                 *left -= 1;

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::record::{ClientRecord, Ending, ServerRecord, Stage, Why};
+use crate::topics::TOPICS;
 
 /// A connection whose end has not been reported by both sides.
 #[derive(Debug)]
@@ -34,6 +35,8 @@ pub(crate) struct Totals {
     pub(crate) pushes: u64,
     pub(crate) news_out: u64,
     pub(crate) news_in: u64,
+    /// Published messages that the clients received, by topic.
+    pub(crate) published: [u64; TOPICS.len()],
     pub(crate) endings: BTreeMap<(Ending, Why), u64>,
 }
 
@@ -208,6 +211,9 @@ impl Ledger {
         totals.pushes += client.pushes;
         totals.news_out += server.news;
         totals.news_in += client.news;
+        for (total, count) in totals.published.iter_mut().zip(client.topics.counts) {
+            *total += count;
+        }
         *totals
             .endings
             .entry((client.ending, server.why))
@@ -216,11 +222,11 @@ impl Ledger {
 }
 
 /// Returns the contradictions between the two records of a connection.
-fn compare(client: &ClientRecord, server: &ServerRecord) -> Vec<&'static str> {
+fn compare(client: &ClientRecord, server: &ServerRecord) -> Vec<String> {
     let mut faults = Vec::new();
-    let mut must = |holds: bool, fault| {
+    let mut must = |holds: bool, fault: &str| {
         if !holds {
-            faults.push(fault);
+            faults.push(fault.to_owned());
         }
     };
     must(fits(client, server.why), "an end that does not fit");
@@ -260,7 +266,11 @@ fn compare(client: &ClientRecord, server: &ServerRecord) -> Vec<&'static str> {
     if all_out {
         must(client.echoes == server.echoed, "echoes lost on the way out");
         must(client.pushes == server.pushed, "pushes lost on the way out");
-        must(client.news == server.news, "news lost on the way out");
+        // Published messages that were dropped for newer ones are among the sent ones.
+        must(
+            client.news + server.topics.evicted >= server.news,
+            "news lost on the way out",
+        );
         // The server may drop pongs for a client that does not read.
         must(client.is_slow || client.pongs == server.pings, "pongs lost");
     }
@@ -285,6 +295,7 @@ fn compare(client: &ClientRecord, server: &ServerRecord) -> Vec<&'static str> {
         }
         _ => {}
     }
+    faults.extend(client.topics.compare(&server.topics, all_out));
     faults
 }
 

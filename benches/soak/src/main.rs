@@ -20,6 +20,7 @@ mod run;
 mod series;
 mod serve;
 mod stream;
+mod topics;
 mod verdict;
 
 use std::alloc::System;

@@ -3,6 +3,8 @@
 //! Neither side has to remember the messages it sent: a receiver can compute every byte of the
 //! message that it expects.
 
+use crate::topics::{HEAD_SIZE, Head};
+
 /// The behaviour of a connection. It follows from the connection's number, so both sides know it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Temper {
@@ -30,6 +32,8 @@ pub(crate) enum Name {
     Push { connection: u64, sequence: u64 },
     /// A message from the server to several clients; it contains its number.
     News { number: u64 },
+    /// A message that is published to a topic; it contains its head.
+    Published(Head),
 }
 
 /// The content of a message.
@@ -61,6 +65,10 @@ impl Message {
                 sequence,
             } => mixed(!connection ^ mixed(sequence)),
             Name::News { number } => mixed(number ^ NEWS_SEED),
+            Name::Published(head) => {
+                let place = u64::from(head.topic) << 8 | u64::from(head.key);
+                mixed(head.number ^ mixed(head.epoch ^ mixed(place)))
+            }
         };
         let kind = match seed >> 60 {
             0..6 => Kind::Ascii,
@@ -74,6 +82,7 @@ impl Message {
             Name::Push { connection, .. } if Temper::of(connection) == Temper::Slow => bulk(seed),
             Name::Push { .. } => mixture(seed).max(1),
             Name::News { .. } => NEWS_HEAD + (seed % 500) as usize,
+            Name::Published(_) => HEAD_SIZE + (seed % 300) as usize,
         };
         Self {
             name,
@@ -97,6 +106,7 @@ impl Message {
             Name::Echo { .. } => out.push(ECHO),
             Name::Push { .. } => out.push(PUSH),
             Name::News { number } => out.extend_from_slice(format!("n{number:016x}").as_bytes()),
+            Name::Published(head) => out.extend_from_slice(head.to_string().as_bytes()),
         }
         let mut rng = fastrand::Rng::with_seed(self.seed);
         match self.kind {
@@ -117,6 +127,7 @@ pub(crate) enum Mark {
     Echo,
     Push,
     News(u64),
+    Published(Head),
 }
 
 impl Mark {
@@ -129,6 +140,7 @@ impl Mark {
                 let digits = std::str::from_utf8(payload.get(1..NEWS_HEAD)?).ok()?;
                 u64::from_str_radix(digits, 16).ok().map(Self::News)
             }
+            Some(b't') => Head::of(payload).map(Self::Published),
             Some(_) => None,
         }
     }
@@ -168,7 +180,7 @@ fn write_words(out: &mut Vec<u8>, rng: &mut fastrand::Rng, size: usize, words: &
 }
 
 /// The finalizer of splitmix64: it maps consecutive numbers to unrelated ones.
-fn mixed(number: u64) -> u64 {
+pub(crate) fn mixed(number: u64) -> u64 {
     let mut z = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -8,6 +8,8 @@ use anyhow::{Context, Result, bail};
 use wsloop::HandshakeError;
 use wsloop::event::Cause;
 
+use crate::topics::{Heard, Served};
+
 /// The server's record of a connection, written in its only `Disconnect`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct ServerRecord {
@@ -25,6 +27,9 @@ pub(crate) struct ServerRecord {
     pub(crate) echoed: u64,
     pub(crate) pushed: u64,
     pub(crate) news: u64,
+    /// Messages that were published to it. With statistics of each connection, these are among the
+    /// news as well.
+    pub(crate) topics: Box<Served>,
 }
 
 /// The cause of the end of a connection, from the server's point of view.
@@ -71,7 +76,12 @@ impl Why {
     pub(crate) fn is_own(self) -> bool {
         matches!(
             self,
-            Self::Cut | Self::Handler | Self::Lifetime | Self::Local | Self::Shutdown
+            Self::Cut
+                | Self::Handler
+                | Self::Lifetime
+                | Self::Local
+                | Self::Shutdown
+                | Self::SlowConsumer
         )
     }
 }
@@ -113,9 +123,10 @@ impl fmt::Display for ServerRecord {
             echoed,
             pushed,
             news,
+            topics,
             ..
         } = self;
-        write!(f, " {received} {echoed} {pushed} {news}")
+        write!(f, " {received} {echoed} {pushed} {news} {topics}")
     }
 }
 
@@ -140,6 +151,7 @@ impl FromStr for ServerRecord {
             echoed: next(&mut words)?,
             pushed: next(&mut words)?,
             news: next(&mut words)?,
+            topics: Box::new(Served::parse(&mut words)?),
         };
         if let Some(word) = words.next() {
             bail!("{word} at the end of a record");
@@ -174,6 +186,7 @@ pub(crate) struct ClientRecord {
     pub(crate) echoes: u64,
     pub(crate) pushes: u64,
     pub(crate) news: u64,
+    pub(crate) topics: Box<Heard>,
 }
 
 /// The progress of a connection.
@@ -274,6 +287,7 @@ mod tests {
                 echoed: 4,
                 pushed: 5,
                 news: 6,
+                topics: Box::default(),
             };
             let line = record.to_string();
             assert_eq!(line.parse::<ServerRecord>().unwrap(), record);

@@ -10,6 +10,7 @@ use crate::options::Options;
 use crate::record::Why;
 use crate::run::Outcome;
 use crate::series::Phase;
+use crate::topics::TOPICS;
 use crate::verdict::{BLOCKS_MORE, BYTES_MORE, Level, RESIDENT_MORE};
 
 /// Writes the tables and the chart of a run to its folder, and returns the tables.
@@ -88,6 +89,7 @@ fn summary(options: &Options, outcome: &Outcome) -> Result<String> {
         "![Memory, connections, round trips and processors](reliability/{PICTURE})\n"
     )?;
     messages(&mut out, outcome)?;
+    topics(&mut out, outcome)?;
     ends(&mut out, outcome)?;
     memory(&mut out, outcome)?;
     pace(&mut out, outcome)?;
@@ -166,6 +168,32 @@ fn messages(out: &mut String, outcome: &Outcome) -> Result<()> {
         writeln!(out, "| {what} | {number} |")?;
     }
     writeln!(out)?;
+    Ok(())
+}
+
+fn topics(out: &mut String, outcome: &Outcome) -> Result<()> {
+    writeln!(
+        out,
+        "### Topics\n\n\
+         | topic | policy | messages | receivers | queued | conflated | dropped | refused | evicted \
+         | recovered | received |\n\
+         | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
+    )?;
+    let received = outcome.totals.published;
+    for ((line, topic), received) in outcome.topics.iter().zip(&TOPICS).zip(received) {
+        let policy = topic.policy.unwrap_or_default();
+        write!(out, "| `{}` | `{policy:?}` |", topic.name)?;
+        for number in line.numbers() {
+            write!(out, " {} |", grouped(number))?;
+        }
+        writeln!(out, " {} |", grouped(received))?;
+    }
+    writeln!(
+        out,
+        "\nFor the topics `thread` and `stay.*`, whose subscribers are always closed in order, the clients \
+         received exactly the\nmessages that were queued and not evicted. The others lack those \
+         that were in flight on connections that were cut,\ndropped or reset.\n"
+    )?;
     Ok(())
 }
 

@@ -15,7 +15,8 @@ use crate::options::Options;
 use crate::probe::Reading;
 use crate::series::{Phase, Sample, Series};
 use crate::stream::client_config;
-use crate::verdict::{Level, check_levels, check_sums};
+use crate::topics::Lines;
+use crate::verdict::{Level, check_levels, check_sums, check_topics};
 
 /// The result of a run.
 pub(crate) struct Outcome {
@@ -25,6 +26,7 @@ pub(crate) struct Outcome {
     pub(crate) totals: Totals,
     pub(crate) counts: Counts,
     pub(crate) stats: ServerStats,
+    pub(crate) topics: Lines,
     pub(crate) faults: Faults,
     /// The levels before the first connection, after the first load, and after the long load.
     pub(crate) pristine: Level,
@@ -55,6 +57,7 @@ struct Run<'o> {
     heap: u64,
     blocks: u64,
     stats: ServerStats,
+    topics: Lines,
     latency: Histogram<u64>,
 }
 
@@ -101,6 +104,7 @@ pub(crate) fn run(options: &Options) -> Result<Outcome> {
         heap: 0,
         blocks: 0,
         stats: ServerStats::default(),
+        topics: Lines::default(),
         latency: Histogram::new_with_bounds(1, 120_000_000, 3)?,
         servers,
     };
@@ -140,6 +144,12 @@ impl Run<'_> {
         let mut ledger = fleet.ledger;
         ledger.close();
         check_sums(&ledger.totals, cut_before, &self.stats, &mut ledger.faults);
+        check_topics(
+            &ledger.totals,
+            &self.stats,
+            &self.topics,
+            &mut ledger.faults,
+        );
         check_levels(&pristine, &warmed, &after, &mut ledger.faults);
         Ok(Outcome {
             loaded,
@@ -147,6 +157,7 @@ impl Run<'_> {
             totals: ledger.totals,
             counts: fleet.context.counts,
             stats: self.stats,
+            topics: self.topics,
             faults: ledger.faults,
             pristine,
             warmed,
@@ -230,6 +241,7 @@ impl Run<'_> {
     fn drain(&mut self) -> Result<usize> {
         let clients = self.fleet.open();
         self.fleet.come(0);
+        self.fleet.read_on();
         self.servers.order("drain")?;
         let ended = self.until(DRAIN_PATIENCE, |run| run.fleet.sockets() == 0)?;
         if !ended {
@@ -276,6 +288,11 @@ impl Run<'_> {
             Word::Gone(record) => self.fleet.ledger.server(record, Instant::now()),
             Word::Fault(fault) => self.fleet.ledger.faults.add(fault),
             Word::Stats(stats) => self.stats.add(&stats),
+            Word::Topics(lines) => {
+                for (sum, line) in self.topics.iter_mut().zip(lines.iter()) {
+                    sum.add(line);
+                }
+            }
             Word::Status {
                 server,
                 alive,

@@ -7,6 +7,7 @@
 
 mod desk;
 mod other;
+mod tally;
 
 use std::cell::RefCell;
 use std::io::{BufRead, Write};
@@ -20,11 +21,12 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
-use wsloop::event::{Binary, Connect, Disconnect, Ping, Ready, Request, Tick, Utf8};
-use wsloop::{CloseCode, DeflateConfig, Handle, Server, WindDown};
+use wsloop::event::{Binary, Connect, Disconnect, PeerClose, Ping, Ready, Request, Tick, Utf8};
+use wsloop::{CloseCode, DeflateConfig, Handle, Server, Topic, WindDown};
 
 use crate::message::MESSAGE_MAX;
 use crate::options::Serve;
+use crate::topics::{HISTORY, KEPT, TOPICS};
 use desk::Desk;
 pub(crate) use desk::page_of;
 
@@ -129,8 +131,8 @@ fn serve(
     other
         .join()
         .map_err(|_| anyhow!("the other thread panicked"))?;
-    let mut desk = desk.borrow_mut();
-    desk.end(server.stats());
+    let (stats, tally) = (server.stats(), std::mem::take(server.hub().shared()));
+    desk.borrow_mut().end(stats, tally);
     Ok(())
 }
 
@@ -144,7 +146,18 @@ fn build(flavour: Flavour, options: &Serve, desk: &Rc<RefCell<Desk>>) -> Result<
     let desk = || Rc::clone(desk);
     let (connect, ready, text, binary) = (desk(), desk(), desk(), desk());
     let (tick, disconnect) = (desk(), desk());
-    Server::builder()
+    let mut builder = Server::builder();
+    for (at, topic) in TOPICS.iter().enumerate() {
+        let mut settings = Topic::new();
+        if let Some(policy) = topic.policy {
+            settings = settings.slow_consumer(policy);
+        }
+        if at == HISTORY {
+            settings = settings.history(KEPT.0, Duration::from_secs(KEPT.1));
+        }
+        builder = builder.topics(topic.name, settings);
+    }
+    builder
         .listen("127.0.0.1:0")
         .listen_tls("127.0.0.1:0", tls)
         .max_recv_size(MESSAGE_MAX)
@@ -166,6 +179,7 @@ fn build(flavour: Flavour, options: &Serve, desk: &Rc<RefCell<Desk>>) -> Result<
             binary.borrow_mut().receive(conn, None, payload);
         })
         .on(Ping, |conn, _| conn.data::<desk::Account>().pings += 1)
+        .on(PeerClose, |conn, _| tally::close(conn))
         .on(Request, desk::answer)
         .on(Tick, move |hub, _| tick.borrow_mut().tick(hub))
         .on(Disconnect, move |conn, why| {

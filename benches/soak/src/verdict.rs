@@ -2,6 +2,7 @@
 
 use crate::child::ServerStats;
 use crate::ledger::{Faults, Totals};
+use crate::topics::{Lines, TOPICS};
 
 /// The resources of the servers' process at rest, without connections.
 #[derive(Clone, Copy, Debug)]
@@ -23,7 +24,7 @@ pub(crate) fn check_sums(
     stats: &ServerStats,
     faults: &mut Faults,
 ) {
-    let out = totals.echoed + totals.pushed + totals.news_out;
+    let out = totals.echoed + totals.pushed + totals.news_out + stats.published_out;
     for (what, counted, sum) in [
         ("accepted", stats.accepted, totals.opened),
         ("connections", totals.settled, totals.opened),
@@ -47,6 +48,42 @@ pub(crate) fn check_sums(
             "cut: {} were counted, and the sum is {cut}",
             stats.cut
         ));
+    }
+}
+
+/// Compares the counters of published messages with the sums over all topics, and these with what the
+/// clients have received.
+pub(crate) fn check_topics(
+    totals: &Totals,
+    stats: &ServerStats,
+    topics: &Lines,
+    faults: &mut Faults,
+) {
+    let mut sums = [0; 6];
+    for line in topics {
+        let [_, counts @ .., _] = line.numbers();
+        for (sum, count) in sums.iter_mut().zip(counts) {
+            *sum += count;
+        }
+    }
+    if sums != stats.published {
+        let counted = stats.published;
+        faults.add(format!(
+            "published: {counted:?} were counted, and the sums are {sums:?}"
+        ));
+    }
+    for ((line, topic), received) in topics.iter().zip(&TOPICS).zip(totals.published) {
+        let [_, receivers, queued, conflated, dropped, refused, ..] = line.numbers();
+        if receivers != queued + conflated + dropped + refused {
+            faults.add(format!("{}: {line:?} does not add up", topic.name));
+        }
+        // A connection that is cut loses what was queued for it.
+        if received > line.due() || topic.is_exact() && received < line.due() {
+            let (name, due) = (topic.name, line.due());
+            faults.add(format!(
+                "{name}: {received} were received of {due}: {line:?}"
+            ));
+        }
     }
 }
 
@@ -97,6 +134,7 @@ pub(crate) const RESIDENT_MORE: u64 = 28 << 20;
 mod tests {
     use super::*;
     use crate::record::{Ending, Why};
+    use crate::topics::{Line, Topic};
 
     #[test]
     fn sums_that_differ_are_told() {
@@ -137,6 +175,41 @@ mod tests {
             change(&mut stats);
             assert_eq!(faults(stats), 1);
         }
+    }
+
+    #[test]
+    fn topics_that_differ_are_told() {
+        let exact = TOPICS.iter().position(Topic::is_exact).unwrap();
+        let other = TOPICS.iter().position(|topic| !topic.is_exact()).unwrap();
+        let (mut topics, mut totals) = (Lines::default(), Totals::default());
+        for topic in [exact, other] {
+            topics[topic] = Line::from_numbers([3, 10, 5, 2, 2, 1, 1, 2]);
+            totals.published[topic] = 6;
+        }
+        let stats = ServerStats {
+            published: [20, 10, 4, 4, 2, 2],
+            ..ServerStats::default()
+        };
+        let faults = |totals: &Totals, stats: ServerStats, topics: &Lines| {
+            let mut faults = Faults::default();
+            check_topics(totals, &stats, topics, &mut faults);
+            faults.count
+        };
+        assert_eq!(faults(&totals, stats, &topics), 0);
+        for at in 0..6 {
+            let mut stats = stats;
+            stats.published[at] += 1;
+            assert_eq!(faults(&totals, stats, &topics), 1);
+        }
+        for (topic, fewer, more) in [(exact, 1, 1), (other, 0, 1)] {
+            let mut totals = totals.clone();
+            totals.published[topic] -= 1;
+            assert_eq!(faults(&totals, stats, &topics), fewer);
+            totals.published[topic] += 2;
+            assert_eq!(faults(&totals, stats, &topics), more);
+        }
+        topics[other].receivers += 1;
+        assert_eq!(faults(&totals, stats, &topics), 2);
     }
 
     #[test]

@@ -21,9 +21,12 @@ impl Client {
                     true => "Sec-WebSocket-Extensions: permessage-deflate\r\n",
                     false => "",
                 };
-                let number = self.number;
+                let mut path = self.number.to_string();
+                if let Some([epoch, number]) = self.position {
+                    path = format!("{path}/{epoch:x}-{number:x}");
+                }
                 format!(
-                    "GET /c/{number} HTTP/1.1\r\nHost: soak\r\nUpgrade: websocket\r\n\
+                    "GET /c/{path} HTTP/1.1\r\nHost: soak\r\nUpgrade: websocket\r\n\
                      Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
                      Sec-WebSocket-Version: 13\r\n{offer}\r\n"
                 )

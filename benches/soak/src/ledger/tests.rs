@@ -22,6 +22,7 @@ fn good() -> (ClientRecord, ServerRecord) {
         echoes: 10,
         pushes: 3,
         news: 4,
+        topics: Box::default(),
     };
     let server = ServerRecord {
         number: Some(NUMBER),
@@ -34,6 +35,7 @@ fn good() -> (ClientRecord, ServerRecord) {
         echoed: 10,
         pushed: 3,
         news: 4,
+        topics: Box::default(),
     };
     (client, server)
 }
@@ -88,6 +90,10 @@ fn each_count_that_differs_is_told() {
     told(&after(|client, _| client.pushes += 1), "more pushes");
     told(&after(|client, _| client.news -= 1), "news lost");
     told(&after(|client, _| client.news += 1), "more news");
+    told(
+        &after(|client, _| client.topics.counts[0] += 2),
+        "0 were published",
+    );
     told(&after(|client, _| client.pongs -= 1), "pongs lost");
     told(&after(|client, _| client.pongs += 1), "more pongs");
     told(&after(|client, _| client.pings += 1), "pings lost");

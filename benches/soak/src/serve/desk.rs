@@ -13,11 +13,13 @@ use wsloop::{
 };
 
 use super::Flavour;
+use super::tally::{self, Tally};
 use crate::checker::Heard;
 use crate::message::{Message, Name, Temper};
 use crate::options::Serve;
 use crate::probe;
 use crate::record::ServerRecord;
+use crate::topics::{ANY_LATEST, CHANGING, CHAT, NO_KEY, is_stayer};
 
 /// The counts of a connection.
 #[derive(Default)]
@@ -59,6 +61,11 @@ pub(super) struct Desk {
     /// Closings per tick, and those that are due; whole ones are carried out.
     closings: f64,
     closings_due: f64,
+    /// Deliveries to subscribers per tick, and those that are due.
+    deliveries: i64,
+    deliveries_due: i64,
+    /// Publishes by ticks.
+    publishes: usize,
     /// Connections that had a `Connect` and no `Disconnect` yet.
     pub(super) alive: i64,
     /// Received messages, and the sum of the statistics of all connections.
@@ -90,6 +97,9 @@ impl Desk {
                 Flavour::Dedicated => closings * 0.1,
             },
             closings_due: 0.0,
+            deliveries: (options.connections / 40).max(40) as i64,
+            deliveries_due: 0,
+            publishes: 0,
             alive: 0,
             received: 0,
             counted: ConnectionStats::default(),
@@ -105,10 +115,21 @@ impl Desk {
     /// Identifies the client by its path.
     pub(super) fn admit(&mut self, conn: &mut Connection<'_>) {
         let path = conn.request().map(|request| request.path());
-        let number = path.and_then(|path| path.strip_prefix("/c/")?.parse().ok());
-        match number {
-            Some(number) => conn.data::<Account>().heard = Some(Heard::new(number)),
-            None => self.say(format!("fault a path that no client asks for: {path:?}")),
+        let place = path.and_then(|path| {
+            let path = path.strip_prefix("/c/")?;
+            match path.split_once('/') {
+                Some((number, position)) => {
+                    Some((number.parse().ok()?, Some(position.parse().ok()?)))
+                }
+                None => Some((path.parse().ok()?, None)),
+            }
+        });
+        let Some((number, position)) = place else {
+            return self.say(format!("fault a path that no client asks for: {path:?}"));
+        };
+        conn.data::<Account>().heard = Some(Heard::new(number));
+        if let Err(error) = tally::join_all(conn, number, position) {
+            self.say(format!("fault {number} was not subscribed: {error}"));
         }
     }
 
@@ -130,6 +151,14 @@ impl Desk {
         match echo(conn, text, payload, sequence) {
             Ok(_) => conn.data::<Account>().echoed += 1,
             Err(error) => self.say(format!("fault {number} was not answered: {error}")),
+        }
+        if sequence % 8 == 3 && self.deliveries_due > 0 {
+            let scratch = &mut self.scratch;
+            let receivers = match sequence % 16 {
+                3 => tally::publish_to_others(conn, CHAT, NO_KEY, scratch),
+                _ => tally::publish(&mut conn.server(), ANY_LATEST, 0, scratch),
+            };
+            self.deliveries_due -= receivers as i64;
         }
     }
 
@@ -165,6 +194,7 @@ impl Desk {
         if self.flavour == Flavour::Shared && self.ticks.is_multiple_of(NEWS_TICKS) {
             self.tell_all(hub);
         }
+        self.publish(hub);
         self.closings_due += self.closings;
         while self.closings_due >= 1.0 {
             self.closings_due -= 1.0;
@@ -172,6 +202,34 @@ impl Desk {
             if let Some(mut conn) = hub.get(id) {
                 self.close(&mut conn);
             }
+        }
+    }
+
+    /// Publishes to all topics in turn, as many messages as are due, and changes a subscription.
+    fn publish(&mut self, hub: &mut Hub<'_>) {
+        let most = self.deliveries * 4;
+        self.deliveries_due = (self.deliveries_due + self.deliveries).min(most);
+        for _ in 0..PUBLISHES {
+            if self.deliveries_due <= 0 {
+                break;
+            }
+            let topic = tally::topic_of(self.publishes);
+            self.publishes += 1;
+            // Some messages have no key.
+            let key = self.rng.u8(..=NO_KEY);
+            let receivers = tally::publish(hub, topic, key, &mut self.scratch);
+            self.deliveries_due -= receivers as i64;
+        }
+        let id = self.ids[self.rng.usize(..self.ids.len())];
+        let topic = CHANGING[self.rng.usize(..CHANGING.len())];
+        if let Some(mut conn) = hub.get(id)
+            && let Some(number) = conn.data::<Account>().number()
+            && let Err(error) = tally::change(&mut conn, number, topic)
+        {
+            self.say(format!("fault {number} was not subscribed again: {error}"));
+        }
+        for fault in std::mem::take(&mut hub.shared::<Tally>().faults) {
+            self.say(format!("fault {fault}"));
         }
     }
 
@@ -212,6 +270,10 @@ impl Desk {
 
     /// Ends a connection in one of several ways.
     fn close(&mut self, conn: &mut Connection<'_>) {
+        let number = conn.data::<Account>().number();
+        if !conn.is_ready() || number.is_some_and(is_stayer) {
+            return;
+        }
         match self.rng.u8(..10) {
             0 => conn.abort(),
             1 => conn.set_lifetime(Some(Duration::from_millis(100))),
@@ -220,7 +282,8 @@ impl Desk {
             }
             _ => {
                 let code = [1000, 1001, 1008, 3000, 4999][self.rng.usize(..5)];
-                // The connection may be closing already.
+                tally::close(conn);
+                // It is open, and the code is valid.
                 let _ = conn.disconnect(code, "the soak closes");
             }
         }
@@ -232,7 +295,7 @@ impl Desk {
         let Some(addr) = conn.peer_addr() else {
             return self.say("fault a client without an address".into());
         };
-        let stats = conn.stats();
+        let (stats, topics) = (conn.stats(), tally::served(conn));
         let account = conn.data::<Account>();
         if account.awaited != account.told {
             let Account { awaited, told, .. } = account;
@@ -240,7 +303,7 @@ impl Desk {
         }
         let received = account.heard.as_ref().map_or(0, |heard| heard.count);
         if let Some(stats) = stats {
-            // The other sent messages are news, from broadcasts and from the other thread.
+            // The other sent messages are news, from broadcasts, topics and the other thread.
             let own = account.echoed + account.pushed;
             account.news = stats.messages_out.saturating_sub(own);
             if stats.messages_in != received || stats.messages_out < own {
@@ -260,12 +323,30 @@ impl Desk {
             echoed: account.echoed,
             pushed: account.pushed,
             news: account.news,
+            topics: Box::new(topics),
         };
         self.say(format!("gone {record}"));
     }
 
     /// Prints the server's counters, and compares them with the counts of the handlers.
-    pub(super) fn end(&mut self, stats: Stats) {
+    pub(super) fn end(&mut self, stats: Stats, mut tally: Tally) {
+        let (counted, sum) = (tally::sums(&stats), tally::plain(&tally.sum));
+        if counted != sum {
+            // The server ended before the last message from the other thread was counted.
+            tally.count_from_thread(&stats);
+        }
+        for fault in tally.faults {
+            self.say(format!("fault {fault}"));
+        }
+        let (mut line, mut published_out) = (String::from("topics"), 0);
+        for topic in &tally.lines {
+            line.extend(topic.numbers().map(|number| format!(" {number}")));
+            published_out += topic.queued + topic.recovered;
+        }
+        self.say(line);
+        if self.flavour == Flavour::Dedicated {
+            published_out = 0;
+        }
         if stats.messages_in != self.received {
             let received = self.received;
             self.say(format!("fault {received} messages, but {stats:?}"));
@@ -289,12 +370,19 @@ impl Desk {
             ..
         } = stats;
         self.say(format!(
-            "stats {accepted} {requests} {messages_in} {messages_out} {bytes_in} {bytes_out} {} {} {} {} {}",
+            "stats {accepted} {requests} {messages_in} {messages_out} {bytes_in} {bytes_out} \
+             {} {} {} {} {} {published_out} {} {} {} {} {} {}",
             stats.refused_messages,
             stats.dropped_pongs,
             stats.ended_in_order,
             stats.cut,
             stats.accept_failures,
+            stats.publish_receivers,
+            stats.publish_queued,
+            stats.publish_conflated,
+            stats.publish_dropped,
+            stats.publish_refused,
+            stats.evicted,
         ));
     }
 }
@@ -372,3 +460,6 @@ const NEWS_TICKS: u64 = 20 * TICKS_PER_SECOND;
 /// The number of slow clients that receive messages in a tick, and of messages to each.
 const SLOW_PUSHES: usize = 2;
 const SLOW_BURST: usize = 6;
+
+/// At most this many messages are published in a tick.
+const PUBLISHES: usize = 20;

@@ -8,13 +8,15 @@ use wsloop::{ConnectionId, Handle, SendError};
 
 use super::Flavour;
 use super::desk::push;
+use super::tally::{self, Tally};
 use crate::message::{Message, Name};
+use crate::topics::{Head, THREAD, TOPICS};
 
 /// Sends until the server has ended.
 pub(super) fn run(flavour: Flavour, handle: &Handle, active: &AtomicBool) {
     let mut rng = fastrand::Rng::with_seed(3);
     let (mut ids, mut looked, mut news) = (Vec::new(), Instant::now(), 0);
-    let mut turn = 0_u64;
+    let (mut turn, mut published) = (0_u64, 0);
     loop {
         thread::sleep(PAUSE);
         turn += 1;
@@ -45,6 +47,12 @@ pub(super) fn run(flavour: Flavour, handle: &Handle, active: &AtomicBool) {
         if sent.is_err() {
             return;
         }
+        if turn.is_multiple_of(PUBLISH_TURNS) {
+            published += 1;
+            if publish(handle, published).is_err() {
+                return;
+            }
+        }
     }
 }
 
@@ -66,6 +74,22 @@ fn send(handle: &Handle, number: u64, to_all: bool, id: ConnectionId) -> Result<
     }
 }
 
+/// Publishes a message, and has the server count its outcome. No other message is published by a
+/// thread in between.
+fn publish(handle: &Handle, number: u64) -> Result<(), SendError> {
+    let head = Head {
+        topic: THREAD as u8,
+        key: 0,
+        epoch: 0,
+        number,
+    };
+    handle.publish(TOPICS[THREAD].name, tally::message(&head, &mut Vec::new()))?;
+    handle.run(|hub| {
+        let stats = hub.stats();
+        hub.shared::<Tally>().count_from_thread(&stats);
+    })
+}
+
 const PAUSE: Duration = Duration::from_millis(47);
 
 /// How often the list of connections is updated.
@@ -73,3 +97,5 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// Messages to one client per message to all; odd, so that each way to broadcast has its turn.
 const BROADCAST_TURNS: u64 = 101;
+
+const PUBLISH_TURNS: u64 = 4;
