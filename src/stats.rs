@@ -112,7 +112,7 @@ pub struct Stats {
     pub evicted: u64,
     /// Subscribers that were sent all that they had missed.
     pub recoveries: u64,
-    /// Subscribers that had missed more than the history has: see
+    /// Subscribers that were sent none of what they had missed: see
     /// [`Recovery::Gap`](crate::Recovery::Gap).
     pub recovery_gaps: u64,
     pub(crate) refusals: Counts<{ RefusalReason::ALL.len() }>,

@@ -36,7 +36,9 @@ impl Topic {
     ///
     /// The policy of a topic never drops messages of another topic, nor messages that were sent
     /// otherwise, nor control frames. It applies to what is queued while the kernel accepts no more
-    /// data: what was queued before is on its way.
+    /// data: messages that were queued earlier are neither dropped nor replaced. The messages that
+    /// [`Connection::subscribe_from`](crate::Connection::subscribe_from) sends are treated as if
+    /// the application had sent them.
     pub fn slow_consumer(mut self, policy: SlowConsumer) -> Self {
         self.slow_consumer = Some(policy);
         self
@@ -46,8 +48,9 @@ impl Topic {
     /// [`Connection::subscribe_from`](crate::Connection::subscribe_from). Default: none. Zero
     /// messages, or a zero age, keep none.
     ///
-    /// The memory of the messages counts against
-    /// [`memory_budget`](crate::Builder::memory_budget). A topic with kept messages exists without
+    /// The memory of the messages counts against [`memory_budget`](crate::Builder::memory_budget),
+    /// and nothing else limits it: set a budget if clients can choose the names of such topics. A
+    /// message is not kept while memory is short. A topic with kept messages exists without
     /// subscribers as well, until the last message is too old.
     pub fn history(mut self, messages: usize, age: Duration) -> Self {
         self.history = (messages > 0 && !age.is_zero()).then_some((messages, age));

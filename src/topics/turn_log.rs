@@ -31,7 +31,7 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// Returns where these bytes are, which `known` may tell; they are appended if necessary.
+    /// Returns the place of these bytes: `known` if it is still valid; otherwise they are appended.
     /// Returns `None` if there is no room for them.
     pub(crate) fn of(bytes: &[u8], known: Option<Self>) -> Option<Self> {
         LOG.with_borrow_mut(|log| {

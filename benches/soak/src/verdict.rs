@@ -51,8 +51,8 @@ pub(crate) fn check_sums(
     }
 }
 
-/// Compares the counters of published messages with the sums over all topics, and these with what the
-/// clients have received.
+/// Compares the counters of published messages with the sums over all topics, and these with what
+/// the clients have received.
 pub(crate) fn check_topics(
     totals: &Totals,
     stats: &ServerStats,

@@ -466,7 +466,7 @@ impl Outbox {
         }
     }
 
-    /// Does the same where messages may be replaced or dropped.
+    /// Removes written bytes from a queue with messages that may be replaced or dropped.
     #[cold]
     fn consume_tagged(&mut self, mut size: usize) {
         while let Some(first) = self.segments.front() {

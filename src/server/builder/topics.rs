@@ -27,8 +27,8 @@ impl Builder {
     }
 
     /// Sets how many topics the server may have. Default 100,000; a topic takes about 200 bytes.
-    /// Beyond it, a subscription to a new topic returns
-    /// [`SendError::TooManyTopics`](crate::SendError::TooManyTopics), and
+    /// Beyond it, a subscription to a new topic, or a publish to a new topic with a history,
+    /// returns [`SendError::TooManyTopics`](crate::SendError::TooManyTopics), and
     /// [`Stats::over_topics`](crate::Stats::over_topics) counts it. A topic exists as long as it
     /// has a subscriber or a message in its history.
     pub fn max_topics(mut self, topics: usize) -> Self {
@@ -37,7 +37,8 @@ impl Builder {
     }
 
     /// Sets how long the name of a topic may be, in bytes. Default 200. A subscription to a longer
-    /// one returns [`SendError::TopicNameTooLong`](crate::SendError::TopicNameTooLong), and
+    /// one, or a publish to one with a history, returns
+    /// [`SendError::TopicNameTooLong`](crate::SendError::TopicNameTooLong), and
     /// [`Stats::over_topic_size`](crate::Stats::over_topic_size) counts it.
     pub fn max_topic_size(mut self, bytes: usize) -> Self {
         self.config.topic_limits.name_size = bytes;
