@@ -55,7 +55,9 @@ pub(super) fn noted(
             // A single incoming message may fill the budget as well.
             let fills = world.settings.config.limits.max_recv_size > budget / 2;
             let large = payload.len() > budget / 64;
-            *budget < usize::MAX && (!reads || sheds || much || fills || large)
+            // Topics and histories take a part of it.
+            let has_topics = world.settings.topics;
+            *budget < usize::MAX && (!reads || sheds || much || fills || large || has_topics)
         }
         Err(SendError::TooBig { size, limit }) => size > limit,
         Err(_) => false,

@@ -426,15 +426,24 @@ fn sums(stats: &Stats) -> Published {
     }
 }
 
-/// Subscribes a connection, and checks the result.
+/// Subscribes a connection to some topics, mostly one, and checks the results.
 pub(super) fn subscribe(conn: &mut Connection<'_>, world: &Shared, client: usize) {
-    let topic = draw(world, |world| world.hand.random.below(NAMES.len()));
-    let recovers = topic == HISTORY && draw(world, |world| world.hand.random.chance(700));
-    let result = match recovers {
-        true => return recover(conn, world, client),
-        false => conn.subscribe(NAMES[topic]),
-    };
-    subscribed(conn, world, client, topic, result);
+    let (first, count) = draw(world, |world| {
+        let random = &mut world.hand.random;
+        (
+            random.below(NAMES.len()),
+            random.pick(&[1, 1, 3, NAMES.len()]),
+        )
+    });
+    for topic in (first..first + count).map(|topic| topic % NAMES.len()) {
+        let recovers = topic == HISTORY && draw(world, |world| world.hand.random.chance(700));
+        if recovers {
+            recover(conn, world, client);
+        } else {
+            let result = conn.subscribe(NAMES[topic]);
+            subscribed(conn, world, client, topic, result);
+        }
+    }
 }
 
 fn subscribed(
@@ -598,11 +607,12 @@ fn check_full(hub: &mut Hub<'_>, world: &Shared, before: &[(ConnectionId, usize)
         let Some(conn) = hub.get(*id) else {
             continue;
         };
-        let (backlog, most) = (conn.backlog(), limit.max(*before));
+        // The policy may have closed the connection, with a Close frame.
+        let (backlog, most) = (conn.backlog(), limit.max(before + 127));
         world
             .borrow_mut()
             .check(backlog <= most, Check::Backlog, || {
-                format!("a publish to {id} queued {backlog} bytes, {most} are allowed")
+                format!("a publish of {size} bytes to {id}: {before} bytes were queued, now {backlog}, and {most} are allowed")
             });
     }
 }
