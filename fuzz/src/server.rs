@@ -403,7 +403,7 @@ fn act(conn: &mut Connection<'_>, log: &RefCell<Log>, payload: &[u8]) -> Result<
         2 => {
             let _ = conn.disconnect(1000 + u16::from(order >> 5), "");
         }
-        3 => conn.abort(),
+        3 => abort(conn, log),
         4 => conn.pause(),
         5 => conn.resume(),
         6 => {
@@ -419,7 +419,7 @@ fn act(conn: &mut Connection<'_>, log: &RefCell<Log>, payload: &[u8]) -> Result<
             if ended && good.iter().all(Result::is_ok) {
                 log.borrow_mut().sent(conn.id(), OpCode::Text, b"in parts!");
             } else {
-                conn.abort();
+                abort(conn, log);
             }
         }
         9 => conn.set_max_recv_size(100),
@@ -489,6 +489,11 @@ fn act(conn: &mut Connection<'_>, log: &RefCell<Log>, payload: &[u8]) -> Result<
         _ => {}
     }
     Ok(())
+}
+
+fn abort(conn: &mut Connection<'_>, log: &RefCell<Log>) {
+    conn.abort();
+    log.borrow_mut().topics.aborted(conn.id());
 }
 
 fn send(conn: &mut Connection<'_>, log: &RefCell<Log>, opcode: OpCode, payload: &[u8]) {
