@@ -223,6 +223,8 @@ def server():
         )
 
     hello = says(0, b"hello") + turn
+    full = does(0x53) * 5 + turn
+    words = does(0x75)
     for name, (settings, steps) in {
         "echo": (0, opened() + hello + client(0, 9, 255)),
         "cut": (0, opened() + says(0, b"in two pieces", how=0x80) + turn),
@@ -260,6 +262,7 @@ def server():
         "topics-error": (1 << 7, policy("error")),
         "topics-close": (1 << 7, policy("close")),
         "topics-deflate": (4, opened(0, 1) + topic(0, "latest") + topic(6, "latest", 1) + topic(6, "latest", 1, 2) + turn),
+        "topics-replaced": (4 | 1 << 12, bytes([0x31, 1]) + turn + topic(0, "latest") + full + words + topic(6, "latest", 1, 1, 1) + words + topic(6, "latest", 1) + words + turn),
         "shutdown": (0, opened() + opened() + bytes([2, 15]) + hello + turn),
     }.items():
         yield name, short(settings) + steps

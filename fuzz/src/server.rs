@@ -303,13 +303,16 @@ struct Item {
     is_sure: bool,
 }
 
+/// Delivered messages.
+type Delivered = Vec<(OpCode, Vec<u8>)>;
+
 /// The record of one connection.
 #[derive(Debug, Default)]
 struct Seen {
     connected: bool,
     ready: usize,
     disconnected: bool,
-    delivered: Vec<(OpCode, Vec<u8>)>,
+    delivered: Delivered,
     /// Whether the last of `delivered` is incomplete, because further pieces follow.
     piecewise: bool,
     /// Messages that were accepted for sending.
@@ -400,7 +403,7 @@ fn act(conn: &mut Connection<'_>, log: &RefCell<Log>, payload: &[u8]) -> Result<
         2 => {
             let _ = conn.disconnect(1000 + u16::from(order >> 5), "");
         }
-        3 => conn.abort(),
+        3 => abort(conn, log),
         4 => conn.pause(),
         5 => conn.resume(),
         6 => {
@@ -416,7 +419,7 @@ fn act(conn: &mut Connection<'_>, log: &RefCell<Log>, payload: &[u8]) -> Result<
             if ended && good.iter().all(Result::is_ok) {
                 log.borrow_mut().sent(conn.id(), OpCode::Text, b"in parts!");
             } else {
-                conn.abort();
+                abort(conn, log);
             }
         }
         9 => conn.set_max_recv_size(100),
@@ -486,6 +489,11 @@ fn act(conn: &mut Connection<'_>, log: &RefCell<Log>, payload: &[u8]) -> Result<
         _ => {}
     }
     Ok(())
+}
+
+fn abort(conn: &mut Connection<'_>, log: &RefCell<Log>) {
+    conn.abort();
+    log.borrow_mut().topics.aborted(conn.id());
 }
 
 fn send(conn: &mut Connection<'_>, log: &RefCell<Log>, opcode: OpCode, payload: &[u8]) {
@@ -571,7 +579,7 @@ impl Client {
     }
 
     /// Compares the bytes of the client with the record of the handlers.
-    /// Adds the messages that it received to `received`.
+    /// Adds the texts that it received to `received`.
     fn check(&self, settings: &Settings, seen: &Seen, received: &mut Vec<Vec<u8>>) {
         let mut got = self.got.clone();
         let mut switched = false;
@@ -597,28 +605,36 @@ impl Client {
         // The 101 may be unread, after the responses to plain requests.
         assert!(seen.ready <= 1 && (switched || seen.ready == 0 || got.is_empty()));
         if !settings.plain()
-            && let Some(mut expected) = self.expected(settings)
+            && let Some((mut expected, is_valid)) = self.expected(settings)
         {
             // The server may have stopped delivering at any time, but the messages that it
             // delivered must be correct.
             let data = |message: &(OpCode, Vec<u8>)| !message.0.is_control();
+            let mut delivered = seen.delivered.clone();
             if seen.piecewise
-                && let Some(at) = seen.delivered.iter().rposition(data)
-                && let Some(message) = expected.get_mut(at)
+                && let Some(at) = delivered.iter().rposition(data)
             {
-                message.1.truncate(seen.delivered[at].1.len());
+                if !is_valid {
+                    // How much of an invalid message is delivered depends on how it was cut.
+                    delivered.remove(at);
+                    if expected.get(at).is_some_and(data) {
+                        expected.remove(at);
+                    }
+                } else if let Some(message) = expected.get_mut(at) {
+                    message.1.truncate(delivered[at].1.len());
+                }
             }
             assert!(
-                expected.starts_with(&seen.delivered),
-                "expected {expected:?}, delivered {:?}",
-                seen.delivered
+                expected.starts_with(&delivered),
+                "expected {expected:?}, delivered {delivered:?}",
             );
         }
         self.check_replies(settings, seen, got, received);
     }
 
-    /// Finds the messages in the bytes of the client; returns `None` if they are not determined.
-    fn expected(&self, settings: &Settings) -> Option<Vec<(OpCode, Vec<u8>)>> {
+    /// Finds the messages in the bytes of the client, and whether nothing invalid follows them;
+    /// returns `None` if they are not determined.
+    fn expected(&self, settings: &Settings) -> Option<(Delivered, bool)> {
         let limits = Limits::default();
         let (request, taken) = Parser::new(&limits).parse(&self.sent).ok()??;
         request.accept_key().ok()?;
@@ -632,7 +648,7 @@ impl Client {
         let (mut inflater, mut room) = (Inflater::new(), Vec::new());
         let mut bytes = self.sent[taken..].to_vec();
         let mut rest = &mut bytes[..];
-        let mut expected: Vec<(OpCode, Vec<u8>)> = Vec::new();
+        let mut expected = Delivered::new();
         // The opcode of a message in pieces that has no content yet.
         let mut begin = None;
         let extend =
@@ -643,7 +659,11 @@ impl Client {
                 let under_way = expected.iter_mut().rfind(|message| !message.0.is_control());
                 under_way.expect("it was begun").1.extend_from_slice(bytes);
             };
-        while let Ok(Some(message)) = receiver.next(&mut rest) {
+        loop {
+            let message = match receiver.next(&mut rest) {
+                Ok(Some(message)) => message,
+                next => return Some((expected, next.is_ok())),
+            };
             expected.push(match message {
                 Message::Text(text) => (OpCode::Text, text.as_bytes().to_vec()),
                 Message::Binary(bytes) => (OpCode::Binary, bytes.to_vec()),
@@ -661,7 +681,7 @@ impl Client {
                         &mut room,
                     );
                     let Ok(message) = message else {
-                        break;
+                        return Some((expected, false));
                     };
                     (opcode, message.to_vec())
                 }
@@ -697,7 +717,6 @@ impl Client {
                 message => panic!("unknown: {message:?}"),
             });
         }
-        Some(expected)
     }
 
     /// Checks that frames are complete and arrive in order, and that a Close frame is the last.
@@ -765,7 +784,10 @@ impl Client {
             // Some of the messages may have been dropped.
             let next = sent.find(|item| item.is_sure || is(item));
             assert!(next.is_some_and(is), "{payload:?} instead of {next:?}");
-            received.push(payload);
+            // Published messages are texts. What a client sends comes back as binary.
+            if opcode == OpCode::Text {
+                received.push(payload);
+            }
         }
     }
 }

@@ -5,7 +5,10 @@ use crate::support::{Client, Frame, Running, echo, frame, log, request_with};
 use socket2::SockRef;
 use wsloop::event::{Binary, Connect, Disconnect, Handshake, Ready, Utf8};
 use wsloop::protocol::deflate::{Context, Deflater, InflateLimits, Inflater};
-use wsloop::{Builder, Compress, DeflateConfig, Hub, OpCode, Outgoing, Prepared, SlowConsumer};
+use wsloop::{
+    Builder, Compress, ConnectionId, DeflateConfig, Hub, OpCode, Outgoing, Prepared, Published,
+    SlowConsumer, Topic,
+};
 
 /// A client that has negotiated compression, with both directions of it.
 pub(crate) struct Peer {
@@ -539,4 +542,65 @@ fn limits_may_change_while_compression_is_on() {
     let (first, size, message) = peer.read();
     assert_eq!((first, message.len()), (0xc1, 300_000));
     assert!(size < 150_000, "{size}");
+}
+
+/// A compressed message may take the place of one that is not compressed. Later messages with
+/// context must not refer to data before it, since the distance in the client's window changed.
+#[test]
+fn a_replaced_message_does_not_move_the_window() {
+    const LARGE: usize = 32 << 20;
+    let server = Running::start(|builder| {
+        builder
+            .deflate(DeflateConfig::dedicated())
+            .topics("latest", Topic::new().slow_consumer(SlowConsumer::Conflate))
+            .max_send_size(LARGE)
+            .max_backlog(4 * LARGE)
+            .on(Ready, |conn, ()| conn.subscribe("latest").map(drop))
+    });
+    let mut peer = Peer::of(&server, "permessage-deflate");
+    let words = "the same words again and again, ".repeat(20);
+    let ask = |action: fn(&mut Hub<'_>, ConnectionId) -> Published| {
+        let answer = server.handle.ask(move |hub| {
+            let id = hub.ids()[0];
+            action(hub, id)
+        });
+        let answer = answer.expect("the server runs");
+        answer.recv().expect("the server answers")
+    };
+    fn send_words(hub: &mut Hub<'_>, id: ConnectionId) {
+        let words = "the same words again and again, ".repeat(20);
+        let message = Outgoing::text(&words).compress(Compress::Yes);
+        let mut conn = hub.get(id).expect("it is open");
+        conn.send_message(message).expect("it is open");
+    }
+    fn publish(hub: &mut Hub<'_>, text: &str, compress: Compress) -> Published {
+        let message = Outgoing::text(text).compress(compress).key("a");
+        hub.publish("latest", message).expect("a small message")
+    }
+    // The kernel does not accept all of this.
+    ask(|hub, id| {
+        let large = vec![7; LARGE];
+        let message = Outgoing::binary(&large).compress(Compress::No);
+        let mut conn = hub.get(id).expect("it is open");
+        conn.send_message(message).expect("it is open");
+        Published::default()
+    });
+    let first = ask(|hub, id| {
+        send_words(hub, id);
+        let published = publish(hub, "not compressed", Compress::No);
+        send_words(hub, id);
+        published
+    });
+    assert_eq!((first.queued, first.conflated), (1, 0));
+    let second = ask(|hub, id| {
+        let text = "compressed, compressed";
+        let published = publish(hub, text, Compress::Yes);
+        send_words(hub, id);
+        published
+    });
+    assert_eq!((second.queued, second.conflated), (0, 1));
+    assert_eq!(peer.read().1, LARGE);
+    for text in [&words, "compressed, compressed", &words, &words] {
+        assert_eq!(peer.read().2, text.as_bytes());
+    }
 }

@@ -1,5 +1,6 @@
 //! The resource usage of a process, from `/proc`, and the live heap of this one.
 
+use std::collections::HashSet;
 use std::fs;
 use std::time::Instant;
 
@@ -64,6 +65,27 @@ impl Reading {
     }
 }
 
+/// Returns how many descriptors of a process are open, without netlink sockets: a server opens one
+/// when it first asks how much of the sent data a peer has acknowledged, and keeps it.
+///
+/// # Errors
+///
+/// Fails if the process has ended.
+pub(crate) fn descriptors(pid: u32) -> Result<u64> {
+    let table = fs::read_to_string(format!("/proc/{pid}/net/netlink")).unwrap_or_default();
+    let inodes = table
+        .lines()
+        .filter_map(|line| line.split_whitespace().last());
+    let links: HashSet<_> = inodes.map(|inode| format!("socket:[{inode}]")).collect();
+    let mut count = 0;
+    for entry in fs::read_dir(format!("/proc/{pid}/fd"))? {
+        let link = fs::read_link(entry?.path()).unwrap_or_default();
+        let is_netlink = link.to_str().is_some_and(|link| links.contains(link));
+        count += u64::from(!is_netlink);
+    }
+    Ok(count)
+}
+
 /// Returns the live heap of this process, in bytes and in blocks.
 pub(crate) fn heap() -> (usize, usize) {
     let stats = INSTRUMENTED_SYSTEM.stats();
@@ -101,7 +123,9 @@ mod tests {
         // Other tests allocate memory as well.
         assert!(heap().0 > heap_before + (16 << 20));
         assert!(second.descriptors > 0 && second.cpu > 0.0);
+        assert!(descriptors(pid).unwrap() > 0);
         drop((held, file));
         assert!(Reading::of(u32::MAX).is_err());
+        assert!(descriptors(u32::MAX).is_err());
     }
 }

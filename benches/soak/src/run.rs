@@ -12,7 +12,7 @@ use crate::client::Counts;
 use crate::fleet::{Fleet, Rates};
 use crate::ledger::{Faults, Totals};
 use crate::options::Options;
-use crate::probe::Reading;
+use crate::probe::{self, Reading};
 use crate::series::{Phase, Sample, Series};
 use crate::stream::client_config;
 use crate::topics::Lines;
@@ -217,14 +217,10 @@ impl Run<'_> {
         let pid = self.servers.pid();
         // A server's socket may outlive its connection by `close_timeout`.
         let end = Instant::now() + SETTLE_MAX;
-        while Reading::of(pid)?.descriptors > descriptors && Instant::now() < end {
+        while probe::descriptors(pid)? > descriptors && Instant::now() < end {
             self.until(SETTLE_MIN / 2, |_| false)?;
         }
-        let Reading {
-            resident,
-            descriptors,
-            ..
-        } = Reading::of(pid)?;
+        let (resident, descriptors) = (Reading::of(pid)?.resident, probe::descriptors(pid)?);
         self.servers.order("trim")?;
         // Waits until the servers have reported their status again.
         self.until(TRIM_PATIENCE, |_| false)?;

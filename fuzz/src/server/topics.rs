@@ -21,6 +21,8 @@ pub(super) struct Model {
     pub(super) policy: SlowConsumer,
     is_limited: bool,
     members: [BTreeSet<ConnectionId>; NAMES.len()],
+    /// The connections that a handler has aborted. They have left their topics.
+    aborted: BTreeSet<ConnectionId>,
     /// The topics for which `Occupied` came, and no `Vacated` after it.
     occupied: BTreeSet<usize>,
     /// For each publish, the number of clients that it may reach.
@@ -110,17 +112,18 @@ fn subscribed(
     topic: usize,
     error: Option<&SendError>,
 ) -> bool {
-    let (is_ready, topics) = (conn.is_ready(), conn.topics().len());
+    let topics = conn.topics().len();
     let mut log = log.borrow_mut();
     let model = &mut log.topics;
+    let is_open = model.is_open(conn);
     let was_member = model.members[topic].contains(&conn.id());
     match error {
         None => {
-            assert!(is_ready, "subscribed before or after the open phase");
+            assert!(is_open, "subscribed before or after the open phase");
             model.members[topic].insert(conn.id());
             return true;
         }
-        Some(SendError::NotReady | SendError::Closing | SendError::Gone) => assert!(!is_ready),
+        Some(SendError::NotReady | SendError::Closing | SendError::Gone) => assert!(!is_open),
         Some(SendError::TooManySubscriptions { .. }) => {
             assert!(model.is_limited && topics == 2 && !was_member);
         }
@@ -188,8 +191,10 @@ fn subscribe_recent(conn: &mut Connection<'_>, log: &RefCell<Log>, how: u8) {
 fn unsubscribe(conn: &mut Connection<'_>, log: &RefCell<Log>, how: u8) {
     let topic = Choice::of(how).topic;
     let was_there = conn.unsubscribe(NAMES[topic]);
-    let members = &mut log.borrow_mut().topics.members[topic];
-    match conn.is_ready() {
+    let model = &mut log.borrow_mut().topics;
+    let is_open = model.is_open(conn);
+    let members = &mut model.members[topic];
+    match is_open {
         true => assert_eq!(members.remove(&conn.id()), was_there),
         // The connection has left its topics already.
         false => assert!(!was_there || members.remove(&conn.id())),
@@ -203,9 +208,10 @@ fn receivers(
     topic: usize,
     except: Option<ConnectionId>,
 ) -> Vec<ConnectionId> {
-    let members: Vec<_> = log.borrow().topics.members[topic].iter().copied().collect();
-    let is_ready = |id: &ConnectionId| hub.get(*id).is_some_and(|conn| conn.is_ready());
-    let open: Vec<_> = members.into_iter().filter(is_ready).collect();
+    let model = &log.borrow().topics;
+    let members = model.members[topic].iter().copied();
+    let is_open = |id: &ConnectionId| hub.get(*id).is_some_and(|conn| model.is_open(&conn));
+    let open: Vec<_> = members.filter(is_open).collect();
     let mut found: Vec<_> = hub.subscribers(NAMES[topic]).collect();
     found.sort_unstable();
     assert_eq!(found, open, "the subscribers of {}", NAMES[topic]);
@@ -356,6 +362,15 @@ impl Model {
             is_limited,
             ..Self::default()
         }
+    }
+
+    pub(super) fn aborted(&mut self, id: ConnectionId) {
+        self.aborted.insert(id);
+    }
+
+    /// Returns whether the connection can be subscribed.
+    fn is_open(&self, conn: &Connection<'_>) -> bool {
+        conn.is_ready() && !self.aborted.contains(&conn.id())
     }
 
     /// Records a message of the topic with a history.

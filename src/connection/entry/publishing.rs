@@ -181,6 +181,11 @@ impl PeerMut<'_> {
             _ => None,
         };
         if let Some(Tag::Key(serial, key)) = &tag {
+            // A compressed message may take the place of one that is not: what is compressed later
+            // must not refer to data before it, because the distance in the peer's window changes.
+            if let Some(deflate) = self.peer.deflate_mut() {
+                deflate.forget();
+            }
             let limit = self.shared.config.limits.max_backlog;
             let room = match self.shared.budget.has_room(size) {
                 true => room_before(size, Kind::Message, limit),
