@@ -425,15 +425,14 @@ impl PeerMut<'_> {
             fits
         });
         let mut count = fits.count();
-        let newest = |count: usize| messages.get(messages.len() - count..).unwrap_or_default();
-        while !self
-            .shared
-            .budget
-            .has_room_for_all(newest(count).iter().map(Prepared::frame))
-        {
+        loop {
+            let newest = messages.get(messages.len() - count..).unwrap_or_default();
+            let frames = newest.iter().map(Prepared::frame);
+            if count == 0 || self.shared.budget.has_room_for_all(frames) {
+                return newest;
+            }
             count /= 2;
         }
-        newest(count)
     }
 
     /// Removes the connection, which is not open any more, from its topics.

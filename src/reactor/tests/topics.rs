@@ -769,10 +769,17 @@ fn histories_count_as_memory_and_are_dropped_before_a_connection_is_closed() {
     let sent = at(&mut world, &client).send_binary(&[0; 80_000]);
     assert!(sent.is_ok());
     let missed = hub(&mut world).publish("h", &large).unwrap().position;
-    let missed = Position::new(missed.unwrap().epoch(), missed.unwrap().offset() - 1);
+    let before = Position::new(missed.unwrap().epoch(), missed.unwrap().offset() - 1);
     let newcomer = world.ready();
-    let recovered = at(&mut world, &newcomer).subscribe_from("h", missed);
+    let recovered = at(&mut world, &newcomer).subscribe_from("h", before);
     assert_eq!(recovered, Ok(Recovery::Gap));
+    // Who has missed nothing needs no memory.
+    while at(&mut world, &client).send_binary(&[0; 1_000]).is_ok() {}
+    let newcomer = world.ready();
+    let recovered = at(&mut world, &newcomer).subscribe_from("h", missed.unwrap());
+    assert_eq!(recovered, Ok(Recovery::Recovered(0)));
+    let newcomer = world.ready();
+    assert_eq!(at(&mut world, &newcomer).subscribe_recent("h", 10), Ok(0));
 }
 
 #[test]
