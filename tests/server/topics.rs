@@ -8,9 +8,10 @@ use std::time::Duration;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use socket2::SockRef;
-use wsloop::event::{Connect, Ready, Utf8};
+use wsloop::event::{Connect, Ready};
 use wsloop::{Builder, Hub, OpCode, Outgoing, Prepared, SendError, SlowConsumer, Topic};
 
+#[cfg(feature = "tls")]
 use crate::support::tls::Identity;
 use crate::support::{Client, PATIENCE, Running, log};
 
@@ -200,6 +201,7 @@ fn a_slow_subscriber_gets_the_latest_of_each_key() {
     );
 }
 
+#[cfg(feature = "tls")]
 #[test]
 fn a_slow_subscriber_with_tls_gets_the_latest_of_each_key() {
     let identity = Identity::new();
@@ -219,6 +221,7 @@ mod compressed {
     use super::*;
     use crate::support::{Frame, request_with};
     use wsloop::DeflateConfig;
+    use wsloop::event::Utf8;
     use wsloop::protocol::deflate::{Context, InflateLimits, Inflater};
 
     /// Performs the opening handshake with an offer of compression.
@@ -272,6 +275,7 @@ mod compressed {
         }
     }
 
+    #[cfg(feature = "tls")]
     #[test]
     fn a_slow_subscriber_with_tls_and_compression_gets_the_latest_of_each_key() {
         let identity = Identity::new();
