@@ -51,7 +51,6 @@ pub(super) struct Model {
     mixed: BTreeMap<u64, (usize, usize)>,
     /// The sums of all outcomes.
     sums: Published,
-    publishes: u64,
     /// The receivers of a publish that another thread is about to make, and the sums before it.
     posted: Option<(Receivers, Published)>,
 }
@@ -174,7 +173,6 @@ impl World {
         self.check(is_possible, Check::Answers, || {
             format!("published to {}: {outcome:?}", NAMES[topic])
         });
-        self.topics.publishes += u64::from(!receivers.is_empty() || position.is_some());
         let sums = &mut self.topics.sums;
         sums.receivers += count;
         sums.queued += queued;
