@@ -33,7 +33,7 @@ const NAMES: &[&str] = &[
 ];
 
 /// How many messages a history keeps, and for how long.
-const KEPT: usize = 20;
+const KEPT: usize = 6;
 const AGE: Duration = Duration::from_millis(150);
 
 /// The model of all topics. Topics are given by their indices in [`NAMES`].
