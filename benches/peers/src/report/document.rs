@@ -147,7 +147,7 @@ fn machine(results: &Results) -> String {
         ));
     }
     if !machine.command.is_empty() {
-        text.push_str(&format!("\nThe last run was `{}`.\n", machine.command));
+        text.push_str(&format!("\nThe last run was\n`{}`.\n", machine.command));
     }
     text
 }
