@@ -15,15 +15,27 @@ pub(super) fn run(options: &Options) -> Result<Measure> {
     let connector = Connector::new(options)?;
     let mut client = Client::new(options)?;
     client.open(&connector, options, options.connections)?;
+    in_bursts(&mut client, options, |client, round| {
+        send(client, usize::try_from(round)?)?;
+        Ok(client.connections.len())
+    })
+}
+
+/// Calls `send`, which sends a burst and returns how many messages are due for it; again when the
+/// last of them has arrived.
+pub(super) fn in_bursts(
+    client: &mut Client,
+    options: &Options,
+    mut send: impl FnMut(&mut Client, u64) -> Result<usize>,
+) -> Result<Measure> {
     let rounds = match options.span {
-        Span::Rounds(rounds) => usize::try_from(rounds)?,
-        Span::Time { .. } => usize::MAX,
+        Span::Rounds(rounds) => rounds,
+        Span::Time { .. } => u64::MAX,
     };
-    let mut phases = Phases::begin(&mut client, options)?;
+    let mut phases = Phases::begin(client, options)?;
     let mut round = 0;
-    while round < rounds && !phases.over(&mut client)? {
-        send(&mut client, round)?;
-        let mut missing = client.connections.len();
+    while round < rounds && !phases.over(client)? {
+        let mut missing = send(client, round)?;
         while missing > 0 {
             client.turn(|_, _, _| {
                 missing -= 1;
@@ -32,7 +44,7 @@ pub(super) fn run(options: &Options) -> Result<Measure> {
         }
         round += 1;
     }
-    let (seconds, usage, wire_payload) = phases.end(&client)?;
+    let (seconds, usage, wire_payload) = phases.end(client)?;
     Ok(client.measure(options, seconds, usage, wire_payload))
 }
 

@@ -4,10 +4,11 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 
+use super::broadcast::in_bursts;
 use super::client::{Client, Phases};
 use super::measure::Measure;
 use super::meter::resident;
-use super::options::{Options, Span};
+use super::options::Options;
 use super::plan::{self, Plan};
 use super::schedule::Schedule;
 use super::slow::Slow;
@@ -34,7 +35,9 @@ pub(super) fn run(options: &Options) -> Result<Measure> {
     let before = memory()?;
     let mut measure = match options.rate {
         Some(rate) => at_a_rate(&mut client, &mut publisher, options, rate),
-        None => closed_loop(&mut client, &mut publisher, options),
+        None => in_bursts(&mut client, options, |client, _| {
+            publisher.publish(client, options.depth, Instant::now())
+        }),
     }?;
     if let (Some(_), Some(before), Some(after)) = (options.keys, before, memory()?) {
         measure.growth = Some(after as f64 - before as f64);
@@ -55,31 +58,6 @@ pub(super) fn subscribe(
         client.turn(|_, _, _| Ok(()))?;
     }
     Ok(())
-}
-
-fn closed_loop(
-    client: &mut Client,
-    publisher: &mut Publisher,
-    options: &Options,
-) -> Result<Measure> {
-    let rounds = match options.span {
-        Span::Rounds(rounds) => rounds,
-        Span::Time { .. } => u64::MAX,
-    };
-    let mut phases = Phases::begin(client, options)?;
-    let mut round = 0;
-    while round < rounds && !phases.over(client)? {
-        let mut missing = publisher.publish(client, options.depth, Instant::now())?;
-        while missing > 0 {
-            client.turn(|_, _, _| {
-                missing -= 1;
-                Ok(())
-            })?;
-        }
-        round += 1;
-    }
-    let (seconds, usage, wire_payload) = phases.end(client)?;
-    Ok(client.measure(options, seconds, usage, wire_payload))
 }
 
 fn at_a_rate(
