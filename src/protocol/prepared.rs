@@ -88,7 +88,7 @@ impl Prepared {
         }
     }
 
-    /// Has all clones share the compressed frames, those made before the first send as well.
+    /// Makes all clones share the compressed frames, including clones made before the first send.
     pub(crate) fn sharing(self) -> Self {
         #[cfg(feature = "deflate")]
         let _ = self.deflated.get_or_init(Arc::default);

@@ -332,7 +332,7 @@ impl PeerMut<'_> {
         }
     }
 
-    /// Has the kernel take only little data for a subscriber of a topic that conflates.
+    /// Limits the unsent data that the kernel takes for a subscriber of a topic that conflates.
     #[inline(never)]
     fn limit_unsent(&mut self) {
         let lowat = match self.shared.config.notsent_lowat {

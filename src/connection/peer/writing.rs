@@ -404,7 +404,7 @@ impl Peer {
         self.outbox.as_deref().map_or(0, Outbox::weight)
     }
 
-    /// Has the kernel take little data before it sends it, so that the rest can be replaced.
+    /// Limits the unsent data that the kernel takes to `bytes`, so that the rest can be replaced.
     pub(crate) fn limit_unsent(&mut self, bytes: u32) {
         if !self.marks.set(Marks::LIMITED) {
             self.transport.socket().limit_unsent(bytes);

@@ -294,7 +294,7 @@ impl Outbox {
     }
 
     /// Puts a message in the place of the one with the same topic and key, unless more than `room`
-    /// bytes are queued besides the old one. Where the old one was is correct only if `is_awaited`.
+    /// bytes are queued besides the old one. The returned range is correct only if `is_awaited`.
     pub(crate) fn replace(
         &mut self,
         topic: u64,
@@ -339,8 +339,8 @@ impl Outbox {
         Some(range)
     }
 
-    /// Returns where a segment begins, counted from the oldest byte of the queue, if callbacks
-    /// or units need that: it takes time in proportion to the segments before.
+    /// Returns where a segment begins, counted from the oldest byte of the queue; 0 if neither
+    /// callbacks nor units need it, since it takes time in proportion to the segments before.
     fn offset(&self, index: usize, is_awaited: bool) -> usize {
         if !is_awaited && self.units.is_empty() {
             return 0;
