@@ -221,6 +221,8 @@ pub(crate) struct Config {
     /// The settings of topics, by prefix.
     pub(crate) topics: Vec<(Box<str>, Topic)>,
     pub(crate) topic_limits: TopicLimits,
+    /// Bytes of messages from backplanes that may wait for the loop.
+    pub(crate) max_inbox: usize,
     /// How much unsent data the kernel takes for a connection, in bytes (TCP_NOTSENT_LOWAT). Zero
     /// keeps the system's default.
     pub(crate) notsent_lowat: u32,
@@ -310,6 +312,7 @@ impl Default for Config {
             subprotocols: Vec::new(),
             topics: Vec::new(),
             topic_limits: TopicLimits::default(),
+            max_inbox: 16 << 20,
             notsent_lowat: 0,
             tcp_user_timeout: Duration::ZERO,
         }

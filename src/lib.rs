@@ -57,7 +57,8 @@
 //! server                     listeners, the poll loop, the clock, other threads
 //!   reactor                  what a turn of the loop does with the connections; no poll, no clock
 //!     connection             connections and their queues, events, timers, limits
-//!       topics               names, their subscribers and histories
+//!       backplane            messages from and to other loops and processes
+//!         topics             names, their subscribers and histories
 //!       config               the settings
 //!       transport            TCP, Unix sockets, TLS
 //!       plain_http           plain requests (RFC 9112), without I/O
@@ -99,6 +100,7 @@
 #[cfg_attr(docsrs, doc(masked))]
 extern crate fearless_simd as _;
 
+pub mod backplane;
 #[cfg(test)]
 mod client_frames;
 mod close_code;
@@ -127,8 +129,8 @@ pub use config::{OverRate, Rate};
 #[doc(inline)]
 pub use connection::event;
 pub use connection::{
-    Awaited, Connection, ConnectionId, Descriptor, Handle, Hub, Outgoing, Phase, Sent, TimerId,
-    WatchId, Watched, WindDown,
+    Awaited, Connection, ConnectionId, Descriptor, Handle, Hub, LoopsHandle, Outgoing, Phase, Sent,
+    TimerId, WatchId, Watched, WindDown,
 };
 pub use error::{
     AnswerError, BuildError, Error, Fault, HandlerError, HandshakeError, PemProblem, ProtocolError,
@@ -147,7 +149,7 @@ pub use reasons::{ProtocolReason, RefusalReason, TlsFailure};
 /// The version of rustls that [`Builder::listen_tls`] takes its configuration from.
 #[cfg(feature = "tls")]
 pub use rustls;
-pub use server::{Builder, Listening, Place, Server, ServerThread};
+pub use server::{Builder, Listening, LoopThreads, Loops, Place, Server, ServerThread};
 pub use stats::{ConnectionStats, Rates, Stats};
 pub use topics::{BadPosition, Position, Published, Recovery, Topic};
 pub use transport::StreamSocket;

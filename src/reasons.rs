@@ -240,6 +240,14 @@ impl<const N: usize> Counts<N> {
         self
     }
 
+    /// Adds the counts of another loop.
+    pub(crate) fn plus(mut self, other: &Self) -> Self {
+        for (count, more) in self.0.iter_mut().zip(other.0) {
+            *count = count.saturating_add(more);
+        }
+        self
+    }
+
     #[cfg(test)]
     pub(crate) fn all(count: u64) -> Self {
         Self([count; N])

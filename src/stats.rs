@@ -1,5 +1,7 @@
 //! Counters of the server and of single connections, and rates.
 
+use std::iter::Sum;
+use std::ops::AddAssign;
 use std::time::Duration;
 
 use crate::error::SendError;
@@ -115,6 +117,17 @@ pub struct Stats {
     /// Subscribers that were sent none of what they had missed: see
     /// [`Recovery::Gap`](crate::Recovery::Gap).
     pub recovery_gaps: u64,
+    /// Messages published on this loop and passed to its backplanes: other loops, or an engine.
+    pub backplane_sent: u64,
+    /// Messages that came from a backplane.
+    pub backplane_received: u64,
+    /// Messages that were announced as lost on the way to this loop, for topics of
+    /// [`Gap`](crate::event::Gap); an unknown number counts as one.
+    pub backplane_lost: u64,
+    /// Messages of a backplane that were dropped because
+    /// [`max_inbox`](crate::Builder::max_inbox) was exceeded. They are part of
+    /// [`backplane_lost`](Self::backplane_lost).
+    pub inbox_dropped: u64,
     pub(crate) refusals: Counts<{ RefusalReason::ALL.len() }>,
     pub(crate) tls_failures: Counts<{ TlsFailure::ALL.len() }>,
     pub(crate) failures: Counts<{ ProtocolReason::ALL.len() }>,
@@ -153,6 +166,7 @@ impl Stats {
         match recovery {
             Recovery::Recovered(_) => self.recoveries += 1,
             Recovery::Gap => self.recovery_gaps += 1,
+            Recovery::Pending => {}
         }
     }
 
@@ -251,62 +265,68 @@ impl Stats {
         since.refusals = self.refusals.since(&earlier.refusals);
         since.tls_failures = self.tls_failures.since(&earlier.tls_failures);
         since.failures = self.failures.since(&earlier.failures);
-        for (count, before) in [
-            (&mut since.accepted, earlier.accepted),
-            (&mut since.requests, earlier.requests),
-            (&mut since.messages_in, earlier.messages_in),
-            (&mut since.messages_out, earlier.messages_out),
-            (&mut since.bytes_in, earlier.bytes_in),
-            (&mut since.bytes_out, earlier.bytes_out),
-            (&mut since.accept_pauses, earlier.accept_pauses),
-            (&mut since.accept_failures, earlier.accept_failures),
-            (&mut since.half_open_pauses, earlier.half_open_pauses),
-            (&mut since.budget_pauses, earlier.budget_pauses),
-            (
-                &mut since.over_address_connections,
-                earlier.over_address_connections,
-            ),
-            (
-                &mut since.over_address_half_open,
-                earlier.over_address_half_open,
-            ),
-            (&mut since.over_handshake_rate, earlier.over_handshake_rate),
-            (&mut since.over_message_rate, earlier.over_message_rate),
-            (&mut since.over_byte_rate, earlier.over_byte_rate),
-            (&mut since.over_ping_rate, earlier.over_ping_rate),
-            (&mut since.timed_out_messages, earlier.timed_out_messages),
-            (&mut since.budget_refusals, earlier.budget_refusals),
-            (&mut since.budget_closes, earlier.budget_closes),
-            (&mut since.polls, earlier.polls),
-            (&mut since.missed_ticks, earlier.missed_ticks),
-            (&mut since.refused_messages, earlier.refused_messages),
-            (&mut since.dropped_messages, earlier.dropped_messages),
-            (&mut since.slow_closes, earlier.slow_closes),
-            (&mut since.dropped_pongs, earlier.dropped_pongs),
-            (&mut since.lost, earlier.lost),
-            (&mut since.lost_bytes, earlier.lost_bytes),
-            (&mut since.ended_in_order, earlier.ended_in_order),
-            (&mut since.cut, earlier.cut),
-            (&mut since.cut_bytes, earlier.cut_bytes),
-            (&mut since.probes, earlier.probes),
-            (&mut since.subscribes, earlier.subscribes),
-            (&mut since.unsubscribes, earlier.unsubscribes),
-            (&mut since.over_subscriptions, earlier.over_subscriptions),
-            (&mut since.over_topics, earlier.over_topics),
-            (&mut since.over_topic_size, earlier.over_topic_size),
-            (&mut since.publishes, earlier.publishes),
-            (&mut since.publish_receivers, earlier.publish_receivers),
-            (&mut since.publish_queued, earlier.publish_queued),
-            (&mut since.publish_conflated, earlier.publish_conflated),
-            (&mut since.publish_dropped, earlier.publish_dropped),
-            (&mut since.publish_refused, earlier.publish_refused),
-            (&mut since.evicted, earlier.evicted),
-            (&mut since.recoveries, earlier.recoveries),
-            (&mut since.recovery_gaps, earlier.recovery_gaps),
-        ] {
-            *count = count.saturating_sub(before);
-        }
+        since.combine(earlier, u64::saturating_sub);
         since
+    }
+
+    /// Combines each counter with that of `other`.
+    fn combine(&mut self, other: &Self, with: fn(u64, u64) -> u64) {
+        macro_rules! each {
+            ($($counter:ident)*) => {
+                $(self.$counter = with(self.$counter, other.$counter);)*
+            };
+        }
+        each! {
+            accepted
+            requests
+            messages_in
+            messages_out
+            bytes_in
+            bytes_out
+            accept_pauses
+            accept_failures
+            half_open_pauses
+            budget_pauses
+            over_address_connections
+            over_address_half_open
+            over_handshake_rate
+            over_message_rate
+            over_byte_rate
+            over_ping_rate
+            timed_out_messages
+            budget_refusals
+            budget_closes
+            polls
+            missed_ticks
+            refused_messages
+            dropped_messages
+            slow_closes
+            dropped_pongs
+            lost
+            lost_bytes
+            ended_in_order
+            cut
+            cut_bytes
+            probes
+            subscribes
+            unsubscribes
+            over_subscriptions
+            over_topics
+            over_topic_size
+            publishes
+            publish_receivers
+            publish_queued
+            publish_conflated
+            publish_dropped
+            publish_refused
+            evicted
+            recoveries
+            recovery_gaps
+            backplane_sent
+            backplane_received
+            backplane_lost
+            inbox_dropped
+        }
     }
 
     /// Returns the counts per second over their own [`time`](Self::time).
@@ -323,6 +343,27 @@ impl Stats {
             bytes_in: per_second(self.bytes_in, time),
             bytes_out: per_second(self.bytes_out, time),
         }
+    }
+}
+
+/// Adds the counters of several loops; the time is the longest.
+impl AddAssign for Stats {
+    fn add_assign(&mut self, other: Self) {
+        self.time = self.time.max(other.time);
+        self.refusals = self.refusals.plus(&other.refusals);
+        self.tls_failures = self.tls_failures.plus(&other.tls_failures);
+        self.failures = self.failures.plus(&other.failures);
+        self.combine(&other, u64::saturating_add);
+    }
+}
+
+/// Adds the counters of several loops; the time is the longest.
+impl Sum for Stats {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |mut sum, stats| {
+            sum += stats;
+            sum
+        })
     }
 }
 
@@ -460,7 +501,7 @@ mod tests {
     }
     #[test]
     fn every_counter_is_counted_since_then() {
-        // Lists all fields by name: a new one does not compile here until `since` covers it.
+        // Lists all fields by name: a new one does not compile here until it is added, and `combine` has to cover it.
         let all = |n: u64| Stats {
             time: Duration::from_secs(n),
             accepted: n,
@@ -508,11 +549,19 @@ mod tests {
             evicted: n,
             recoveries: n,
             recovery_gaps: n,
+            backplane_sent: n,
+            backplane_received: n,
+            backplane_lost: n,
+            inbox_dropped: n,
             refusals: Counts::all(n),
             tls_failures: Counts::all(n),
             failures: Counts::all(n),
         };
         assert_eq!(all(7).since(&all(5)), all(2));
+        let sum: Stats = [all(2), all(3)].into_iter().sum();
+        let time = Duration::from_secs(5);
+        assert_eq!(Stats { time, ..sum }, all(5));
+        assert_eq!(sum.time, Duration::from_secs(3));
     }
 
     #[test]

@@ -19,6 +19,7 @@ pub mod event;
 mod limits;
 mod log_lines;
 mod peer;
+mod recoveries;
 mod send;
 mod shared;
 mod timers;
@@ -29,6 +30,8 @@ pub use self::api::connection::{Connection, ConnectionId};
 pub(crate) use self::api::handle::Command;
 pub use self::api::handle::Handle;
 pub use self::api::hub::Hub;
+pub use self::api::loops::LoopsHandle;
+pub(crate) use self::api::loops::Siblings;
 pub use self::api::outgoing::{Awaited, Outgoing};
 pub use self::api::sent::Sent;
 pub use self::api::wind_down::WindDown;
@@ -43,6 +46,7 @@ pub(crate) use self::log_lines::{
 };
 pub use self::peer::Phase;
 pub(crate) use self::peer::{Ending, Peer};
+pub(crate) use self::recoveries::Outcome;
 #[cfg(test)]
 pub(crate) use self::send::Outbox;
 pub(crate) use self::shared::{LameDuck, Leaving, Order, Plan};

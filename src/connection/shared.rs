@@ -8,20 +8,23 @@ use log::Level;
 
 use super::adoption::Adoption;
 use super::api::handle::Handle;
+use super::api::loops::Siblings;
 use super::core::NOBODY;
 use super::data::Data;
 use super::deflate::Compressors;
 use super::limits::{Addresses, Budget};
 use super::log_lines::{Clean, Hint, LINES_PERIOD, Line, LogLimits, Matter, Topic, Who};
+use super::recoveries::Recoveries;
 use super::send::ReplyBuffer;
 use super::timers::{Action, TimerId, Timers};
 use super::watch::Watches;
+use crate::backplane::Outlets;
 use crate::close_code::CloseCode;
 use crate::config::Config;
 use crate::error::HandshakeError;
 use crate::reasons::RefusalReason;
 use crate::stats::Stats;
-use crate::topics::{Publication, Topics};
+use crate::topics::{Keeper, Publication, Topics};
 
 /// State that all connections of a server share.
 pub(crate) struct Shared {
@@ -51,6 +54,10 @@ pub(crate) struct Shared {
     pub(crate) timers: Timers,
     pub(crate) watches: Watches,
     pub(crate) topics: Topics,
+    /// The way to other loops and processes.
+    pub(crate) outlets: Outlets,
+    /// Connections that wait for what they missed.
+    pub(crate) recoveries: Recoveries,
     /// The message that is being published, or its memory.
     pub(crate) publication: Option<Box<Publication>>,
     /// The application's own values.
@@ -67,6 +74,8 @@ pub(crate) struct Shared {
     pub(crate) leaving: Option<Leaving>,
     /// The shutdown that begins when health checks have failed for `lame_duck`.
     pub(crate) lame_duck: Option<LameDuck>,
+    /// The other loops of the process.
+    pub(crate) siblings: Option<Siblings>,
 }
 
 /// A shutdown that is to begin.
@@ -105,6 +114,13 @@ pub(crate) enum Order {
     WindDown(Plan),
 }
 
+impl Order {
+    /// Returns whether the order holds for all loops of a process.
+    pub(crate) fn is_for_all(self) -> bool {
+        !matches!(self, Self::Rearm | Self::Tick)
+    }
+}
+
 /// How a server shuts down without loss.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
@@ -125,6 +141,8 @@ impl Shared {
             addresses: Addresses::new(config.addresses),
             budget: Budget::new(config.memory_budget, config.memory_relief),
             topics: Topics::new(config.topics.clone(), config.topic_limits),
+            outlets: Outlets::default(),
+            recoveries: Recoveries::default(),
             publication: None,
             config,
             current: NOBODY,
@@ -145,7 +163,18 @@ impl Shared {
             wall_clock: SystemTime::now,
             leaving: None,
             lame_duck: None,
+            siblings: None,
         }
+    }
+
+    /// Connects the topics with other loops and processes, before the first one is created.
+    pub(crate) fn connect(&mut self, outlets: Outlets) {
+        if outlets.keeps_history() {
+            self.topics.set_keeper(Keeper::Backplane);
+        } else if let Some(sequences) = outlets.sequences() {
+            self.topics.set_keeper(Keeper::Loops(sequences.clone()));
+        }
+        self.outlets = outlets;
     }
 
     /// Returns whether the server shuts down, or health checks fail because it is about to.

@@ -11,6 +11,8 @@ pub enum BuildError {
     /// The name in [`ClientAddress::Header`](crate::ClientAddress::Header) is not a header name.
     /// Carries it.
     BadHeaderName(String),
+    /// A [backplane](crate::backplane) could not be started.
+    Backplane(io::Error),
     /// An entry of [`Builder::hosts`](crate::Builder::hosts) is not a host. Carries it.
     BadHost(String),
     /// An entry of [`Place::proxy_protocol`](crate::Place::proxy_protocol) or
@@ -55,6 +57,7 @@ impl fmt::Display for BuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::BadHeaderName(name) => write!(f, "{name:?} is not a header name"),
+            Self::Backplane(error) => write!(f, "cannot start a backplane: {error}"),
             Self::BadHost(entry) => write!(f, "{entry:?} is not a host name"),
             Self::BadNetwork(entry) => write!(
                 f,
@@ -87,9 +90,10 @@ impl fmt::Debug for BuildError {
 impl std::error::Error for BuildError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::EventLoop(error) | Self::Listen { source: error, .. } | Self::Watch(error) => {
-                error.source()
-            }
+            Self::Backplane(error)
+            | Self::EventLoop(error)
+            | Self::Listen { source: error, .. }
+            | Self::Watch(error) => error.source(),
             Self::Pem { problem, .. } => problem.source(),
             Self::Provider(error) => error.source(),
             Self::BadHeaderName(_)

@@ -45,6 +45,21 @@ pub enum Error {
     Send(SendError),
     /// An HTTP response could not be given.
     Answer(AnswerError),
+    /// One of several [`Loops`](crate::Loops) failed, and the others were shut down.
+    Loop {
+        /// The number of the loop, from 0 on.
+        number: usize,
+        /// The reason.
+        source: Box<Self>,
+    },
+    /// One of several [`Loops`](crate::Loops) panicked, and the others were shut down. No handler
+    /// can cause it, but the closure that makes the builders can.
+    LoopPanicked {
+        /// The number of the loop, from 0 on.
+        number: usize,
+        /// The text of the panic.
+        text: Box<str>,
+    },
 }
 
 impl fmt::Display for Error {
@@ -54,6 +69,8 @@ impl fmt::Display for Error {
             Self::Io(error) => error.fmt(f),
             Self::Send(error) => error.fmt(f),
             Self::Answer(error) => error.fmt(f),
+            Self::Loop { number, source } => write!(f, "loop {number}: {source}"),
+            Self::LoopPanicked { number, text } => write!(f, "loop {number} {text}"),
         }
     }
 }
@@ -71,6 +88,8 @@ impl std::error::Error for Error {
             Self::Io(error) => error.source(),
             Self::Send(error) => error.source(),
             Self::Answer(error) => error.source(),
+            Self::Loop { source, .. } => source.source(),
+            Self::LoopPanicked { .. } => None,
         }
     }
 }

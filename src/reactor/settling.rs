@@ -3,8 +3,8 @@
 use super::Reactor;
 use super::emit_hub;
 use super::input_half::{Flags, InputHalf};
-use crate::connection::event::{Cause, Occupied, Vacated};
-use crate::connection::{Peer, Phase, Turn};
+use crate::connection::event::{Cause, Gap, Lost, Occupied, Recovered, Vacated};
+use crate::connection::{Outcome, Peer, Phase, Turn};
 use crate::topics::Change;
 
 impl Reactor {
@@ -201,6 +201,8 @@ impl Reactor {
         let shared = &self.core.shared;
         if !shared.dirty.is_empty() || !self.gone.is_empty() || shared.topics.has_changes() {
             self.settle_dirty();
+        } else if shared.outlets.is_on() {
+            self.settle_backplane();
         }
         if self.core.shared.budget.is_on() {
             self.end_budget();
@@ -211,15 +213,66 @@ impl Reactor {
     /// cause wait for the next pass.
     fn tell_topics(&mut self) {
         for _ in 0..self.core.shared.topics.changes() {
-            let Some(Change { topic, is_occupied }) = self.core.shared.topics.next_change() else {
+            let Some(change) = self.core.shared.topics.next_change() else {
                 break;
             };
+            let Change {
+                topic,
+                is_occupied,
+                is_news,
+                is_vacated,
+            } = change;
+            if is_vacated {
+                self.core.shared.outlets.vacated(&topic);
+            }
             let (core, handlers) = (&mut self.core, &mut self.handlers);
             match is_occupied {
+                _ if !is_news => {}
                 true => emit_hub::<Occupied>(core, handlers, &topic),
                 false => emit_hub::<Vacated>(core, handlers, &topic),
             }
         }
+    }
+
+    /// Delivers `Gap` for topics that have lost messages, and `Recovered` for clients that came
+    /// back.
+    #[cold]
+    fn tell_backplane(&mut self) {
+        for _ in 0..self.core.shared.outlets.gaps().min(GAPS) {
+            let Some((topic, count)) = self.core.shared.outlets.next_gap() else {
+                break;
+            };
+            if self.core.shared.topics.members(&topic).is_empty() {
+                continue;
+            }
+            let lost = Lost {
+                topic: &topic,
+                count,
+            };
+            emit_hub::<Gap>(&mut self.core, &mut self.handlers, lost);
+        }
+        for outcome in self.core.shared.recoveries.take_outcomes() {
+            let Outcome {
+                slot,
+                serial,
+                topic,
+                recovery,
+            } = outcome;
+            let is_open = |peer: &Peer| {
+                peer.serial == serial && peer.phase() == Phase::Open && !peer.is_cut()
+            };
+            if self.core.peers.get(slot).is_some_and(is_open)
+                && let Some(mut dispatch) = self.dispatch(slot)
+            {
+                dispatch.emit::<Recovered>((&topic, recovery));
+                dispatch.conn().mark_dirty();
+            }
+        }
+    }
+
+    /// Handles what backplanes have delivered.
+    pub(crate) fn empty_inbox(&mut self) {
+        self.core.empty_inbox();
     }
 
     /// Closes connections if `memory_budget` is exceeded, and records whether memory is short.
@@ -243,7 +296,22 @@ impl Reactor {
         }
     }
 
+    /// Tells handlers what backplanes have reported, and sends what was published in this turn.
+    /// What is published later waits for the next turn, so that other loops are woken once.
+    #[inline]
+    fn settle_backplane(&mut self) {
+        let shared = &self.core.shared;
+        if shared.outlets.gaps() > 0 || shared.recoveries.has_outcomes() {
+            self.tell_backplane();
+        }
+        self.core.shared.outlets.flush();
+    }
+
     fn settle_dirty(&mut self) {
+        self.tell_topics();
+        if self.core.shared.outlets.is_on() {
+            self.settle_backplane();
+        }
         for _ in 0..PASSES {
             self.tell_topics();
             if self.core.shared.dirty.is_empty() {
@@ -269,3 +337,6 @@ impl Reactor {
 /// this limit, two connections whose completion callbacks send to each other would never let the
 /// turn end.
 const PASSES: usize = 8;
+
+/// How many topics with losses handlers are told of in a turn.
+const GAPS: usize = 1024;

@@ -28,6 +28,23 @@ pub(super) struct Bound {
 }
 
 impl Binding<'_> {
+    /// Checks that nobody else listens on the addresses.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error with the kind `AddrInUse` if all of them are in use.
+    pub(super) fn probe(&self, addrs: &[SocketAddr]) -> io::Result<()> {
+        let mut in_use = None;
+        for addr in addrs {
+            match Listener::probe_tcp(*addr, self.only_v6) {
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => in_use = Some(error),
+                // Binding tells about other errors.
+                Ok(()) | Err(_) => return Ok(()),
+            }
+        }
+        in_use.map_or(Ok(()), Err)
+    }
+
     /// Binds the addresses that can be bound, and logs the others. Port 0 becomes the same port for
     /// all of them, if one can be found.
     ///

@@ -17,6 +17,7 @@ use mio::Interest;
 
 use self::proxies::Proxies;
 use super::place::Place;
+use crate::backplane::Backplane;
 use crate::config::Config;
 use crate::connection::Watcher;
 use crate::connection::event::Handlers;
@@ -68,6 +69,7 @@ use crate::error::BuildError;
 /// | [`memory_budget`](Self::memory_budget) | bytes of all connections and topics | none | accepting pauses, sending fails, histories of topics are dropped, connections are closed |
 /// | [`max_topics`](Self::max_topics) | topics | 100,000 | subscribing fails: [`TooManyTopics`](crate::SendError::TooManyTopics) |
 /// | [`max_topic_size`](Self::max_topic_size) | bytes of a topic's name | 200 | subscribing fails: [`TopicNameTooLong`](crate::SendError::TopicNameTooLong) |
+/// | [`max_inbox`](Self::max_inbox) | bytes from other loops and processes | 16 MiB | the oldest are dropped: [`Gap`](crate::event::Gap) |
 /// | [`listen_backlog`](Self::listen_backlog) | clients in the accept queue | 4,096 | the kernel refuses clients |
 /// | [`turn_accepts`](Self::turn_accepts) | accepted in a turn, per listener | 64 | accepted in the next turn |
 #[derive(Default)]
@@ -84,6 +86,7 @@ pub struct Builder {
     /// The trusted proxies, and the data that is taken from their headers.
     proxies: Proxies,
     headless: bool,
+    backplanes: Vec<Box<dyn Backplane>>,
 }
 
 impl fmt::Debug for Builder {

@@ -245,25 +245,34 @@ impl Server {
             // A hand-over comes first, before the listeners are closed.
             orders.sort_by_key(|order| !matches!(order, Order::HandOver));
             for order in orders {
-                match order {
-                    Order::WindDown(plan) => self.wind_down(plan),
-                    Order::HandOver => self.hand_over_listeners(),
-                    Order::Rearm => self.reactor.rearm(),
-                    Order::StartListening => {
-                        if let Err(error) = self.start_listening() {
-                            Line::free(target::SERVER, log::Level::Error)
-                                .write(format_args!("{error}"));
-                        }
-                    }
-                    Order::Stop(code) => self.go_down(now, code),
-                    Order::StopListening => self.stop_listening(),
-                    Order::Tick if self.ticks() => {
-                        let period = self.reactor.core.shared.config.tick_period;
-                        self.next_tick = now.checked_add(period).filter(|_| !period.is_zero());
-                    }
-                    Order::Tick => {}
+                if let Some(siblings) = &self.reactor.core.shared.siblings
+                    && order.is_for_all()
+                {
+                    siblings.tell(order);
+                }
+                self.obey(now, order);
+            }
+        }
+    }
+
+    /// Carries out one order.
+    pub(super) fn obey(&mut self, now: Instant, order: Order) {
+        match order {
+            Order::WindDown(plan) => self.wind_down(plan),
+            Order::HandOver => self.hand_over_listeners(),
+            Order::Rearm => self.reactor.rearm(),
+            Order::StartListening => {
+                if let Err(error) = self.start_listening() {
+                    Line::free(target::SERVER, log::Level::Error).write(format_args!("{error}"));
                 }
             }
+            Order::Stop(code) => self.go_down(now, code),
+            Order::StopListening => self.stop_listening(),
+            Order::Tick if self.ticks() => {
+                let period = self.reactor.core.shared.config.tick_period;
+                self.next_tick = now.checked_add(period).filter(|_| !period.is_zero());
+            }
+            Order::Tick => {}
         }
     }
 }

@@ -27,6 +27,8 @@ pub(crate) struct Listener {
     given: bool,
     /// Whether the process inherited the socket.
     pub(super) inherited: bool,
+    /// Whether other loops of the process have duplicates of the socket.
+    pub(super) is_shared: bool,
     /// The name of the listener's place; the listeners of a place share the pointer.
     pub(super) place: Rc<str>,
     /// The trusted proxies, if connections must begin with the header of the PROXY protocol.
@@ -99,6 +101,17 @@ impl Listener {
         socket.bind(&addr.into())?;
         socket.listen(config.backlog)?;
         Self::tcp(socket.into(), tls, config)
+    }
+
+    /// Binds an address and frees it again.
+    pub(super) fn probe_tcp(addr: SocketAddr, only_v6: Option<bool>) -> io::Result<()> {
+        let domain = Domain::for_address(addr);
+        let socket = socket2::Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        if let Some(only) = only_v6.filter(|_| addr.is_ipv6()) {
+            socket.set_only_v6(only)?;
+        }
+        socket.bind(&addr.into())
     }
 
     /// Wraps a socket that already listens.
@@ -204,6 +217,7 @@ impl Listener {
             tls,
             given: false,
             inherited: false,
+            is_shared: false,
             place: Rc::from(""),
             proxies: None,
             pending: true,
@@ -227,7 +241,7 @@ impl Listener {
             Line::of(Matter::Socket)
                 .write(format_args!("a listener cannot be deregistered: {error}"));
         }
-        if self.given {
+        if self.given || self.is_shared {
             // Clients that arrive meanwhile are accepted when the listener is opened again.
             self.pending = true;
             self.retry_at = None;

@@ -10,7 +10,9 @@ pub(crate) mod event_queue;
 mod inherited;
 pub(crate) mod listener;
 mod listening;
+mod loops;
 mod place;
+mod seats;
 mod shutdown;
 mod spawned;
 mod watching;
@@ -21,13 +23,14 @@ use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::sync::mpsc::{self, TryRecvError};
-use std::task::Wake;
+use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
 use mio::{Events, Interest, Poll};
 
 pub use builder::Builder;
 pub use listening::Listening;
+pub use loops::{LoopThreads, Loops};
 pub use place::Place;
 pub use spawned::ServerThread;
 
@@ -38,6 +41,7 @@ use self::control::Closed;
 use self::event_queue::{EventQueue, Heard, Source, hear};
 use self::listener::Listener;
 use self::watching::EventRegistrar;
+use crate::backplane::Outlets;
 use crate::config::Config;
 use crate::connection::event::{Handlers, Start};
 use crate::connection::{Command, Core, Handle, Hub, Readiness, Watcher};
@@ -97,6 +101,7 @@ impl Server {
         handlers: Handlers,
         mut listeners: Vec<Listener>,
         watches: Vec<(Interest, Box<dyn Watcher>)>,
+        mut outlets: Outlets,
     ) -> Result<Self, BuildError> {
         let poll = Poll::new().map_err(BuildError::EventLoop)?;
         for (index, listener) in listeners.iter_mut().enumerate() {
@@ -106,10 +111,15 @@ impl Server {
         }
         let waker = mio::Waker::new(poll.registry(), Source::Waker.token())
             .map_err(BuildError::EventLoop)?;
-        let (handle, commands) = Handle::new(Arc::new(LoopWaker(waker)).into());
+        let waker: Waker = Arc::new(LoopWaker(waker)).into();
+        outlets
+            .start(|| waker.clone(), config.max_inbox)
+            .map_err(BuildError::Backplane)?;
+        let (handle, commands) = Handle::new(waker);
         let epoch = Instant::now();
         let busy_poll = BusyPoll::new(config.busy_poll);
         let mut core = Core::new(config, handle);
+        core.shared.connect(outlets);
         let registrar = EventRegistrar::new(poll.registry()).map_err(BuildError::EventLoop)?;
         core.shared.watches.set_registrar(Box::new(registrar));
         for (interest, watcher) in watches {
@@ -244,6 +254,7 @@ impl Server {
             || !core.shared.orders.is_empty()
             || !core.shared.adoptions.is_empty()
             || core.shared.topics.has_changes()
+            || core.shared.outlets.has_work()
         {
             return Some(Duration::ZERO);
         }
@@ -279,6 +290,7 @@ impl Server {
         }
         if woken {
             self.serve_watches();
+            self.reactor.empty_inbox();
             self.run_commands(now);
         }
         if !self.reactor.core.shared.adoptions.is_empty() {
@@ -304,6 +316,15 @@ impl Server {
         self.reactor.core.shared.handle.acknowledge();
         for _ in 0..COMMANDS {
             match self.commands.as_ref().map(mpsc::Receiver::try_recv) {
+                Some(Ok(Command::Order(order))) => self.obey(now, order),
+                Some(Ok(Command::Listeners(answer))) => {
+                    let sockets = self.listeners.iter();
+                    let sockets = sockets
+                        .map(|one| one.socket().try_clone_to_owned())
+                        .collect();
+                    // Nobody may wait for it any more.
+                    let _ = answer.send(sockets);
+                }
                 Some(Ok(command)) => self.reactor.command(command),
                 Some(Err(TryRecvError::Empty | TryRecvError::Disconnected)) | None => return,
             }

@@ -11,6 +11,7 @@ use super::binding::Binding;
 use super::control::{Closed, Reopen};
 use super::inherited::{self, Inherited};
 use super::listener::Listener;
+use super::seats::{Seat, Seating};
 use crate::config::Config;
 use crate::error::BuildError;
 use crate::proxy::Networks;
@@ -40,6 +41,8 @@ pub struct Place {
     /// The permissions of a Unix socket's file.
     mode: Option<u32>,
     only_v6: Option<bool>,
+    /// Whether the program itself lets others listen on the address.
+    pub(super) reuse_port: bool,
     /// The trusted proxies, if connections must begin with the header of the PROXY protocol.
     proxies: Option<Vec<String>>,
 }
@@ -154,6 +157,7 @@ impl Place {
             tls: None,
             mode: None,
             only_v6: None,
+            reuse_port: false,
             proxies: None,
         }
     }
@@ -165,6 +169,7 @@ impl Place {
         config: &Config,
         listeners: &mut Vec<Listener>,
         missing: &mut Vec<Closed>,
+        seating: &mut Seating<'_>,
     ) -> Result<(), BuildError> {
         if self.mode.is_some() && !matches!(self.kind, Kind::Path(_)) {
             return Err(BuildError::Conflict(
@@ -182,7 +187,7 @@ impl Place {
         let place: Rc<str> = self.name.as_str().into();
         let first = listeners.len();
         let missed = self
-            .listen(config, listeners)
+            .listen(config, listeners, seating)
             .map_err(|source| BuildError::Listen { address, source })?;
         for listener in &mut listeners[first..] {
             listener.place = place.clone();
@@ -197,18 +202,44 @@ impl Place {
     }
 
     /// Opens the listeners; returns the addresses that could not be bound.
-    fn listen(self, config: &Config, listeners: &mut Vec<Listener>) -> io::Result<Vec<Reopen>> {
+    fn listen(
+        self,
+        config: &Config,
+        listeners: &mut Vec<Listener>,
+        seating: &mut Seating<'_>,
+    ) -> io::Result<Vec<Reopen>> {
         let tls = self.tls;
+        if let Some(seats) = seating.next_place() {
+            for seat in seats {
+                let tls = tls.clone();
+                listeners.push(match seat {
+                    Seat::Bind(addr, only_v6) => Listener::bind_tcp(addr, only_v6, tls, config)?,
+                    Seat::Tcp(socket) => Listener::from_listening_tcp(socket, tls, config)?,
+                    Seat::Unix(socket) => Listener::from_listening_unix(socket, tls, config)?,
+                });
+            }
+            return Ok(Vec::new());
+        }
+        seating.begin_place();
         match self.kind {
-            Kind::Tcp(socket) => listeners.push(Listener::from_listening_tcp(socket, tls, config)?),
+            Kind::Tcp(socket) => {
+                seating.offer(|| Ok(Seat::Tcp(socket.try_clone()?)))?;
+                listeners.push(Listener::from_listening_tcp(socket, tls, config)?);
+            }
             Kind::Unix(socket) => {
-                listeners.push(Listener::from_listening_unix(socket, tls, config)?)
+                seating.offer(|| Ok(Seat::Unix(socket.try_clone()?)))?;
+                listeners.push(Listener::from_listening_unix(socket, tls, config)?);
             }
             Kind::Path(path) => {
-                listeners.push(Listener::bind_unix(&path, self.mode, tls, config)?);
+                let mut listener = Listener::bind_unix(&path, self.mode, tls, config)?;
+                listener.is_shared = seating.is_shared();
+                let socket = listener.socket();
+                seating.offer(|| Ok(Seat::Unix(socket.try_clone_to_owned()?.into())))?;
+                listeners.push(listener);
             }
             Kind::Inherited(name) => {
-                for socket in inherited::take(name.as_deref())? {
+                let sockets = inherited::take(name.as_deref())?;
+                for socket in seating.share_out(sockets)? {
                     let tls = tls.clone();
                     let mut listener = match socket {
                         Inherited::Tcp(socket) => {
@@ -229,7 +260,16 @@ impl Place {
                     tls: tls.clone(),
                     config,
                 };
-                let bound = binding.bind(addrs?)?;
+                let addrs = addrs?;
+                if seating.is_shared() && !self.reuse_port {
+                    // All loops allow others on the address. Those of another program are not
+                    // wanted.
+                    binding.probe(&addrs)?;
+                }
+                let bound = binding.bind(addrs)?;
+                for addr in bound.listeners.iter().filter_map(Listener::local_addr) {
+                    seating.offer(|| Ok(Seat::Bind(addr, bound.only_v6)))?;
+                }
                 listeners.extend(bound.listeners);
                 let only_v6 = bound.only_v6;
                 let again = |addr| Reopen::Tcp(addr, only_v6, tls.clone());

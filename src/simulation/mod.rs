@@ -91,7 +91,13 @@ impl Run {
         let door = Rc::new(Door(world.clone()));
         let listener = Listener::simulated(door).expect("it can listen");
         let handlers = handlers::handlers(world);
-        let server = Server::new(config, handlers, vec![listener], Vec::new());
+        let server = Server::new(
+            config,
+            handlers,
+            vec![listener],
+            Vec::new(),
+            crate::backplane::Outlets::default(),
+        );
         let mut server = server.expect("it can be made");
         let (handle, commands) = Handle::new(world.borrow().waker());
         server.commands = Some(commands);

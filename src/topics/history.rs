@@ -6,6 +6,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use super::sequence::{Share, Turn};
 use crate::protocol::Prepared;
 
 /// The position of a message in the history of its topic.
@@ -80,6 +81,10 @@ impl FromStr for Position {
 pub enum Recovery {
     /// All missed messages were sent to the connection; the value is their number.
     Recovered(usize),
+    /// The history is kept elsewhere, by a [backplane](crate::backplane). The messages and then the
+    /// event [`Recovered`](crate::event::Recovered) with the outcome follow. Newer messages of the
+    /// topic wait for them.
+    Pending,
     /// Nothing was sent. Some of the missed messages are not kept any more, or the messages do not
     /// fit into half of `max_backlog` or into `memory_budget`; or the position is of another epoch,
     /// the topic has no history, the connection was subscribed already, or a message in parts is
@@ -100,6 +105,8 @@ pub(super) struct History {
     age: Duration,
     /// When the caller looks for messages that have expired, if it does.
     pub(super) look_at: Option<Duration>,
+    /// The order of the messages of all loops, if they share the topic.
+    share: Option<Share>,
 }
 
 #[derive(Debug)]
@@ -130,7 +137,28 @@ impl History {
             most,
             age,
             look_at: None,
+            share: None,
         }
+    }
+
+    /// Creates the history of one of several loops.
+    pub(super) fn shared(share: Share, most: usize, age: Duration) -> Self {
+        let last = share.last();
+        Self {
+            last: last.offset,
+            share: Some(share),
+            ..Self::new(last.epoch, most, age)
+        }
+    }
+
+    /// Takes the right to publish, if loops share the topic.
+    pub(super) fn take_turn(&self) -> Option<Turn> {
+        self.share.as_ref().map(Share::take)
+    }
+
+    /// Returns the most messages and their age.
+    pub(super) fn settings(&self) -> (usize, Duration) {
+        (self.most, self.age)
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -152,12 +180,16 @@ impl History {
         Position::new(self.epoch, self.last + 1)
     }
 
-    /// Keeps a message.
-    pub(super) fn push(&mut self, message: Prepared, now: Duration) {
+    /// Keeps a message. If there is a gap before it, the earlier messages are dropped.
+    pub(super) fn push(&mut self, message: Prepared, position: Position, now: Duration) {
+        if position != self.next() {
+            self.clear();
+            self.epoch = position.epoch;
+        }
         if self.kept.len() == self.most {
             self.drop_oldest();
         }
-        self.last += 1;
+        self.last = position.offset;
         self.bytes += message.frame().len();
         self.kept.push_back(Kept { message, at: now });
     }
@@ -175,9 +207,9 @@ impl History {
     }
 
     /// Counts a message that is not kept, so that subscribers who missed it get a gap.
-    pub(super) fn skip(&mut self) {
+    pub(super) fn skip(&mut self, position: Position) {
         self.clear();
-        self.last += 1;
+        self.last = position.offset;
     }
 
     pub(super) fn clear(&mut self) {

@@ -7,6 +7,7 @@ mod history;
 mod list;
 mod publication;
 mod published;
+mod sequence;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,7 @@ use std::cell::Cell;
 use std::collections::{BTreeSet, VecDeque};
 use std::hash::{BuildHasher, Hasher};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
@@ -27,6 +29,7 @@ pub use self::history::{BadPosition, Position, Recovery};
 use self::list::{Entry, List, grow};
 pub(crate) use self::publication::{Form, Publication};
 pub use self::published::Published;
+pub(crate) use self::sequence::{Sequences, Turn};
 pub use self::settings::Topic;
 pub(crate) use self::settings::TopicLimits;
 pub(crate) use self::turn_log::{Logged, Place};
@@ -62,6 +65,18 @@ pub(crate) struct Topics {
     next_look: Option<Duration>,
     /// Bytes of the names of all topics.
     names_held: usize,
+    keeper: Keeper,
+}
+
+/// Who keeps the histories of topics.
+#[derive(Clone)]
+pub(crate) enum Keeper {
+    /// This server alone.
+    Own,
+    /// Each loop of a process, with the same messages in the same order.
+    Loops(Arc<Sequences>),
+    /// A backplane.
+    Backplane,
 }
 
 /// A topic.
@@ -70,10 +85,22 @@ struct Room {
     members: Vec<Member>,
     rules: Rules,
     history: Option<Box<History>>,
+    /// The history that a backplane keeps.
+    remote: Option<Box<Remote>>,
+    /// Whether backplanes were told that the topic has subscribers.
+    is_announced: bool,
     /// Whether `Occupied` was delivered, and no `Vacated` after it.
     is_told: bool,
     /// Whether it is listed in `Topics::touched`.
     is_touched: bool,
+}
+
+/// A history that a backplane keeps.
+struct Remote {
+    /// Most messages, and their age.
+    settings: (usize, Duration),
+    /// All messages up to this position have been delivered.
+    reached: Option<Position>,
 }
 
 /// A connection in a topic.
@@ -130,16 +157,31 @@ pub(crate) struct Walk {
     pub(crate) rules: Rules,
 }
 
+/// What a publish gets from its topic before it begins.
+#[derive(Debug, Default)]
+pub(crate) struct Next {
+    /// The position of the message; with [`Keeper::Backplane`] the last known one before it.
+    pub(crate) position: Option<Position>,
+    /// Most messages of the history and their age, if there is one.
+    pub(crate) history: Option<(usize, Duration)>,
+    /// The right to publish.
+    pub(crate) turn: Option<Turn>,
+}
+
 /// A topic that has its first subscriber, or has lost its last one.
 pub(crate) struct Change {
     pub(crate) topic: Rc<str>,
     pub(crate) is_occupied: bool,
+    /// Whether the handlers have to be told.
+    pub(crate) is_news: bool,
+    /// Whether backplanes have to be told that it has no subscribers.
+    pub(crate) is_vacated: bool,
 }
 
 impl Topics {
     pub(crate) fn new(settings: Vec<(Box<str>, Topic)>, limits: TopicLimits) -> Self {
         let hasher = DefaultHashBuilder::default();
-        let epoch = std::hash::RandomState::new().hash_one(0);
+        let epoch = random();
         let mut settings = settings;
         settings.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
         Self {
@@ -158,7 +200,13 @@ impl Topics {
             looks: BTreeSet::new(),
             next_look: None,
             names_held: 0,
+            keeper: Keeper::Own,
         }
+    }
+
+    /// Sets who keeps the histories, before the first topic is created.
+    pub(crate) fn set_keeper(&mut self, keeper: Keeper) {
+        self.keeper = keeper;
     }
 
     /// Adds a connection to a topic, which is created if necessary.
@@ -323,7 +371,20 @@ impl Topics {
         let serial = self.last_serial;
         let settings = self.settings_of(name);
         let epoch = self.epoch.wrapping_add(serial);
-        let history = settings.and_then(|settings| settings.new_history(epoch));
+        let history = settings.and_then(Topic::kept);
+        let (mut own, mut remote) = (None, None);
+        if let Some((most, age)) = history {
+            match &self.keeper {
+                Keeper::Own => own = Some(History::new(epoch, most, age)),
+                Keeper::Loops(all) => own = Some(History::shared(all.join(name), most, age)),
+                Keeper::Backplane => {
+                    remote = Some(Remote {
+                        settings: (most, age),
+                        reached: None,
+                    });
+                }
+            }
+        }
         let room = Room {
             name: name.into(),
             members: Vec::new(),
@@ -331,7 +392,9 @@ impl Topics {
                 serial,
                 slow_consumer: settings.and_then(Topic::policy),
             },
-            history,
+            history: own.map(Box::new),
+            remote: remote.map(Box::new),
+            is_announced: false,
             is_told: false,
             is_touched: false,
         };
@@ -383,12 +446,20 @@ impl Topics {
             room.is_touched = false;
             let is_occupied = !room.members.is_empty();
             let was_told = std::mem::replace(&mut room.is_told, is_occupied);
+            let is_vacated = room.is_announced && !is_occupied;
+            room.is_announced &= is_occupied;
             let topic = room.name.clone();
             if !is_occupied && room.history.as_deref().is_none_or(History::is_empty) {
                 self.remove(key);
             }
-            if is_occupied != was_told {
-                return Some(Change { topic, is_occupied });
+            let is_news = is_occupied != was_told;
+            if is_news || is_vacated {
+                return Some(Change {
+                    topic,
+                    is_occupied,
+                    is_news,
+                    is_vacated,
+                });
             }
         }
         None
@@ -489,28 +560,84 @@ impl Topics {
             + self.history_held
     }
 
-    /// Returns the position that the next message of a topic with a history gets; the topic is
-    /// created if necessary.
-    pub(crate) fn next_position(&mut self, name: &str) -> Result<Option<Position>, SendError> {
+    /// Returns whether backplanes have to be told of a subscriber of this topic, and notes that
+    /// they are.
+    pub(crate) fn announce(&mut self, name: &str) -> bool {
+        let room = self.find(name).map(|key| &mut self.topics[key as usize]);
+        room.is_some_and(|room| {
+            !room.members.is_empty() && !std::mem::replace(&mut room.is_announced, true)
+        })
+    }
+
+    /// Begins a publish to a topic with a history; the topic is created if necessary. Returns the
+    /// position of the message. With [`Keeper::Loops`] it comes with the turn, which the caller
+    /// keeps until the message is on its way to all loops.
+    pub(crate) fn next_position(&mut self, name: &str) -> Result<Next, SendError> {
         let key = match self.find(name) {
             Some(key) => key,
-            None if !self.keeps_history(name) => return Ok(None),
+            None if !self.keeps_history(name) => return Ok(Next::default()),
             None => self.create(name).map_err(|full| self.error(full, name))?,
         };
-        let history = self.topics[key as usize].history.as_deref();
-        Ok(history.map(History::next))
+        let room = &self.topics[key as usize];
+        if let Some(remote) = &room.remote {
+            return Ok(Next {
+                position: remote.reached,
+                history: Some(remote.settings),
+                turn: None,
+            });
+        }
+        let Some(history) = room.history.as_deref() else {
+            return Ok(Next::default());
+        };
+        let turn = history.take_turn();
+        Ok(Next {
+            position: Some(turn.as_ref().map_or_else(|| history.next(), Turn::position)),
+            history: Some(history.settings()),
+            turn,
+        })
+    }
+
+    /// Notes that all messages of a topic up to this position have been delivered.
+    pub(crate) fn reach(&mut self, name: &str, position: Position) {
+        if let Some(key) = self.find(name)
+            && let Some(remote) = &mut self.topics[key as usize].remote
+        {
+            remote.reached = Some(position);
+        }
+    }
+
+    /// Returns the settings of the history that a backplane keeps of a topic.
+    pub(crate) fn remote_history(&self, name: &str) -> Option<(usize, Duration)> {
+        let room = &self.topics[self.find(name)? as usize];
+        room.remote.as_ref().map(|remote| remote.settings)
+    }
+
+    /// Returns whether the loops of the process share the history of a topic.
+    pub(crate) fn shares_history(&self, name: &str) -> bool {
+        matches!(self.keeper, Keeper::Loops(_)) && self.keeps_history(name)
+    }
+
+    /// Creates a topic for a message from elsewhere, if it has a history that is kept here.
+    pub(crate) fn admit(&mut self, name: &str) {
+        if self.find(name).is_none() && self.shares_history(name) {
+            // Beyond a limit the message is not kept: subscribers who come later get a gap.
+            let _ = self.create(name);
+        }
     }
 
     /// Returns whether a topic that does not exist would have a history.
     fn keeps_history(&self, name: &str) -> bool {
-        self.settings_of(name).is_some_and(Topic::has_history)
+        self.settings_of(name)
+            .is_some_and(|settings| settings.kept().is_some())
     }
 
     /// Returns the position of the last message of a topic; `None` if it has no history.
     pub(crate) fn position(&self, name: &str) -> Option<Position> {
-        let key = self.find(name)?;
-        let history = self.topics[key as usize].history.as_deref()?;
-        Some(history.last())
+        let room = &self.topics[self.find(name)? as usize];
+        match &room.remote {
+            Some(remote) => remote.reached,
+            None => Some(room.history.as_deref()?.last()),
+        }
     }
 
     /// Keeps a message in the history of its topic. Returns when [`expire`](Self::expire) has to be
@@ -519,11 +646,12 @@ impl Topics {
         &mut self,
         walk: &Walk,
         message: Prepared,
+        position: Position,
         now: Duration,
     ) -> Option<Duration> {
         let history = self.topics[walk.key].history.as_deref_mut()?;
         let held = history.held();
-        history.push(message, now);
+        history.push(message, position, now);
         self.history_held = self.history_held - held + history.held();
         if history.look_at.is_none()
             && let Some(due) = history.due()
@@ -545,10 +673,10 @@ impl Topics {
     }
 
     /// Does not keep a message, because memory is short, nor the earlier ones of its topic.
-    pub(crate) fn skip(&mut self, walk: &Walk) {
+    pub(crate) fn skip(&mut self, walk: &Walk, position: Position) {
         if let Some(history) = self.topics[walk.key].history.as_deref_mut() {
             self.history_held -= history.held();
-            history.skip();
+            history.skip(position);
             self.history_held += history.held();
         }
     }
@@ -626,6 +754,11 @@ impl Topics {
         self.history_held = self.history_held - held + history.held();
         Some(history)
     }
+}
+
+/// Returns a random number.
+fn random() -> u64 {
+    std::hash::RandomState::new().hash_one(0)
 }
 
 /// Returns the hash of a topic's name. The hasher has a random key.

@@ -157,7 +157,6 @@ impl Publication {
     }
 }
 
-#[cfg(feature = "deflate")]
 impl Publication {
     pub(crate) fn opcode(&self) -> OpCode {
         self.opcode
@@ -166,7 +165,10 @@ impl Publication {
     pub(crate) fn compress(&self) -> Compress {
         self.compress
     }
+}
 
+#[cfg(feature = "deflate")]
+impl Publication {
     /// Returns the frame compressed for a window of `bits`, or the plain frame where that is not
     /// larger. `deflate` appends the compressed payload on the first call for a window.
     pub(crate) fn deflated(

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use super::history::History;
 use crate::limits::SlowConsumer;
 
 /// The settings of the topics whose names begin with a prefix, for
@@ -61,13 +60,9 @@ impl Topic {
         self.slow_consumer
     }
 
-    pub(super) fn has_history(&self) -> bool {
-        self.history.is_some()
-    }
-
-    pub(super) fn new_history(&self, epoch: u64) -> Option<Box<History>> {
-        let (messages, age) = self.history?;
-        Some(Box::new(History::new(epoch, messages, age)))
+    /// Returns the most messages of the history and their age, if there is one.
+    pub(super) fn kept(&self) -> Option<(usize, Duration)> {
+        self.history
     }
 }
 

@@ -48,6 +48,7 @@ mod inherited;
 mod large_messages;
 mod listeners;
 mod listening;
+mod loops;
 mod max_connections;
 mod memory_budget;
 mod message_parts;

@@ -1,6 +1,8 @@
 //! The interface of the server for other threads.
 
 use std::fmt;
+use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
@@ -11,6 +13,7 @@ use super::hub::Hub;
 use super::topics::ToTopic;
 use crate::connection::adoption::Adoption;
 use crate::connection::log_lines::log_of_thread;
+use crate::connection::shared::Order;
 use crate::error::SendError;
 use crate::protocol::{CloseCode, CloseFrame, Prepared};
 
@@ -53,6 +56,14 @@ pub(crate) enum Command {
     Run(Box<dyn FnOnce(&mut Hub<'_>) + Send>),
     Send(ConnectionId, Prepared),
     Stop(CloseCode),
+    /// An order that another loop of the process, or a handle to all of them, has given to each.
+    Order(Order),
+    /// Sends to a connection, unless it is on another loop.
+    SendIfHere(ConnectionId, Prepared),
+    /// Closes a connection, unless it is on another loop.
+    DisconnectIfHere(ConnectionId, CloseCode, Box<str>),
+    /// Returns duplicates of the listening sockets.
+    Listeners(mpsc::Sender<io::Result<Vec<OwnedFd>>>),
 }
 
 impl Handle {
@@ -238,6 +249,20 @@ impl Handle {
         let (sender, answer) = mpsc::channel();
         // The receiver may have been dropped.
         self.run(move |hub| _ = sender.send(question(hub)))?;
+        Ok(answer)
+    }
+
+    /// Returns duplicates of the sockets that the server listens on, to hand them over to a
+    /// successor: see [`hand_over_listeners`](Self::hand_over_listeners). Receiving fails if the
+    /// server ends before it answers.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`SendError::Gone`] if the server has ended. The receiver yields the error of dup(2)
+    /// otherwise, for instance because the process has too many descriptors.
+    pub fn listeners(&self) -> Result<mpsc::Receiver<io::Result<Vec<OwnedFd>>>, SendError> {
+        let (sender, answer) = mpsc::channel();
+        self.command(Command::Listeners(sender))?;
         Ok(answer)
     }
 

@@ -6,6 +6,7 @@ pub(crate) mod connection;
 mod flow;
 pub(crate) mod handle;
 pub(crate) mod hub;
+pub(super) mod loops;
 mod multipart;
 pub(crate) mod outgoing;
 pub(crate) mod sent;

@@ -9,7 +9,7 @@ use crate::connection::log_lines::log_of_thread;
 use crate::connection::send::Partial;
 use crate::error::SendError;
 use crate::protocol::{Compress, OpCode, Prepared};
-use crate::topics::{Position, Published, Recovery};
+use crate::topics::{Next, Position, Published, Recovery};
 
 /// A message from another thread to the subscribers of a topic.
 pub(crate) struct ToTopic {
@@ -68,6 +68,7 @@ impl Connection<'_> {
         topic: &str,
         position: Position,
     ) -> Result<Recovery, SendError> {
+        self.core.catch_up(topic);
         self.entry().subscribe_from(topic, position)
     }
 
@@ -83,6 +84,7 @@ impl Connection<'_> {
     ///
     /// As [`subscribe`](Self::subscribe).
     pub fn subscribe_recent(&mut self, topic: &str, most: usize) -> Result<usize, SendError> {
+        self.core.catch_up(topic);
         self.entry().subscribe_recent(topic, most)
     }
 
@@ -264,6 +266,17 @@ impl Hub<'_> {
         message: &Outgoing<'_>,
         except: usize,
     ) -> Result<Published, SendError> {
+        let next = self.core.begin_publish(topic)?;
+        self.publish_next(topic, message, except, &next)
+    }
+
+    fn publish_next(
+        &mut self,
+        topic: &str,
+        message: &Outgoing<'_>,
+        except: usize,
+        next: &Next,
+    ) -> Result<Published, SendError> {
         let limit = self.core.shared.config.limits.max_send_size;
         let publication = self.core.shared.publication.get_or_insert_default();
         match &message.body {
@@ -286,7 +299,7 @@ impl Hub<'_> {
         if let Some(key) = message.key {
             publication.set_key(key);
         }
-        self.core.publish(topic, except)
+        self.core.publish(topic, except, next)
     }
 
     fn publish_position(
@@ -295,12 +308,9 @@ impl Hub<'_> {
         message: impl FnOnce(Option<Position>) -> Prepared,
         except: usize,
     ) -> Result<Published, SendError> {
-        let position = self.core.shared.topics.next_position(topic);
-        let position = position.inspect_err(|error| {
-            self.core.shared.stats.count_topic_refusal(error);
-        })?;
-        let message = message(position);
-        self.publish_to(topic, &Outgoing::prepared(&message), except)
+        let next = self.core.begin_publish(topic)?;
+        let message = message(next.position);
+        self.publish_next(topic, &Outgoing::prepared(&message), except, &next)
     }
 }
 

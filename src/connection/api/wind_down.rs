@@ -53,7 +53,7 @@ impl WindDown {
     }
 
     /// Returns the plan, unless its code must not be sent.
-    fn check(self) -> Result<Plan, SendError> {
+    pub(super) fn plan(self) -> Result<Plan, SendError> {
         self.0.code.sendable()?;
         Ok(self.0)
     }
@@ -92,7 +92,7 @@ impl Hub<'_> {
     #[doc(alias = "drain")]
     #[doc(alias = "graceful_stop")]
     pub fn wind_down(&mut self, how: WindDown) -> Result<(), SendError> {
-        let plan = how.check()?;
+        let plan = how.plan()?;
         self.core.shared.orders.push(Order::WindDown(plan));
         Ok(())
     }
@@ -116,7 +116,7 @@ impl Handle {
     /// [`SendError::Gone`] if the server has ended.
     #[doc(alias = "drain")]
     pub fn wind_down(&self, how: WindDown) -> Result<(), SendError> {
-        how.check()?;
+        how.plan()?;
         self.run(move |hub| {
             let ordered = hub.wind_down(how);
             debug_assert!(ordered.is_ok(), "the code was checked");

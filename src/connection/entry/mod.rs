@@ -9,6 +9,7 @@ mod metering;
 mod multipart;
 mod publishing;
 mod queueing;
+mod relaying;
 mod sending;
 
 use super::core::Core;

@@ -2,6 +2,7 @@
 //! read too slowly.
 
 use super::PeerMut;
+use crate::backplane::Since;
 use crate::connection::core::Core;
 use crate::connection::send::{COPY_MAX, Kind, Replaced, Tag, room_before};
 use crate::connection::shared::Shared;
@@ -10,7 +11,7 @@ use crate::error::SendError;
 use crate::limits::SlowConsumer;
 use crate::protocol::Prepared;
 use crate::topics::{
-    Added, Form, ListId, Missed, Position, Publication, Published, Recovery, Rules, Walk,
+    Added, Form, ListId, Missed, Next, Position, Publication, Published, Recovery, Rules, Walk,
 };
 
 /// What became of a message for one subscriber.
@@ -26,64 +27,102 @@ enum Delivery {
 }
 
 impl Core {
-    /// Publishes the message in `shared.publication` to all subscribers of a topic but `except`.
-    pub(crate) fn publish(&mut self, topic: &str, except: usize) -> Result<Published, SendError> {
+    /// Begins a publish to a topic: returns the position that the message gets in its history.
+    pub(crate) fn begin_publish(&mut self, topic: &str) -> Result<Next, SendError> {
+        let next = self.shared.topics.next_position(topic);
+        let next = next.inspect_err(|error| self.shared.stats.count_topic_refusal(error))?;
+        if next.turn.is_some() {
+            // What other loops have published before comes first.
+            self.empty_inbox();
+        }
+        Ok(next)
+    }
+
+    /// Publishes the message in `shared.publication` to all subscribers of a topic but `except`,
+    /// on this loop and others.
+    ///
+    /// [`begin_publish`](Self::begin_publish) comes before the message is put there.
+    pub(crate) fn publish(
+        &mut self,
+        topic: &str,
+        except: usize,
+        next: &Next,
+    ) -> Result<Published, SendError> {
+        let shared = &mut self.shared;
+        let limit = shared.config.limits.max_send_size;
+        let message = shared.publication.get_or_insert_default();
+        let size = message.size();
+        if size > limit {
+            message.clear();
+            return Err(SendError::TooBig { size, limit });
+        }
+        if shared.outlets.is_on() {
+            let own = next.turn.as_ref().and(next.position);
+            shared.outlets.publish(topic, message, own, next.history);
+            shared.stats.backplane_sent += 1;
+        }
+        if let Some(turn) = &next.turn {
+            turn.publish();
+        }
+        Ok(self.deliver(topic, except, next.position))
+    }
+
+    /// Sends the message in `shared.publication` to the subscribers of this loop, and keeps it if
+    /// the topic has a history here.
+    pub(super) fn deliver(
+        &mut self,
+        topic: &str,
+        except: usize,
+        position: Option<Position>,
+    ) -> Published {
         let Self { peers, shared } = self;
         let mut message = shared.publication.take().unwrap_or_default();
-        let limit = shared.config.limits.max_send_size;
-        let size = message.size();
-        let result = match shared.topics.next_position(topic) {
-            _ if size > limit => Err(SendError::TooBig { size, limit }),
-            Err(error) => {
-                shared.stats.count_topic_refusal(&error);
-                Err(error)
-            }
-            Ok(position) => {
-                let mut published = Published {
-                    position,
-                    ..Published::default()
-                };
-                let before = shared.stats.bytes_out;
-                if let Some(walk) = shared.topics.begin(topic) {
-                    if position.is_some() {
-                        shared.keep(&walk, &mut message);
-                    }
-                    let mut slow = Vec::new();
-                    for member in &walk.members {
-                        let slot = member.slot as usize;
-                        if slot == except {
-                            continue;
-                        }
-                        let Some(peer) = peers.get_mut(slot) else {
-                            debug_assert!(false, "a connection leaves its topics when it ends");
-                            continue;
-                        };
-                        let mut conn = PeerMut { peer, shared, slot };
-                        let delivery = conn.deliver(&mut message, &walk.rules);
-                        if delivery == Delivery::Close {
-                            slow.push(slot);
-                        }
-                        published.count(delivery);
-                    }
-                    shared.topics.end(walk);
-                    published.bytes = (shared.stats.bytes_out - before) as usize;
-                    shared.stats.count_published(&published);
-                    for slot in slow {
-                        // Closing removes the connection from the topic, so it waited until here.
-                        let queued = self.peers.get(slot).map_or(0, |peer| peer.backlog());
-                        if let Some(mut conn) = self.peer(slot) {
-                            // It is reported by the connection's events.
-                            let limit = conn.shared.config.limits.max_backlog;
-                            let _ = conn.close_slow(queued, limit);
-                        }
-                    }
-                }
-                Ok(published)
-            }
+        let mut published = Published {
+            position,
+            ..Published::default()
         };
+        let before = shared.stats.bytes_out;
+        if let Some(walk) = shared.topics.begin(topic) {
+            if let Some(position) = position {
+                shared.keep(&walk, &mut message, position);
+            }
+            let mut slow = Vec::new();
+            let is_waited_for = shared.recoveries.waits_for(topic);
+            for member in &walk.members {
+                let slot = member.slot as usize;
+                if slot == except {
+                    continue;
+                }
+                let Some(peer) = peers.get_mut(slot) else {
+                    debug_assert!(false, "a connection leaves its topics when it ends");
+                    continue;
+                };
+                let mut conn = PeerMut { peer, shared, slot };
+                let delivery = match is_waited_for && conn.hold(topic, &mut message) {
+                    true => Delivery::Queued,
+                    false => conn.deliver(&mut message, &walk.rules),
+                };
+                if delivery == Delivery::Close {
+                    slow.push(slot);
+                }
+                published.count(delivery);
+            }
+            shared.topics.end(walk);
+            published.bytes = (shared.stats.bytes_out - before) as usize;
+            shared.stats.count_published(&published);
+            for slot in slow {
+                // Closing removes the connection from the topic, so it waited until here.
+                let queued = self.peers.get(slot).map_or(0, |peer| peer.backlog());
+                if let Some(mut conn) = self.peer(slot) {
+                    // It is reported by the connection's events.
+                    let limit = conn.shared.config.limits.max_backlog;
+                    let _ = conn.close_slow(queued, limit);
+                }
+            }
+        }
         message.clear();
         self.shared.publication = Some(message);
-        result
+        published
     }
 }
 
@@ -101,12 +140,13 @@ impl Published {
 
 impl Shared {
     /// Keeps a message in the history of its topic, if there is memory for it.
-    fn keep(&mut self, walk: &Walk, message: &mut Publication) {
+    fn keep(&mut self, walk: &Walk, message: &mut Publication, position: Position) {
         if !self.budget.has_room(message.size()) {
-            self.topics.skip(walk);
+            self.topics.skip(walk, position);
         } else {
             let now = self.now;
-            if let Some(due) = self.topics.keep(walk, message.prepare(), now) {
+            let message = message.prepare();
+            if let Some(due) = self.topics.keep(walk, message, position, now) {
                 self.timers.set(due, Action::Expire(due));
             }
         }
@@ -117,7 +157,8 @@ impl Shared {
     #[inline(always)]
     pub(crate) fn charge_topics(&mut self) {
         if self.budget.is_on() {
-            self.budget.charge_topics(self.topics.held());
+            let held = self.topics.held() + self.recoveries.bytes();
+            self.budget.charge_topics(held);
         }
     }
 }
@@ -309,6 +350,9 @@ impl PeerMut<'_> {
         match shared.topics.subscribe(&mut peer.topics, *slot, topic) {
             Added::New(policy) => {
                 shared.stats.subscribes += 1;
+                if shared.outlets.is_on() && shared.topics.announce(topic) {
+                    shared.outlets.occupied(topic);
+                }
                 if policy.unwrap_or_else(|| peer.slow_consumer()) == SlowConsumer::Conflate {
                     self.limit_unsent();
                 }
@@ -345,6 +389,9 @@ impl PeerMut<'_> {
     /// Removes the connection from a topic; returns whether it was subscribed.
     pub(crate) fn unsubscribe(&mut self, topic: &str) -> bool {
         let left = self.shared.topics.unsubscribe(self.peer.topics, topic);
+        if left.is_some() {
+            self.end_recovery(topic);
+        }
         if let Some(serial) = left {
             self.shared.stats.unsubscribes += 1;
             // A later subscription must not put newer messages in front of what is sent until then.
@@ -360,6 +407,9 @@ impl PeerMut<'_> {
         position: Position,
     ) -> Result<Recovery, SendError> {
         let is_new = self.subscribe(topic)?;
+        if is_new && self.ask_for_missed(topic, Since::Position(position)) {
+            return Ok(Recovery::Pending);
+        }
         let recovery = match self.missed(topic, position) {
             Some(missed) if is_new => {
                 for message in &missed {
@@ -380,7 +430,7 @@ impl PeerMut<'_> {
         topic: &str,
         most: usize,
     ) -> Result<usize, SendError> {
-        if !self.subscribe(topic)? {
+        if !self.subscribe(topic)? || self.ask_for_missed(topic, Since::Recent(most)) {
             return Ok(0);
         }
         let now = self.shared.now;
@@ -406,7 +456,7 @@ impl PeerMut<'_> {
 
     /// Returns the newest of these kept messages, as many as can be sent: they have to fit into
     /// half of the backlog.
-    fn newest_that_fit<'m>(&mut self, messages: &'m [Prepared]) -> &'m [Prepared] {
+    pub(super) fn newest_that_fit<'m>(&mut self, messages: &'m [Prepared]) -> &'m [Prepared] {
         if !self.peer.takes_messages() {
             return &[];
         }
@@ -439,6 +489,9 @@ impl PeerMut<'_> {
     pub(super) fn leave_topics(&mut self) {
         if self.peer.topics != ListId::NONE {
             self.shared.topics.leave_all(self.peer.topics);
+            if !self.shared.recoveries.is_empty() {
+                self.shared.recoveries.forget(self.slot);
+            }
         }
     }
 }

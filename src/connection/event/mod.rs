@@ -23,7 +23,7 @@ mod payload;
 pub(crate) use handlers::Handler;
 pub use handlers::Handlers;
 pub use outcome::{Answer, Outcome, Verdict};
-pub use payload::{Accepted, Cause, Disconnected, Ticks};
+pub use payload::{Accepted, Cause, Disconnected, Lost, Ticks};
 
 use crate::connection::{Connection, Hub};
 use crate::error::Fault;
@@ -31,6 +31,7 @@ use crate::handshake::{self, Upgrade};
 use crate::plain_http::Response;
 use crate::protocol::{CloseFrame, Piece};
 use crate::stats::Stats;
+use crate::topics::Recovery;
 
 /// An event that a handler can be registered for.
 pub trait Event: sealed::Sealed + Sized + 'static {
@@ -183,6 +184,11 @@ events! {
     /// and after [`pause`](Connection::pause) none is delivered until the connection is resumed.
     #[doc(alias = "get_frames")]
     Fragment in fragment: (Connection, Piece<'p>) -> ();
+    /// Messages of a topic were lost on the way to this loop, from another loop or process: see
+    /// [`backplane`](crate::backplane). The event comes at the end of a turn, for a topic that has
+    /// subscribers here. An application can load the current state from elsewhere, or tell its
+    /// clients to do so.
+    Gap in gap: (Hub, Lost<'p>) -> ();
     /// The request is valid and its origin is allowed: the place to examine it, to add headers and
     /// cookies, to choose a subprotocol, or to refuse with any HTTP response. A refusal without a
     /// response is a 403. With [`Builder::bad_handshakes`](crate::Builder::bad_handshakes) the
@@ -214,6 +220,10 @@ events! {
     #[doc(alias = "on_ready")]
     #[doc(alias = "connection_event")]
     Ready in ready: (Connection, ()) -> ();
+    /// The answer to a subscription that returned [`Recovery::Pending`](crate::Recovery::Pending):
+    /// the name of the topic, and the outcome. What was missed has been sent. The event does not
+    /// come for a connection that has unsubscribed meanwhile.
+    Recovered in recovered: (Connection, (&'p str, Recovery)) -> ();
     /// A plain HTTP request has arrived, one without an upgrade to `websocket`: its method, target,
     /// headers and body (at most `max_body_size`). The handler returns the response. `None` is a
     /// 404, or leaves the request to the next handler that was [added](crate::Builder::add_on). A

@@ -18,6 +18,17 @@ pub struct Accepted<'p> {
     pub socket: Option<BorrowedFd<'p>>,
 }
 
+/// Messages of a topic that were lost on the way to a loop.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Lost<'p> {
+    /// The name of the topic.
+    pub topic: &'p str,
+    /// How many messages were lost; `None` if the number is not known, and may be zero: for
+    /// instance after the connection to an engine broke.
+    pub count: Option<u64>,
+}
+
 /// The end of a connection.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

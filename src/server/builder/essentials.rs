@@ -5,12 +5,15 @@ use std::net::ToSocketAddrs;
 use std::path::Path;
 
 use super::{Builder, check};
+use crate::backplane::Outlets;
 use crate::connection::event::{Event, Outcome};
 use crate::connection::{Line, Matter};
 use crate::error::{self, BuildError};
 use crate::handshake::{Hosts, Origins};
 use crate::server::Server;
+use crate::server::loops::Member;
 use crate::server::place::Place;
+use crate::server::seats::Seating;
 
 impl Builder {
     /// Listens on a TCP address, IPv4 or IPv6: `"127.0.0.1:8080"`, `"[::1]:8080"`, `("0.0.0.0",
@@ -155,6 +158,15 @@ impl Builder {
     /// Returns a [`BuildError`] if there is no listener, if an address cannot be bound, or if
     /// settings contradict each other.
     pub fn build(self) -> Result<Server, BuildError> {
+        self.build_in(Seating::Alone, None)
+    }
+
+    /// Builds a server, which may be one of several loops.
+    pub(in crate::server) fn build_in(
+        self,
+        mut seating: Seating<'_>,
+        member: Option<Member>,
+    ) -> Result<Server, BuildError> {
         let Self {
             mut config,
             handlers,
@@ -164,6 +176,7 @@ impl Builder {
             hosts,
             proxies,
             headless,
+            backplanes,
         } = self;
         check(&config)?;
         config.origins = origins.map(Origins::new).transpose()?;
@@ -173,8 +186,18 @@ impl Builder {
             return Err(BuildError::NoListener);
         }
         let (mut listeners, mut missing) = (Vec::new(), Vec::new());
-        for place in places {
-            place.open(&config, &mut listeners, &mut missing)?;
+        let reuse_port = config.reuse_port;
+        config.reuse_port |= seating.is_shared() || matches!(seating, Seating::Other(_));
+        for mut place in places {
+            place.reuse_port = reuse_port;
+            place.open(&config, &mut listeners, &mut missing, &mut seating)?;
+        }
+        if let Seating::Other(seats) = &seating
+            && seats.differ()
+        {
+            return Err(BuildError::Conflict(
+                "the builder of one loop has other places to listen on than that of the first",
+            ));
         }
         if !config.busy_poll.is_zero()
             && let Some(error) = listeners
@@ -185,7 +208,13 @@ impl Builder {
                 "busy_poll continues without the option SO_BUSY_POLL: {error}"
             ));
         }
-        let mut server = Server::new(config, handlers, listeners, watches)?;
+        let (port, siblings) = match member {
+            Some(Member { port, siblings }) => (Some(port), Some(siblings)),
+            None => (None, None),
+        };
+        let outlets = Outlets::new(port, backplanes);
+        let mut server = Server::new(config, handlers, listeners, watches, outlets)?;
+        server.reactor.core.shared.siblings = siblings;
         server.closed = missing;
         Ok(server)
     }

@@ -1,6 +1,7 @@
 //! Settings of topics.
 
 use super::Builder;
+use crate::backplane::Backplane;
 use crate::topics::Topic;
 
 impl Builder {
@@ -14,6 +15,22 @@ impl Builder {
         let topics = &mut self.config.topics;
         topics.retain(|(known, _)| **known != *prefix);
         topics.push((prefix.into(), settings));
+        self
+    }
+
+    /// Adds a [`Backplane`], which carries messages of topics to and from other processes. Default:
+    /// none. [`Loops`](crate::Loops) connects the loops of a process without one.
+    pub fn backplane(mut self, backplane: impl Backplane) -> Self {
+        self.backplanes.push(Box::new(backplane));
+        self
+    }
+
+    /// Sets how many bytes of messages from [backplanes](crate::backplane) may wait for the loop,
+    /// other loops of the process included. Default 16 MiB. Beyond it, the oldest are dropped,
+    /// which [`Gap`](crate::event::Gap) tells and
+    /// [`Stats::inbox_dropped`](crate::Stats::inbox_dropped) counts.
+    pub fn max_inbox(mut self, bytes: usize) -> Self {
+        self.config.max_inbox = bytes;
         self
     }
 

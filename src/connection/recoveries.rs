@@ -1,0 +1,168 @@
+//! Connections that wait for the messages that they missed, from a backplane that keeps the
+//! histories of topics. Newer messages of the topic are held until the answer comes.
+
+use std::collections::HashMap;
+
+use crate::protocol::Prepared;
+use crate::topics::Recovery;
+
+#[derive(Default)]
+pub(crate) struct Recoveries {
+    /// The connections that wait, by topic.
+    waiting: HashMap<Box<str>, Vec<Waiting>>,
+    /// The topic of each request.
+    requests: HashMap<u64, Box<str>>,
+    /// Outcomes that no handler has been told yet.
+    told: Vec<Outcome>,
+    /// Bytes of all held frames.
+    bytes: usize,
+}
+
+struct Waiting {
+    request: u64,
+    slot: usize,
+    serial: u64,
+    held: Vec<Prepared>,
+    /// Bytes of the held frames.
+    bytes: usize,
+}
+
+/// The end of a recovery.
+pub(crate) struct Outcome {
+    pub(crate) slot: usize,
+    pub(crate) serial: u64,
+    pub(crate) topic: Box<str>,
+    pub(crate) recovery: Recovery,
+}
+
+/// A connection whose answer has come, and the newer messages that were held.
+pub(crate) struct Answered {
+    pub(crate) slot: usize,
+    pub(crate) serial: u64,
+    pub(crate) topic: Box<str>,
+    pub(crate) held: Vec<Prepared>,
+}
+
+impl Recoveries {
+    /// Returns whether a connection waits for messages of this topic.
+    #[inline(always)]
+    pub(crate) fn waits_for(&self, topic: &str) -> bool {
+        !self.waiting.is_empty() && self.waiting.contains_key(topic)
+    }
+
+    /// Notes that a connection waits for the answer to a request.
+    pub(crate) fn wait(&mut self, request: u64, slot: usize, serial: u64, topic: &str) {
+        self.requests.insert(request, topic.into());
+        let waiting = self.waiting.entry(topic.into()).or_default();
+        waiting.push(Waiting {
+            request,
+            slot,
+            serial,
+            held: Vec::new(),
+            bytes: 0,
+        });
+    }
+
+    /// Returns how many bytes are held for a connection; `None` if it does not wait for this topic.
+    pub(crate) fn held(&self, slot: usize, topic: &str) -> Option<usize> {
+        let waiting = self.waiting.get(topic)?;
+        let own = waiting.iter().find(|waiting| waiting.slot == slot)?;
+        Some(own.bytes)
+    }
+
+    /// Holds a message for a connection that waits.
+    pub(crate) fn hold(&mut self, slot: usize, topic: &str, message: Prepared) {
+        let waiting = self.waiting.get_mut(topic);
+        let own = waiting.and_then(|all| all.iter_mut().find(|waiting| waiting.slot == slot));
+        if let Some(own) = own {
+            own.bytes += message.frame().len();
+            self.bytes += message.frame().len();
+            own.held.push(message);
+        }
+    }
+
+    /// Ends the wait of a connection before the answer; returns the messages that were held.
+    pub(crate) fn cancel(&mut self, slot: usize, topic: &str) -> Vec<Prepared> {
+        let Some(waiting) = self.waiting.get_mut(topic) else {
+            return Vec::new();
+        };
+        let Some(at) = waiting.iter().position(|waiting| waiting.slot == slot) else {
+            return Vec::new();
+        };
+        let own = waiting.swap_remove(at);
+        if waiting.is_empty() {
+            self.waiting.remove(topic);
+        }
+        self.requests.remove(&own.request);
+        self.bytes -= own.bytes;
+        own.held
+    }
+
+    /// Forgets a connection that has ended.
+    pub(crate) fn forget(&mut self, slot: usize) {
+        let Self {
+            requests, bytes, ..
+        } = self;
+        self.waiting.retain(|_, waiting| {
+            waiting.retain(|one| {
+                let stays = one.slot != slot;
+                if !stays {
+                    requests.remove(&one.request);
+                    *bytes -= one.bytes;
+                }
+                stays
+            });
+            !waiting.is_empty()
+        });
+    }
+
+    /// Takes the answer to a request; `None` if nobody waits for it any more.
+    pub(crate) fn answer(&mut self, request: u64) -> Option<Answered> {
+        let topic = self.requests.remove(&request)?;
+        let waiting = self.waiting.get_mut(&topic)?;
+        let at = waiting
+            .iter()
+            .position(|waiting| waiting.request == request)?;
+        let Waiting {
+            slot,
+            serial,
+            held,
+            bytes,
+            ..
+        } = waiting.swap_remove(at);
+        self.bytes -= bytes;
+        if waiting.is_empty() {
+            self.waiting.remove(&topic);
+        }
+        Some(Answered {
+            slot,
+            serial,
+            topic,
+            held,
+        })
+    }
+
+    /// Returns how many bytes of messages are held.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Returns whether no connection waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Notes an outcome, which the connection's handler is told at the end of the turn.
+    pub(crate) fn tell(&mut self, outcome: Outcome) {
+        self.told.push(outcome);
+    }
+
+    pub(crate) fn has_outcomes(&self) -> bool {
+        !self.told.is_empty()
+    }
+
+    /// Returns the outcomes that handlers have to be told.
+    pub(crate) fn take_outcomes(&mut self) -> Vec<Outcome> {
+        std::mem::take(&mut self.told)
+    }
+}

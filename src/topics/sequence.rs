@@ -1,0 +1,157 @@
+//! The order of the messages of a topic with a history that several loops share.
+//!
+//! All loops keep the same messages with the same positions, so that a client is recovered on any
+//! of them. A loop that publishes takes the [`Turn`] of the topic, handles what other loops have
+//! published before, and passes the message on to them before it releases the turn.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use super::history::Position;
+
+/// The sequences of all topics with a history, for all loops of a process.
+#[derive(Default)]
+pub(crate) struct Sequences(Mutex<Table>);
+
+struct Table {
+    sequences: HashMap<Arc<str>, Arc<Sequence>>,
+    next_epoch: u64,
+}
+
+impl Default for Table {
+    fn default() -> Self {
+        Self {
+            sequences: HashMap::new(),
+            next_epoch: super::random(),
+        }
+    }
+}
+
+struct Sequence {
+    epoch: u64,
+    numbering: Mutex<Numbering>,
+    released: Condvar,
+}
+
+struct Numbering {
+    /// Whether a loop is publishing.
+    is_taken: bool,
+    /// The offset of the last message.
+    last: u64,
+}
+
+/// The share of a loop in the sequence of a topic. The sequence ends with the last one.
+pub(super) struct Share {
+    name: Arc<str>,
+    sequence: Arc<Sequence>,
+    all: Arc<Sequences>,
+}
+
+/// The right to publish the next message of a topic. Other loops wait until it is dropped.
+pub(crate) struct Turn {
+    sequence: Arc<Sequence>,
+    offset: u64,
+}
+
+impl Sequences {
+    /// Takes part in the sequence of a topic.
+    pub(super) fn join(self: &Arc<Self>, name: &str) -> Share {
+        let mut table = lock(&self.0);
+        let known = table.sequences.get_key_value(name);
+        let known = known.map(|(name, sequence)| (name.clone(), sequence.clone()));
+        let (name, sequence) = known.unwrap_or_else(|| {
+            table.next_epoch = table.next_epoch.wrapping_add(1);
+            let sequence = Arc::new(Sequence {
+                epoch: table.next_epoch,
+                numbering: Mutex::new(Numbering {
+                    is_taken: false,
+                    last: 0,
+                }),
+                released: Condvar::new(),
+            });
+            let name: Arc<str> = name.into();
+            table.sequences.insert(name.clone(), sequence.clone());
+            (name, sequence)
+        });
+        Share {
+            name,
+            sequence,
+            all: self.clone(),
+        }
+    }
+}
+
+impl Share {
+    /// Returns the position of the last message.
+    pub(super) fn last(&self) -> Position {
+        Position::new(self.sequence.epoch, lock(&self.sequence.numbering).last)
+    }
+
+    /// Takes the right to publish. Waits while another loop has it, which is for as long as that
+    /// loop queues one message.
+    pub(super) fn take(&self) -> Turn {
+        let Sequence {
+            numbering,
+            released,
+            ..
+        } = &*self.sequence;
+        let taken = released.wait_while(lock(numbering), |numbering| numbering.is_taken);
+        let mut numbering = taken.unwrap_or_else(PoisonError::into_inner);
+        numbering.is_taken = true;
+        Turn {
+            sequence: self.sequence.clone(),
+            offset: numbering.last + 1,
+        }
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let mut table = lock(&self.all.0);
+        // This share and the table are left.
+        if Arc::strong_count(&self.sequence) == 2 {
+            table.sequences.remove(&self.name);
+        }
+    }
+}
+
+impl Turn {
+    /// Returns the position of the message that is published next.
+    pub(crate) fn position(&self) -> Position {
+        Position::new(self.sequence.epoch, self.offset)
+    }
+
+    /// Counts the message: it is published.
+    pub(crate) fn publish(&self) {
+        lock(&self.sequence.numbering).last = self.offset;
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        lock(&self.sequence.numbering).is_taken = false;
+        self.sequence.released.notify_one();
+    }
+}
+
+impl fmt::Debug for Turn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Turn")
+            .field("offset", &self.offset)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Share {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Share")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // No caller's code runs while one of these locks is held.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
