@@ -67,6 +67,7 @@
 mod exchange;
 mod inbox;
 mod message;
+pub mod node;
 mod outlets;
 #[cfg(test)]
 mod tests;

@@ -65,6 +65,23 @@ impl Prepared {
         self.size
     }
 
+    /// Returns whether the message is a text or binary.
+    pub fn opcode(&self) -> OpCode {
+        self.opcode
+    }
+
+    /// Returns the payload.
+    pub fn payload(&self) -> &[u8] {
+        self.frame
+            .get(self.frame.len() - self.size..)
+            .unwrap_or_default()
+    }
+
+    /// Returns whether the message is compressed, as [`compress`](Self::compress) has set it.
+    pub fn compression(&self) -> Compress {
+        self.compress
+    }
+
     /// Returns the frame as it is sent, not compressed.
     pub fn frame(&self) -> &[u8] {
         &self.frame
@@ -117,16 +134,6 @@ fn framed(head: &[u8], payload: &[u8]) -> Arc<[u8]> {
     frame
 }
 
-impl Prepared {
-    pub(crate) fn opcode(&self) -> OpCode {
-        self.opcode
-    }
-
-    pub(crate) fn choice(&self) -> Compress {
-        self.compress
-    }
-}
-
 #[cfg(feature = "deflate")]
 impl Prepared {
     /// Returns the frame compressed for a window of `bits`, or the plain frame where that is not
@@ -138,15 +145,12 @@ impl Prepared {
     ) -> &Arc<[u8]> {
         let at = usize::from(bits.clamp(9, 15) - 9);
         let by_window = self.deflated.get_or_init(Arc::default);
-        by_window[at].get_or_init(|| {
-            let payload = self.frame.get(self.frame.len() - self.size..);
-            match deflate(payload.unwrap_or_default()) {
-                Some(bytes) if bytes.len() < self.size => {
-                    let head = FrameHead::new(self.opcode, bytes.len()).compressed();
-                    framed(&head, &bytes)
-                }
-                _ => self.frame.clone(),
+        by_window[at].get_or_init(|| match deflate(self.payload()) {
+            Some(bytes) if bytes.len() < self.size => {
+                let head = FrameHead::new(self.opcode, bytes.len()).compressed();
+                framed(&head, &bytes)
             }
+            _ => self.frame.clone(),
         })
     }
 }

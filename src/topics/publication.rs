@@ -108,7 +108,7 @@ impl Publication {
     /// Takes a message that is framed already.
     pub(crate) fn begin_prepared(&mut self, prepared: &Prepared) {
         self.size = prepared.size();
-        (self.opcode, self.compress) = (prepared.opcode(), prepared.choice());
+        (self.opcode, self.compress) = (prepared.opcode(), prepared.compression());
         self.plain.shared = Some(prepared.shared_frame().clone());
         self.plain.is_made = true;
     }

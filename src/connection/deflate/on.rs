@@ -218,7 +218,7 @@ impl Deflate {
         all: &mut Compressors,
         prepared: &'p Prepared,
     ) -> &'p Arc<[u8]> {
-        if !all.wants(prepared.opcode(), prepared.size(), prepared.choice()) {
+        if !all.wants(prepared.opcode(), prepared.size(), prepared.compression()) {
             return prepared.shared_frame();
         }
         let (level, bits) = (all.level(), self.agreed.server_max_window_bits());
