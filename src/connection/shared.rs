@@ -177,6 +177,12 @@ impl Shared {
         self.outlets = outlets;
     }
 
+    /// Sends what was published last, and leaves all backplanes: the server has stopped.
+    pub(crate) fn leave_backplanes(&mut self) {
+        self.outlets.flush();
+        self.outlets = Outlets::default();
+    }
+
     /// Returns whether the server shuts down, or health checks fail because it is about to.
     pub(crate) fn is_shutting_down(&self) -> bool {
         self.leaving.is_some() || self.lame_duck.is_some()

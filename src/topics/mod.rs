@@ -640,6 +640,11 @@ impl Topics {
         }
     }
 
+    /// Returns whether the history of a topic is kept here.
+    pub(crate) fn keeps(&self, walk: &Walk) -> bool {
+        self.topics[walk.key].history.is_some()
+    }
+
     /// Keeps a message in the history of its topic. Returns when [`expire`](Self::expire) has to be
     /// called, unless the caller has been told.
     pub(crate) fn keep(

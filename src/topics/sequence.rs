@@ -89,7 +89,7 @@ impl Share {
     }
 
     /// Takes the right to publish. Waits while another loop has it, which is for as long as that
-    /// loop queues one message.
+    /// loop passes one message on.
     pub(super) fn take(&self) -> Turn {
         let Sequence {
             numbering,
@@ -122,8 +122,8 @@ impl Turn {
         Position::new(self.sequence.epoch, self.offset)
     }
 
-    /// Counts the message: it is published.
-    pub(crate) fn publish(&self) {
+    /// Counts the message, which is on its way to all loops, and releases the turn.
+    pub(crate) fn publish(self) {
         lock(&self.sequence.numbering).last = self.offset;
     }
 }

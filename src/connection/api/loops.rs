@@ -62,7 +62,7 @@ impl LoopsHandle {
         self.each().len()
     }
 
-    /// Returns whether the loops are not built yet, as in the `Start` handler of none of them.
+    /// Returns whether the loops are still being built. No handler is called before all are.
     pub fn is_empty(&self) -> bool {
         self.each().is_empty()
     }

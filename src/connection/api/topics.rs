@@ -267,7 +267,7 @@ impl Hub<'_> {
         except: usize,
     ) -> Result<Published, SendError> {
         let next = self.core.begin_publish(topic)?;
-        self.publish_next(topic, message, except, &next)
+        self.publish_next(topic, message, except, next)
     }
 
     fn publish_next(
@@ -275,7 +275,7 @@ impl Hub<'_> {
         topic: &str,
         message: &Outgoing<'_>,
         except: usize,
-        next: &Next,
+        next: Next,
     ) -> Result<Published, SendError> {
         let limit = self.core.shared.config.limits.max_send_size;
         let publication = self.core.shared.publication.get_or_insert_default();
@@ -310,7 +310,7 @@ impl Hub<'_> {
     ) -> Result<Published, SendError> {
         let next = self.core.begin_publish(topic)?;
         let message = message(next.position);
-        self.publish_next(topic, &Outgoing::prepared(&message), except, &next)
+        self.publish_next(topic, &Outgoing::prepared(&message), except, next)
     }
 }
 

@@ -29,6 +29,8 @@ enum Delivery {
 impl Core {
     /// Begins a publish to a topic: returns the position that the message gets in its history.
     pub(crate) fn begin_publish(&mut self, topic: &str) -> Result<Next, SendError> {
+        // Other loops wait while this one has the turn, so most of the work is done before it.
+        self.catch_up(topic);
         let next = self.shared.topics.next_position(topic);
         let next = next.inspect_err(|error| self.shared.stats.count_topic_refusal(error))?;
         if next.turn.is_some() {
@@ -46,7 +48,7 @@ impl Core {
         &mut self,
         topic: &str,
         except: usize,
-        next: &Next,
+        next: Next,
     ) -> Result<Published, SendError> {
         let shared = &mut self.shared;
         let limit = shared.config.limits.max_send_size;
@@ -61,10 +63,11 @@ impl Core {
             shared.outlets.publish(topic, message, own, next.history);
             shared.stats.backplane_sent += 1;
         }
-        if let Some(turn) = &next.turn {
+        let Next { position, turn, .. } = next;
+        if let Some(turn) = turn {
             turn.publish();
         }
-        Ok(self.deliver(topic, except, next.position))
+        Ok(self.deliver(topic, except, position))
     }
 
     /// Sends the message in `shared.publication` to the subscribers of this loop, and keeps it if
@@ -83,7 +86,7 @@ impl Core {
         };
         let before = shared.stats.bytes_out;
         if let Some(walk) = shared.topics.begin(topic) {
-            if let Some(position) = position {
+            if let Some(position) = position.filter(|_| shared.topics.keeps(&walk)) {
                 shared.keep(&walk, &mut message, position);
             }
             let mut slow = Vec::new();
