@@ -11,6 +11,7 @@ use super::meter::resident;
 use super::options::Options;
 use super::plan::{self, Plan};
 use super::schedule::Schedule;
+use super::sides;
 use super::slow::Slow;
 use super::stream::Connector;
 
@@ -19,11 +20,15 @@ use super::stream::Connector;
 pub(super) fn run(options: &Options) -> Result<Measure> {
     let connector = Connector::new(options)?;
     let mut client = Client::new(options)?;
-    client.open(&connector, options, options.connections + 1)?;
+    match options.has_sides() {
+        true => sides::open(&mut client, options)?,
+        false => client.open(&connector, options, options.connections + 1)?,
+    }
     let plan = Plan::new(options);
     for number in 0..options.connections {
         subscribe(&mut client, number, plan.topics_of(number))?;
     }
+    client.turn_for(options.settle)?;
     let slow = Slow::open(connector, options, &plan)?;
     let mut publisher = Publisher {
         plan,
@@ -33,14 +38,18 @@ pub(super) fn run(options: &Options) -> Result<Measure> {
     };
     let memory = || options.server_pid.map(resident).transpose();
     let before = memory()?;
-    let mut measure = match options.rate {
-        Some(rate) => at_a_rate(&mut client, &mut publisher, options, rate),
-        None => in_bursts(&mut client, options, |client, _| {
+    let mut measure = match (options.rate, options.window) {
+        (Some(rate), _) => at_a_rate(&mut client, &mut publisher, options, rate),
+        (None, Some(window)) => in_a_window(&mut client, &mut publisher, options, window),
+        (None, None) => in_bursts(&mut client, options, |client, _| {
             publisher.publish(client, options.depth, Instant::now())
         }),
     }?;
     if let (Some(_), Some(before), Some(after)) = (options.keys, before, memory()?) {
         measure.growth = Some(after as f64 - before as f64);
+    }
+    if options.has_sides() || options.window.is_some() {
+        client.drain()?;
     }
     slow.catch_up(&client.traffic, &plan, &publisher.latest)?;
     Ok(measure)
@@ -53,7 +62,8 @@ pub(super) fn subscribe(
     topics: impl Iterator<Item = usize>,
 ) -> Result<()> {
     let done = client.pongs + 1;
-    client.connections[number].send_frames(plan::subscribe(topics), &client.traffic)?;
+    let frames = plan::subscribe(topics, client.traffic.socketio);
+    client.connections[number].send_frames(frames, &client.traffic)?;
     while client.pongs < done {
         client.turn(|_, _, _| Ok(()))?;
     }
@@ -78,6 +88,31 @@ fn at_a_rate(
     client.end_at_rate(options, &phases)
 }
 
+/// Publishes a burst whenever fewer messages than `window` are on their way, so that the servers
+/// always have work.
+fn in_a_window(
+    client: &mut Client,
+    publisher: &mut Publisher,
+    options: &Options,
+    window: usize,
+) -> Result<Measure> {
+    // On average a message has this many receivers.
+    let receivers = (options.connections * options.each).div_ceil(options.topics);
+    let mut phases = Phases::begin(client, options)?;
+    let mut missing = 0;
+    while !phases.over(client)? {
+        while missing < window * receivers {
+            missing += publisher.publish(client, options.depth, Instant::now())?;
+        }
+        client.turn(|_, _, _| {
+            missing -= 1;
+            Ok(())
+        })?;
+    }
+    let counted = phases.end(client)?;
+    Ok(client.measure(options, counted))
+}
+
 /// The last connection, which publishes.
 struct Publisher {
     plan: Plan,
@@ -96,6 +131,7 @@ impl Publisher {
         let Client {
             connections,
             traffic,
+            counts,
             ..
         } = client;
         let (publisher, receivers) = connections.split_last_mut().context("no publisher")?;
@@ -112,6 +148,7 @@ impl Publisher {
             }
         }
         publisher.send_frames(frames, traffic)?;
+        counts.published += count as u64;
         Ok(deliveries)
     }
 }
