@@ -39,6 +39,8 @@ load --connect ADDR [OPTIONS]
   --place SIDE          subscribers on the publisher's loop (near), on others (far), or both; the
                         server sends `loop N` to each client
   --settle SECONDS      time between the subscriptions and the first message (0)
+  --heat SECONDS        before the warm-up, publish as fast as the subscribers receive (0), so that
+                        just-in-time compilers have done their work at any rate
   --socketio            speak the protocol of Socket.IO
 ";
 
@@ -128,13 +130,15 @@ pub(super) struct Options {
     pub(super) window: Option<usize>,
     pub(super) place: Option<Place>,
     pub(super) settle: Duration,
+    pub(super) heat: Duration,
     pub(super) socketio: bool,
 }
 
 impl Options {
     /// Parses a command line; returns `None` if it asks for the usage.
     pub(super) fn parse(args: impl IntoIterator<Item = String>) -> Result<Option<Self>> {
-        let (mut warmup, mut seconds, mut rounds, mut settle) = (1.0, 1.5, None, 0.0);
+        let (mut warmup, mut seconds, mut rounds) = (1.0, 1.5, None);
+        let (mut settle, mut heat) = (0.0, 0.0);
         let mut options = Self {
             connect: SocketAddr::from(([127, 0, 0, 1], 0)),
             nodes: Vec::new(),
@@ -159,6 +163,7 @@ impl Options {
             window: None,
             place: None,
             settle: Duration::ZERO,
+            heat: Duration::ZERO,
             socketio: false,
         };
         let mut parser = lexopt::Parser::from_iter(args);
@@ -188,6 +193,7 @@ impl Options {
                 Long("window") => options.window = Some(parser.value()?.parse()?),
                 Long("place") => options.place = Some(parser.value()?.parse_with(place)?),
                 Long("settle") => settle = parser.value()?.parse()?,
+                Long("heat") => heat = parser.value()?.parse()?,
                 Long("socketio") => options.socketio = true,
                 Short('h') | Long("help") => return Ok(None),
                 _ => return Err(arg.unexpected().into()),
@@ -195,6 +201,7 @@ impl Options {
         }
         options.connect = *options.nodes.first().context("--connect is missing")?;
         options.settle = Duration::try_from_secs_f64(settle)?;
+        options.heat = Duration::try_from_secs_f64(heat)?;
         options.span = match rounds {
             Some(rounds) => Span::Rounds(rounds),
             None => Span::Time {

@@ -15,6 +15,9 @@ use super::sides;
 use super::slow::Slow;
 use super::stream::Connector;
 
+/// Deliveries that are on their way during `--heat`.
+const HEAT: usize = 64;
+
 /// Opens subscribers and a publisher, which is not subscribed; then publishes, at a rate if there
 /// is one. Otherwise a burst follows when the last subscriber has received the one before.
 pub(super) fn run(options: &Options) -> Result<Measure> {
@@ -36,6 +39,9 @@ pub(super) fn run(options: &Options) -> Result<Measure> {
         next: 0,
         latest: vec![None; plan.keys()],
     };
+    if !options.heat.is_zero() {
+        publisher.heat(&mut client, options)?;
+    }
     let memory = || options.server_pid.map(resident).transpose();
     let before = memory()?;
     let mut measure = match (options.rate, options.window) {
@@ -101,13 +107,7 @@ fn in_a_window(
     let mut phases = Phases::begin(client, options)?;
     let mut missing = 0;
     while !phases.over(client)? {
-        while missing < window * receivers {
-            missing += publisher.publish(client, options.depth, Instant::now())?;
-        }
-        client.turn(|_, _, _| {
-            missing -= 1;
-            Ok(())
-        })?;
+        publisher.fill(client, options.depth, window * receivers, &mut missing)?;
     }
     let counted = phases.end(client)?;
     Ok(client.measure(options, counted))
@@ -125,6 +125,33 @@ struct Publisher {
 }
 
 impl Publisher {
+    /// Publishes for the time of `--heat`.
+    fn heat(&mut self, client: &mut Client, options: &Options) -> Result<()> {
+        let end = Instant::now() + options.heat;
+        let mut missing = 0;
+        while Instant::now() < end {
+            self.fill(client, 1, HEAT, &mut missing)?;
+        }
+        client.drain()
+    }
+
+    /// Publishes until `limit` deliveries are missing, and then waits for some of them.
+    fn fill(
+        &mut self,
+        client: &mut Client,
+        burst: usize,
+        limit: usize,
+        missing: &mut usize,
+    ) -> Result<()> {
+        while *missing < limit {
+            *missing += self.publish(client, burst, Instant::now())?;
+        }
+        client.turn(|_, _, _| {
+            *missing -= 1;
+            Ok(())
+        })
+    }
+
     /// Publishes the next messages in one write; their latency counts from `at`. Returns the number
     /// of deliveries.
     fn publish(&mut self, client: &mut Client, count: usize, at: Instant) -> Result<usize> {
