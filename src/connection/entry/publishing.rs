@@ -101,9 +101,10 @@ impl Core {
                     continue;
                 };
                 let mut conn = PeerMut { peer, shared, slot };
-                let delivery = match is_waited_for && conn.hold(topic, &mut message) {
-                    true => Delivery::Queued,
-                    false => conn.deliver(&mut message, &walk.rules),
+                let delivery = if is_waited_for && conn.hold(topic, &mut message) {
+                    Delivery::Queued
+                } else {
+                    conn.deliver(&mut message, &walk.rules)
                 };
                 if delivery == Delivery::Close {
                     slow.push(slot);
@@ -353,8 +354,8 @@ impl PeerMut<'_> {
         match shared.topics.subscribe(&mut peer.topics, *slot, topic) {
             Added::New(policy) => {
                 shared.stats.subscribes += 1;
-                if shared.outlets.is_on() && shared.topics.announce(topic) {
-                    shared.outlets.occupied(topic);
+                if shared.outlets.is_on() {
+                    shared.announce(topic);
                 }
                 if policy.unwrap_or_else(|| peer.slow_consumer()) == SlowConsumer::Conflate {
                     self.limit_unsent();
@@ -392,7 +393,7 @@ impl PeerMut<'_> {
     /// Removes the connection from a topic; returns whether it was subscribed.
     pub(crate) fn unsubscribe(&mut self, topic: &str) -> bool {
         let left = self.shared.topics.unsubscribe(self.peer.topics, topic);
-        if left.is_some() {
+        if left.is_some() && !self.shared.recoveries.is_empty() {
             self.end_recovery(topic);
         }
         if let Some(serial) = left {

@@ -105,6 +105,15 @@ impl Core {
 }
 
 impl Shared {
+    /// Tells backplanes of the first subscriber of a topic.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn announce(&mut self, topic: &str) {
+        if self.topics.announce(topic) {
+            self.outlets.occupied(topic);
+        }
+    }
+
     /// Notes that messages of a topic were lost, if it has subscribers.
     fn lose(&mut self, topic: &str, count: Option<u64>) {
         self.stats.backplane_lost += count.unwrap_or(1);
@@ -141,6 +150,8 @@ impl PeerMut<'_> {
 
     /// Holds a message back until the messages that the connection missed have come; returns false
     /// if the connection does not wait for any.
+    #[cold]
+    #[inline(never)]
     pub(super) fn hold(&mut self, topic: &str, message: &mut Publication) -> bool {
         let Some(held) = self.shared.recoveries.held(self.slot, topic) else {
             return false;
@@ -179,11 +190,11 @@ impl PeerMut<'_> {
     }
 
     /// Ends the wait for a recovery, if there is one, and sends what was held for it.
+    #[cold]
+    #[inline(never)]
     pub(super) fn end_recovery(&mut self, topic: &str) {
-        if !self.shared.recoveries.is_empty() {
-            let held = self.shared.recoveries.cancel(self.slot, topic);
-            self.send_held(&held);
-        }
+        let held = self.shared.recoveries.cancel(self.slot, topic);
+        self.send_held(&held);
     }
 }
 
