@@ -34,7 +34,7 @@ fn obeying(number: usize, builder: Builder) -> Builder {
         .on(Ready, move |conn, ()| {
             conn.send_utf8(&format!("loop {number}"))
         })
-        .on(Utf8, |conn, text| obey(conn, text))
+        .on(Utf8, obey)
 }
 
 /// Carries out a command: a verb, a topic, and the rest.

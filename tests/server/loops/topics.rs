@@ -34,6 +34,9 @@ fn a_publish_reaches_the_subscribers_of_all_loops() {
     assert_eq!((stats.publishes, stats.backplane_received), (201, 100));
 }
 
+/// What a client received, by loop and topic: the client that sent it, and its number.
+type Seen = HashMap<(usize, String), Vec<(usize, usize)>>;
+
 #[test]
 fn under_load_each_message_arrives_once_and_in_the_order_of_its_loop() {
     const EACH: usize = 6;
@@ -45,8 +48,7 @@ fn under_load_each_message_arrives_once_and_in_the_order_of_its_loop() {
         TOPICS.iter().for_each(|topic| subscribe(client, topic));
     }
     let total = 2 * EACH * MESSAGES;
-    // What each client received from each loop about each topic.
-    let mut seen: Vec<HashMap<(usize, String), Vec<(usize, usize)>>> = Vec::new();
+    let mut seen: Vec<Seen> = Vec::new();
     thread::scope(|scope| {
         let mut running = Vec::new();
         for (number, clients) in clients.iter_mut().enumerate() {
@@ -56,13 +58,12 @@ fn under_load_each_message_arrives_once_and_in_the_order_of_its_loop() {
                         let topic = TOPICS[at % 2];
                         client.send_text(&format!("publish {topic} {topic} {number} {name} {at}"));
                     }
-                    let mut seen = HashMap::new();
+                    let mut seen = Seen::new();
                     for _ in 0..total {
                         let text = next_text(client);
                         let words: Vec<&str> = text.split(' ').collect();
                         let [number, name, at] = [1, 2, 3].map(|at| words[at].parse().unwrap());
-                        let list: &mut Vec<_> =
-                            seen.entry((number, words[0].to_owned())).or_default();
+                        let list = seen.entry((number, words[0].to_owned())).or_default();
                         list.push((name, at));
                     }
                     seen
