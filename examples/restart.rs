@@ -128,6 +128,9 @@ fn start_successor(loops: &LoopsHandle) -> io::Result<()> {
         // The content does not matter: the message itself shows that the successor listens.
         if answers.read_exact(&mut [0; READY.len()]).is_ok() {
             let _ = handle.hand_over_listeners();
+            // Waits until all loops have obeyed. Otherwise a client that one loop closes might come
+            // back to another loop of this process, and be closed again.
+            handle.ask(|_, _| ());
             let how = WindDown::within(DEADLINE).spread(SPREAD);
             let _ = handle.wind_down(how.code(CloseCode::SERVICE_RESTART));
         } else {

@@ -227,6 +227,9 @@ impl LoopsHandle {
     /// Leaves the listeners of all loops to another process that holds the same sockets, as
     /// [`Hub::hand_over_listeners`] does.
     ///
+    /// Call [`ask`](Self::ask) before [`wind_down`](Self::wind_down), so that all loops have
+    /// obeyed: a client that one loop closes may otherwise reconnect to another that still accepts.
+    ///
     /// # Errors
     ///
     /// Returns [`SendError::Gone`] if all loops have ended.
