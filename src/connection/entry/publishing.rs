@@ -1,6 +1,8 @@
 //! Publishing to topics: one message for all subscribers, and the policy of its topic for those who
 //! read too slowly.
 
+use std::time::Duration;
+
 use super::PeerMut;
 use crate::backplane::Since;
 use crate::connection::core::Core;
@@ -52,6 +54,7 @@ impl Core {
     ) -> Result<Published, SendError> {
         let shared = &mut self.shared;
         let limit = shared.config.limits.max_send_size;
+        let now = shared.instant();
         let message = shared.publication.get_or_insert_default();
         let size = message.size();
         if size > limit {
@@ -60,23 +63,27 @@ impl Core {
         }
         if shared.outlets.is_on() {
             let own = next.turn.as_ref().and(next.position);
-            shared.outlets.publish(topic, message, own, next.history);
+            shared
+                .outlets
+                .publish(topic, message, own, next.history, now);
             shared.stats.backplane_sent += 1;
         }
         let Next { position, turn, .. } = next;
         if let Some(turn) = turn {
             turn.publish();
         }
-        Ok(self.deliver(topic, except, position))
+        let now = self.shared.now;
+        Ok(self.deliver(topic, except, position, now))
     }
 
     /// Sends the message in `shared.publication` to the subscribers of this loop, and keeps it if
-    /// the topic has a history here.
+    /// the topic has a history here. It was published at the time `at`.
     pub(super) fn deliver(
         &mut self,
         topic: &str,
         except: usize,
         position: Option<Position>,
+        at: Duration,
     ) -> Published {
         let Self { peers, shared } = self;
         let mut message = shared.publication.take().unwrap_or_default();
@@ -87,7 +94,7 @@ impl Core {
         let before = shared.stats.bytes_out;
         if let Some(walk) = shared.topics.begin(topic) {
             if let Some(position) = position.filter(|_| shared.topics.keeps(&walk)) {
-                shared.keep(&walk, &mut message, position);
+                shared.keep(&walk, &mut message, position, at);
             }
             let mut slow = Vec::new();
             let is_waited_for = shared.recoveries.waits_for(topic);
@@ -144,13 +151,12 @@ impl Published {
 
 impl Shared {
     /// Keeps a message in the history of its topic, if there is memory for it.
-    fn keep(&mut self, walk: &Walk, message: &mut Publication, position: Position) {
+    fn keep(&mut self, walk: &Walk, message: &mut Publication, position: Position, at: Duration) {
         if !self.budget.has_room(message.size()) {
             self.topics.skip(walk, position);
         } else {
-            let now = self.now;
             let message = message.prepare();
-            if let Some(due) = self.topics.keep(walk, message, position, now) {
+            if let Some(due) = self.topics.keep(walk, message, position, at) {
                 self.timers.set(due, Action::Expire(due));
             }
         }

@@ -38,10 +38,13 @@ impl Core {
         self.shared.outlets.put_back(taken);
     }
 
-    /// Handles what other loops have published, before a client is recovered from the history that
-    /// they share.
+    /// Handles what other loops have published to a topic whose history they share, before it is
+    /// used.
     pub(crate) fn catch_up(&mut self, topic: &str) {
         if self.shared.topics.shares_history(topic) {
+            // A topic that is created here takes part in the sequence from its last message on,
+            // which is in the inbox, so it has to come first.
+            self.shared.topics.admit(topic);
             self.empty_inbox();
         }
     }
@@ -64,7 +67,8 @@ impl Core {
         if let Some(key) = message.message_key() {
             publication.set_key(key);
         }
-        self.deliver(topic, NOBODY, message.position());
+        let at = shared.time_of(message.published());
+        self.deliver(topic, NOBODY, message.position(), at);
         if let Some(position) = message.position() {
             self.shared.topics.reach(topic, position);
         }
