@@ -41,7 +41,8 @@ struct Hole {
 
 /// Checks what a client of a node heard. All messages of a publisher and topic have to come in order
 /// and once, and each missing one has to be announced: by a number of lost messages that covers it,
-/// or by a loss of unknown size in its time. Messages of the node's own publishers must not be
+/// or by a loss of unknown size in its time. Without one of unknown size, delivered and announced
+/// messages are exactly those that were published. Messages of the node's own publishers must not be
 /// missing. With `counts`, the last message of each publisher must have come, too.
 ///
 /// # Errors
@@ -54,6 +55,7 @@ pub fn check(node: &str, heard: &[Heard], counts: Option<&Counts>) -> Result<Sum
         topics.entry(&one.topic).or_default().push(one);
     }
     for (topic, heard) in &topics {
+        let before = sums;
         let mut last: BTreeMap<&str, (u64, Instant)> = BTreeMap::new();
         let mut holes: Vec<Hole> = Vec::new();
         let mut gaps: Vec<(Instant, Option<u64>)> = Vec::new();
@@ -92,6 +94,15 @@ pub fn check(node: &str, heard: &[Heard], counts: Option<&Counts>) -> Result<Sum
                     holes.push(Hole { count, from, to });
                 }
             }
+        }
+        let (missing, announced) = (
+            sums.missing - before.missing,
+            sums.announced - before.announced,
+        );
+        if counts.is_some() && sums.unknown == before.unknown && missing != announced {
+            return Err(format!(
+                "{node} {topic}: {missing} messages are missing and {announced} announced"
+            ));
         }
         cover(&holes, &gaps).map_err(|error| format!("{node} {topic}: {error}"))?;
         for ((publisher, other), count) in counts.into_iter().flatten() {

@@ -20,6 +20,8 @@ pub enum Fault {
     Overrun,
     /// The network swallows everything, without closing connections.
     Cut,
+    /// The network swallows everything of one node, which publishes more than may wait.
+    SenderCut,
     /// The primary is killed, and another takes its place.
     Failover,
     /// The server is started only after the nodes.

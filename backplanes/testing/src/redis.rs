@@ -174,6 +174,7 @@ impl Engine for Redis {
             Fault::PublishersKilled,
             Fault::Overrun,
             Fault::Cut,
+            Fault::SenderCut,
             Fault::AwayFromStart,
             Fault::NodeKilled,
         ]

@@ -210,6 +210,7 @@ impl<'e> Trial<'e> {
     /// Returns what is wrong.
     pub fn apply(&mut self, fault: Fault) -> Result<(), String> {
         let began = Instant::now();
+        let before = self.connects()?;
         match fault {
             Fault::Killed => {
                 self.engine.kill().map_err(text)?;
@@ -228,7 +229,6 @@ impl<'e> Trial<'e> {
             Fault::SubscribersKilled => self.engine.close_clients(true).map_err(text)?,
             Fault::PublishersKilled => self.engine.close_clients(false).map_err(text)?,
             Fault::Overrun => {
-                let before = self.nodes[1].stat("connects")?;
                 if let Some(proxy) = self.proxies.get(1) {
                     proxy.stall();
                 }
@@ -241,25 +241,51 @@ impl<'e> Trial<'e> {
                 if let Some(proxy) = self.proxies.get(1) {
                     proxy.heal();
                 }
-                let due = Instant::now() + PATIENCE;
-                while self.nodes[1].stat("connects")? == before {
-                    if Instant::now() > due {
-                        return Err("the server did not drop the connection".into());
-                    }
-                    thread::sleep(Duration::from_millis(20));
-                }
             }
             Fault::Cut => {
                 self.proxies.iter().for_each(Proxy::cut);
                 self.watch(Duration::from_millis(2500))?;
                 self.proxies.iter().for_each(Proxy::heal);
             }
+            Fault::SenderCut => {
+                if let Some(proxy) = self.proxies.first() {
+                    proxy.cut();
+                }
+                for _ in 0..4 {
+                    self.nodes[0].tell("burst t1 200 10000")?;
+                    thread::sleep(Duration::from_millis(100));
+                }
+                self.watch(Duration::from_millis(1500))?;
+                if self.nodes[0].stat("dropped")? == 0 {
+                    return Err("the node drops nothing".into());
+                }
+                if let Some(proxy) = self.proxies.first() {
+                    proxy.heal();
+                }
+            }
             Fault::Failover => self.engine.kill().map_err(text)?,
             Fault::NodeKilled => self.replace_node(1)?,
             Fault::AwayFromStart | Fault::Nothing => {}
         }
         let ended = Instant::now();
-        self.wait_until_heard(ended)?;
+        // What is heard before a node has noticed the fault does not count.
+        let affected = match fault {
+            Fault::NodeKilled | Fault::AwayFromStart | Fault::Nothing => 0..0,
+            Fault::Overrun => 1..2,
+            Fault::SenderCut => 0..1,
+            _ => 0..self.nodes.len(),
+        };
+        for number in affected {
+            while self.nodes[number].stat("connects")? <= before[number] {
+                self.measure()?;
+                if ended.elapsed() > PATIENCE {
+                    let name = &self.nodes[number].name;
+                    return Err(format!("{name} does not connect again"));
+                }
+                thread::sleep(Duration::from_millis(20));
+            }
+        }
+        self.wait_until_heard(Instant::now())?;
         let heard_again = ended.elapsed();
         self.report.heard_again = self.report.heard_again.max(heard_again);
         log::info!(
@@ -268,6 +294,12 @@ impl<'e> Trial<'e> {
             heard_again.as_secs_f64()
         );
         Ok(())
+    }
+
+    /// Returns how often each node has connected.
+    fn connects(&mut self) -> Result<Vec<u64>, String> {
+        let nodes = self.nodes.iter_mut();
+        nodes.map(|node| node.stat("connects")).collect()
     }
 
     /// Kills a node, and starts another in its place.

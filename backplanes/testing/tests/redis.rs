@@ -62,6 +62,11 @@ fn the_network_swallows_everything() {
 }
 
 #[test]
+fn a_sender_is_cut_off_and_drops_messages() {
+    try_fault(server(), Fault::SenderCut);
+}
+
+#[test]
 fn the_primary_fails_and_sentinel_names_another() {
     let engine = redis::Redis::with_sentinels().expect("they start");
     try_fault(engine, Fault::Failover);
