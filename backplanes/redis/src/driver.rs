@@ -33,7 +33,7 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt;
 use futures_util::future::try_join_all;
 use futures_util::stream::FuturesOrdered;
-use redis::aio::ConnectionLike;
+use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::{Pipeline, PushKind, RedisError, Value};
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 use tokio::time::{sleep_until, timeout};
@@ -118,8 +118,8 @@ struct Outcome {
 
 /// A finished change of subscriptions.
 enum Change {
-    /// With the positions that the topics have reached.
-    Subscribed(Vec<(Arc<str>, Option<Position>)>),
+    /// With the positions that the topics have reached, and the topics that are not permitted.
+    Subscribed(Vec<(Arc<str>, Option<Position>)>, Vec<Arc<str>>),
     Unsubscribed,
 }
 
@@ -424,7 +424,7 @@ impl Driver {
         let reads: Vec<_> = reads.collect();
         let changes = session.changes(names, "SUBSCRIBE", "SSUBSCRIBE");
         session.change = Some(Box::pin(async move {
-            try_join_all(changes).await?;
+            let refused = try_join_all(changes).await?.concat();
             let reads = reads.into_iter().map(|(mut conn, run, keys)| async move {
                 let mut reached = vec![None; keys.len()];
                 if has_history {
@@ -442,7 +442,7 @@ impl Driver {
                 Ok::<_, RedisError>(names.zip(reached).collect::<Vec<_>>())
             });
             let all = try_join_all(reads).await?;
-            Ok(Change::Subscribed(all.concat()))
+            Ok(Change::Subscribed(all.concat(), refused))
         }));
     }
 
@@ -451,9 +451,14 @@ impl Driver {
             return;
         };
         session.change = None;
-        let Change::Subscribed(names) = change else {
+        let Change::Subscribed(mut names, refused) = change else {
             return;
         };
+        for name in &refused {
+            log::error!("Redis does not permit to subscribe to the topic {name}");
+            session.kept_back.remove(name);
+        }
+        names.retain(|(name, _)| !refused.contains(name));
         // What came before the answer.
         let mut arrived = Vec::new();
         while let Ok(event) = session.events.try_recv() {
@@ -676,40 +681,81 @@ impl Driver {
 }
 
 impl Session {
-    /// Returns the futures of a change of subscriptions.
+    /// Returns the futures of a change of subscriptions. Their results are topics that are not
+    /// permitted.
     fn changes(
         &self,
         names: Vec<(usize, Vec<(Arc<str>, Keys)>)>,
         plain: &'static str,
         sharded: &'static str,
-    ) -> Vec<Pending<Result<(), RedisError>>> {
+    ) -> Vec<Pending<Result<Vec<Arc<str>>, RedisError>>> {
         let is_cluster = self.servers.is_cluster();
         let changes = names.into_iter().map(|(number, names)| {
-            let mut conn = self.servers.all[number].subscriber.clone();
-            let change: Pending<Result<(), RedisError>> = Box::pin(async move {
-                let channels = names.iter().map(|(_, keys)| keys.channel.as_str());
-                if is_cluster {
-                    // The channels of one command would have to be in one slot.
-                    let mut pipeline = Pipeline::with_capacity(names.len());
-                    for channel in channels {
-                        pipeline.add_command(shard_command(sharded, channel));
-                    }
-                    let answers = conn.req_packed_commands(&pipeline, 0, names.len()).await?;
-                    for answer in answers {
-                        answer.extract_error()?;
-                    }
-                    return Ok(());
-                }
-                let channels: Vec<&str> = channels.collect();
-                match plain {
-                    "SUBSCRIBE" => conn.subscribe(&channels).await,
-                    _ => conn.unsubscribe(&channels).await,
-                }
-            });
+            let conn = self.servers.all[number].subscriber.clone();
+            let change: Pending<_> = match is_cluster {
+                true => Box::pin(change_sharded(conn, names, sharded)),
+                false => Box::pin(change_plain(conn, names, plain)),
+            };
             change
         });
         changes.collect()
     }
+}
+
+/// Subscribes or unsubscribes channels in one command.
+async fn change_plain(
+    mut conn: MultiplexedConnection,
+    names: Vec<(Arc<str>, Keys)>,
+    command: &'static str,
+) -> Result<Vec<Arc<str>>, RedisError> {
+    let channels: Vec<&str> = names
+        .iter()
+        .map(|(_, keys)| keys.channel.as_str())
+        .collect();
+    let result = match command {
+        "SUBSCRIBE" => conn.subscribe(&channels).await,
+        _ => conn.unsubscribe(&channels).await,
+    };
+    let mut refused = Vec::new();
+    match result {
+        Err(error) if is_forbidden(&error) => {
+            // One channel that is not permitted refuses all.
+            for (name, keys) in &names {
+                match conn.subscribe(&keys.channel).await {
+                    Err(error) if is_forbidden(&error) => refused.push(name.clone()),
+                    result => result?,
+                }
+            }
+        }
+        result => result?,
+    }
+    Ok(refused)
+}
+
+/// Subscribes or unsubscribes channels of a cluster, each with its own command, because the channels
+/// of one command would have to be in one slot.
+async fn change_sharded(
+    mut conn: MultiplexedConnection,
+    names: Vec<(Arc<str>, Keys)>,
+    command: &'static str,
+) -> Result<Vec<Arc<str>>, RedisError> {
+    let mut pipeline = Pipeline::with_capacity(names.len());
+    for (_, keys) in &names {
+        pipeline.add_command(shard_command(command, &keys.channel));
+    }
+    let answers = conn.req_packed_commands(&pipeline, 0, names.len()).await?;
+    let mut refused = Vec::new();
+    for (answer, (name, _)) in answers.into_iter().zip(&names) {
+        match answer.extract_error() {
+            Err(error) if is_forbidden(&error) => refused.push(name.clone()),
+            answer => drop(answer?),
+        }
+    }
+    Ok(refused)
+}
+
+fn is_forbidden(error: &RedisError) -> bool {
+    error.code() == Some("NOPERM")
 }
 
 /// Distributes topics to the servers of their channels.
