@@ -182,7 +182,7 @@ impl Builder {
     pub fn start(self) -> Result<Redis, Error> {
         let parse = |url: &String| {
             let info = url.as_str().into_connection_info();
-            info.map_err(|source| Error::Url(source))
+            info.map_err(Error::Url)
         };
         let mut infos = self.urls.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
         let target = match self.kind {

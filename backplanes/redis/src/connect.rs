@@ -1,4 +1,5 @@
-//! Connections: to one server, to the primary that Sentinel names, or to all primaries of a cluster.
+//! Connections: to one server, to the primary that Sentinel names, or to all primaries of a
+//! cluster.
 
 use std::io;
 use std::time::Duration;
@@ -75,10 +76,7 @@ pub(crate) async fn connect(
             let Value::Array(role) = role else {
                 return Err(failure("the answer to ROLE is malformed"));
             };
-            if !role
-                .first()
-                .is_some_and(|role| text(role) == Some("master"))
-            {
+            if role.first().and_then(text) != Some("master") {
                 return Err(failure("the server that Sentinel names is not a primary"));
             }
             Ok(Servers {

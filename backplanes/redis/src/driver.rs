@@ -6,12 +6,12 @@
 //! message up to it was delivered to the loop, was announced as lost, or is older than the
 //! subscription. This holds because of the order on the connection of the subscriptions:
 //!
-//! 1. The server appends a message and publishes it in one step, so the channel has the messages of
-//!    a topic in the order of their offsets, without a hole while the connection lives.
+//! 1. The server appends a message and publishes it in one step, so the channel has the messages
+//!    of a topic in the order of their offsets, without a hole while the connection lives.
 //! 2. The position is read on the same connection, after the subscription was confirmed. So each
 //!    message with an offset up to it was published before the subscription (and belongs to the
-//!    loss that [`Node::subscribed`] announces, if the subscription was interrupted), or lies before
-//!    the answer on the connection.
+//!    loss that [`Node::subscribed`] announces, if the subscription was interrupted), or lies
+//!    before the answer on the connection.
 //! 3. Messages that come between the request and the answer are kept back. If there are any, the
 //!    claimed position is the one before the first of them, because no message between the
 //!    subscription and that message can be missing. Then they are delivered, each with its own
@@ -19,21 +19,19 @@
 //!    connection are handled before its answer.
 //! 4. The loss is announced before the position is claimed, and before any later message.
 //!
-//! A recovery reads the history after the subscription was confirmed. So a message is in the answer,
-//! or it comes through the subscription, or both: then a client hears it twice at the seam, but it
-//! misses none.
+//! A recovery reads the history after the subscription was confirmed. So a message is in the
+//! answer, or it comes through the subscription, or both: then a client hears it twice at the seam,
+//! but it misses none.
 
 use std::collections::{HashMap, VecDeque};
-use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use futures_util::future::try_join_all;
 use futures_util::stream::FuturesOrdered;
-use redis::aio::{ConnectionLike, MultiplexedConnection};
+use redis::aio::ConnectionLike;
 use redis::{Pipeline, PushKind, RedisError, Value};
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 use tokio::time::{sleep_until, timeout};
@@ -43,10 +41,9 @@ use wsloop::backplane::node::{Call, Calls, Check, Node, Settings};
 
 use crate::Shared;
 use crate::builder::{Options, Target};
-use crate::connect::{self, Event, Servers, shard_command};
+use crate::connect::{self, Event, Servers};
 use crate::history::{self, Keys, Scripts};
-
-type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+use crate::subscribing::{Pending, by_server, publish_command};
 
 pub(crate) struct Driver {
     target: Arc<Target>,
@@ -213,8 +210,8 @@ impl Driver {
                     due = due.min(Instant::now() + timeout);
                 }
                 due = due.min(session.next_probe);
-                let oldest = self.asked.front().or(self.unsubscribed.first());
-                if let Some(asked) = oldest {
+                let oldest = self.asked.front().into_iter();
+                for asked in oldest.chain(self.unsubscribed.first()) {
                     due = due.min(asked.due);
                 }
                 let Session {
@@ -401,7 +398,9 @@ impl Driver {
         let left = self.node.next_unsubscribe(now, CHANNELS_MAX);
         if !left.is_empty() {
             let names = by_server(&session.servers, &self.options.prefix, left);
-            let changes = session.changes(names, "UNSUBSCRIBE", "SUNSUBSCRIBE");
+            let changes = session
+                .servers
+                .changes(names, "UNSUBSCRIBE", "SUNSUBSCRIBE");
             session.change = Some(Box::pin(async move {
                 try_join_all(changes).await?;
                 Ok(Change::Unsubscribed)
@@ -422,7 +421,7 @@ impl Driver {
             (server.subscriber.clone(), server.run.clone(), keys)
         });
         let reads: Vec<_> = reads.collect();
-        let changes = session.changes(names, "SUBSCRIBE", "SSUBSCRIBE");
+        let changes = session.servers.changes(names, "SUBSCRIBE", "SSUBSCRIBE");
         session.change = Some(Box::pin(async move {
             let refused = try_join_all(changes).await?.concat();
             let reads = reads.into_iter().map(|(mut conn, run, keys)| async move {
@@ -580,23 +579,29 @@ impl Driver {
             && bytes < BATCH_BYTES
             && let Some(waiting) = self.node.next_publish()
         {
-            let keys = Keys::new(&self.options.prefix, waiting.topic());
-            let number = session.servers.of(&keys.channel);
+            let channel = format!("{}{}", self.options.prefix, waiting.topic());
+            let number = session.servers.of(&channel);
+            let payload = waiting.payload();
+            bytes += payload.len();
             let cmd = match waiting.history() {
                 Some(settings) => {
-                    let run = &session.servers.all[number].run;
-                    let server = history::Server { run, publish };
-                    let epoch = epoch.wrapping_add(purposes.len() as u64);
-                    self.scripts
-                        .append(&keys, &waiting, settings, &server, epoch)
+                    let keys = Keys::new(&self.options.prefix, waiting.topic());
+                    let message = history::Message {
+                        origin: waiting.origin(),
+                        payload,
+                        settings,
+                        epoch: epoch.wrapping_add(purposes.len() as u64),
+                        run: &session.servers.all[number].run,
+                        publish,
+                    };
+                    self.scripts.append(&keys, &message)
                 }
                 None => {
                     let mut cmd = redis::cmd(publish);
-                    cmd.arg(&keys.channel).arg(waiting.payload());
+                    cmd.arg(&channel).arg(payload);
                     cmd
                 }
             };
-            bytes += cmd.get_packed_command().len();
             pipelines[number].add_command(cmd);
             purposes.push(Purpose::Publish);
             targets.push(number);
@@ -677,106 +682,6 @@ impl Driver {
                 }
             }
         }
-    }
-}
-
-impl Session {
-    /// Returns the futures of a change of subscriptions. Their results are topics that are not
-    /// permitted.
-    fn changes(
-        &self,
-        names: Vec<(usize, Vec<(Arc<str>, Keys)>)>,
-        plain: &'static str,
-        sharded: &'static str,
-    ) -> Vec<Pending<Result<Vec<Arc<str>>, RedisError>>> {
-        let is_cluster = self.servers.is_cluster();
-        let changes = names.into_iter().map(|(number, names)| {
-            let conn = self.servers.all[number].subscriber.clone();
-            let change: Pending<_> = match is_cluster {
-                true => Box::pin(change_sharded(conn, names, sharded)),
-                false => Box::pin(change_plain(conn, names, plain)),
-            };
-            change
-        });
-        changes.collect()
-    }
-}
-
-/// Subscribes or unsubscribes channels in one command.
-async fn change_plain(
-    mut conn: MultiplexedConnection,
-    names: Vec<(Arc<str>, Keys)>,
-    command: &'static str,
-) -> Result<Vec<Arc<str>>, RedisError> {
-    let channels: Vec<&str> = names
-        .iter()
-        .map(|(_, keys)| keys.channel.as_str())
-        .collect();
-    let result = match command {
-        "SUBSCRIBE" => conn.subscribe(&channels).await,
-        _ => conn.unsubscribe(&channels).await,
-    };
-    let mut refused = Vec::new();
-    match result {
-        Err(error) if is_forbidden(&error) => {
-            // One channel that is not permitted refuses all.
-            for (name, keys) in &names {
-                match conn.subscribe(&keys.channel).await {
-                    Err(error) if is_forbidden(&error) => refused.push(name.clone()),
-                    result => result?,
-                }
-            }
-        }
-        result => result?,
-    }
-    Ok(refused)
-}
-
-/// Subscribes or unsubscribes channels of a cluster, each with its own command, because the channels
-/// of one command would have to be in one slot.
-async fn change_sharded(
-    mut conn: MultiplexedConnection,
-    names: Vec<(Arc<str>, Keys)>,
-    command: &'static str,
-) -> Result<Vec<Arc<str>>, RedisError> {
-    let mut pipeline = Pipeline::with_capacity(names.len());
-    for (_, keys) in &names {
-        pipeline.add_command(shard_command(command, &keys.channel));
-    }
-    let answers = conn.req_packed_commands(&pipeline, 0, names.len()).await?;
-    let mut refused = Vec::new();
-    for (answer, (name, _)) in answers.into_iter().zip(&names) {
-        match answer.extract_error() {
-            Err(error) if is_forbidden(&error) => refused.push(name.clone()),
-            answer => drop(answer?),
-        }
-    }
-    Ok(refused)
-}
-
-fn is_forbidden(error: &RedisError) -> bool {
-    error.code() == Some("NOPERM")
-}
-
-/// Distributes topics to the servers of their channels.
-fn by_server(
-    servers: &Servers,
-    prefix: &str,
-    names: Vec<Arc<str>>,
-) -> Vec<(usize, Vec<(Arc<str>, Keys)>)> {
-    let mut lists: Vec<Vec<_>> = servers.all.iter().map(|_| Vec::new()).collect();
-    for name in names {
-        let keys = Keys::new(prefix, &name);
-        lists[servers.of(&keys.channel)].push((name, keys));
-    }
-    let lists = lists.into_iter().enumerate();
-    lists.filter(|(_, list)| !list.is_empty()).collect()
-}
-
-fn publish_command(servers: &Servers) -> &'static str {
-    match servers.is_cluster() {
-        true => "SPUBLISH",
-        false => "PUBLISH",
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use redis::{Cmd, Script, Value};
 use wsloop::Position;
 use wsloop::backplane::TopicMessage;
-use wsloop::backplane::node::{Decoded, Waiting, decode};
+use wsloop::backplane::node::{Decoded, Origin, decode};
 use wsloop::backplane::{Recover, Since};
 
 use crate::slots;
@@ -38,31 +38,31 @@ impl Scripts {
     }
 
     /// Returns the command that appends and publishes a message.
-    pub(crate) fn append(
-        &self,
-        keys: &Keys,
-        waiting: &Waiting,
-        (most, age): (usize, Duration),
-        server: &Server<'_>,
-        epoch: u64,
-    ) -> Cmd {
-        let origin = waiting.origin();
+    pub(crate) fn append(&self, keys: &Keys, message: &Message<'_>) -> Cmd {
+        let Message {
+            origin,
+            payload,
+            settings: (most, age),
+            epoch,
+            run,
+            publish,
+        } = message;
         let mut cmd = redis::cmd("EVALSHA");
         cmd.arg(self.append.get_hash())
             .arg(2)
             .arg(&keys.state)
             .arg(&keys.messages)
             .arg(&keys.channel)
-            .arg(waiting.payload())
-            .arg(most)
-            .arg(millis(age))
-            .arg(server.run)
+            .arg(payload)
+            .arg(*most)
+            .arg(millis(*age))
+            .arg(run)
             .arg(format!("{epoch:016x}"))
             .arg(format!("{:x}", origin.node))
             .arg(origin.series)
             .arg(origin.number)
             .arg(u8::from(origin.dropped > 0))
-            .arg(server.publish);
+            .arg(publish);
         cmd
     }
 
@@ -89,10 +89,17 @@ impl Scripts {
     }
 }
 
-/// The server that a command goes to.
-pub(crate) struct Server<'s> {
-    /// The random number of its process.
-    pub(crate) run: &'s str,
+/// A message for a history.
+pub(crate) struct Message<'m> {
+    pub(crate) origin: Origin,
+    /// The envelope.
+    pub(crate) payload: Vec<u8>,
+    /// The most messages, and their age.
+    pub(crate) settings: (usize, Duration),
+    /// A random number, if the topic needs an epoch.
+    pub(crate) epoch: u64,
+    /// The random number of the server's process.
+    pub(crate) run: &'m str,
     /// The command for publishing.
     pub(crate) publish: &'static str,
 }
@@ -110,16 +117,10 @@ impl Keys {
         let channel = format!("{prefix}{topic}");
         let tag = slots::tag_for(&channel);
         let rest = if tag == channel { "" } else { topic };
-        // The tag stands first, because the prefix may have braces.
+        let start = own(prefix);
         Self {
-            state: format!(
-                "{prefix_or_none}{{{tag}}}{rest}:state",
-                prefix_or_none = own(prefix)
-            ),
-            messages: format!(
-                "{prefix_or_none}{{{tag}}}{rest}:messages",
-                prefix_or_none = own(prefix)
-            ),
+            state: format!("{start}{{{tag}}}{rest}:state"),
+            messages: format!("{start}{{{tag}}}{rest}:messages"),
             channel,
         }
     }

@@ -6,6 +6,7 @@ mod connect;
 mod driver;
 mod history;
 mod slots;
+mod subscribing;
 
 use std::fmt;
 use std::io;

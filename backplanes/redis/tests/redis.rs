@@ -47,7 +47,9 @@ impl Node {
                         }
                         ["position", topic] => {
                             let position = conn.server().position(topic);
-                            conn.send_utf8(&position.map_or("-".into(), |at| at.to_string()))
+                            conn.send_utf8(
+                                &position.map_or_else(|| "-".into(), |at| at.to_string()),
+                            )
                         }
                         ["from", topic, at] => match at.parse() {
                             Ok(at) if conn.subscribe_from(topic, at)? == Recovery::Pending => {

@@ -39,11 +39,11 @@ struct Hole {
     to: Instant,
 }
 
-/// Checks what a client of a node heard. All messages of a publisher and topic have to come in order
-/// and once, and each missing one has to be announced: by a number of lost messages that covers it,
-/// or by a loss of unknown size in its time. Without one of unknown size, delivered and announced
-/// messages are exactly those that were published. Messages of the node's own publishers must not be
-/// missing. With `counts`, the last message of each publisher must have come, too.
+/// Checks what a client of a node heard. All messages of a publisher and topic have to come in
+/// order and once, and each missing one has to be announced: by a number of lost messages that
+/// covers it, or by a loss of unknown size in its time. Without one of unknown size, delivered and
+/// announced messages are exactly those that were published. Messages of the node's own publishers
+/// must not be missing. With `counts`, the last message of each publisher must have come, too.
 ///
 /// # Errors
 ///

@@ -8,8 +8,8 @@
 //! | `counts` | writes `counts` and, for each publisher and topic, `PUBLISHER TOPIC LAST` |
 //! | `stats` | writes `stats` and the counters of the backplane |
 //!
-//! It ends with its standard input. Clients send `sub TOPIC`, `from TOPIC POSITION`, or `ping`. They
-//! receive `msg TOPIC PUBLISHER NUMBER POSITION PADDING` and `gap TOPIC COUNT`.
+//! It ends with its standard input. Clients send `sub TOPIC`, `from TOPIC POSITION`, or `ping`.
+//! They receive `msg TOPIC PUBLISHER NUMBER POSITION PADDING` and `gap TOPIC COUNT`.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, Write};
@@ -182,7 +182,9 @@ fn handlers(publisher: Publisher) -> Builder {
             conn.send_utf8(&text).map(drop)
         })
         .on(Gap, |hub, lost| {
-            let count = lost.count.map_or("?".into(), |count| count.to_string());
+            let count = lost
+                .count
+                .map_or_else(|| "?".into(), |count| count.to_string());
             let text = format!("gap {} {count}", lost.topic);
             hub.for_each_subscriber(lost.topic, |conn| {
                 // A client that cannot be told is a failure of the test that the checker finds.
@@ -243,7 +245,7 @@ impl Publisher {
             ))
         };
         let published = hub.publish_with(topic, |position| {
-            text(position.map_or("-".into(), |position| position.to_string()))
+            text(position.map_or_else(|| "-".into(), |position| position.to_string()))
         });
         published.map(drop)
     }

@@ -435,13 +435,14 @@ impl<'e> Trial<'e> {
         let due = Instant::now() + PATIENCE;
         loop {
             let mut sums = Sums::default();
-            let results = self.clients.iter().map(|client| {
+            let mut error = Ok(());
+            for client in &self.clients {
                 let heard = client.heard().clone();
-                checker::check(&client.node, &heard, Some(&counts))
-            });
-            let error = results.fold(Ok(()), |before, result| {
-                before.and(result.map(|own| sums.add(&own)))
-            });
+                match checker::check(&client.node, &heard, Some(&counts)) {
+                    Ok(own) => sums.add(&own),
+                    Err(wrong) => error = Err(wrong),
+                }
+            }
             match error {
                 Ok(()) => {
                     self.report.sums.add(&sums);
