@@ -251,14 +251,16 @@ impl<'e> Trial<'e> {
                 if let Some(proxy) = self.proxies.first() {
                     proxy.cut();
                 }
-                for _ in 0..4 {
-                    self.nodes[0].tell("burst t1 200 10000")?;
+                let dropped = self.nodes[0].stat("dropped")?;
+                let since = Instant::now();
+                while self.nodes[0].stat("dropped")? == dropped {
+                    if since.elapsed() > PATIENCE {
+                        return Err("the node drops nothing".into());
+                    }
+                    self.nodes[0].tell("burst t1 100 10000")?;
                     thread::sleep(Duration::from_millis(100));
                 }
                 self.watch(Duration::from_millis(1500))?;
-                if self.nodes[0].stat("dropped")? == 0 {
-                    return Err("the node drops nothing".into());
-                }
                 if let Some(proxy) = self.proxies.first() {
                     proxy.heal();
                 }
