@@ -147,11 +147,10 @@ impl Roamer {
             while !their_end.load(Ordering::SeqCst) {
                 let ports = lock(&their_ports).clone();
                 number += 1;
-                if let Some(port) = ports.get(number % ports.len().max(1)) {
-                    if trip.visit(*port).is_err() {
-                        // A node that was killed could not tell of a loss.
-                        trip.note(What::Gap(None));
-                    }
+                let port = ports.get(number % ports.len().max(1));
+                if port.is_some_and(|port| trip.visit(*port).is_err()) {
+                    // A node that was killed could not tell of a loss.
+                    trip.note(What::Gap(None));
                 }
                 thread::sleep(Duration::from_millis(20));
             }
