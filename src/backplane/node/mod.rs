@@ -283,6 +283,10 @@ impl Node {
                 self.stats.published += count;
                 self.stats.dropped += count;
                 self.outgoing.skip(&topic, count);
+                if self.settings.keeps_history {
+                    // The other loops had no other way to these messages, if they were kept.
+                    self.tell_lost(&topic, Some(count));
+                }
             }
             Call::Recover(request) => return Some(request),
         }
@@ -385,9 +389,16 @@ impl Node {
                 break;
             };
             self.bytes -= oldest.message.held();
-            self.stats.dropped += 1;
-            self.outgoing.drop_one(oldest.message.shared_topic());
+            self.drop_one(&oldest);
         }
+    }
+
+    /// Counts a message as dropped; the next one of its topic tells the other nodes.
+    fn drop_one(&mut self, message: &Waiting) {
+        self.stats.dropped += 1;
+        let untold = message.origin.dropped;
+        self.outgoing
+            .drop_some(message.message.shared_topic(), 1 + untold);
     }
 
     /// Returns the next message for the engine, if it is connected and keeps up. The engine has to
@@ -399,7 +410,10 @@ impl Node {
         let mut next = self.waiting.pop_front()?;
         let Waiting { series, number, .. } = next;
         let topic = next.message.shared_topic();
+        // One that is sent again may not have told of these yet.
+        let untold = next.origin.dropped;
         next.origin = self.outgoing.origin(topic, series, number);
+        next.origin.dropped += untold;
         match next.is_repeated {
             true => self.stats.sent_again += 1,
             false => self.stats.sent += 1,
@@ -416,6 +430,11 @@ impl Node {
         self.is_connected && !self.waiting.is_empty() && self.unconfirmed_bytes < window
     }
 
+    /// Returns how many messages wait for [`next_publish`](Self::next_publish).
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// Returns how many messages the engine has not confirmed.
     pub fn unconfirmed(&self) -> usize {
         self.unconfirmed.len()
@@ -428,6 +447,31 @@ impl Node {
             self.bytes -= message.message.held();
             self.unconfirmed_bytes -= message.message.held();
         }
+    }
+
+    /// Notes that the engine has refused the oldest message that it had not confirmed. The message
+    /// counts as dropped.
+    pub fn rejected(&mut self) {
+        if let Some(message) = self.unconfirmed.pop_front() {
+            self.bytes -= message.message.held();
+            self.unconfirmed_bytes -= message.message.held();
+            self.drop_one(&message);
+        }
+    }
+
+    /// Returns the series and the number of the last message that the loops have published to a
+    /// topic: of two, the later message has the larger pair. An answer to a [`Recover`] must not
+    /// contain messages of this node that are later than the request.
+    pub fn last_number(&self, topic: &str) -> (u64, u64) {
+        self.outgoing.last(topic)
+    }
+
+    /// Returns whether the engine has confirmed the subscription of a topic, and it has not been
+    /// left since. A client can be recovered only then: messages that come between the answer and
+    /// the subscription would be missing.
+    pub fn is_subscribed(&self, name: &str) -> bool {
+        let topic = self.topics.get(name);
+        topic.is_some_and(|topic| matches!(topic.state, State::Subscribed | State::Leaving(_)))
     }
 
     /// Notes that the connection to the engine was made. All topics have to be subscribed again.
@@ -571,13 +615,15 @@ impl Node {
         if let Some(topic) = self.topics.get_mut(name) {
             self.stats.gaps += 1;
             topic.incoming.lose();
-            for inbox in topic
-                .loops
-                .iter()
-                .filter_map(|number| self.loops.get(number))
-            {
-                inbox.lost(name, None);
-            }
+            self.tell_lost(name, None);
+        }
+    }
+
+    /// Tells the loops that want a topic that messages of it were lost.
+    fn tell_lost(&self, name: &str, count: Option<u64>) {
+        let loops = self.topics.get(name).map_or(&[][..], |topic| &topic.loops);
+        for inbox in loops.iter().filter_map(|number| self.loops.get(number)) {
+            inbox.lost(name, count);
         }
     }
 

@@ -80,9 +80,16 @@ impl Outgoing {
         series.dropped += count;
     }
 
-    /// Notes that a message with a number was dropped.
-    pub(super) fn drop_one(&mut self, topic: &Arc<str>) {
-        self.series(topic).dropped += 1;
+    /// Notes that messages with numbers were dropped.
+    pub(super) fn drop_some(&mut self, topic: &Arc<str>, count: u64) {
+        self.series(topic).dropped += count;
+    }
+
+    /// Returns the series and the number of the last message of a topic. A topic that is not known
+    /// gets a later series than all others.
+    pub(super) fn last(&self, topic: &str) -> (u64, u64) {
+        let series = self.topics.get(topic);
+        series.map_or((self.last_series, u64::MAX), |own| (own.series, own.last))
     }
 
     /// Returns the origin of a message that is sent now.

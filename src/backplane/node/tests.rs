@@ -322,3 +322,48 @@ fn links_pass_calls_on_and_count_what_does_not_fit() {
     drop(spare);
     assert!(calls.is_abandoned());
 }
+
+#[test]
+fn dropped_messages_are_told_by_the_message_that_arrives() {
+    let one = TopicMessage::new("a", Prepared::text("0")).held();
+    let settings = Settings {
+        max_waiting: 4 * one,
+        ..Settings::default()
+    };
+    let mut rig = Rig::new(settings, 1);
+    for text in ["1", "2", "3", "4", "5", "6"] {
+        rig.publish("a", text);
+    }
+    rig.node.connected(at(0));
+    let first = rig.node.next_publish().expect("it waits");
+    assert_eq!((first.origin().number, first.origin().dropped), (3, 2));
+    // It did not arrive, so it tells again.
+    rig.node.disconnected(at(0));
+    rig.node.connected(at(0));
+    let again = rig.node.next_publish().expect("it waits");
+    assert_eq!((again.origin().number, again.origin().dropped), (3, 2));
+    // If it is dropped, the next one tells of it, too.
+    rig.node.disconnected(at(0));
+    rig.publish("a", "7");
+    rig.node.connected(at(0));
+    let next = rig.node.next_publish().expect("it waits");
+    assert_eq!((next.origin().number, next.origin().dropped), (4, 3));
+}
+
+#[test]
+fn a_message_that_the_engine_refuses_counts_as_dropped() {
+    let mut rig = Rig::new(Settings::default(), 1);
+    rig.node.connected(at(0));
+    assert!(rig.node.last_number("a") < (1, 1));
+    rig.publish("a", "1");
+    rig.publish("a", "2");
+    assert_eq!(rig.node.last_number("a"), (1, 2));
+    assert_eq!(rig.node.waiting(), 2);
+    rig.node.next_publish().expect("it waits");
+    rig.node.rejected();
+    let next = rig.node.next_publish().expect("it waits");
+    assert_eq!((next.origin().number, next.origin().dropped), (2, 1));
+    rig.node.confirmed(1);
+    let stats = rig.node.stats();
+    assert_eq!((stats.dropped, stats.waiting_bytes), (1, 0));
+}
