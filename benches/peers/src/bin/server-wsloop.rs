@@ -16,20 +16,67 @@ fn main() -> wsloop::Result<()> {
         Skill::Deflate,
         Skill::Greet,
         Skill::Loops,
+        #[cfg(feature = "redis")]
+        Skill::Redis,
         Skill::Tls,
         Skill::Topics,
     ]);
+    let engines = Engines::connect(&options);
     if options.loops == 1 {
-        let mut server = builder(&options).build()?;
+        let mut server = engines.join(builder(&options)).build()?;
+        engines.wait();
         let addr = server.local_addr().unwrap_or(options.listen);
         announce(addr).unwrap_or_else(|error| refuse(error));
         return Ok(server.start()?);
     }
-    let loops = Loops::new(options.loops, move |_| builder(&options)).spawn()?;
+    let for_loops = engines.clone();
+    let loops = Loops::new(options.loops, move |_| for_loops.join(builder(&options))).spawn()?;
+    engines.wait();
     for addr in loops.local_addrs() {
         announce(addr).unwrap_or_else(|error| refuse(error));
     }
     loops.join().map(drop)
+}
+
+/// The engines that connect the topics of several processes.
+#[derive(Clone)]
+struct Engines {
+    #[cfg(feature = "redis")]
+    redis: Option<wsloop_redis::Redis>,
+}
+
+impl Engines {
+    #[cfg_attr(not(feature = "redis"), expect(unused_variables))]
+    fn connect(options: &Options) -> Self {
+        Self {
+            #[cfg(feature = "redis")]
+            redis: options
+                .redis
+                .as_deref()
+                .map(|url| wsloop_redis::Redis::new(url).unwrap_or_else(|error| refuse(error))),
+        }
+    }
+
+    /// Gives a loop its backplanes.
+    fn join(&self, builder: Builder) -> Builder {
+        #[cfg(feature = "redis")]
+        if let Some(redis) = &self.redis {
+            return builder.backplane(redis.clone());
+        }
+        builder
+    }
+
+    /// Waits until the engines are connected.
+    fn wait(&self) {
+        #[cfg(feature = "redis")]
+        while self
+            .redis
+            .as_ref()
+            .is_some_and(|redis| !redis.stats().is_connected)
+        {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
 }
 
 /// Returns the settings and the handlers of one loop.
