@@ -43,7 +43,7 @@ struct Hole {
 /// order and once, and each missing one has to be announced: by a number of lost messages that
 /// covers it, or by a loss of unknown size in its time. Without one of unknown size, delivered and
 /// announced messages are exactly those that were published. Messages of the node's own publishers
-/// must not be missing. With `counts`, the last message of each publisher must have come, too.
+/// must not be missing. With `counts`, this includes the last message of each publisher.
 ///
 /// # Errors
 ///
@@ -95,6 +95,20 @@ pub fn check(node: &str, heard: &[Heard], counts: Option<&Counts>) -> Result<Sum
                 }
             }
         }
+        for ((publisher, other), count) in counts.into_iter().flatten() {
+            if let Some((number, from)) = last.get(publisher.as_str())
+                && other == topic
+                && number != count
+            {
+                let is_told = |(at, gap): &(Instant, Option<u64>)| gap.is_none() && at >= from;
+                if number > count || !gaps.iter().any(is_told) {
+                    return Err(format!(
+                        "{node} {topic}: the last of {publisher} was {number} of {count}"
+                    ));
+                }
+                sums.missing += count - number;
+            }
+        }
         let (missing, announced) = (
             sums.missing - before.missing,
             sums.announced - before.announced,
@@ -105,16 +119,30 @@ pub fn check(node: &str, heard: &[Heard], counts: Option<&Counts>) -> Result<Sum
             ));
         }
         cover(&holes, &gaps).map_err(|error| format!("{node} {topic}: {error}"))?;
-        for ((publisher, other), count) in counts.into_iter().flatten() {
-            let heard = last.get(publisher.as_str()).map(|(number, _)| *number);
-            if other == topic && heard.is_some_and(|heard| heard != *count) {
-                return Err(format!(
-                    "{node} {topic}: the last of {publisher} was {heard:?} of {count}"
-                ));
-            }
-        }
     }
     Ok(sums)
+}
+
+/// Checks what a client heard that moved from node to node: messages may come again after a
+/// recovery, and none is missing without a loss that was announced.
+///
+/// # Errors
+///
+/// Returns what is wrong.
+pub fn check_roamer(heard: &[Heard]) -> Result<(), String> {
+    let mut last: BTreeMap<&str, u64> = BTreeMap::new();
+    // The first time of each message.
+    let first_time = heard.iter().filter(|one| match &one.what {
+        What::Message(publisher, number) => {
+            let last = last.entry(publisher).or_default();
+            let is_new = *number > *last;
+            *last = (*last).max(*number);
+            is_new
+        }
+        What::Gap(_) => true,
+    });
+    let first_time: Vec<Heard> = first_time.cloned().collect();
+    check("-", &first_time, None).map(drop)
 }
 
 /// Checks that each hole is covered by announcements.

@@ -178,7 +178,8 @@ fn handlers(publisher: Publisher) -> Builder {
             }
         })
         .on(Recovered, |conn, recovered| {
-            let text = format!("recovered {recovered:?}");
+            let (topic, recovery) = recovered;
+            let text = format!("recovered {topic} {recovery:?}");
             conn.send_utf8(&text).map(drop)
         })
         .on(Gap, |hub, lost| {

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::checker::{self, Counts, Sums};
-use crate::client::{Client, What};
+use crate::client::{Client, Roamer, What};
 use crate::engine::{Engine, Fault};
 use crate::node::TOPICS;
 use crate::processes::Process;
@@ -94,6 +94,8 @@ pub struct Report {
     pub heard_again: Duration,
     /// The sums of all clients.
     pub sums: Sums,
+    /// How often a client that moved between the nodes was recovered.
+    pub recovered: u64,
     /// The longest time until a node answered a ping.
     pub slowest_ping: Duration,
     /// The most memory of a node, in bytes.
@@ -113,9 +115,10 @@ impl fmt::Display for Report {
         write!(
             f,
             "heard again after {:.2} s; {delivered} delivered, {missing} missing, {announced} \
-             announced and {unknown} times an unknown number; slowest ping {:.0} ms; memory {} MB; \
+             announced and {unknown} times an unknown number; {} recoveries; slowest ping {:.0} ms; memory {} MB; \
              waiting {} kB",
             self.heard_again.as_secs_f64(),
+            self.recovered,
             self.slowest_ping.as_secs_f64() * 1e3,
             self.memory >> 20,
             self.waiting >> 10,
@@ -130,6 +133,7 @@ pub struct Trial<'e> {
     proxies: Vec<Proxy>,
     nodes: Vec<Node>,
     clients: Vec<Client>,
+    roamer: Option<Roamer>,
     /// The last messages of nodes that were killed are not known.
     report: Report,
     restarts: u32,
@@ -172,6 +176,7 @@ impl<'e> Trial<'e> {
             proxies: Vec::new(),
             nodes: Vec::new(),
             clients: Vec::new(),
+            roamer: None,
             report: Report::default(),
             restarts: 0,
         };
@@ -191,6 +196,8 @@ impl<'e> Trial<'e> {
         for node in &mut trial.nodes {
             node.tell(&format!("rate {RATE}"))?;
         }
+        let ports = trial.nodes.iter().map(|node| node.port).collect();
+        trial.roamer = Some(Roamer::start("h0", ports));
         Ok(trial)
     }
 
@@ -251,14 +258,16 @@ impl<'e> Trial<'e> {
                 if let Some(proxy) = self.proxies.first() {
                     proxy.cut();
                 }
-                for _ in 0..4 {
-                    self.nodes[0].tell("burst t1 200 10000")?;
+                let dropped = self.nodes[0].stat("dropped")?;
+                let since = Instant::now();
+                while self.nodes[0].stat("dropped")? == dropped {
+                    if since.elapsed() > PATIENCE {
+                        return Err("the node drops nothing".into());
+                    }
+                    self.nodes[0].tell("burst t1 100 10000")?;
                     thread::sleep(Duration::from_millis(100));
                 }
                 self.watch(Duration::from_millis(1500))?;
-                if self.nodes[0].stat("dropped")? == 0 {
-                    return Err("the node drops nothing".into());
-                }
                 if let Some(proxy) = self.proxies.first() {
                     proxy.heal();
                 }
@@ -321,6 +330,9 @@ impl<'e> Trial<'e> {
         let name = format!("R{}", self.restarts);
         self.nodes[number] = Node::start(self.program, &name, self.engine, port)?;
         self.nodes[number].tell(&format!("rate {RATE}"))?;
+        if let Some(roamer) = &self.roamer {
+            roamer.set_ports(self.nodes.iter().map(|node| node.port).collect());
+        }
         self.add_clients(number)
     }
 
@@ -459,6 +471,11 @@ impl<'e> Trial<'e> {
             }
         }
         self.measure()?;
+        if let Some(roamer) = self.roamer.take() {
+            let (heard, recovered) = roamer.finish();
+            checker::check_roamer(&heard).map_err(|error| format!("roamer: {error}"))?;
+            self.report.recovered = recovered;
+        }
         Ok(self.report)
     }
 }
