@@ -1,12 +1,9 @@
 //! Histories of topics, in one stream of JetStream.
 //!
 //! A message of a topic with a history is published to the subject of the topic in the stream. The
-//! server stores it, and publishes it again on the topic's ordinary subject, in the order of the
-//! stream and with its sequence number (`RePublish`). So the subscribers of a topic hear its
-//! messages in the order of their positions, and one subscription is enough for all messages.
-//!
-//! The number of the message before it on the same subject comes with it. If that was not heard, it
-//! was lost on the way, and the loss is announced.
+//! server stores it, and publishes it again on the topic's ordinary subject, with its sequence
+//! number and that of the message before it on the same subject (`RePublish`). So one subscription
+//! is enough for all messages, and [`session`](crate::session) knows which positions it may claim.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -30,6 +27,7 @@ pub(crate) struct Stream {
     prefix: Arc<str>,
     /// Changes when the stream is created anew.
     pub(crate) epoch: u64,
+    created: Arc<str>,
     /// Most messages of a topic that it keeps.
     max_messages: usize,
     answer_within: Duration,
@@ -131,6 +129,7 @@ impl Stream {
             name: name.as_str().into(),
             prefix: history.prefix.as_str().into(),
             epoch: hash(&[name, created, run]),
+            created: created.into(),
             max_messages: usize::try_from(max_messages)
                 .ok()
                 .filter(|most| *most > 0)
@@ -158,6 +157,9 @@ impl Stream {
         let info = request(client, &what, &json!({})).await;
         let info = info.map_err(|failure| failure.text())?;
         let number = |name: &str| info["state"][name].as_u64().ok_or("it has no state");
+        if info["created"].as_str() != Some(&*self.created) {
+            return Err("the stream was created anew".into());
+        }
         Ok(Info {
             first: number("first_seq")?,
             last: number("last_seq")?,

@@ -2,6 +2,7 @@
 #![doc = include_str!("../README.md")]
 
 mod builder;
+mod chain;
 mod connect;
 mod driver;
 mod history;

@@ -17,9 +17,11 @@
 //!    this number were stored before the subscription: they are older, or they belong to the loss
 //!    that [`Node::subscribed`] announces if the subscription was interrupted. If such a message is
 //!    heard nevertheless, it is delivered, and claims nothing.
-//! 2. Behind it the stream sends out the messages of a topic in their order, each with the number
-//!    of the one before it. If that number is not the one that was heard before, a loss is announced
-//!    before the message is delivered.
+//! 2. Each message that the stream sends out has its own number, and that of the message of the topic
+//!    before it. The server does not send the messages of several publishers strictly in the order
+//!    of their numbers (seen with 2.9), only those of each publisher. So messages are delivered as
+//!    they come, but a number is claimed only when all messages of the topic before it were heard
+//!    ([`Chain`]). If one does not come within a second, its loss is announced.
 //! 3. Nothing is claimed until the subscription is confirmed, which announces the loss: what came
 //!    until then is claimed together with it, after the announcement.
 //! 4. The answer of JetStream to a message of our own claims nothing, because messages before it may
@@ -32,7 +34,7 @@
 //! answered for all messages from before the request. So a message is in the answer, or it comes
 //! through the subscription, or both: then a client hears it twice at the seam, but it misses none.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -46,6 +48,7 @@ use wsloop::Position;
 use wsloop::backplane::node::{Check, Waiting};
 use wsloop::backplane::{Recover, TopicMessage};
 
+use crate::chain::{Chain, Link};
 use crate::connect::{Connection, with_source};
 use crate::driver::{Driver, LOOK_AT_LEAST, Over};
 use crate::history::{self, Stored, Stream, Wanted};
@@ -59,6 +62,8 @@ pub(crate) struct Session<'d> {
     /// What the subjects of this node begin with.
     own: String,
     topics: HashMap<Arc<str>, Topic>,
+    /// Topics with messages before which others are missing.
+    broken: HashSet<Arc<str>>,
     sender: Sender<Heard>,
     heard: Receiver<Heard>,
     /// Counts subscriptions.
@@ -86,10 +91,8 @@ struct Topic {
     /// Passes its messages on; `None` if its subject is too long.
     task: Option<JoinHandle<()>>,
     is_confirmed: bool,
-    /// The position up to which everything is delivered, announced, or older.
-    reached: u64,
-    /// The sequence number of the last message that was heard.
-    last: Option<u64>,
+    /// Which messages of the stream were heard.
+    chain: Chain,
 }
 
 /// A message that was handed to the client.
@@ -153,6 +156,7 @@ impl<'d> Session<'d> {
             stream: connection.stream.map(Arc::new),
             own: connection.own,
             topics: HashMap::new(),
+            broken: HashSet::new(),
             sender,
             heard,
             last_serial: 0,
@@ -298,8 +302,7 @@ impl<'d> Session<'d> {
                 serial,
                 task,
                 is_confirmed: false,
-                reached,
-                last: None,
+                chain: Chain::new(reached, Instant::now()),
             };
             self.topics.insert(name.clone(), topic);
             self.requested.push((name, serial));
@@ -456,8 +459,7 @@ impl<'d> Session<'d> {
             return;
         };
         topic.is_confirmed = true;
-        let reached = topic.reached.max(topic.last.unwrap_or(0));
-        topic.reached = reached;
+        let reached = topic.chain.reached();
         let stream = self.stream.as_ref();
         let position = stream.map(|stream| Position::new(stream.epoch, reached));
         self.driver.node.subscribed(name, position, now);
@@ -474,17 +476,16 @@ impl<'d> Session<'d> {
         if let Some(stream) = stream
             && let Some((number, before)) = stream.numbers(message)
         {
-            if let Some(last) = topic.last.replace(number) {
-                if number <= last {
-                    return Err("the stream has begun anew".into());
+            match topic.chain.hear(number, before, Instant::now()) {
+                Link::Old => {}
+                Link::Impossible => return Err("the stream has begun anew".into()),
+                Link::Next if topic.is_confirmed => {
+                    position = Some(Position::new(stream.epoch, topic.chain.reached()));
                 }
-                if before > last {
-                    self.driver.node.lost(name);
-                }
+                Link::Next | Link::Waits => {}
             }
-            if topic.is_confirmed && number > topic.reached {
-                topic.reached = number;
-                position = Some(Position::new(stream.epoch, number));
+            if topic.chain.is_broken() {
+                self.broken.insert(name.clone());
             }
         }
         let node = &mut self.driver.node;
@@ -526,6 +527,7 @@ impl<'d> Session<'d> {
             Check::Reconnect => return Err("the server is silent".into()),
             _ => {}
         }
+        self.mend();
         let limit = self.driver.options.command_timeout;
         let flight = self.flights.front().map(|flight| flight.since);
         let barrier = self.barriers.front().map(|barrier| barrier.since);
@@ -537,6 +539,21 @@ impl<'d> Session<'d> {
             late.request.gap();
         }
         Ok(())
+    }
+
+    /// Announces the messages that do not come.
+    fn mend(&mut self) {
+        let now = Instant::now();
+        let Self { topics, driver, .. } = self;
+        self.broken.retain(|name| {
+            let Some(topic) = topics.get_mut(name) else {
+                return false;
+            };
+            if topic.is_confirmed && topic.chain.give_up(now) {
+                driver.node.lost(name);
+            }
+            topic.chain.is_broken()
+        });
     }
 
     /// Begins to read the histories that clients wait for.
