@@ -33,7 +33,7 @@ fn main() -> Result<(), AnyError> {
             redis::Redis::start(&limit)?.map(|redis| Box::new(redis) as Box<dyn Engine>)
         }
         "nats" => {
-            let limits = "max_payload: 64KB\nmax_pending: 256KB";
+            let limits = "max_payload: 64KB\nmax_pending: 256KB\nwrite_deadline: \"100ms\"";
             nats::Nats::start(limits)?.map(|nats| Box::new(nats) as Box<dyn Engine>)
         }
         other => return Err(format!("unknown engine {other}").into()),

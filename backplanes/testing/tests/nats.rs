@@ -38,7 +38,7 @@ fn the_server_is_restarted() {
 
 #[test]
 fn a_node_is_a_slow_consumer() {
-    let limits = "max_payload: 64KB\nmax_pending: 256KB";
+    let limits = "max_payload: 64KB\nmax_pending: 256KB\nwrite_deadline: \"100ms\"";
     try_fault(limits, Fault::Overrun);
 }
 
