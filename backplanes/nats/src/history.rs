@@ -191,43 +191,42 @@ impl Stream {
     ///   topic are there than the most, so that none was removed for their number.
     ///
     /// Messages that a node had to drop are missing, too: the next message of the topic tells.
+    ///
+    /// # Errors
+    ///
+    /// Returns what is wrong with the stream.
     pub(crate) async fn read(
         &self,
         client: &Client,
         wanted: &Wanted,
-    ) -> Option<Vec<TopicMessage>> {
+    ) -> Result<Option<Vec<TopicMessage>>, String> {
         let from = match wanted.since {
-            Since::Position(position) if position.epoch() != self.epoch => return None,
+            Since::Position(position) if position.epoch() != self.epoch => return Ok(None),
             Since::Position(position) => position.offset(),
             _ => 0,
         };
-        let reading = self.read_from(client, wanted, from);
-        let (read, has_first) = match timeout(self.answer_within, reading).await {
+        let reading = timeout(self.answer_within, self.read_from(client, wanted, from));
+        let (read, has_first) = match reading.await {
             Ok(Ok(read)) => read,
             Ok(Err(error)) => {
                 log::debug!("history of {:?}: {error}", wanted.topic);
-                return None;
+                return Ok(None);
             }
-            Err(_) => return None,
+            Err(_) => return Ok(None),
         };
+        // It must be the stream of this epoch still.
+        let Info { first, last } = self.info(client).await?;
         let (most, age) = wanted.history;
         let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
         let oldest = now.saturating_sub(age);
         let count = read.len();
         let is_old = |one: &Read| one.at < oldest;
-        match wanted.since {
+        let messages = match wanted.since {
             Since::Position(_) => {
-                if count > most || read.iter().any(|one| is_old(one) || one.dropped > 0) {
-                    return None;
-                }
-                if !has_first {
-                    let info = timeout(self.answer_within, self.info(client)).await;
-                    let Info { first, last } = info.ok()?.ok()?;
-                    if from > last || from + 1 < first || count >= self.max_messages {
-                        return None;
-                    }
-                }
-                Some(messages(read, wanted, usize::MAX))
+                let is_whole = has_first
+                    || from <= last && from + 1 >= first && count < self.max_messages;
+                let is_kept = !read.iter().any(|one| is_old(one) || one.dropped > 0);
+                (is_whole && is_kept && count <= most).then(|| messages(read, wanted, usize::MAX))
             }
             Since::Recent(recent) => {
                 let read: Vec<Read> = read.into_iter().skip_while(is_old).collect();
@@ -237,7 +236,8 @@ impl Stream {
                 Some(messages(read, wanted, recent.min(most)))
             }
             _ => None,
-        }
+        };
+        Ok(messages)
     }
 
     /// Reads the messages of a topic after a sequence number, and whether there is one with this

@@ -140,7 +140,7 @@ enum Heard {
 enum Done {
     /// The last sequence number of the stream, before these topics are subscribed.
     Last(Vec<Arc<str>>, Result<u64, String>),
-    Read(Recover, Option<Vec<TopicMessage>>),
+    Read(Recover, Result<Option<Vec<TopicMessage>>, String>),
 }
 
 /// Why the session ends.
@@ -599,7 +599,7 @@ impl<'d> Session<'d> {
             Done::Last(names, last) => self.subscribe(names, last?).await,
             Done::Read(request, read) => {
                 self.reading -= 1;
-                match read {
+                match read? {
                     Some(messages) => request.recovered(messages),
                     None => request.gap(),
                 }
