@@ -38,7 +38,8 @@ use signal_hook::iterator::Signals;
 use wsloop::backplane::node::NodeStats;
 use wsloop::event::{Disconnect, Gap, Handshake, Ready, Recovered, Request, Utf8};
 use wsloop::{
-    Builder, Connection, Loops, Prepared, Recovery, SendError, Server, SlowConsumer, Topic, WindDown,
+    Builder, Connection, Loops, Prepared, Recovery, SendError, Server, SlowConsumer, Topic,
+    WindDown,
 };
 use wsloop_nats::Nats;
 use wsloop_redis::Redis;
@@ -208,7 +209,10 @@ fn chat(members: &Members) -> Builder {
             let welcome =
                 json!({"type": "welcome", "room": room, "nick": nick, "members": members});
             conn.send_utf8(&welcome.to_string())?;
-            notice(conn, "The list shows the guests of this server and those who come later.")
+            notice(
+                conn,
+                "The list shows the guests of this server and those who come later.",
+            )
         })
         .on(Utf8, |conn, message| {
             let message: Value = serde_json::from_str(message).unwrap_or_default();
@@ -243,7 +247,10 @@ fn chat(members: &Members) -> Builder {
             }
             hub.for_each_subscriber(lost.topic, |conn| {
                 // The connection may be about to close.
-                let _ = notice(conn, "Something may be missing: the servers were not connected.");
+                let _ = notice(
+                    conn,
+                    "Something may be missing: the servers were not connected.",
+                );
             });
         })
 }

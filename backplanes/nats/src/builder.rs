@@ -289,7 +289,8 @@ impl Builder {
             }
         }
         if let Some(history) = &options.history {
-            let is_special = |one: char| one.is_whitespace() || one.is_control() || ".*>/\\".contains(one);
+            let is_special =
+                |one: char| one.is_whitespace() || one.is_control() || ".*>/\\".contains(one);
             let [one, other] = [&history.prefix, &options.prefix];
             if history.stream.is_empty() || history.stream.contains(is_special) {
                 return Err(Error::Name(history.stream.clone()));

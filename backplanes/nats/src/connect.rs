@@ -61,7 +61,9 @@ pub(crate) async fn connect(
         })
         .connect(servers);
     // A server may have several addresses.
-    let limit = options.connect_timeout.saturating_mul(count.saturating_add(1));
+    let limit = options
+        .connect_timeout
+        .saturating_mul(count.saturating_add(1));
     let client = timeout(limit, connecting).await;
     let client = client.map_err(|_| "no answer in time".to_owned())?;
     let client = client.map_err(|error| with_source(&error))?;

@@ -95,11 +95,8 @@ impl Driver {
     /// Connects, and serves the connection until it ends.
     async fn serve(&mut self) -> Option<Over> {
         let pause = self.pause();
-        let connecting = connect::connect(
-            self.servers.clone(),
-            self.options.clone(),
-            self.node.id(),
-        );
+        let connecting =
+            connect::connect(self.servers.clone(), self.options.clone(), self.node.id());
         let connecting = async move {
             sleep(pause).await;
             connecting.await
@@ -120,7 +117,11 @@ impl Driver {
             }
         };
         let server = connection.client.server_info();
-        log::info!("connected to NATS {} {}", server.server_name, server.version);
+        log::info!(
+            "connected to NATS {} {}",
+            server.server_name,
+            server.version
+        );
         let since = Instant::now();
         self.node.connected(self.now());
         let end = Session::new(self, connection).run().await;
@@ -186,7 +187,9 @@ impl Driver {
         if closes_at.is_none() && !self.calls.is_abandoned() {
             return Ok(None);
         }
-        let last = *self.ends_at.get_or_insert_with(|| Instant::now() + ABANDONED);
+        let last = *self
+            .ends_at
+            .get_or_insert_with(|| Instant::now() + ABANDONED);
         let due = closes_at.unwrap_or(last);
         let is_sent = stats.waiting_bytes == 0 && self.calls.waiting_bytes() == 0;
         match is_sent || Instant::now() >= due {

@@ -119,10 +119,16 @@ impl Stream {
         }
         let is_in_memory = found["storage"] == "memory";
         if is_in_memory && server.cluster.is_some() {
-            return Err(format!("stream {name} is in memory, which needs a single server"));
+            return Err(format!(
+                "stream {name} is in memory, which needs a single server"
+            ));
         }
         // A stream in memory begins anew with its server, but keeps the time of its creation.
-        let run = if is_in_memory { server.server_id.as_str() } else { "" };
+        let run = if is_in_memory {
+            server.server_id.as_str()
+        } else {
+            ""
+        };
         let created = info["created"].as_str().unwrap_or_default();
         let max_messages = found["max_msgs_per_subject"].as_i64().unwrap_or_default();
         Ok(Self {
@@ -223,8 +229,8 @@ impl Stream {
         let is_old = |one: &Read| one.at < oldest;
         let messages = match wanted.since {
             Since::Position(_) => {
-                let is_whole = has_first
-                    || from <= last && from + 1 >= first && count < self.max_messages;
+                let is_whole =
+                    has_first || from <= last && from + 1 >= first && count < self.max_messages;
                 let is_kept = !read.iter().any(|one| is_old(one) || one.dropped > 0);
                 (is_whole && is_kept && count <= most).then(|| messages(read, wanted, usize::MAX))
             }
@@ -277,8 +283,8 @@ impl Stream {
         let mut read = Vec::new();
         let mut has_first = false;
         let mut heard = 0;
-        let is_too_much = matches!(wanted.since, Since::Position(_))
-            && pending > wanted.history.0 as u64 + 1;
+        let is_too_much =
+            matches!(wanted.since, Since::Position(_)) && pending > wanted.history.0 as u64 + 1;
         let mut result = match is_too_much {
             true => Err("there are more messages than its history has".to_owned()),
             false => Ok(()),
@@ -472,7 +478,9 @@ fn hash(texts: &[&str]) -> u64 {
 }
 
 fn nanos(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX).min(i64::MAX as u64)
+    u64::try_from(time.as_nanos())
+        .unwrap_or(u64::MAX)
+        .min(i64::MAX as u64)
 }
 
 /// The error of JetStream that says that there is no such stream.

@@ -74,9 +74,10 @@ impl Nats {
             changed: Condvar::new(),
         });
         let waker = shared.clone();
-        let (link, calls) = node::channel(options.max_waiting, options.history.is_some(), move || {
-            waker.notify.notify_one();
-        });
+        let (link, calls) =
+            node::channel(options.max_waiting, options.history.is_some(), move || {
+                waker.notify.notify_one();
+            });
         let end = End(shared.clone());
         thread::Builder::new()
             .name("wsloop-nats".into())

@@ -531,7 +531,11 @@ impl<'d> Session<'d> {
         let limit = self.driver.options.command_timeout;
         let flight = self.flights.front().map(|flight| flight.since);
         let barrier = self.barriers.front().map(|barrier| barrier.since);
-        if flight.into_iter().chain(barrier).any(|since| since.elapsed() >= limit) {
+        if flight
+            .into_iter()
+            .chain(barrier)
+            .any(|since| since.elapsed() >= limit)
+        {
             return Err("the server does not confirm".into());
         }
         let now = Instant::now();
@@ -567,8 +571,8 @@ impl<'d> Session<'d> {
             && self.reading < READING_MAX
         {
             let node = &self.driver.node;
-            let is_sent = self.first_flight >= asked.after
-                || node.waiting() == 0 && node.unconfirmed() == 0;
+            let is_sent =
+                self.first_flight >= asked.after || node.waiting() == 0 && node.unconfirmed() == 0;
             if !is_sent || !node.is_subscribed(asked.request.topic()) {
                 at += 1;
                 continue;
@@ -611,7 +615,10 @@ impl<'d> Session<'d> {
 
 /// Takes the first one out, if it is meant.
 fn pop_if<T>(queue: &mut VecDeque<T>, is_meant: impl FnOnce(&T) -> bool) -> Option<T> {
-    queue.front().is_some_and(is_meant).then(|| queue.pop_front())?
+    queue
+        .front()
+        .is_some_and(is_meant)
+        .then(|| queue.pop_front())?
 }
 
 /// Hands a command to the client, which has room for it unless something is wrong.
@@ -619,7 +626,9 @@ async fn within<T, E: std::error::Error>(
     command: impl Future<Output = Result<T, E>>,
 ) -> Result<T, End> {
     let result = timeout(HAND_OVER, command).await;
-    result.map_err(|_| TOO_SLOW)?.map_err(|error| with_source(&error))
+    result
+        .map_err(|_| TOO_SLOW)?
+        .map_err(|error| with_source(&error))
 }
 
 const TOO_SLOW: &str = "the client takes no commands";

@@ -43,7 +43,8 @@ pub(crate) fn is_prefix(prefix: &str) -> bool {
         return false;
     };
     let is_token = |token: &str| {
-        let is_special = |one: char| one.is_whitespace() || one.is_control() || "*>%$".contains(one);
+        let is_special =
+            |one: char| one.is_whitespace() || one.is_control() || "*>%$".contains(one);
         !token.is_empty() && !token.contains(is_special)
     };
     tokens.split('.').all(is_token)

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tungstenite::{Message, WebSocket};
 use wsloop::event::{Gap, Recovered, Utf8};
 use wsloop::{LoopThreads, Loops, Prepared, Recovery, Sent, Server, Topic};
-use wsloop_backplane_testing::nats::{Nats as Engine};
+use wsloop_backplane_testing::nats::Nats as Engine;
 use wsloop_nats::{Builder, Nats, Storage};
 
 /// A server with its own connection to Nats, as in a process of its own.
@@ -185,7 +185,19 @@ fn topics_may_have_any_name() {
     let Some(engine) = engine() else { return };
     let [a, b] = [(), ()].map(|()| Node::start(Nats::builder(&engine.url())));
     let mut publisher = b.client();
-    let names = ["a_b", ".", "..x.", "*", ">", "a.*", "%", "%2E", "gr\u{fc}n", "$JS.API", "h_.>"];
+    let names = [
+        "a_b",
+        ".",
+        "..x.",
+        "*",
+        ">",
+        "a.*",
+        "%",
+        "%2E",
+        "gr\u{fc}n",
+        "$JS.API",
+        "h_.>",
+    ];
     let mut clients: Vec<Client> = names.iter().map(|name| a.subscriber(name)).collect();
     for name in names {
         publisher.send(&format!("pub {name} to {name}"));
@@ -343,7 +355,11 @@ fn no_client_recovers_across_dropped_messages() {
     wait(|| !a.nats.stats().is_connected && !b.nats.stats().is_connected);
     let mut away = b.client();
     let asked = Instant::now();
-    assert_eq!(away.ask(&format!("from h1 {before}")), "h1 Gap", "nobody can know");
+    assert_eq!(
+        away.ask(&format!("from h1 {before}")),
+        "h1 Gap",
+        "nobody can know"
+    );
     assert!(asked.elapsed() < Duration::from_secs(1));
     let mut publisher = a.client();
     for count in 0..100 {
