@@ -1,4 +1,4 @@
-//! An echo server that can be replaced while it runs, without refusing a client.
+//! An echo server of two event loops that can be replaced while it runs, without refusing a client.
 //!
 //! ```text
 //! cargo build --release --example restart && target/release/examples/restart [ADDRESS]...
@@ -9,8 +9,11 @@
 //! may be a new version by then. The successor inherits the listening sockets in the same way as
 //! from systemd: descriptors from 3 on, `LISTEN_FDS` and `LISTEN_PID`. When the successor listens,
 //! the old server stops accepting and winds down: it closes its clients with 1012, one after the
-//! other, and they reconnect to the successor. Both processes share the accept queue, so one of
+//! other, and they reconnect to the successor. Both processes share the accept queues, so one of
 //! them accepts each new client. If the successor does not start, the old server continues.
+//!
+//! For each TCP address each loop has a socket of its own, with its own queue. The successor
+//! inherits all of them, and its loops share them out.
 //!
 //! SIGTERM and SIGINT end the server in the same way, without a successor. If systemd holds the
 //! sockets itself (in a socket unit), a restart needs no more than that: clients wait in the accept
@@ -24,16 +27,17 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 use std::{env, process, thread};
 
 use command_fds::{CommandFdExt, FdMapping};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-use wsloop::event::{Binary, Stopped, Utf8};
-use wsloop::{BuildError, CloseCode, Handle, Server, WindDown};
+use wsloop::event::{Binary, Utf8};
+use wsloop::{Builder, CloseCode, Loops, LoopsHandle, Server, Stats, WindDown};
 
+/// How many event loops serve.
+const LOOPS: usize = 2;
 /// Connections that are still open after this time are cut.
 const DEADLINE: Duration = Duration::from_secs(8);
 /// The clients are closed over this time, so that they do not all reconnect at once.
@@ -46,39 +50,39 @@ static RESTARTING: AtomicBool = AtomicBool::new(false);
 
 fn main() -> wsloop::Result<()> {
     logger::init();
-    let mut server = build()?;
-    let signals = signals(server.handle())?;
-    for listener in server.listeners() {
-        eprintln!("listening on {listener}");
+    let mut addresses: Vec<String> = env::args().skip(1).collect();
+    if addresses.is_empty() {
+        addresses.push("127.0.0.1:9009".into());
     }
-    eprintln!("process {} serves", process::id());
+    let paths: Vec<String> = addresses
+        .iter()
+        .filter_map(|address| address.strip_prefix("unix:").map(str::to_owned))
+        .collect();
+    let inherits = env::var_os("LISTEN_FDS").is_some();
+    let loops = Loops::new(LOOPS, move |_| build(&addresses, inherits)).spawn()?;
+    obey_signals(loops.handle().clone())?;
+    for addr in loops.local_addrs() {
+        eprintln!("listening on {addr}");
+    }
+    for path in paths {
+        eprintln!("listening on unix:{path}");
+    }
+    let id = process::id();
+    eprintln!("process {id} serves");
     tell_predecessor()?;
-    while server.turn(None)? {
-        for signal in signals.try_iter() {
-            match signal {
-                SIGHUP => match start_successor(&server) {
-                    Ok(()) => {}
-                    Err(error) => eprintln!("cannot start a successor: {error}"),
-                },
-                _ => server
-                    .hub()
-                    .wind_down(WindDown::within(DEADLINE).spread(SPREAD))?,
-            }
-        }
-    }
+    let stats: Stats = loops.join()?.into_iter().sum();
+    let (ended, cut) = (stats.ended_in_order, stats.cut);
+    eprintln!("process {id} ends: {ended} connections in order, {cut} cut");
     Ok(())
 }
 
-fn build() -> Result<Server, BuildError> {
+/// Makes the builder of a loop.
+fn build(addresses: &[String], inherits: bool) -> Builder {
     let mut builder = Server::builder();
-    if env::var_os("LISTEN_FDS").is_some() {
+    if inherits {
         builder = builder.listen_inherited();
     } else {
-        let mut addresses: Vec<String> = env::args().skip(1).collect();
-        if addresses.is_empty() {
-            addresses.push("127.0.0.1:9009".into());
-        }
-        for address in &addresses {
+        for address in addresses {
             builder = match address.strip_prefix("unix:") {
                 Some(path) => builder.listen_unix(path),
                 None => builder.listen(address.as_str()),
@@ -88,32 +92,29 @@ fn build() -> Result<Server, BuildError> {
     builder
         .on(Utf8, |conn, text| conn.send_utf8(text))
         .on(Binary, |conn, data| conn.send_binary(data))
-        .on(Stopped, |_, stats| {
-            let (id, ended, cut) = (process::id(), stats.ended_in_order, stats.cut);
-            eprintln!("process {id} ends: {ended} connections in order, {cut} cut");
-        })
-        .build()
 }
 
-/// Returns a channel of signals, and wakes the loop for each signal.
-fn signals(handle: Handle) -> io::Result<Receiver<i32>> {
+/// Obeys signals, on a thread.
+fn obey_signals(handle: LoopsHandle) -> io::Result<()> {
     let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])?;
-    let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
         for signal in signals.forever() {
-            let _ = sender.send(signal);
-            let _ = handle.run(|_| ());
+            if signal == SIGHUP {
+                if let Err(error) = start_successor(&handle) {
+                    eprintln!("cannot start a successor: {error}");
+                }
+            } else {
+                // An error means that the server has already ended.
+                let _ = handle.wind_down(WindDown::within(DEADLINE).spread(SPREAD));
+            }
         }
     });
-    Ok(receiver)
+    Ok(())
 }
 
 /// Starts the program again with the listening sockets, and winds down when the successor listens.
-fn start_successor(server: &Server) -> io::Result<()> {
-    let sockets: Vec<OwnedFd> = server
-        .listeners()
-        .map(|listener| listener.socket().try_clone_to_owned())
-        .collect::<io::Result<_>>()?;
+fn start_successor(loops: &LoopsHandle) -> io::Result<()> {
+    let sockets = loops.listeners()?;
     if sockets.is_empty() || RESTARTING.swap(true, Ordering::SeqCst) {
         return Err(io::Error::other("there is one"));
     }
@@ -122,11 +123,14 @@ fn start_successor(server: &Server) -> io::Result<()> {
         RESTARTING.store(false, Ordering::SeqCst);
         return started.map(drop);
     };
-    let handle = server.handle();
+    let handle = loops.clone();
     thread::spawn(move || {
         // The content does not matter: the message itself shows that the successor listens.
         if answers.read_exact(&mut [0; READY.len()]).is_ok() {
             let _ = handle.hand_over_listeners();
+            // Waits until all loops have obeyed. Otherwise a client that one loop closes might come
+            // back to another loop of this process, and be closed again.
+            handle.ask(|_, _| ());
             let how = WindDown::within(DEADLINE).spread(SPREAD);
             let _ = handle.wind_down(how.code(CloseCode::SERVICE_RESTART));
         } else {

@@ -209,6 +209,7 @@ pub mod guide {
         http: "../docs/guide/http.md", if all();
         compression: "../docs/guide/compression.md", if feature = "deflate";
         latency: "../docs/guide/latency.md", if all();
+        scale_out: "../docs/guide/scale-out.md", if all();
         from_tokio: "../docs/guide/from-tokio.md", if all();
         from_node_ws: "../docs/guide/from-node-ws.md", if all();
         from_perl: "../docs/guide/from-perl.md", if all();

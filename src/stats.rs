@@ -499,9 +499,11 @@ mod tests {
         // In the wrong order the result is zero.
         assert_eq!(earlier.since(&later).rates(), Rates::default());
     }
+
     #[test]
     fn every_counter_is_counted_since_then() {
-        // Lists all fields by name: a new one does not compile here until it is added, and `combine` has to cover it.
+        // Lists all fields by name: a new one does not compile until it is added here, and then
+        // `combine` has to cover it.
         let all = |n: u64| Stats {
             time: Duration::from_secs(n),
             accepted: n,

@@ -43,7 +43,9 @@ mod uws {
         // object.
         let object = variable("OUT_DIR").join("uws.o");
         let mut link = cpp.get_compiler().to_command();
-        link.args(["-r", "-flinker-output=nolto-rel", "-o"]);
+        link.args(["-r", "-flinker-output=nolto-rel"]);
+        // GCC 12 fails to split this program into several partitions.
+        link.args(["-flto-partition=none", "-o"]);
         link.arg(&object);
         link.args(c.compile_intermediates());
         link.args(cpp.compile_intermediates());

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Instant;
 
 use super::{Backplane, Inbox, Publish, TopicMessage};
 use crate::topics::Sequences;
@@ -66,7 +67,7 @@ impl Port {
 
     /// Puts a message of a topic with a history into the inboxes of all other loops at once, while
     /// the caller has the turn of the topic.
-    pub(super) fn publish_in_turn(&self, publish: &mut Publish<'_>) {
+    pub(super) fn publish_in_turn(&self, publish: &mut Publish<'_>, now: Option<Instant>) {
         let exchange = &*self.exchange;
         let interest = exchange.interest();
         let interested = interest.get(publish.topic()).map_or(&[][..], Vec::as_slice);
@@ -75,10 +76,11 @@ impl Port {
             let Some(inbox) = inbox.get() else {
                 continue;
             };
+            let message = publish.share().published_at(now);
             match interested.iter().any(|other| usize::from(*other) == number) {
-                true => inbox.deliver([publish.share()]),
+                true => inbox.deliver([message]),
                 // It only keeps the message.
-                false => inbox.deliver_later(publish.share()),
+                false => inbox.deliver_later(message),
             }
         }
     }

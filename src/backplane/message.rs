@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::protocol::{Compress, OpCode, Prepared};
 use crate::topics::{Position, Publication};
@@ -15,6 +15,8 @@ pub struct TopicMessage {
     message: Prepared,
     key: Option<Arc<[u8]>>,
     position: Option<Position>,
+    /// When it was published, if it is to expire: it may wait for long.
+    published: Option<Instant>,
 }
 
 impl TopicMessage {
@@ -25,6 +27,7 @@ impl TopicMessage {
             message: message.sharing(),
             key: None,
             position: None,
+            published: None,
         }
     }
 
@@ -67,6 +70,16 @@ impl TopicMessage {
     /// Returns the position in the history of the topic, if it is known.
     pub fn position(&self) -> Option<Position> {
         self.position
+    }
+
+    /// Sets when it was published, on a loop of this process.
+    pub(super) fn published_at(mut self, time: Option<Instant>) -> Self {
+        self.published = time;
+        self
+    }
+
+    pub(crate) fn published(&self) -> Option<Instant> {
+        self.published
     }
 
     pub(crate) fn shared_topic(&self) -> &Arc<str> {
@@ -151,6 +164,7 @@ impl<'p> Publish<'p> {
             message: message.prepare(),
             key: message.key().cloned(),
             position: *position,
+            published: None,
         });
         shared.clone()
     }

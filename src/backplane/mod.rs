@@ -11,14 +11,15 @@
 //!   see below.
 //! * **Order.** The messages that one loop publishes to one topic arrive in the order of the
 //!   publishes. There is no order between two publishing loops, nor between two topics.
-//! * **Local delivery does not wait.** The subscribers of the publishing loop have their messages in
+//! * **Local delivery does not wait.** The subscribers of the publishing loop get their messages in
 //!   the turn of the publish, whether the backplane works or not.
 //! * **Interest.** A loop receives the messages of the topics that have a subscriber on it.
-//!   [`Backplane::occupied`] and [`Backplane::vacated`] say which these are. The interest in a topic
-//!   begins at the latest when the backplane has confirmed it; messages that another process
-//!   publishes before that are not lost, they are earlier than the subscription.
-//! * **Loss is told.** A backplane that loses messages calls [`Inbox::lost`] or [`Inbox::lost_all`].
-//!   The loop then emits [`Gap`](crate::event::Gap), for each topic that has subscribers.
+//!   [`Backplane::occupied`] and [`Backplane::vacated`] say which these are. Between processes, a
+//!   subscription begins when the engine has confirmed the first one of the process, which takes
+//!   about a round trip. What another process publishes before that is not announced as lost.
+//! * **Loss is told.** A backplane that loses messages calls [`Inbox::lost`] or
+//!   [`Inbox::lost_all`]. The loop then emits [`Gap`](crate::event::Gap), for each topic that has
+//!   subscribers.
 //! * **Bounded.** Messages that wait for a loop are limited by
 //!   [`Builder::max_inbox`](crate::Builder::max_inbox). A backplane limits what waits for its
 //!   engine, drops the oldest, and announces the loss on the other side.

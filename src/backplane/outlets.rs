@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::task::Waker;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::exchange::Port;
 use super::inbox::Taken;
@@ -93,14 +93,15 @@ impl Outlets {
         self.all().for_each(|each| each.vacated(topic));
     }
 
-    /// Passes a message on. One whose position is given belongs to a sequence, and the caller has
-    /// its turn.
+    /// Passes a message on, which is published at the time `now`. One whose position is given
+    /// belongs to a sequence, and the caller has its turn.
     pub(crate) fn publish(
         &mut self,
         topic: &str,
         message: &mut Publication,
         position: Option<Position>,
         history: Option<(usize, Duration)>,
+        now: Option<Instant>,
     ) {
         self.is_dirty = true;
         let is_kept = history.is_some();
@@ -110,7 +111,7 @@ impl Outlets {
         }
         if let Some(port) = &mut self.port {
             if position.is_some() {
-                port.publish_in_turn(&mut publish);
+                port.publish_in_turn(&mut publish, now);
             } else if self.historian.is_none() || !is_kept {
                 port.publish(&mut publish);
             }

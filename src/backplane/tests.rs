@@ -185,7 +185,7 @@ fn messages_of_shared_histories_reach_all_loops_and_wake_those_that_want_them() 
         publication.begin_prepared(&Prepared::text("x"));
         let position = Some(Position::new(1, at));
         let mut publish = Publish::new("a", &mut publication, position, None);
-        ports[0].publish_in_turn(&mut publish);
+        ports[0].publish_in_turn(&mut publish, None);
     };
     publish(1);
     let rings = inboxes.each_ref().map(|(bell, _)| bell.rings());

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use log::Level;
 
@@ -51,6 +51,8 @@ pub(crate) struct Shared {
     pub(crate) handle: Handle,
     /// When this turn of the loop began, from the reactor's epoch.
     pub(crate) now: Duration,
+    /// The reactor's epoch.
+    pub(crate) epoch: Option<Instant>,
     pub(crate) timers: Timers,
     pub(crate) watches: Watches,
     pub(crate) topics: Topics,
@@ -153,6 +155,7 @@ impl Shared {
             local_addrs: Vec::new(),
             handle,
             now: Duration::ZERO,
+            epoch: None,
             timers: Timers::default(),
             watches: Watches::default(),
             data: Data::default(),
@@ -175,6 +178,26 @@ impl Shared {
             self.topics.set_keeper(Keeper::Loops(sequences.clone()));
         }
         self.outlets = outlets;
+    }
+
+    /// Returns when this turn of the loop began, in a form that other loops understand.
+    pub(crate) fn instant(&self) -> Option<Instant> {
+        self.epoch?.checked_add(self.now)
+    }
+
+    /// Returns the time, from the reactor's epoch, at which another loop published a message; that
+    /// of this turn if it is not known.
+    pub(crate) fn time_of(&self, published: Option<Instant>) -> Duration {
+        let times = published.zip(self.epoch);
+        times.map_or(self.now, |(published, epoch)| {
+            published.saturating_duration_since(epoch).min(self.now)
+        })
+    }
+
+    /// Sends what was published last, and leaves all backplanes: the server has stopped.
+    pub(crate) fn leave_backplanes(&mut self) {
+        self.outlets.flush();
+        self.outlets = Outlets::default();
     }
 
     /// Returns whether the server shuts down, or health checks fail because it is about to.

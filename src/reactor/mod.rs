@@ -95,7 +95,8 @@ pub(crate) struct Reactor {
 static SERIAL: AtomicU64 = AtomicU64::new(1);
 
 impl Reactor {
-    pub(crate) fn new(core: Core, handlers: Handlers, now: Instant) -> Self {
+    pub(crate) fn new(mut core: Core, handlers: Handlers, now: Instant) -> Self {
+        core.shared.epoch = Some(now);
         let buffer = vec![0; core.shared.config.read_buffer];
         Self {
             core,

@@ -298,7 +298,7 @@ impl Reactor {
 
     /// Tells handlers what backplanes have reported, and sends what was published in this turn.
     /// What is published later waits for the next turn, so that other loops are woken once.
-    #[inline]
+    #[inline(never)]
     fn settle_backplane(&mut self) {
         let shared = &self.core.shared;
         if shared.outlets.gaps() > 0 || shared.recoveries.has_outcomes() {

@@ -17,6 +17,8 @@ pub(super) struct Binding<'a> {
     pub(super) only_v6: Option<bool>,
     pub(super) tls: Option<TlsConfig>,
     pub(super) config: &'a Config,
+    /// Whether addresses on which others listen are in use, although `config` allows to share them.
+    pub(super) is_exclusive: bool,
 }
 
 /// The result of binding a place.
@@ -28,23 +30,6 @@ pub(super) struct Bound {
 }
 
 impl Binding<'_> {
-    /// Checks that nobody else listens on the addresses.
-    ///
-    /// # Errors
-    ///
-    /// Returns an error with the kind `AddrInUse` if all of them are in use.
-    pub(super) fn probe(&self, addrs: &[SocketAddr]) -> io::Result<()> {
-        let mut in_use = None;
-        for addr in addrs {
-            match Listener::probe_tcp(*addr, self.only_v6) {
-                Err(error) if error.kind() == io::ErrorKind::AddrInUse => in_use = Some(error),
-                // Binding tells about other errors.
-                Ok(()) | Err(_) => return Ok(()),
-            }
-        }
-        in_use.map_or(Ok(()), Err)
-    }
-
     /// Binds the addresses that can be bound, and logs the others. Port 0 becomes the same port for
     /// all of them, if one can be found.
     ///
@@ -64,6 +49,9 @@ impl Binding<'_> {
             missed,
             one_port,
         } = bind_all(&addrs, |addr| {
+            if self.is_exclusive {
+                Listener::probe_tcp(addr, only_v6)?;
+            }
             let listener = Listener::bind_tcp(addr, only_v6, self.tls.clone(), self.config)?;
             let port = listener.local_addr().map_or(0, |addr| addr.port());
             Ok((listener, port))

@@ -230,6 +230,7 @@ impl Server {
                 self.state = State::Stopped;
                 self.commands = None;
                 self.tell_stopped();
+                self.reactor.core.shared.leave_backplanes();
             }
         }
         if self.limited.is_some() {

@@ -14,6 +14,7 @@ use mio::net::{TcpListener, UnixListener};
 use socket2::{Domain, Protocol, SockAddr, SockRef, TcpKeepalive, Type};
 
 use super::control::{Closed, Reopen};
+use super::inherited::Inherited;
 use crate::config::{Buffers, Config};
 use crate::connection::{Line, Matter};
 use crate::proxy::Networks;
@@ -201,6 +202,20 @@ impl Listener {
             tls,
         );
         listener.given = true;
+        Ok(listener)
+    }
+
+    /// Wraps a socket that the process inherited.
+    pub(super) fn from_inherited(
+        socket: Inherited,
+        tls: Option<TlsConfig>,
+        config: &Config,
+    ) -> io::Result<Self> {
+        let mut listener = match socket {
+            Inherited::Tcp(socket) => Self::from_listening_tcp(socket, tls, config)?,
+            Inherited::Unix(socket) => Self::from_listening_unix(socket, tls, config)?,
+        };
+        listener.inherited = true;
         Ok(listener)
     }
 

@@ -18,9 +18,10 @@ use crate::stats::Stats;
 /// Several event loops, each on a thread of its own, as one server.
 ///
 /// A closure makes the builder of each loop, on the loop's thread, because handlers need not be
-/// `Send`. All builders have to listen in the same places. Each loop gets a socket of its own for a
-/// TCP address, and the kernel distributes the clients among them by a hash of their addresses
-/// (`SO_REUSEPORT`): evenly for many clients, unevenly for few. A connection stays on its loop.
+/// `Send`. All builders have to list the same places to listen on, in the same order; otherwise
+/// [`BuildError::Conflict`] is returned. Each loop gets a socket of its own for a TCP address, and
+/// the kernel distributes the clients among them by a hash of their addresses (`SO_REUSEPORT`):
+/// evenly for many clients, unevenly for few. A connection stays on its loop.
 ///
 /// ```no_run
 /// use wsloop::{Loops, Server, event::{Ready, Utf8}};

@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use super::binding::Binding;
 use super::control::{Closed, Reopen};
-use super::inherited::{self, Inherited};
+use super::inherited;
 use super::listener::Listener;
 use super::seats::{Seat, Seating};
 use crate::config::Config;
@@ -209,18 +209,19 @@ impl Place {
         seating: &mut Seating<'_>,
     ) -> io::Result<Vec<Reopen>> {
         let tls = self.tls;
-        if let Some(seats) = seating.next_place() {
+        if let Some(seats) = seating.next_place(&self.name) {
             for seat in seats {
                 let tls = tls.clone();
                 listeners.push(match seat {
                     Seat::Bind(addr, only_v6) => Listener::bind_tcp(addr, only_v6, tls, config)?,
                     Seat::Tcp(socket) => Listener::from_listening_tcp(socket, tls, config)?,
                     Seat::Unix(socket) => Listener::from_listening_unix(socket, tls, config)?,
+                    Seat::Inherited(socket) => Listener::from_inherited(socket, tls, config)?,
                 });
             }
             return Ok(Vec::new());
         }
-        seating.begin_place();
+        seating.begin_place(&self.name);
         match self.kind {
             Kind::Tcp(socket) => {
                 seating.offer(|| Ok(Seat::Tcp(socket.try_clone()?)))?;
@@ -240,17 +241,7 @@ impl Place {
             Kind::Inherited(name) => {
                 let sockets = inherited::take(name.as_deref())?;
                 for socket in seating.share_out(sockets)? {
-                    let tls = tls.clone();
-                    let mut listener = match socket {
-                        Inherited::Tcp(socket) => {
-                            Listener::from_listening_tcp(socket, tls, config)?
-                        }
-                        Inherited::Unix(socket) => {
-                            Listener::from_listening_unix(socket, tls, config)?
-                        }
-                    };
-                    listener.inherited = true;
-                    listeners.push(listener);
+                    listeners.push(Listener::from_inherited(socket, tls.clone(), config)?);
                 }
             }
             Kind::Addrs(addrs) => {
@@ -259,14 +250,10 @@ impl Place {
                     only_v6: self.only_v6,
                     tls: tls.clone(),
                     config,
+                    // The loops share the address among themselves only.
+                    is_exclusive: seating.is_shared() && !self.reuse_port,
                 };
-                let addrs = addrs?;
-                if seating.is_shared() && !self.reuse_port {
-                    // All loops allow others on the address. Those of another program are not
-                    // wanted.
-                    binding.probe(&addrs)?;
-                }
-                let bound = binding.bind(addrs)?;
+                let bound = binding.bind(addrs?)?;
                 for addr in bound.listeners.iter().filter_map(Listener::local_addr) {
                     seating.offer(|| Ok(Seat::Bind(addr, bound.only_v6)))?;
                 }

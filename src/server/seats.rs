@@ -5,6 +5,7 @@
 //! All other sockets are shared: a Unix socket, and those that were given or inherited. If several
 //! inherited sockets have the same address, as after a restart, the loops share them out.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixListener;
@@ -12,20 +13,20 @@ use std::os::unix::net::UnixListener;
 use super::inherited::Inherited;
 
 /// A listener of the first loop, for another one to open.
-#[derive(Debug)]
 pub(super) enum Seat {
     Bind(SocketAddr, Option<bool>),
     Tcp(TcpListener),
     Unix(UnixListener),
+    Inherited(Inherited),
 }
 
 /// The sockets of one loop.
 #[derive(Default)]
 pub(super) struct Seats {
-    /// For each place, in the order of the builder.
-    places: Vec<Vec<Seat>>,
-    /// Whether the loop has more places than the first one.
-    is_short: bool,
+    /// The name and the sockets of each place, in the order of the builder.
+    places: VecDeque<(String, Vec<Seat>)>,
+    /// Whether the loop has a place that the first one does not have.
+    is_other: bool,
 }
 
 /// Where a loop gets its sockets.
@@ -40,14 +41,16 @@ pub(super) enum Seating<'s> {
 
 impl Seating<'_> {
     /// Returns the seats of the next place for a loop that is not the first.
-    pub(super) fn next_place(&mut self) -> Option<Vec<Seat>> {
-        match self {
-            Self::Alone | Self::First(_) => None,
-            Self::Other(seats) if seats.places.is_empty() => {
-                seats.is_short = true;
+    pub(super) fn next_place(&mut self, name: &str) -> Option<Vec<Seat>> {
+        let Self::Other(seats) = self else {
+            return None;
+        };
+        match seats.places.pop_front() {
+            Some((first, sockets)) if first == name => Some(sockets),
+            _ => {
+                seats.is_other = true;
                 Some(Vec::new())
             }
-            Self::Other(seats) => Some(seats.places.remove(0)),
         }
     }
 
@@ -57,10 +60,10 @@ impl Seating<'_> {
     }
 
     /// Begins a place: each other loop gets a list for it.
-    pub(super) fn begin_place(&mut self) {
+    pub(super) fn begin_place(&mut self, name: &str) {
         if let Self::First(others) = self {
             for seats in others.iter_mut() {
-                seats.places.push(Vec::new());
+                seats.places.push_back((name.to_owned(), Vec::new()));
             }
         }
     }
@@ -93,13 +96,13 @@ impl Seating<'_> {
         for (_, group) in groups {
             for number in group.len()..loops {
                 // There are fewer sockets than loops.
-                let seat = seat(duplicate(&group[number % group.len()])?);
-                others[number - 1].give(seat);
+                let socket = duplicate(&group[number % group.len()])?;
+                others[number - 1].give(Seat::Inherited(socket));
             }
             for (at, socket) in group.into_iter().enumerate() {
                 match at % loops {
                     0 => own.push(socket),
-                    number => others[number - 1].give(seat(socket)),
+                    number => others[number - 1].give(Seat::Inherited(socket)),
                 }
             }
         }
@@ -109,14 +112,14 @@ impl Seating<'_> {
 
 impl Seats {
     fn give(&mut self, seat: Seat) {
-        if let Some(place) = self.places.last_mut() {
-            place.push(seat);
+        if let Some((_, sockets)) = self.places.back_mut() {
+            sockets.push(seat);
         }
     }
 
     /// Returns whether the loop had other places than the first one.
     pub(super) fn differ(&self) -> bool {
-        self.is_short || !self.places.is_empty()
+        self.is_other || !self.places.is_empty()
     }
 }
 
@@ -138,11 +141,4 @@ fn duplicate(socket: &Inherited) -> io::Result<Inherited> {
         Inherited::Tcp(socket) => Inherited::Tcp(socket.try_clone()?),
         Inherited::Unix(socket) => Inherited::Unix(socket.try_clone()?),
     })
-}
-
-fn seat(socket: Inherited) -> Seat {
-    match socket {
-        Inherited::Tcp(socket) => Seat::Tcp(socket),
-        Inherited::Unix(socket) => Seat::Unix(socket),
-    }
 }

@@ -180,8 +180,9 @@ impl History {
         Position::new(self.epoch, self.last + 1)
     }
 
-    /// Keeps a message. If there is a gap before it, the earlier messages are dropped.
-    pub(super) fn push(&mut self, message: Prepared, position: Position, now: Duration) {
+    /// Keeps a message that was published at the time `at`. If there is a gap before it, the
+    /// earlier messages are dropped.
+    pub(super) fn push(&mut self, message: Prepared, position: Position, at: Duration) {
         if position != self.next() {
             self.clear();
             self.epoch = position.epoch;
@@ -191,7 +192,7 @@ impl History {
         }
         self.last = position.offset;
         self.bytes += message.frame().len();
-        self.kept.push_back(Kept { message, at: now });
+        self.kept.push_back(Kept { message, at });
     }
 
     /// Drops the messages that are too old.

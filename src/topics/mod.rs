@@ -617,7 +617,7 @@ impl Topics {
         matches!(self.keeper, Keeper::Loops(_)) && self.keeps_history(name)
     }
 
-    /// Creates a topic for a message from elsewhere, if it has a history that is kept here.
+    /// Creates a topic that does not exist, if it has a history that the loops share.
     pub(crate) fn admit(&mut self, name: &str) {
         if self.find(name).is_none() && self.shares_history(name) {
             // Beyond a limit the message is not kept: subscribers who come later get a gap.
@@ -640,18 +640,23 @@ impl Topics {
         }
     }
 
-    /// Keeps a message in the history of its topic. Returns when [`expire`](Self::expire) has to be
-    /// called, unless the caller has been told.
+    /// Returns whether the history of a topic is kept here.
+    pub(crate) fn keeps(&self, walk: &Walk) -> bool {
+        self.topics[walk.key].history.is_some()
+    }
+
+    /// Keeps a message that was published at the time `at` in the history of its topic. Returns
+    /// when [`expire`](Self::expire) has to be called, unless the caller has been told.
     pub(crate) fn keep(
         &mut self,
         walk: &Walk,
         message: Prepared,
         position: Position,
-        now: Duration,
+        at: Duration,
     ) -> Option<Duration> {
         let history = self.topics[walk.key].history.as_deref_mut()?;
         let held = history.held();
-        history.push(message, position, now);
+        history.push(message, position, at);
         self.history_held = self.history_held - held + history.held();
         if history.look_at.is_none()
             && let Some(due) = history.due()

@@ -15,8 +15,15 @@ use super::history::Position;
 pub(crate) struct Sequences(Mutex<Table>);
 
 struct Table {
-    sequences: HashMap<Arc<str>, Arc<Sequence>>,
+    sequences: HashMap<Arc<str>, Known>,
     next_epoch: u64,
+}
+
+struct Known {
+    sequence: Arc<Sequence>,
+    /// How many loops take part. They leave while the table is locked, so that the last one is
+    /// recognised; the references to `sequence` are dropped later.
+    shares: usize,
 }
 
 impl Default for Table {
@@ -59,21 +66,29 @@ impl Sequences {
     pub(super) fn join(self: &Arc<Self>, name: &str) -> Share {
         let mut table = lock(&self.0);
         let known = table.sequences.get_key_value(name);
-        let known = known.map(|(name, sequence)| (name.clone(), sequence.clone()));
-        let (name, sequence) = known.unwrap_or_else(|| {
-            table.next_epoch = table.next_epoch.wrapping_add(1);
-            let sequence = Arc::new(Sequence {
-                epoch: table.next_epoch,
-                numbering: Mutex::new(Numbering {
-                    is_taken: false,
-                    last: 0,
-                }),
+        let name = known.map_or_else(|| name.into(), |(name, _)| name.clone());
+        let Table {
+            sequences,
+            next_epoch,
+        } = &mut *table;
+        let known = sequences.entry(name.clone()).or_insert_with(|| {
+            *next_epoch = next_epoch.wrapping_add(1);
+            let numbering = Numbering {
+                is_taken: false,
+                last: 0,
+            };
+            let sequence = Sequence {
+                epoch: *next_epoch,
+                numbering: Mutex::new(numbering),
                 released: Condvar::new(),
-            });
-            let name: Arc<str> = name.into();
-            table.sequences.insert(name.clone(), sequence.clone());
-            (name, sequence)
+            };
+            Known {
+                sequence: sequence.into(),
+                shares: 0,
+            }
         });
+        known.shares += 1;
+        let sequence = known.sequence.clone();
         Share {
             name,
             sequence,
@@ -89,7 +104,7 @@ impl Share {
     }
 
     /// Takes the right to publish. Waits while another loop has it, which is for as long as that
-    /// loop queues one message.
+    /// loop passes one message on.
     pub(super) fn take(&self) -> Turn {
         let Sequence {
             numbering,
@@ -109,9 +124,11 @@ impl Share {
 impl Drop for Share {
     fn drop(&mut self) {
         let mut table = lock(&self.all.0);
-        // This share and the table are left.
-        if Arc::strong_count(&self.sequence) == 2 {
-            table.sequences.remove(&self.name);
+        if let Some(known) = table.sequences.get_mut(&self.name) {
+            known.shares -= 1;
+            if known.shares == 0 {
+                table.sequences.remove(&self.name);
+            }
         }
     }
 }
@@ -122,8 +139,8 @@ impl Turn {
         Position::new(self.sequence.epoch, self.offset)
     }
 
-    /// Counts the message: it is published.
-    pub(crate) fn publish(&self) {
+    /// Counts the message, which is on its way to all loops, and releases the turn.
+    pub(crate) fn publish(self) {
         lock(&self.sequence.numbering).last = self.offset;
     }
 }
@@ -154,4 +171,45 @@ impl fmt::Debug for Share {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // No caller's code runs while one of these locks is held.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn a_sequence_ends_when_the_last_loops_leave_it_at_the_same_time() {
+        let all = Arc::new(Sequences::default());
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for number in 0..5000 {
+                        // All take part in it, more or less at the same time.
+                        drop(all.join(&(number / 8).to_string()));
+                    }
+                });
+            }
+        });
+        assert_eq!(lock(&all.0).sequences.len(), 0);
+    }
+
+    #[test]
+    fn all_loops_count_on_and_a_new_sequence_has_a_new_epoch() {
+        let all = Arc::new(Sequences::default());
+        let (one, other) = (all.join("a"), all.join("a"));
+        one.take().publish();
+        // Nothing was published in this turn.
+        drop(other.take());
+        let turn = other.take();
+        assert_eq!(turn.position().offset(), 2);
+        turn.publish();
+        let last = one.last();
+        assert_eq!(last.offset(), 2);
+        drop((one, other));
+        let anew = all.join("a").last();
+        assert_eq!(anew.offset(), 0);
+        assert_ne!(anew.epoch(), last.epoch());
+    }
 }

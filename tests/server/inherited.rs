@@ -8,18 +8,23 @@
 
 use std::env;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::{Child, ChildStderr, Command, Stdio};
 
+use socket2::{Domain, Socket, Type};
+
 use crate::support;
 use crate::support::Client;
 use crate::support::temp::TempDir;
-use wsloop::{Place, Server};
+use wsloop::{Builder, Loops, Place, Server};
 
 /// The places on which the process listens: names separated by commas, `*` for all.
 const PLACES: &str = "WSLOOP_TEST_PLACES";
+
+/// How many loops share the sockets; one server without it.
+const LOOPS: &str = "WSLOOP_TEST_LOOPS";
 
 /// The directory with the certificate, if the process uses TLS.
 #[cfg(feature = "tls")]
@@ -33,13 +38,10 @@ fn the_process() {
     let Ok(places) = env::var(PLACES) else {
         return;
     };
-    let builder = places.split(',').fold(Server::builder(), |builder, name| {
-        builder.listener(tls(match name {
-            "*" => Place::all_inherited(),
-            name => Place::inherited(name),
-        }))
-    });
-    let mut server = match support::echo(builder).build() {
+    if let Ok(count) = env::var(LOOPS) {
+        return serve_on_loops(count.parse().unwrap(), places);
+    }
+    let mut server = match builder(&places).build() {
         Ok(server) => server,
         Err(error) => return eprintln!("refused: {error}"),
     };
@@ -53,6 +55,31 @@ fn the_process() {
         Err(error) => eprintln!("again: {error}"),
     }
     server.start().unwrap();
+}
+
+fn builder(places: &str) -> Builder {
+    let builder = places.split(',').fold(Server::builder(), |builder, name| {
+        builder.listener(tls(match name {
+            "*" => Place::all_inherited(),
+            name => Place::inherited(name),
+        }))
+    });
+    support::echo(builder)
+}
+
+/// Serves on several loops, and prints how many sockets each of them has, and how many there are.
+fn serve_on_loops(count: usize, places: String) {
+    let loops = match Loops::new(count, move |_| builder(&places)).spawn() {
+        Ok(loops) => loops,
+        Err(error) => return eprintln!("refused: {error}"),
+    };
+    let of_each = loops.handle().each().iter();
+    let of_each: Vec<usize> = of_each
+        .map(|handle| handle.listeners().unwrap().recv().unwrap().unwrap().len())
+        .collect();
+    let all = loops.handle().listeners().unwrap().len();
+    eprintln!("sockets: {of_each:?} of {all}");
+    loops.join().unwrap();
 }
 
 #[cfg(feature = "tls")]
@@ -121,7 +148,7 @@ impl Drop for Process {
     }
 }
 
-fn tcp() -> (OwnedFd, std::net::SocketAddr) {
+fn tcp() -> (OwnedFd, SocketAddr) {
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = socket.local_addr().unwrap();
     (socket.into(), addr)
@@ -214,6 +241,69 @@ fn what_does_not_listen_is_refused() {
     Process::start("*", vec![], &vars).expect_refusal("is not a TCP or Unix stream socket");
     let sockets = vec![tcp().0, tcp().0];
     Process::start("*", sockets, &[("LISTEN_FDS", "3")]).expect_refusal("socket 2, named");
+}
+
+/// Listens so often on one address, as several loops do.
+fn shared(count: usize) -> (Vec<OwnedFd>, SocketAddr) {
+    let mut addr = SocketAddr::from(([127, 0, 0, 1], 0));
+    let mut sockets = Vec::new();
+    for _ in 0..count {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.set_reuse_port(true).unwrap();
+        socket.bind(&addr.into()).unwrap();
+        socket.listen(128).unwrap();
+        addr = socket.local_addr().unwrap().as_socket().unwrap();
+        sockets.push(socket.into());
+    }
+    (sockets, addr)
+}
+
+#[test]
+fn loops_share_out_what_they_inherit() {
+    // The loops of the predecessor, those of the successor, and the sockets of each.
+    for (before, after, each) in [
+        (1, 1, "[1] of 1"),
+        (1, 2, "[1, 1] of 1"),
+        (2, 1, "[2] of 2"),
+        (2, 2, "[1, 1] of 2"),
+        (2, 3, "[1, 1, 1] of 2"),
+    ] {
+        let (sockets, addr) = shared(before);
+        // These clients wait in the queues of all sockets.
+        let waiting: Vec<Client> = (0..50).map(|_| Client::connect(addr)).collect();
+        let (fds, loops) = (before.to_string(), after.to_string());
+        let vars = [("LISTEN_FDS", &*fds), (LOOPS, &*loops)];
+        let mut process = Process::start("*", sockets, &vars);
+        process.expect(&format!("sockets: {each}"));
+        for client in waiting {
+            expect_echo(client);
+        }
+    }
+}
+
+#[test]
+fn loops_share_each_inherited_address() {
+    let dir = TempDir::new();
+    let path = dir.path("socket");
+    let unix = UnixListener::bind(&path).unwrap();
+    let (socket, addr) = tcp();
+    let vars = [("LISTEN_FDS", "2"), ("LISTEN_FDNAMES", "web:local")];
+    for places in ["*", "web,local", "local,*"] {
+        let sockets = vec![
+            socket.try_clone().unwrap(),
+            unix.try_clone().unwrap().into(),
+        ];
+        let vars = [vars[0], vars[1], (LOOPS, "2")];
+        let mut process = Process::start(places, sockets, &vars);
+        process.expect("sockets: [2, 2] of 2");
+        for _ in 0..10 {
+            expect_echo(Client::connect(addr));
+            expect_echo(Client::connect_unix(&path));
+        }
+    }
+    let vars = [vars[0], vars[1], (LOOPS, "2")];
+    Process::start("web,chat", vec![socket, unix.into()], &vars)
+        .expect_refusal("none has that name");
 }
 
 #[test]

@@ -507,7 +507,7 @@ pub fn as_text<T>(result: io::Result<T>) -> Result<T, String> {
 }
 
 /// Messages a second of each loop in each topic.
-const RATE: u32 = 100;
+const RATE: u32 = 25;
 
 /// The most bytes that may wait for the engine in a node.
 const MAX_WAITING: usize = 4 << 20;

@@ -3,12 +3,16 @@
 //! ```text
 //! server-NAME --listen ADDRESS [--mode echo|broadcast|topics] [--tls CERT.pem KEY.pem]
 //!     [--read-buffer BYTES] [--max-message BYTES] [--deflate shared|dedicated] [--batched]
-//!     [--busy-poll MICROSECONDS] [--loops N] [--conflate]
+//!     [--busy-poll MICROSECONDS] [--loops N] [--conflate] [--greet] [--redis URL] [--nats URL]
 //! ```
 //!
 //! With `--mode topics`, the message `+NAME` subscribes its sender to a topic, and `-NAME` ends the
 //! subscription; neither is answered. Any other message is published unchanged to the topic whose
-//! name is its first word. With `--conflate` its second word is its key.
+//! name is its first word. With `--conflate` its second word is its key. With `--loops` the
+//! subscribers of all loops receive it; with `--redis` or `--nats` also those of other processes
+//! that use the same engine.
+//!
+//! With `--greet`, the first message to each client is `loop N`, with the number of its loop.
 //!
 //! A server prints `listening ADDRESS` when it accepts connections, and serves until it is killed.
 //! It refuses unsupported options with exit status 64.
@@ -52,6 +56,12 @@ pub struct Options {
     pub loops: usize,
     /// Whether a slow subscriber gets only the latest message for each key.
     pub conflate: bool,
+    /// Whether each client is sent the number of its loop.
+    pub greet: bool,
+    /// The URL of the Redis server that connects the topics of several processes.
+    pub redis: Option<String>,
+    /// The URL of the NATS server that connects the topics of several processes.
+    pub nats: Option<String>,
 }
 
 /// Where messages go.
@@ -90,8 +100,14 @@ pub enum Skill {
     Conflate,
     /// `--deflate`
     Deflate,
+    /// `--greet`
+    Greet,
     /// `--loops`
     Loops,
+    /// `--nats`
+    Nats,
+    /// `--redis`
+    Redis,
     /// `--tls`
     Tls,
     /// `--mode topics`
@@ -111,7 +127,10 @@ impl Options {
             (Skill::BusyPoll, "--busy-poll", !options.busy_poll.is_zero()),
             (Skill::Conflate, "--conflate", options.conflate),
             (Skill::Deflate, "--deflate", options.deflate.is_some()),
+            (Skill::Greet, "--greet", options.greet),
             (Skill::Loops, "--loops", options.loops != 1),
+            (Skill::Nats, "--nats", options.nats.is_some()),
+            (Skill::Redis, "--redis", options.redis.is_some()),
             (Skill::Tls, "--tls", options.tls.is_some()),
             (Skill::Topics, "--mode topics", topics),
         ];
@@ -125,6 +144,9 @@ impl Options {
         }
         if options.conflate && !topics {
             refuse("--conflate goes with --mode topics");
+        }
+        if (options.redis.is_some() || options.nats.is_some()) && !topics {
+            refuse("--redis and --nats go with --mode topics");
         }
         // The libraries of some peers do not raise the limit, and thousands of clients will
         // connect.
@@ -147,6 +169,9 @@ impl Options {
             busy_poll: Duration::ZERO,
             loops: 1,
             conflate: false,
+            greet: false,
+            redis: None,
+            nats: None,
         };
         while let Some(name) = args.next() {
             let mut value = || args.next().ok_or_else(|| format!("{name} needs a value"));
@@ -172,6 +197,9 @@ impl Options {
                 }
                 "--batched" => options.batched = true,
                 "--conflate" => options.conflate = true,
+                "--greet" => options.greet = true,
+                "--redis" => options.redis = Some(value()?),
+                "--nats" => options.nats = Some(value()?),
                 "--busy-poll" => {
                     options.busy_poll = Duration::from_micros(number(&name, &value()?)?)
                 }
@@ -238,7 +266,8 @@ mod tests {
     fn every_option_is_read() {
         let options = parse(
             "--listen 127.0.0.1:0 --mode topics --tls cert.pem key.pem --read-buffer 65536 \
-             --max-message 1048576 --deflate shared --batched --busy-poll 50 --loops 2 --conflate",
+             --max-message 1048576 --deflate shared --batched --busy-poll 50 --loops 2 --conflate \
+             --greet --redis redis://127.0.0.1:6379 --nats nats://127.0.0.1:4222",
         )
         .unwrap();
         assert_eq!(options.listen, SocketAddr::from(([127, 0, 0, 1], 0)));
@@ -250,6 +279,9 @@ mod tests {
         assert_eq!(options.deflate, Some(Deflate::Shared));
         assert_eq!(options.busy_poll, Duration::from_micros(50));
         assert_eq!(options.loops, 2);
+        assert!(options.greet);
+        assert_eq!(options.redis.as_deref(), Some("redis://127.0.0.1:6379"));
+        assert_eq!(options.nats.as_deref(), Some("nats://127.0.0.1:4222"));
     }
 
     #[test]

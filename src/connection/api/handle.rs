@@ -273,7 +273,12 @@ impl Handle {
     }
 
     pub(super) fn command(&self, command: Command) -> Result<(), SendError> {
-        self.commands.send(command).map_err(|_| SendError::Gone)?;
+        self.offer(command).map_err(|_| SendError::Gone)
+    }
+
+    /// Queues a command; returns it if the loop has ended.
+    pub(super) fn offer(&self, command: Command) -> Result<(), Command> {
+        self.commands.send(command).map_err(|refused| refused.0)?;
         self.wake();
         Ok(())
     }

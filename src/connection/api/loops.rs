@@ -12,6 +12,7 @@ use super::connection::ConnectionId;
 use super::handle::{Command, Handle};
 use super::hub::Hub;
 use super::outgoing::Outgoing;
+use super::topics::ToTopic;
 use super::wind_down::WindDown;
 use crate::connection::shared::Order;
 use crate::error::SendError;
@@ -62,7 +63,7 @@ impl LoopsHandle {
         self.each().len()
     }
 
-    /// Returns whether the loops are not built yet, as in the `Start` handler of none of them.
+    /// Returns whether the loops are still being built. No handler is called before all are.
     pub fn is_empty(&self) -> bool {
         self.each().is_empty()
     }
@@ -72,17 +73,22 @@ impl LoopsHandle {
     ///
     /// # Errors
     ///
-    /// As [`Handle::publish`].
+    /// As [`Handle::publish`]; [`SendError::Gone`] if all loops have ended.
     pub fn publish<'m>(
         &self,
         topic: &str,
         message: impl Into<Outgoing<'m>>,
     ) -> Result<(), SendError> {
-        // The backplane of the loops passes it on.
-        self.each()
-            .first()
-            .ok_or(SendError::Gone)?
-            .publish(topic, message)
+        let message = ToTopic::new(topic, message.into())?;
+        // One loop passes it on to the others: the first that has not ended.
+        let mut command = Command::Publish(Box::new(message));
+        for handle in self.each() {
+            match handle.offer(command) {
+                Ok(()) => return Ok(()),
+                Err(refused) => command = refused,
+            }
+        }
+        Err(SendError::Gone)
     }
 
     /// Sends a text message to all connections of all loops that are ready.
@@ -220,6 +226,9 @@ impl LoopsHandle {
 
     /// Leaves the listeners of all loops to another process that holds the same sockets, as
     /// [`Hub::hand_over_listeners`] does.
+    ///
+    /// Call [`ask`](Self::ask) before [`wind_down`](Self::wind_down), so that all loops have
+    /// obeyed: a client that one loop closes may otherwise reconnect to another that still accepts.
     ///
     /// # Errors
     ///

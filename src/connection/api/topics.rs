@@ -47,6 +47,7 @@ impl Connection<'_> {
     /// [`SendError::TopicNameTooLong`] at these limits, [`SendError::NotReady`] before `Ready`, and
     /// [`SendError::Closing`] when the connection closes.
     pub fn subscribe(&mut self, topic: &str) -> Result<bool, SendError> {
+        self.core.catch_up(topic);
         self.entry().subscribe(topic)
     }
 
@@ -267,7 +268,7 @@ impl Hub<'_> {
         except: usize,
     ) -> Result<Published, SendError> {
         let next = self.core.begin_publish(topic)?;
-        self.publish_next(topic, message, except, &next)
+        self.publish_next(topic, message, except, next)
     }
 
     fn publish_next(
@@ -275,7 +276,7 @@ impl Hub<'_> {
         topic: &str,
         message: &Outgoing<'_>,
         except: usize,
-        next: &Next,
+        next: Next,
     ) -> Result<Published, SendError> {
         let limit = self.core.shared.config.limits.max_send_size;
         let publication = self.core.shared.publication.get_or_insert_default();
@@ -310,7 +311,7 @@ impl Hub<'_> {
     ) -> Result<Published, SendError> {
         let next = self.core.begin_publish(topic)?;
         let message = message(next.position);
-        self.publish_next(topic, &Outgoing::prepared(&message), except, &next)
+        self.publish_next(topic, &Outgoing::prepared(&message), except, next)
     }
 }
 
@@ -327,11 +328,19 @@ impl Handle {
         topic: &str,
         message: impl Into<Outgoing<'m>>,
     ) -> Result<(), SendError> {
+        let message = ToTopic::new(topic, message.into())?;
+        self.command(Command::Publish(Box::new(message)))
+    }
+}
+
+impl ToTopic {
+    /// Makes a message that another thread can publish.
+    pub(super) fn new(topic: &str, message: Outgoing<'_>) -> Result<Self, SendError> {
         let Outgoing {
             body,
             compress,
             key,
-        } = message.into();
+        } = message;
         let message = match body {
             Body::Whole(opcode, payload) => Prepared::of(opcode, &[payload]).compress(compress),
             Body::Gathered(opcode, parts) | Body::Frames(opcode, parts) => {
@@ -340,15 +349,13 @@ impl Handle {
             }
             Body::Prepared(prepared) => prepared.clone(),
         };
-        self.command(Command::Publish(Box::new(ToTopic {
+        Ok(Self {
             topic: topic.into(),
             message,
             key: key.map(Into::into),
-        })))
+        })
     }
-}
 
-impl ToTopic {
     /// Publishes the message; a failure is logged.
     pub(crate) fn publish(self, hub: &mut Hub<'_>) {
         let Self {

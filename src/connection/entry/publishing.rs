@@ -1,6 +1,8 @@
 //! Publishing to topics: one message for all subscribers, and the policy of its topic for those who
 //! read too slowly.
 
+use std::time::Duration;
+
 use super::PeerMut;
 use crate::backplane::Since;
 use crate::connection::core::Core;
@@ -29,6 +31,8 @@ enum Delivery {
 impl Core {
     /// Begins a publish to a topic: returns the position that the message gets in its history.
     pub(crate) fn begin_publish(&mut self, topic: &str) -> Result<Next, SendError> {
+        // Other loops wait while this one has the turn, so most of the work is done before it.
+        self.catch_up(topic);
         let next = self.shared.topics.next_position(topic);
         let next = next.inspect_err(|error| self.shared.stats.count_topic_refusal(error))?;
         if next.turn.is_some() {
@@ -46,10 +50,11 @@ impl Core {
         &mut self,
         topic: &str,
         except: usize,
-        next: &Next,
+        next: Next,
     ) -> Result<Published, SendError> {
         let shared = &mut self.shared;
         let limit = shared.config.limits.max_send_size;
+        let now = shared.instant();
         let message = shared.publication.get_or_insert_default();
         let size = message.size();
         if size > limit {
@@ -58,22 +63,27 @@ impl Core {
         }
         if shared.outlets.is_on() {
             let own = next.turn.as_ref().and(next.position);
-            shared.outlets.publish(topic, message, own, next.history);
+            shared
+                .outlets
+                .publish(topic, message, own, next.history, now);
             shared.stats.backplane_sent += 1;
         }
-        if let Some(turn) = &next.turn {
+        let Next { position, turn, .. } = next;
+        if let Some(turn) = turn {
             turn.publish();
         }
-        Ok(self.deliver(topic, except, next.position))
+        let now = self.shared.now;
+        Ok(self.deliver(topic, except, position, now))
     }
 
     /// Sends the message in `shared.publication` to the subscribers of this loop, and keeps it if
-    /// the topic has a history here.
+    /// the topic has a history here. It was published at the time `at`.
     pub(super) fn deliver(
         &mut self,
         topic: &str,
         except: usize,
         position: Option<Position>,
+        at: Duration,
     ) -> Published {
         let Self { peers, shared } = self;
         let mut message = shared.publication.take().unwrap_or_default();
@@ -83,8 +93,8 @@ impl Core {
         };
         let before = shared.stats.bytes_out;
         if let Some(walk) = shared.topics.begin(topic) {
-            if let Some(position) = position {
-                shared.keep(&walk, &mut message, position);
+            if let Some(position) = position.filter(|_| shared.topics.keeps(&walk)) {
+                shared.keep(&walk, &mut message, position, at);
             }
             let mut slow = Vec::new();
             let is_waited_for = shared.recoveries.waits_for(topic);
@@ -98,9 +108,10 @@ impl Core {
                     continue;
                 };
                 let mut conn = PeerMut { peer, shared, slot };
-                let delivery = match is_waited_for && conn.hold(topic, &mut message) {
-                    true => Delivery::Queued,
-                    false => conn.deliver(&mut message, &walk.rules),
+                let delivery = if is_waited_for && conn.hold(topic, &mut message) {
+                    Delivery::Queued
+                } else {
+                    conn.deliver(&mut message, &walk.rules)
                 };
                 if delivery == Delivery::Close {
                     slow.push(slot);
@@ -140,13 +151,12 @@ impl Published {
 
 impl Shared {
     /// Keeps a message in the history of its topic, if there is memory for it.
-    fn keep(&mut self, walk: &Walk, message: &mut Publication, position: Position) {
+    fn keep(&mut self, walk: &Walk, message: &mut Publication, position: Position, at: Duration) {
         if !self.budget.has_room(message.size()) {
             self.topics.skip(walk, position);
         } else {
-            let now = self.now;
             let message = message.prepare();
-            if let Some(due) = self.topics.keep(walk, message, position, now) {
+            if let Some(due) = self.topics.keep(walk, message, position, at) {
                 self.timers.set(due, Action::Expire(due));
             }
         }
@@ -350,8 +360,8 @@ impl PeerMut<'_> {
         match shared.topics.subscribe(&mut peer.topics, *slot, topic) {
             Added::New(policy) => {
                 shared.stats.subscribes += 1;
-                if shared.outlets.is_on() && shared.topics.announce(topic) {
-                    shared.outlets.occupied(topic);
+                if shared.outlets.is_on() {
+                    shared.announce(topic);
                 }
                 if policy.unwrap_or_else(|| peer.slow_consumer()) == SlowConsumer::Conflate {
                     self.limit_unsent();
@@ -389,7 +399,7 @@ impl PeerMut<'_> {
     /// Removes the connection from a topic; returns whether it was subscribed.
     pub(crate) fn unsubscribe(&mut self, topic: &str) -> bool {
         let left = self.shared.topics.unsubscribe(self.peer.topics, topic);
-        if left.is_some() {
+        if left.is_some() && !self.shared.recoveries.is_empty() {
             self.end_recovery(topic);
         }
         if let Some(serial) = left {

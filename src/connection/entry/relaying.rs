@@ -38,10 +38,13 @@ impl Core {
         self.shared.outlets.put_back(taken);
     }
 
-    /// Handles what other loops have published, before a client is recovered from the history that
-    /// they share.
+    /// Handles what other loops have published to a topic whose history they share, before it is
+    /// used.
     pub(crate) fn catch_up(&mut self, topic: &str) {
         if self.shared.topics.shares_history(topic) {
+            // A topic that is created here takes part in the sequence from its last message on,
+            // which is in the inbox, so it has to come first.
+            self.shared.topics.admit(topic);
             self.empty_inbox();
         }
     }
@@ -64,7 +67,8 @@ impl Core {
         if let Some(key) = message.message_key() {
             publication.set_key(key);
         }
-        self.deliver(topic, NOBODY, message.position());
+        let at = shared.time_of(message.published());
+        self.deliver(topic, NOBODY, message.position(), at);
         if let Some(position) = message.position() {
             self.shared.topics.reach(topic, position);
         }
@@ -105,6 +109,15 @@ impl Core {
 }
 
 impl Shared {
+    /// Tells backplanes of the first subscriber of a topic.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn announce(&mut self, topic: &str) {
+        if self.topics.announce(topic) {
+            self.outlets.occupied(topic);
+        }
+    }
+
     /// Notes that messages of a topic were lost, if it has subscribers.
     fn lose(&mut self, topic: &str, count: Option<u64>) {
         self.stats.backplane_lost += count.unwrap_or(1);
@@ -141,6 +154,8 @@ impl PeerMut<'_> {
 
     /// Holds a message back until the messages that the connection missed have come; returns false
     /// if the connection does not wait for any.
+    #[cold]
+    #[inline(never)]
     pub(super) fn hold(&mut self, topic: &str, message: &mut Publication) -> bool {
         let Some(held) = self.shared.recoveries.held(self.slot, topic) else {
             return false;
@@ -179,11 +194,11 @@ impl PeerMut<'_> {
     }
 
     /// Ends the wait for a recovery, if there is one, and sends what was held for it.
+    #[cold]
+    #[inline(never)]
     pub(super) fn end_recovery(&mut self, topic: &str) {
-        if !self.shared.recoveries.is_empty() {
-            let held = self.shared.recoveries.cancel(self.slot, topic);
-            self.send_held(&held);
-        }
+        let held = self.shared.recoveries.cancel(self.slot, topic);
+        self.send_held(&held);
     }
 }
 

@@ -3,6 +3,11 @@
 //! `build.rs` compiles uWebSockets from source, with the flags of its own build. For every
 //! dedicated compressor uWebSockets selects the smallest one, with a window of 512 bytes; see
 //! `HttpResponse::upgrade` in its source.
+//!
+//! With `--loops N` there are N threads, each with an `App` that listens on the same port
+//! (`SO_REUSEPORT`). A message is published to the subscribers of its own thread, and then passed
+//! to each other thread with `Loop::defer`, the only function of uWebSockets that may be called
+//! from other threads ("Threading" in its manual).
 #![expect(unsafe_code, reason = "calls C++")]
 
 use std::ffi::{CString, c_char, c_int, c_uint};
@@ -21,11 +26,23 @@ unsafe extern "C" {
         shared: bool,
         dedicated: bool,
         max_message: c_uint,
+        loops: c_uint,
+        greet: bool,
     ) -> bool;
 }
 
 fn main() {
-    let options = Options::of(&[Skill::Broadcast, Skill::Deflate, Skill::Tls, Skill::Topics]);
+    let options = Options::of(&[
+        Skill::Broadcast,
+        Skill::Deflate,
+        Skill::Greet,
+        Skill::Loops,
+        Skill::Tls,
+        Skill::Topics,
+    ]);
+    if options.mode == Mode::Broadcast && options.loops > 1 {
+        refuse("--mode broadcast goes only with one loop");
+    }
     let host = c_string(options.listen.ip().to_string());
     let tls = options
         .tls
@@ -43,6 +60,7 @@ fn main() {
         _ => 0,
     };
     let max_message = c_uint::try_from(options.max_message).unwrap_or(c_uint::MAX);
+    let loops = c_uint::try_from(options.loops).unwrap_or_else(|error| refuse(error));
     // SAFETY: The pointers are null or point to strings that end in a zero byte and outlive the
     // call.
     let served = unsafe {
@@ -55,6 +73,8 @@ fn main() {
             options.deflate == Some(Deflate::Shared),
             options.deflate == Some(Deflate::Dedicated),
             max_message,
+            loops,
+            options.greet,
         )
     };
     if !served {

@@ -1,49 +1,87 @@
 //! The server of this workspace, used as its README describes.
 
-use std::sync::mpsc;
-use std::thread;
 use std::time::Duration;
 
-use wsloop::event::{Binary, Utf8};
+use wsloop::event::{Binary, Ready, Utf8};
 use wsloop::{
-    BuildError, Builder, Connection, DeflateConfig, Outgoing, SendError, Server, SlowConsumer,
-    Topic,
+    Builder, Connection, DeflateConfig, Loops, Outgoing, SendError, Server, SlowConsumer, Topic,
 };
 use wsloop_peers::server::{Deflate, Mode, Options, Skill, announce, refuse};
 
 fn main() -> wsloop::Result<()> {
-    let mut options = Options::of(&[
+    let options = Options::of(&[
         Skill::Broadcast,
         Skill::BusyPoll,
         Skill::Conflate,
         Skill::Deflate,
+        Skill::Greet,
         Skill::Loops,
+        #[cfg(feature = "redis")]
+        Skill::Redis,
         Skill::Tls,
         Skill::Topics,
     ]);
-    let mut first = build(&options)?;
-    // With port 0 the kernel has chosen the port; further loops must listen on the same one.
-    options.listen = first.local_addr().unwrap_or(options.listen);
-    for _ in 1..options.loops {
-        let options = options.clone();
-        let (built, listens) = mpsc::channel();
-        thread::spawn(move || {
-            let mut server = build(&options)?;
-            let _ = built.send(());
-            Ok::<_, wsloop::Error>(server.start()?)
-        });
-        if listens.recv().is_err() {
-            refuse("a further loop cannot listen");
-        }
+    let engines = Engines::connect(&options);
+    if options.loops == 1 {
+        let mut server = engines.join(builder(&options)).build()?;
+        engines.wait();
+        let addr = server.local_addr().unwrap_or(options.listen);
+        announce(addr).unwrap_or_else(|error| refuse(error));
+        return Ok(server.start()?);
     }
-    announce(options.listen).unwrap_or_else(|error| refuse(error));
-    Ok(first.start()?)
+    let for_loops = engines.clone();
+    let loops = Loops::new(options.loops, move |_| for_loops.join(builder(&options))).spawn()?;
+    engines.wait();
+    for addr in loops.local_addrs() {
+        announce(addr).unwrap_or_else(|error| refuse(error));
+    }
+    loops.join().map(drop)
 }
 
-/// Builds the server of one loop.
-fn build(options: &Options) -> Result<Server, BuildError> {
+/// The engines that connect the topics of several processes.
+#[derive(Clone)]
+struct Engines {
+    #[cfg(feature = "redis")]
+    redis: Option<wsloop_redis::Redis>,
+}
+
+impl Engines {
+    #[cfg_attr(not(feature = "redis"), expect(unused_variables))]
+    fn connect(options: &Options) -> Self {
+        Self {
+            #[cfg(feature = "redis")]
+            redis: options
+                .redis
+                .as_deref()
+                .map(|url| wsloop_redis::Redis::new(url).unwrap_or_else(|error| refuse(error))),
+        }
+    }
+
+    /// Gives a loop its backplanes.
+    fn join(&self, builder: Builder) -> Builder {
+        #[cfg(feature = "redis")]
+        if let Some(redis) = &self.redis {
+            return builder.backplane(redis.clone());
+        }
+        builder
+    }
+
+    /// Waits until the engines are connected.
+    fn wait(&self) {
+        #[cfg(feature = "redis")]
+        while self
+            .redis
+            .as_ref()
+            .is_some_and(|redis| !redis.stats().is_connected)
+        {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+/// Returns the settings and the handlers of one loop.
+fn builder(options: &Options) -> Builder {
     let mut builder = listener(options)
-        .reuse_port(options.loops > 1)
         .busy_poll(options.busy_poll)
         .max_recv_size(options.max_message)
         .max_send_size(options.max_message)
@@ -75,7 +113,13 @@ fn build(options: &Options) -> Result<Server, BuildError> {
             .on(Utf8, |conn, text| conn.send_utf8(text))
             .on(Binary, |conn, data| conn.send_binary(data)),
     };
-    builder.build()
+    if options.greet {
+        builder = builder.on(Ready, |conn, ()| {
+            let number = conn.server().loop_number();
+            conn.send_utf8(&format!("loop {number}"))
+        });
+    }
+    builder
 }
 
 /// Subscribes, unsubscribes or publishes, as a client has asked.

@@ -44,8 +44,8 @@ pub(super) fn in_bursts(
         }
         round += 1;
     }
-    let (seconds, usage, wire_payload) = phases.end(client)?;
-    Ok(client.measure(options, seconds, usage, wire_payload))
+    let counted = phases.end(client)?;
+    Ok(client.measure(options, counted))
 }
 
 fn send(client: &mut Client, round: usize) -> Result<()> {

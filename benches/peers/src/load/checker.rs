@@ -3,6 +3,7 @@
 use flate2::{Decompress, FlushDecompress};
 
 use super::frame;
+use super::socketio;
 use super::traffic::Traffic;
 
 /// The result of one call of [`Checker::feed`].
@@ -14,8 +15,8 @@ pub(super) struct Fed {
     pub(super) messages: usize,
     /// Whether the burst was completed.
     pub(super) whole: bool,
-    /// The payload of a ping, to be returned in a pong.
-    pub(super) ping: Option<Vec<u8>>,
+    /// The frame that answers a ping.
+    pub(super) pong_due: Option<Vec<u8>>,
     /// Whether a pong was completed.
     pub(super) pong: bool,
 }
@@ -29,6 +30,8 @@ pub(super) enum Wire {
     Plain,
     /// Frames that may be compressed.
     Deflate,
+    /// Frames with packets of Socket.IO, which has pings of its own.
+    SocketIo,
 }
 
 /// Checks the replies of one connection.
@@ -69,11 +72,12 @@ impl Checker {
     ) -> Result<Fed, String> {
         let at_boundary = match (self.wire, awaited) {
             (Wire::Raw, _) => false,
-            (Wire::Deflate, _) | (Wire::Plain, None) => true,
+            (Wire::Deflate | Wire::SocketIo, _) | (Wire::Plain, None) => true,
             (Wire::Plain, Some(_)) => self.offset.is_multiple_of(traffic.reply_len),
         };
         let control = bytes.first().is_some_and(|&first| first & 0x08 != 0);
-        if at_boundary && (self.wire == Wire::Deflate || control || !self.frame.is_empty()) {
+        let whole_frames = matches!(self.wire, Wire::Deflate | Wire::SocketIo);
+        if at_boundary && (whole_frames || control || !self.frame.is_empty()) {
             return self.whole_frame(bytes, traffic, awaited);
         }
         let Some(awaited) = awaited else {
@@ -177,7 +181,11 @@ impl Checker {
         let payload = &frame[header.size..];
         match header.first {
             frame::PING => {
-                fed.ping = Some(payload.to_vec());
+                fed.pong_due = Some(frame::client_frame(frame::PONG, payload, [1, 2, 3, 4]));
+                return Ok(());
+            }
+            frame::TEXT if self.wire == Wire::SocketIo && payload == socketio::PING => {
+                fed.pong_due = Some(socketio::pong());
                 return Ok(());
             }
             frame::PONG => {
@@ -267,7 +275,7 @@ mod tests {
                 let fed = checker.feed(piece, traffic, Some(bursts))?;
                 messages += fed.messages;
                 bursts += usize::from(fed.whole);
-                pings += usize::from(fed.ping.is_some());
+                pings += usize::from(fed.pong_due.is_some());
                 piece = &piece[fed.consumed..];
             }
         }
@@ -315,6 +323,21 @@ mod tests {
             let fed = feed(&mut checker, &traffic, &bytes, piece);
             assert_eq!(fed, Ok((2, 1, 2)));
         }
+    }
+
+    #[test]
+    fn events_of_socketio_are_compared_and_its_pings_answered() {
+        let traffic = traffic("--mode topics --size 64 --socketio");
+        let message = |number| frame::server_frame(frame::TEXT, traffic.payload(number, 0));
+        let ping = frame::server_frame(frame::TEXT, socketio::PING);
+        let bytes = [&ping[..], &message(0), &ping, &message(1)].concat();
+        for piece in [1, 5, 1000] {
+            let mut checker = Checker::new(Wire::SocketIo);
+            let fed = feed(&mut checker, &traffic, &bytes, piece);
+            assert_eq!(fed, Ok((2, 2, 2)));
+        }
+        let wrong = feed(&mut Checker::new(Wire::SocketIo), &traffic, &message(1), 99);
+        assert!(wrong.unwrap_err().contains("differs"));
     }
 
     #[test]

@@ -11,7 +11,8 @@ use super::connection::Connection;
 use super::measure::{Latency, Measure, rounded};
 use super::meter::{Reading, Usage};
 use super::options::{Options, Span};
-use super::stream::Connector;
+use super::sides::Side;
+use super::stream::{Connector, Stream};
 use super::traffic::Traffic;
 
 /// The longest wait in a turn of the loop, so that time-outs are noticed.
@@ -20,23 +21,61 @@ const NAP: Duration = Duration::from_millis(20);
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How long to wait, after the end, for the replies to messages sent at a rate.
 const GRACE: Duration = Duration::from_secs(1);
+/// How long to wait for the last messages before they count as lost.
+const LOST: Duration = Duration::from_secs(10);
+/// How long nothing may come after the last message.
+const SILENCE: Duration = Duration::from_millis(50);
 /// Connections that are opened at the same time; the shortest accept queue holds them.
-const OPENED_AT_ONCE: usize = 50;
+pub(super) const OPENED_AT_ONCE: usize = 50;
 /// The size of a read, as large as that of servers for large messages.
 const READ_BYTES: usize = 1 << 20;
 
 /// Figures since the warm-up.
 pub(super) struct Counts {
     pub(super) messages: u64,
+    /// Messages that were published to topics.
+    pub(super) published: u64,
     pub(super) latency: Histogram<u64>,
+    /// The latency by [`Side`].
+    sides: [Histogram<u64>; 2],
 }
 
 impl Counts {
+    fn new() -> Result<Self> {
+        // Nanoseconds from 1 to 120 s, with three significant digits.
+        let histogram = || Histogram::new_with_bounds(1, 120_000_000_000, 3);
+        Ok(Self {
+            messages: 0,
+            published: 0,
+            latency: histogram()?,
+            sides: [histogram()?, histogram()?],
+        })
+    }
+
     /// Records the latency of a reply.
-    fn record(&mut self, sent: Instant, now: Instant) {
+    fn record(&mut self, sent: Instant, now: Instant, side: Option<Side>) {
         let nanos = u64::try_from((now - sent).as_nanos()).unwrap_or(u64::MAX);
         self.latency.saturating_record(nanos);
+        if let Some(side) = side {
+            self.sides[side as usize].saturating_record(nanos);
+        }
     }
+
+    fn restart(&mut self) {
+        self.messages = 0;
+        self.published = 0;
+        self.latency.reset();
+        self.sides.iter_mut().for_each(Histogram::reset);
+    }
+}
+
+/// The counted phase of a run.
+pub(super) struct Counted {
+    seconds: f64,
+    /// The usage of the server, and of further processes.
+    usage: Vec<Usage>,
+    /// The payload bytes of compressed replies.
+    wire_payload: u64,
 }
 
 /// The connections of a run.
@@ -65,11 +104,7 @@ impl Client {
             buffer: vec![0; READ_BYTES],
             connections: Vec::new(),
             traffic: Traffic::new(options)?,
-            counts: Counts {
-                messages: 0,
-                // Nanoseconds from 1 to 120 s, with three significant digits.
-                latency: Histogram::new_with_bounds(1, 120_000_000_000, 3)?,
-            },
+            counts: Counts::new()?,
             counted_from: Instant::now(),
             spin: options.spin || options.rate.is_some(),
             last_reply: Instant::now(),
@@ -84,11 +119,6 @@ impl Client {
         options: &Options,
         more: usize,
     ) -> Result<()> {
-        let wire = match (options.raw, options.deflate) {
-            (true, _) => Wire::Raw,
-            (false, Some(_)) => Wire::Deflate,
-            (false, None) => Wire::Plain,
-        };
         let end = self.connections.len() + more;
         while self.connections.len() < end {
             let number = self.connections.len();
@@ -96,13 +126,47 @@ impl Client {
                 .open((end - number).min(OPENED_AT_ONCE))
                 .with_context(|| format!("connection {number} or one of the next"))?;
             for stream in streams {
-                let number = self.connections.len();
-                let connection = Connection::new(stream, wire, number, self.poll.registry())?;
-                self.connections.push(connection);
+                self.add(stream, options)?;
             }
         }
-        self.last_reply = Instant::now();
         Ok(())
+    }
+
+    /// Adds an open connection.
+    pub(super) fn add(&mut self, stream: Stream, options: &Options) -> Result<&mut Connection> {
+        let wire = match options.deflate {
+            _ if options.raw => Wire::Raw,
+            _ if options.socketio => Wire::SocketIo,
+            Some(_) => Wire::Deflate,
+            None => Wire::Plain,
+        };
+        let number = self.connections.len();
+        let connection = Connection::new(stream, wire, number, self.poll.registry())?;
+        self.last_reply = Instant::now();
+        self.connections.push(connection);
+        self.connections.last_mut().context("no connection")
+    }
+
+    /// Handles events for some time.
+    pub(super) fn turn_for(&mut self, time: Duration) -> Result<()> {
+        let end = Instant::now() + time;
+        while Instant::now() < end {
+            self.turn(|_, _, _| Ok(()))?;
+        }
+        Ok(())
+    }
+
+    /// Waits until all messages have arrived, and checks that nothing else comes.
+    pub(super) fn drain(&mut self) -> Result<()> {
+        let end = Instant::now() + LOST;
+        loop {
+            let lost: u64 = self.connections.iter().map(Connection::awaited).sum();
+            if lost == 0 {
+                return self.turn_for(SILENCE);
+            }
+            anyhow::ensure!(Instant::now() < end, "{lost} messages were lost");
+            self.turn(|_, _, _| Ok(()))?;
+        }
     }
 
     /// Waits for events and handles them. Calls `burst` for each completed burst, with the number
@@ -136,11 +200,11 @@ impl Client {
             if !event.is_readable() {
                 continue;
             }
-            let counted_from = self.counted_from;
+            let (counted_from, side) = (self.counted_from, connection.side);
             let progress = connection
                 .receive(traffic, buffer, |sent, now| {
                     if sent >= counted_from {
-                        counts.record(sent, now);
+                        counts.record(sent, now, side);
                     }
                 })
                 .with_context(|| format!("connection {number}"))?;
@@ -164,23 +228,20 @@ impl Client {
     /// include them. Messages that have no reply even then are included with the time that they
     /// have waited. Only replies that came in time count as messages.
     pub(super) fn end_at_rate(&mut self, options: &Options, phases: &Phases) -> Result<Measure> {
-        let (seconds, usage, wire_payload) = phases.end(self)?;
+        let counted = phases.end(self)?;
         let in_time = self.counts.messages;
         let end = Instant::now() + GRACE;
         while Instant::now() < end && !self.connections.iter().all(Connection::is_quiet) {
             self.turn(|_, _, _| Ok(()))?;
         }
         let (from, now) = (self.counted_from, Instant::now());
-        for at in self
-            .connections
-            .iter()
-            .flat_map(Connection::sent_at)
-            .filter(|at| *at >= from)
-        {
-            self.counts.record(at, now);
+        for connection in &self.connections {
+            for at in connection.sent_at().filter(|at| *at >= from) {
+                self.counts.record(at, now, connection.side);
+            }
         }
         self.counts.messages = in_time;
-        let mut measure = self.measure(options, seconds, usage, wire_payload);
+        let mut measure = self.measure(options, counted);
         measure.rate = options.rate;
         measure.unanswered = self.connections.iter().map(Connection::awaited).sum();
         Ok(measure)
@@ -188,8 +249,7 @@ impl Client {
 
     /// Resets the figures.
     pub(super) fn restart_counts(&mut self) {
-        self.counts.messages = 0;
-        self.counts.latency.reset();
+        self.counts.restart();
         self.counted_from = Instant::now();
     }
 
@@ -203,15 +263,30 @@ impl Client {
     pub(super) fn measure(
         &self,
         options: &Options,
-        seconds: f64,
-        usage: Option<Usage>,
-        wire_payload: u64,
+        Counted {
+            seconds,
+            usage,
+            wire_payload,
+        }: Counted,
     ) -> Measure {
-        let messages = self.counts.messages;
+        let Counts {
+            messages,
+            published,
+            ref latency,
+            sides: [ref near, ref far],
+        } = self.counts;
         let bytes = messages * options.size as u64;
-        let mut measure = Measure::new(messages, seconds, usage);
+        let mut measure = Measure::new(messages, seconds, usage.first().copied());
         measure.bytes = bytes;
-        measure.latency = Latency::of(&self.counts.latency);
+        measure.latency = Latency::of(latency);
+        if options.has_sides() {
+            (measure.near, measure.far) = (Latency::of(near), Latency::of(far));
+            measure.published = published;
+            let each = usage
+                .iter()
+                .map(|usage| usage.run / published.max(1) as f64);
+            measure.per_publish = each.map(|each| rounded(each, 1)).collect();
+        }
         if options.deflate.is_some() {
             measure.reply_ratio = Some(rounded(wire_payload as f64 / bytes.max(1) as f64, 4));
         }
@@ -221,11 +296,11 @@ impl Client {
 
 /// The phases of a run: the warm-up, then the counted phase.
 pub(super) struct Phases {
-    pid: Option<u32>,
+    pids: Vec<u32>,
     begin: Instant,
     start: Instant,
     end: Option<Instant>,
-    first: Option<Reading>,
+    first: Vec<Reading>,
     wire_payload: u64,
     counting: bool,
 }
@@ -234,12 +309,13 @@ impl Phases {
     /// Starts the warm-up, or at once the counted phase if the run is limited by rounds.
     pub(super) fn begin(client: &mut Client, options: &Options) -> Result<Self> {
         let begin = Instant::now();
+        let further = options.further_pids.iter().copied();
         let mut phases = Self {
-            pid: options.server_pid,
+            pids: options.server_pid.into_iter().chain(further).collect(),
             begin,
             start: begin,
             end: None,
-            first: None,
+            first: Vec::new(),
             wire_payload: 0,
             counting: false,
         };
@@ -260,11 +336,15 @@ impl Phases {
 
     fn count(&mut self, client: &mut Client) -> Result<()> {
         self.counting = true;
-        self.first = self.pid.map(Reading::of).transpose()?;
+        self.first = self.readings()?;
         self.wire_payload = client.wire_payload();
         client.restart_counts();
         self.start = client.counted_from;
         Ok(())
+    }
+
+    fn readings(&self) -> Result<Vec<Reading>> {
+        self.pids.iter().map(|&pid| Reading::of(pid)).collect()
     }
 
     /// Starts the counted phase when it is due; returns whether the run is over.
@@ -279,13 +359,18 @@ impl Phases {
         Ok(now >= end)
     }
 
-    /// Ends the counted phase: returns its seconds, the server's usage, and the compressed payload.
-    pub(super) fn end(&self, client: &Client) -> Result<(f64, Option<Usage>, u64)> {
-        let usage = match (self.pid, self.first) {
-            (Some(pid), Some(first)) => Some(Reading::of(pid)?.since(first)),
-            _ => None,
-        };
-        let seconds = usage.map_or_else(|| self.start.elapsed().as_secs_f64(), |u| u.seconds);
-        Ok((seconds, usage, client.wire_payload() - self.wire_payload))
+    /// Ends the counted phase.
+    pub(super) fn end(&self, client: &Client) -> Result<Counted> {
+        let last = self.readings()?;
+        let pairs = last.into_iter().zip(&self.first);
+        let usage: Vec<_> = pairs.map(|(last, &first)| last.since(first)).collect();
+        let seconds = usage
+            .first()
+            .map_or_else(|| self.start.elapsed().as_secs_f64(), |u| u.seconds);
+        Ok(Counted {
+            seconds,
+            usage,
+            wire_payload: client.wire_payload() - self.wire_payload,
+        })
     }
 }

@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use mio::{Interest, Registry, Token};
 
 use super::checker::{Checker, Wire};
-use super::frame;
+use super::sides::Side;
 use super::stream::Stream;
 use super::traffic::Traffic;
 
@@ -47,6 +47,8 @@ pub(super) struct Connection {
     next: usize,
     /// Bursts that have been sent.
     pub(super) rounds: u64,
+    /// Whether the connection is near the publisher or far from it, if that matters.
+    pub(super) side: Option<Side>,
 }
 
 impl Connection {
@@ -67,6 +69,7 @@ impl Connection {
             checker: Checker::new(wire),
             next: number * 5,
             rounds: 0,
+            side: None,
         })
     }
 
@@ -164,8 +167,7 @@ impl Connection {
                     progress.bursts += 1;
                     self.awaited.pop_front();
                 }
-                if let Some(payload) = fed.ping {
-                    let pong = frame::client_frame(frame::PONG, &payload, [1, 2, 3, 4]);
+                if let Some(pong) = fed.pong_due {
                     self.send_frames(pong, traffic)?;
                 }
             }

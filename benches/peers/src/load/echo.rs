@@ -50,8 +50,8 @@ fn closed_loop(client: &mut Client, options: &Options) -> Result<Measure> {
             }
         })?;
     }
-    let (seconds, usage, wire_payload) = phases.end(client)?;
-    Ok(client.measure(options, seconds, usage, wire_payload))
+    let counted = phases.end(client)?;
+    Ok(client.measure(options, counted))
 }
 
 fn at_a_rate(client: &mut Client, options: &Options, rate: f64) -> Result<Measure> {

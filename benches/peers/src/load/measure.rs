@@ -34,6 +34,19 @@ pub struct Measure {
     /// The latency of replies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latency: Option<Latency>,
+    /// The latency of subscribers near the publisher: on the same loop, or at the same node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub near: Option<Latency>,
+    /// The latency of subscribers on other loops, or at other nodes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub far: Option<Latency>,
+    /// Messages that were published, each to several subscribers or to one.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub published: u64,
+    /// CPU time per published message, in nanoseconds: of the server to which they are sent, and
+    /// then of the other processes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub per_publish: Vec<f64>,
     /// The target rate, in messages per second.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<f64>,

@@ -11,8 +11,9 @@ use lexopt::prelude::*;
 pub(super) const USAGE: &str = "\
 load --connect ADDR [OPTIONS]
 
-  --connect ADDR        the server
+  --connect ADDR        the server; again for each further node
   --server-pid PID      its process, of which CPU time and memory are read
+  --further-pid PID     a further process, of which CPU time is read; again for each
   --mode MODE           echo (default), handshake, broadcast, idle, topics or subscriptions
   --raw                 the server is a bare TCP echo: no handshake, the frames come back as sent
   --tls CERT.pem        speak TLS and trust this certificate, which is for 127.0.0.1
@@ -34,6 +35,13 @@ load --connect ADDR [OPTIONS]
   --each N              topics that each connection is subscribed to (1)
   --keys N              distinct keys of messages, one after the other (1); reports memory growth
   --slow N              further subscribers, which read nothing until the end (0)
+  --window N            publish as soon as fewer than N messages are on their way, --depth at once
+  --place SIDE          subscribers on the publisher's loop (near), on others (far), or both; the
+                        server sends `loop N` to each client
+  --settle SECONDS      time between the subscriptions and the first message (0)
+  --heat SECONDS        before the warm-up, publish as fast as the subscribers receive (0), so that
+                        just-in-time compilers have done their work at any rate
+  --socketio            speak the protocol of Socket.IO
 ";
 
 /// The work of the server.
@@ -75,6 +83,17 @@ pub(super) enum Deflate {
     Dedicated,
 }
 
+/// The loop of the subscribers, in relation to the publisher's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// The same loop.
+    Near,
+    /// Other loops.
+    Far,
+    /// For each topic, as many on the same loop as on others.
+    Both,
+}
+
 /// The length of a run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Span {
@@ -88,7 +107,10 @@ pub(super) enum Span {
 #[derive(Clone, Debug)]
 pub(super) struct Options {
     pub(super) connect: SocketAddr,
+    /// The addresses of all nodes; the first one is `connect`.
+    pub(super) nodes: Vec<SocketAddr>,
     pub(super) server_pid: Option<u32>,
+    pub(super) further_pids: Vec<u32>,
     pub(super) mode: Mode,
     pub(super) raw: bool,
     pub(super) tls: Option<PathBuf>,
@@ -105,15 +127,23 @@ pub(super) struct Options {
     pub(super) each: usize,
     pub(super) keys: Option<usize>,
     pub(super) slow: usize,
+    pub(super) window: Option<usize>,
+    pub(super) place: Option<Place>,
+    pub(super) settle: Duration,
+    pub(super) heat: Duration,
+    pub(super) socketio: bool,
 }
 
 impl Options {
     /// Parses a command line; returns `None` if it asks for the usage.
     pub(super) fn parse(args: impl IntoIterator<Item = String>) -> Result<Option<Self>> {
-        let (mut connect, mut warmup, mut seconds, mut rounds) = (None, 1.0, 1.5, None);
+        let (mut warmup, mut seconds, mut rounds) = (1.0, 1.5, None);
+        let (mut settle, mut heat) = (0.0, 0.0);
         let mut options = Self {
             connect: SocketAddr::from(([127, 0, 0, 1], 0)),
+            nodes: Vec::new(),
             server_pid: None,
+            further_pids: Vec::new(),
             mode: Mode::Echo,
             raw: false,
             tls: None,
@@ -130,12 +160,18 @@ impl Options {
             each: 1,
             keys: None,
             slow: 0,
+            window: None,
+            place: None,
+            settle: Duration::ZERO,
+            heat: Duration::ZERO,
+            socketio: false,
         };
         let mut parser = lexopt::Parser::from_iter(args);
         while let Some(arg) = parser.next()? {
             match arg {
-                Long("connect") => connect = Some(parser.value()?.parse()?),
+                Long("connect") => options.nodes.push(parser.value()?.parse()?),
                 Long("server-pid") => options.server_pid = Some(parser.value()?.parse()?),
+                Long("further-pid") => options.further_pids.push(parser.value()?.parse()?),
                 Long("mode") => options.mode = parser.value()?.parse_with(mode)?,
                 Long("raw") => options.raw = true,
                 Long("tls") => options.tls = Some(parser.value()?.into()),
@@ -154,11 +190,18 @@ impl Options {
                 Long("each") => options.each = parser.value()?.parse()?,
                 Long("keys") => options.keys = Some(parser.value()?.parse()?),
                 Long("slow") => options.slow = parser.value()?.parse()?,
+                Long("window") => options.window = Some(parser.value()?.parse()?),
+                Long("place") => options.place = Some(parser.value()?.parse_with(place)?),
+                Long("settle") => settle = parser.value()?.parse()?,
+                Long("heat") => heat = parser.value()?.parse()?,
+                Long("socketio") => options.socketio = true,
                 Short('h') | Long("help") => return Ok(None),
                 _ => return Err(arg.unexpected().into()),
             }
         }
-        options.connect = connect.context("--connect is missing")?;
+        options.connect = *options.nodes.first().context("--connect is missing")?;
+        options.settle = Duration::try_from_secs_f64(settle)?;
+        options.heat = Duration::try_from_secs_f64(heat)?;
         options.span = match rounds {
             Some(rounds) => Span::Rounds(rounds),
             None => Span::Time {
@@ -168,6 +211,12 @@ impl Options {
         };
         options.validate()?;
         Ok(Some(options))
+    }
+
+    /// Returns whether subscribers are near the publisher or far from it: on its loop or another
+    /// one, or at its node or another one.
+    pub(super) fn has_sides(&self) -> bool {
+        self.place.is_some() || self.nodes.len() > 1
     }
 
     fn validate(&self) -> Result<()> {
@@ -191,6 +240,9 @@ impl Options {
         }
         match self.mode {
             Mode::Topics | Mode::Subscriptions => self.validate_topics(),
+            _ if self.has_sides() || self.window.is_some() || self.socketio => {
+                bail!("several nodes, --place, --window and --socketio are for --mode topics")
+            }
             _ if self.topics != 1 || self.each != 1 || self.keys.is_some() || self.slow > 0 => {
                 bail!("--topics, --each, --keys and --slow are for --mode topics or subscriptions")
             }
@@ -212,10 +264,47 @@ impl Options {
         if self.deflate == Some(Deflate::Dedicated) {
             bail!("--mode topics goes only with --deflate shared");
         }
+        if self.has_sides() || self.window.is_some() || self.socketio {
+            self.validate_sides()?;
+        }
         if self.slow > 0 && (self.tls.is_some() || self.deflate.is_some()) {
             bail!("--slow goes neither with TLS nor with compression");
         }
         Ok(())
+    }
+
+    fn validate_sides(&self) -> Result<()> {
+        if self.mode != Mode::Topics || self.slow > 0 {
+            bail!(
+                "several nodes, --place, --window and --socketio are for --mode topics, not --slow"
+            );
+        }
+        if self.place.is_some() && (self.nodes.len() > 1 || self.socketio) {
+            bail!("--place goes neither with several nodes nor with --socketio");
+        }
+        if self.socketio && (self.tls.is_some() || self.deflate.is_some()) {
+            bail!("--socketio goes neither with TLS nor with compression");
+        }
+        let window = self
+            .window
+            .is_none_or(|window| (1..=MOST_ON_THE_WAY).contains(&window));
+        if !window || (self.window.is_some() && self.rate.is_some()) {
+            bail!("--window is from 1 to {MOST_ON_THE_WAY}, and does not go with --rate");
+        }
+        Ok(())
+    }
+}
+
+/// The largest window. It is smaller than the number of different messages, so that a lost message
+/// and the next equal one are not taken for each other.
+const MOST_ON_THE_WAY: usize = 512;
+
+fn place(word: &str) -> Result<Place, &'static str> {
+    match word {
+        "near" => Ok(Place::Near),
+        "far" => Ok(Place::Far),
+        "both" => Ok(Place::Both),
+        _ => Err("neither near, far nor both"),
     }
 }
 
@@ -276,5 +365,12 @@ mod tests {
         assert!(parse("load --connect 127.0.0.1:1 --topics 2").is_err());
         assert!(parse("load --connect 127.0.0.1:1 --mode topics --each 2 --size 64").is_err());
         assert!(parse("load --connect 127.0.0.1:1 --mode topics --size 20").is_err());
+        assert!(parse("load --connect 127.0.0.1:1 --connect 127.0.0.1:2").is_err());
+        assert!(parse("load --connect 127.0.0.1:1 --socketio").is_err());
+        let topics = "load --connect 127.0.0.1:1 --mode topics --size 64";
+        assert!(parse(&format!("{topics} --window 9")).is_ok());
+        assert!(parse(&format!("{topics} --window 9 --rate 5")).is_err());
+        assert!(parse(&format!("{topics} --window 1000")).is_err());
+        assert!(parse(&format!("{topics} --place far --connect 127.0.0.1:2")).is_err());
     }
 }

@@ -3,6 +3,7 @@
 use super::frame::{self, client_frame};
 use super::options::{Mode, Options};
 use super::payload::payload;
+use super::socketio;
 
 /// The plan of a run with topics. It is the same in each run, so that all servers do the same work.
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +49,11 @@ impl Plan {
         fastrand::Rng::with_seed(message as u64).usize(..self.topics)
     }
 
+    /// Returns the name of the topic of a message.
+    pub(super) fn topic_name(&self, message: usize) -> String {
+        name(self.topic(message))
+    }
+
     /// Returns the key of a message.
     pub(super) fn key(&self, message: usize) -> usize {
         message % self.keys
@@ -61,7 +67,7 @@ impl Plan {
     /// Returns the payload of a message: its topic, its key, its number, and then what the options
     /// ask for.
     pub(super) fn payload(&self, options: &Options, message: usize) -> Vec<u8> {
-        let name = name(self.topic(message));
+        let name = self.topic_name(message);
         let head = format!("{name} k{:03} {message:04} ", self.key(message));
         let rest = options.size.saturating_sub(head.len());
         [
@@ -74,10 +80,13 @@ impl Plan {
 
 /// Returns the frames that subscribe a connection, and a ping. Its pong shows that the server has
 /// seen them.
-pub(super) fn subscribe(topics: impl Iterator<Item = usize>) -> Vec<u8> {
+pub(super) fn subscribe(topics: impl Iterator<Item = usize>, socketio: bool) -> Vec<u8> {
     let mut frames = Vec::new();
     for topic in topics {
-        let wish = format!("+{}", name(topic));
+        let wish = match socketio {
+            true => socketio::subscribe(&name(topic)),
+            false => format!("+{}", name(topic)),
+        };
         frames.extend(client_frame(frame::TEXT, wish.as_bytes(), [4, 3, 2, 1]));
     }
     frames.extend(client_frame(frame::PING, b"", [1, 2, 3, 4]));

@@ -35,7 +35,7 @@ impl Slow {
                 stream,
                 received: Vec::new(),
             };
-            let frames = plan::subscribe(plan.topics_of(number));
+            let frames = plan::subscribe(plan.topics_of(number), false);
             reader.until_pong(&frames, |first, _| bail!("{first:#04x} before a pong"))?;
             readers.push(reader);
         }

@@ -13,6 +13,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::options::{Deflate, Options};
+use super::socketio;
 
 /// The longest time that an opening handshake may take. Under valgrind a server is slow.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -104,6 +105,11 @@ pub(super) struct Connector {
 
 impl Connector {
     pub(super) fn new(options: &Options) -> Result<Self> {
+        Self::to(options.connect, options)
+    }
+
+    /// Creates a connector to another node than the first one.
+    pub(super) fn to(server: SocketAddr, options: &Options) -> Result<Self> {
         let offer = match options.deflate {
             None => "",
             Some(Deflate::Shared) => {
@@ -113,12 +119,16 @@ impl Connector {
             Some(Deflate::Dedicated) => "Sec-WebSocket-Extensions: permessage-deflate\r\n",
         };
         let request = format!(
-            "GET / HTTP/1.1\r\nHost: {}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+            "GET {} HTTP/1.1\r\nHost: {server}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
              Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{offer}\r\n",
-            options.connect,
+            if options.socketio {
+                socketio::TARGET
+            } else {
+                "/"
+            },
         );
         Ok(Self {
-            server: options.connect,
+            server,
             tls: options.tls.as_deref().map(client_config).transpose()?,
             request: request.into_bytes(),
             raw: options.raw,

@@ -9,6 +9,7 @@ use super::frame::{self, client_frame, server_frame};
 use super::options::{Kind, Mode, Options};
 use super::payload::payload;
 use super::plan::Plan;
+use super::socketio;
 
 /// The bytes that a connection sends at once, and the expected reply.
 pub(super) struct Burst {
@@ -31,6 +32,8 @@ pub(super) struct Traffic {
     pub(super) reply_len: usize,
     /// The number of messages in a burst.
     pub(super) depth: usize,
+    /// Whether messages are events of Socket.IO.
+    pub(super) socketio: bool,
     /// The last compressed form of each payload that was decompressed and found to be right. Empty
     /// unless all receivers get the same messages, without context.
     verified: Vec<RefCell<Vec<u8>>>,
@@ -42,7 +45,8 @@ impl Traffic {
         let topics = options.mode == Mode::Topics;
         let depth = if topics { 1 } else { options.depth };
         let variants = match options.deflate {
-            _ if topics => PUBLISHED,
+            // Enough for almost every topic to have some.
+            _ if topics => PUBLISHED.max(8 * options.topics as u64),
             // More data than any window holds. Otherwise a compressor that keeps its context could
             // refer to the whole message of the previous round.
             Some(_) => (8 * WINDOW / options.size.max(1024)).max(4) as u64,
@@ -53,7 +57,7 @@ impl Traffic {
             Kind::Binary => frame::BINARY,
             _ => frame::TEXT,
         };
-        let payloads: Vec<_> = (0..variants)
+        let mut payloads: Vec<_> = (0..variants)
             .map(|variant| match topics {
                 true => Plan::new(options).payload(options, variant as usize),
                 false => payload(options.kind, options.size, variant),
@@ -65,7 +69,11 @@ impl Traffic {
         };
         let mut frames = Vec::with_capacity(payloads.len());
         let mut rng = fastrand::Rng::with_seed(6455);
-        for payload in &payloads {
+        let requests = match options.socketio {
+            true => socketio_events(&mut payloads, &Plan::new(options))?,
+            false => payloads.clone(),
+        };
+        for payload in &requests {
             let mask = rng.u32(..).to_be_bytes();
             frames.push(match options.deflate {
                 Some(_) => client_frame(first | frame::COMPRESSED, &compress(payload)?, mask),
@@ -101,6 +109,7 @@ impl Traffic {
             first,
             reply_len,
             depth,
+            socketio: options.socketio,
             verified,
         })
     }
@@ -138,6 +147,17 @@ impl Traffic {
 const PUBLISHED: u64 = 1024;
 /// The largest window of DEFLATE, in bytes (RFC 1951, 2).
 const WINDOW: usize = 32 << 10;
+
+/// Turns texts into the events that Socket.IO sends for them; returns the events that publish them.
+fn socketio_events(texts: &mut [Vec<u8>], plan: &Plan) -> Result<Vec<Vec<u8>>> {
+    let mut requests = Vec::with_capacity(texts.len());
+    for (number, payload) in texts.iter_mut().enumerate() {
+        let text = std::str::from_utf8(payload)?;
+        requests.push(socketio::publish(&plan.topic_name(number), text).into_bytes());
+        *payload = socketio::message(text).into_bytes();
+    }
+    Ok(requests)
+}
 
 fn join(frames: impl Iterator<Item = Vec<u8>>) -> Vec<u8> {
     frames.flatten().collect()

@@ -1,7 +1,7 @@
 //! The aims of wsloop, case by case.
 
 use super::cases;
-use super::peers::{RAW, UWS, WSLOOP, YAWC};
+use super::peers::{RAW, SOCKETIO, UWS, WSLOOP, YAWC};
 use super::results::{ByCase, Results, Timed};
 use super::spread::{self, Value, cpu, figure, ratio};
 
@@ -26,6 +26,12 @@ enum Gauge {
     P99,
     /// 99th percentile of the latency, relative to uWebSockets.
     P99Uws,
+    /// CPU time of the publishing process, relative to Socket.IO.
+    PublishSocketIo,
+    /// Median latency that the engine adds, relative to Socket.IO.
+    AddedP50,
+    /// 99th percentile of the latency that the engine adds, relative to Socket.IO.
+    AddedP99,
     /// Resident memory of a connection, in bytes.
     Bytes,
     /// Resident memory of a subscription, in bytes.
@@ -118,6 +124,17 @@ const AIMS: &[Aim] = &[
     aim("topic-slow-10", Gauge::P99Companion, 1.05),
     aim("topic-slow-10", Gauge::Growth, 8_388_608.0),
     aim("subscriptions", Gauge::SubscriptionBytes, 32.0),
+    aim("loops-topic-far", Gauge::Companion, 1.10),
+    aim("loops-topic-far-depth-16", Gauge::Companion, 1.10),
+    aim("redis-1-full", Gauge::PublishSocketIo, 0.50),
+    aim("redis-10-full", Gauge::PublishSocketIo, 0.50),
+    aim("redis-1000-full", Gauge::PublishSocketIo, 0.50),
+    aim("redis-1-rate", Gauge::AddedP50, 1.00),
+    aim("redis-1-rate", Gauge::AddedP99, 1.00),
+    aim("redis-10-rate", Gauge::AddedP50, 1.00),
+    aim("redis-10-rate", Gauge::AddedP99, 1.00),
+    aim("redis-1000-rate", Gauge::AddedP50, 1.00),
+    aim("redis-1000-rate", Gauge::AddedP99, 1.00),
     aim("deflate-1k-shared", Gauge::Uws, 0.90),
     aim("deflate-1k-shared", Gauge::ReplySize, 0.37),
     aim("deflate-1k-dedicated", Gauge::Yawc, 0.90),
@@ -159,6 +176,8 @@ impl Aim {
         };
         let to = |peer: &str| ratio(timed, self.case, WSLOOP, peer, cpu).map(|s| s.median);
         let of = |peer: &str, value: Value| figure(timed, self.case, peer, value);
+        let to_socketio =
+            |value: Value| ratio(timed, self.case, WSLOOP, SOCKETIO, value).map(|s| s.median);
         let companion = cases::find(self.case).and_then(|case| case.companion);
         let companion = companion.map_or("", |companion| companion.title);
         let (aim, measured) = match self.gauge {
@@ -190,6 +209,18 @@ impl Aim {
             Gauge::P99Uws => (
                 format!("p99 <= {limit:.2} uWebSockets"),
                 ratio(timed, self.case, WSLOOP, UWS, spread::p99).map(|s| s.median),
+            ),
+            Gauge::PublishSocketIo => (
+                format!("CPU of a publish <= {limit:.2} Socket.IO"),
+                to_socketio(spread::publishing),
+            ),
+            Gauge::AddedP50 => (
+                format!("added p50 <= {limit:.2} Socket.IO"),
+                to_socketio(spread::added_p50),
+            ),
+            Gauge::AddedP99 => (
+                format!("added p99 <= {limit:.2} Socket.IO"),
+                to_socketio(spread::added_p99),
             ),
             Gauge::SubscriptionBytes => (
                 format!("<= {limit} B per subscription"),

@@ -1,6 +1,7 @@
 //! The measured cases.
 
-use super::peers::{BUN, Peer, RAW, UWS, Variant, WSLOOP};
+use super::peers::{BUN, Peer, RAW, SOCKETIO, UWS, Variant, WSLOOP};
+use super::process::EngineKind;
 
 /// A case: the options of the servers and of the load generator, and the figure of interest.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +33,19 @@ pub(super) struct Companion {
     pub(super) title: &'static str,
     /// The options of the load generator, without the duration.
     pub(super) load: &'static str,
+    /// The configuration of the servers, if it is another one.
+    pub(super) server: Option<Ask>,
+}
+
+/// A part of the report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    /// One loop in one process.
+    OneLoop,
+    /// Several loops in one process.
+    Loops,
+    /// Several processes that an engine connects.
+    Engines,
 }
 
 /// The figure of interest of a case.
@@ -47,6 +61,10 @@ pub(super) enum Figure {
     Memory,
     /// The resident memory of a subscription, in bytes.
     Subscription,
+    /// The latency near the publisher and far from it.
+    Sides,
+    /// The CPU time of each process per published message.
+    Processes,
 }
 
 /// The peer whose figure others are divided by.
@@ -56,6 +74,8 @@ pub(super) enum Basis {
     Raw,
     /// uWebSockets, in cases that a bare echo cannot do.
     Uws,
+    /// Socket.IO, in cases with several processes.
+    SocketIo,
 }
 
 /// The configuration of a server.
@@ -79,6 +99,14 @@ pub(super) enum Ask {
     DeflateShared,
     /// Compressed echoes, with context takeover.
     DeflateDedicated,
+    /// Echoes by two loops.
+    EchoLoops,
+    /// Messages to the subscribers of a topic, by one loop, which greets its clients.
+    TopicsGreet,
+    /// Messages to the subscribers of a topic on two loops.
+    TopicsLoops,
+    /// Messages to the subscribers of a topic in two processes.
+    TopicsEngine(EngineKind),
 }
 
 const ECHO: Case = Case {
@@ -119,6 +147,60 @@ const fn against_uws(ask: Ask, case: Case) -> Case {
 
 const fn topics(id: &'static str, title: &'static str, load: &'static str) -> Case {
     unit("delivery", against_uws(Ask::Topics, echo(id, title, load)))
+}
+
+/// Two loops, compared with another load or with one loop.
+const fn loops(
+    id: &'static str,
+    title: &'static str,
+    load: &'static str,
+    companion: Companion,
+) -> Case {
+    Case {
+        server: Ask::TopicsLoops,
+        companion: Some(companion),
+        ..figure(Figure::CpuOfCompanion, topics(id, title, load))
+    }
+}
+
+const fn same_loop(load: &'static str) -> Companion {
+    Companion {
+        title: "same loop",
+        load,
+        server: None,
+    }
+}
+
+const fn one_loop(load: &'static str, server: Ask) -> Companion {
+    Companion {
+        title: "one loop",
+        load,
+        server: Some(server),
+    }
+}
+
+/// Two processes and an engine, at a rate if `rate`, otherwise as fast as possible.
+const fn engine(
+    kind: EngineKind,
+    figure: Figure,
+    id: &'static str,
+    title: &'static str,
+    load: &'static str,
+) -> Case {
+    Case {
+        server: Ask::TopicsEngine(kind),
+        basis: Basis::SocketIo,
+        figure,
+        ..echo(id, title, load)
+    }
+}
+
+const fn redis(figure: Figure, id: &'static str, title: &'static str, load: &'static str) -> Case {
+    engine(EngineKind::Redis, figure, id, title, load)
+}
+
+const fn nats(figure: Figure, id: &'static str, title: &'static str, load: &'static str) -> Case {
+    engine(EngineKind::Nats, figure, id, title, load)
 }
 
 const fn figure(figure: Figure, case: Case) -> Case {
@@ -192,6 +274,7 @@ pub(super) const CASES: &[Case] = &[
         companion: Some(Companion {
             title: "64 open",
             load: "--spin --size 20",
+            server: None,
         }),
         ..figure(
             Figure::CpuOfCompanion,
@@ -355,6 +438,7 @@ pub(super) const CASES: &[Case] = &[
         companion: Some(Companion {
             title: "none slow",
             load: "--spin --mode topics --size 256 --connections 990 --depth 16 --keys 100",
+            server: None,
         }),
         ..figure(
             Figure::CpuOfCompanion,
@@ -412,6 +496,143 @@ pub(super) const CASES: &[Case] = &[
             ),
         ),
     ),
+    smoke(Case {
+        companion: Some(one_loop("--spin --size 20", Ask::Echo)),
+        ..figure(
+            Figure::CpuOfCompanion,
+            against_uws(
+                Ask::EchoLoops,
+                echo(
+                    "loops-echo-20",
+                    "Two loops: echo of 20 B text, 64 connections",
+                    "--spin --size 20",
+                ),
+            ),
+        )
+    }),
+    smoke(loops(
+        "loops-topic-far",
+        "Two loops: publish of 64 B text to a topic with 1,000 subscribers on the other loop",
+        "--spin --mode topics --size 64 --connections 1000 --place far",
+        same_loop("--spin --mode topics --size 64 --connections 1000 --place near"),
+    )),
+    loops(
+        "loops-topic-far-depth-16",
+        "The same, 16 at once",
+        "--spin --mode topics --size 64 --connections 1000 --depth 16 --place far",
+        same_loop("--spin --mode topics --size 64 --connections 1000 --depth 16 --place near"),
+    ),
+    loops(
+        "loops-topic-far-20",
+        "Two loops: publish of 64 B text to a topic with 20 subscribers on the other loop",
+        "--spin --mode topics --size 64 --connections 20 --place far",
+        same_loop("--spin --mode topics --size 64 --connections 20 --place near"),
+    ),
+    loops(
+        "loops-topic-both",
+        "Two loops: publish of 64 B text to a topic with 500 subscribers on each",
+        "--spin --mode topics --size 64 --connections 1000 --place both",
+        one_loop(
+            "--spin --mode topics --size 64 --connections 1000 --place near",
+            Ask::TopicsGreet,
+        ),
+    ),
+    smoke(Case {
+        server: Ask::TopicsLoops,
+        ..figure(
+            Figure::Sides,
+            topics(
+                "loops-topic-rate",
+                "Two loops: latency of 64 B to a topic with 50 subscribers on each, 1,000 messages a \
+                 second",
+                "--mode topics --size 64 --connections 100 --place both --rate 1000",
+            ),
+        )
+    }),
+    redis(
+        Figure::Sides,
+        "redis-1-rate",
+        "Redis: latency of 64 B, 1 topic, 1,000 messages a second",
+        "--mode topics --size 64 --topics 1 --connections 2 --rate 1000",
+    ),
+    redis(
+        Figure::Processes,
+        "redis-1-full",
+        "Redis: messages of 64 B as fast as possible, 1 topic",
+        "--mode topics --size 64 --topics 1 --connections 2 --spin --depth 16 --window 256",
+    ),
+    smoke(redis(
+        Figure::Sides,
+        "redis-10-rate",
+        "Redis: latency of 64 B, 10 topics, 1,000 messages a second",
+        "--mode topics --size 64 --topics 10 --connections 20 --rate 1000",
+    )),
+    smoke(redis(
+        Figure::Processes,
+        "redis-10-full",
+        "Redis: messages of 64 B as fast as possible, 10 topics",
+        "--mode topics --size 64 --topics 10 --connections 20 --spin --depth 16 --window 256",
+    )),
+    redis(
+        Figure::Sides,
+        "redis-1000-rate",
+        "Redis: latency of 64 B, 1,000 topics, 1,000 messages a second",
+        "--mode topics --size 64 --topics 1000 --connections 2000 --rate 1000",
+    ),
+    redis(
+        Figure::Processes,
+        "redis-1000-full",
+        "Redis: messages of 64 B as fast as possible, 1,000 topics",
+        "--mode topics --size 64 --topics 1000 --connections 2000 --spin --depth 16 --window 256",
+    ),
+    redis(
+        Figure::Processes,
+        "redis-10-wide-full",
+        "Redis: messages of 64 B as fast as possible, 10 topics with 50 subscribers in each process",
+        "--mode topics --size 64 --topics 10 --connections 1000 --spin --depth 16 --window 64",
+    ),
+    nats(
+        Figure::Sides,
+        "nats-1-rate",
+        "NATS: latency of 64 B, 1 topic, 1,000 messages a second",
+        "--mode topics --size 64 --topics 1 --connections 2 --rate 1000",
+    ),
+    nats(
+        Figure::Processes,
+        "nats-1-full",
+        "NATS: messages of 64 B as fast as possible, 1 topic",
+        "--mode topics --size 64 --topics 1 --connections 2 --spin --depth 16 --window 256",
+    ),
+    smoke(nats(
+        Figure::Sides,
+        "nats-10-rate",
+        "NATS: latency of 64 B, 10 topics, 1,000 messages a second",
+        "--mode topics --size 64 --topics 10 --connections 20 --rate 1000",
+    )),
+    smoke(nats(
+        Figure::Processes,
+        "nats-10-full",
+        "NATS: messages of 64 B as fast as possible, 10 topics",
+        "--mode topics --size 64 --topics 10 --connections 20 --spin --depth 16 --window 256",
+    )),
+    nats(
+        Figure::Sides,
+        "nats-1000-rate",
+        "NATS: latency of 64 B, 1,000 topics, 1,000 messages a second",
+        "--mode topics --size 64 --topics 1000 --connections 2000 --rate 1000",
+    ),
+    nats(
+        Figure::Processes,
+        "nats-1000-full",
+        "NATS: messages of 64 B as fast as possible, 1,000 topics",
+        "--mode topics --size 64 --topics 1000 --connections 2000 --spin --depth 16 --window 256",
+    ),
+    nats(
+        Figure::Processes,
+        "nats-10-wide-full",
+        "NATS: messages of 64 B as fast as possible, 10 topics with 50 subscribers in each process",
+        "--mode topics --size 64 --topics 10 --connections 1000 --spin --depth 16 --window 64",
+    ),
 ];
 
 /// Returns the case with a name.
@@ -420,11 +641,41 @@ pub(super) fn find(id: &str) -> Option<&'static Case> {
 }
 
 impl Case {
+    /// Returns the case as its companion load is run.
+    pub(super) fn with(&self, companion: Companion) -> Self {
+        Self {
+            load: companion.load,
+            server: companion.server.unwrap_or(self.server),
+            ..*self
+        }
+    }
+
+    /// Returns the part of the report that shows the case.
+    pub(super) fn part(&self) -> Part {
+        match self.server {
+            Ask::EchoLoops | Ask::TopicsLoops => Part::Loops,
+            Ask::TopicsEngine(_) => Part::Engines,
+            _ => Part::OneLoop,
+        }
+    }
+
+    /// Returns the engine that connects the processes of the case.
+    pub(super) fn engine(&self) -> Option<EngineKind> {
+        match self.server {
+            Ask::TopicsEngine(kind) => Some(kind),
+            _ => None,
+        }
+    }
+
     /// Returns whether a peer takes part in the case. The peer may still refuse the configuration.
     pub(super) fn includes(&self, peer: &Peer) -> bool {
         let bare = peer.id == RAW || peer.variant == Variant::SmallReads;
         let apart = self.basis == Basis::Uws;
         match peer.variant {
+            _ if self.engine() == Some(EngineKind::Redis) => matches!(peer.id, WSLOOP | SOCKETIO),
+            _ if self.part() == Part::Engines => peer.id == WSLOOP,
+            _ if self.part() == Part::Loops => matches!(peer.id, WSLOOP | UWS),
+            _ if peer.id == SOCKETIO => false,
             _ if self.has_topics() => matches!(peer.id, WSLOOP | UWS | BUN),
             Variant::Batched => self.id == "pipelined-32",
             Variant::SmallReads => self.server == Ask::LargeEcho,
@@ -450,7 +701,10 @@ impl Case {
             Ask::Tls => &format!("--tls {certificate} {key}"),
             Ask::Broadcast => "--mode broadcast",
             Ask::TopicsConflate if peer.id == WSLOOP => "--mode topics --conflate",
-            Ask::Topics | Ask::TopicsConflate => "--mode topics",
+            Ask::Topics | Ask::TopicsConflate | Ask::TopicsEngine(_) => "--mode topics",
+            Ask::TopicsGreet => "--mode topics --greet",
+            Ask::TopicsLoops => "--mode topics --greet --loops 2",
+            Ask::EchoLoops => "--loops 2",
             Ask::TopicsDeflateShared => "--mode topics --deflate shared",
             Ask::DeflateShared => "--deflate shared",
             Ask::DeflateDedicated => "--deflate dedicated",
@@ -469,6 +723,9 @@ impl Case {
         }
         if peer.id == RAW || peer.variant == Variant::SmallReads {
             args.push("--raw".into());
+        }
+        if peer.id == SOCKETIO {
+            args.push("--socketio".into());
         }
         args
     }
@@ -507,6 +764,19 @@ mod tests {
             args.contains(&"--conflate".to_owned())
         };
         assert!(conflates(WSLOOP) && !conflates(UWS));
+    }
+
+    #[test]
+    fn several_loops_and_processes_are_for_those_that_have_them() {
+        let there = |case: &str| {
+            let case = find(case).unwrap();
+            let there = peers::PEERS.iter().filter(|peer| case.includes(peer));
+            there.map(|peer| peer.id).collect::<Vec<_>>()
+        };
+        assert_eq!(there("loops-topic-far"), [WSLOOP, UWS]);
+        assert_eq!(there("redis-10-full"), [WSLOOP, SOCKETIO]);
+        assert_eq!(there("nats-10-full"), [WSLOOP]);
+        assert!(!there("echo-20-text").contains(&SOCKETIO));
     }
 
     #[test]

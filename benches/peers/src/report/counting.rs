@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::slice;
 
 use anyhow::{Context, Result, bail};
 
@@ -175,7 +176,7 @@ fn under(
     };
     let mut args = case.load_args(case.load, peer, &tls.certificate);
     args.extend(["--rounds".into(), rounds.to_string()]);
-    let measure = process::load(&setup.load, &server, &args)?;
+    let measure = process::load(&setup.load, slice::from_ref(&server), None, &args)?;
     server.finish()?;
     let text = fs::read_to_string(file).context("the tool has counted nothing")?;
     Ok((text, measure.messages))

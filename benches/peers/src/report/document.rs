@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
-use super::cases::CASES;
+use super::cases::{CASES, Part};
 use super::peers::Variant;
 use super::results::Results;
 use super::{charts, peers, tables};
@@ -59,7 +59,21 @@ fn render(results: &Results, pictures: &str) -> String {
             .into(),
     );
     parts.push(tables::summary(results));
-    parts.extend(CASES.iter().filter_map(|case| tables::case(results, case)));
+    let intros = [
+        (Part::OneLoop, ""),
+        (Part::Loops, LOOPS),
+        (Part::Engines, ENGINES),
+    ];
+    for (part, intro) in intros {
+        let cases = CASES.iter().filter(|case| case.part() == part);
+        let cases: Vec<_> = cases
+            .filter_map(|case| tables::case(results, case))
+            .collect();
+        if !cases.is_empty() {
+            parts.push(intro.to_owned());
+            parts.extend(cases);
+        }
+    }
     if let Some(table) = tables::instructions(results) {
         parts.push("### Counted: instructions in user space per message".into());
         parts.push(
@@ -89,6 +103,27 @@ the smallest and the largest beside it. CPU is the scheduler's run time of the s
 user part is sampled. \"waited\" is the share of time in which the server was runnable and another
 process had its core: where it is large, throughput and latency mean little. \"batched\" marks a peer
 whose application collects replies and sends them together.
+";
+
+const LOOPS: &str = "
+### Several loops
+
+A server with two loops on two threads, which share one core here: the figures are about the cost of
+passing messages between loops, not about what a second core gains. uWebSockets runs one `App` for
+each thread and passes a publish to the other thread with `Loop::defer`. The subscribers of a case
+are on the publisher's loop (same loop), on the other one, or half on each; the server tells each
+client the number of its loop.
+";
+
+const ENGINES: &str = "
+### Several processes
+
+Two server processes and the engine (`redis-server` or `nats-server`, without persistence) share one
+core. A publisher is connected to the first process. Each topic has one subscriber at each process,
+unless the title says otherwise. The added latency is that at the other process less that at the
+publisher's. As fast as possible: 256 messages are on their way all the time, 16 in each write of the
+publisher. CPU is per published message and includes the delivery to the subscribers of the process.
+Socket.IO runs on Node.js with its Redis adapter and `bufferutil`, and WebSocket is its only transport.
 ";
 
 /// Returns the peers and cases that could not be counted, with the reasons.

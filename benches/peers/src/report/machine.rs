@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::peers::PEERS;
-use super::process::output;
+use super::process::{EngineKind, output};
 
 /// Facts about the machine and the programs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -36,6 +36,16 @@ const FURTHER_PACKAGES: [&str; 7] = [
     "tokio",
     "tokio-rustls",
     "tungstenite",
+];
+
+/// The packages of the scripts.
+const NPM_PACKAGES: [&str; 6] = [
+    "@socket.io/redis-adapter",
+    "bufferutil",
+    "bun",
+    "redis",
+    "socket.io",
+    "ws",
 ];
 
 impl Machine {
@@ -102,7 +112,22 @@ fn scripted(scripts: &Path) -> BTreeMap<String, String> {
     if let Some(version) = output("node", &["--version"]) {
         versions.insert("node".into(), version.trim_start_matches('v').into());
     }
-    for package in ["bufferutil", "bun", "ws"] {
+    for engine in [EngineKind::Redis, EngineKind::Nats] {
+        let program = engine.program();
+        // As in `Redis server v=7.0.15 sha=...` and `nats-server: v2.9.10`.
+        let version = output(program, &["--version"]).and_then(|line| {
+            let mut words = line.split([' ', '=']).filter(|word| *word != "v");
+            words.find_map(|word| {
+                let word = word.trim_start_matches('v');
+                word.starts_with(|first: char| first.is_ascii_digit())
+                    .then(|| word.to_owned())
+            })
+        });
+        if let Some(version) = version {
+            versions.insert(program.into(), version);
+        }
+    }
+    for package in NPM_PACKAGES {
         let file = scripts
             .join("node_modules")
             .join(package)

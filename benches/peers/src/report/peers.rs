@@ -45,6 +45,8 @@ pub(super) const UWS: &str = "uws";
 pub(super) const YAWC: &str = "yawc";
 /// The runtime that contains uWebSockets.
 pub(super) const BUN: &str = "bun";
+/// The server whose Redis adapter is compared with ours.
+pub(super) const SOCKETIO: &str = "socketio";
 /// The server of this workspace.
 pub(super) const WSLOOP: &str = "wsloop";
 
@@ -74,6 +76,7 @@ pub(super) const PEERS: &[Peer] = &[
     script(BUN, "Bun", Runner::Bun),
     script("node", "node, ws", Runner::Node),
     script("perl", "Perl, Net::WebSocket::Server", Runner::Perl),
+    script(SOCKETIO, "Socket.IO", Runner::Node),
 ];
 
 const fn binary(id: &'static str, title: &'static str, package: Option<&'static str>) -> Peer {
@@ -141,7 +144,10 @@ impl Peer {
         let (interpreter, file) = match self.runner {
             Runner::Binary => (None, binaries.join(format!("server-{}", self.server))),
             Runner::Bun => (Some(bun(scripts)), scripts.join("server-bun.js")),
-            Runner::Node => (Some("node".into()), scripts.join("server-node.js")),
+            Runner::Node => {
+                let script = format!("server-{}.js", self.server);
+                (Some("node".into()), scripts.join(script))
+            }
             Runner::Perl => (Some("perl".into()), scripts.join("server-perl.pl")),
         };
         if !file.is_file() {

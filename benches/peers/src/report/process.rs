@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -16,6 +16,92 @@ const UNSUPPORTED: i32 = 64;
 
 /// The core on which servers run.
 const SERVER_CORE: &str = "0";
+
+/// The time in which an engine has to listen.
+const START: Duration = Duration::from_secs(10);
+
+/// A program that connects the topics of several processes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum EngineKind {
+    /// `redis-server`, without files.
+    Redis,
+    /// `nats-server`.
+    Nats,
+}
+
+impl EngineKind {
+    /// Returns the name of the program.
+    pub(super) fn program(self) -> &'static str {
+        match self {
+            Self::Redis => "redis-server",
+            Self::Nats => "nats-server",
+        }
+    }
+
+    fn command(self, host: &str, port: &str) -> Command {
+        let mut command = Command::new("taskset");
+        command.args(["-c", SERVER_CORE, self.program()]);
+        match self {
+            Self::Redis => command.args(["--bind", host, "--port", port]).args([
+                "--save",
+                "",
+                "--appendonly",
+                "no",
+            ]),
+            Self::Nats => command.args(["-a", host, "-p", port]),
+        };
+        command
+    }
+}
+
+/// A running engine. It is killed when this is dropped.
+pub(super) struct Engine {
+    child: Child,
+    /// The option of a server that uses the engine.
+    pub(super) option: [String; 2],
+}
+
+impl Engine {
+    /// Starts an engine on the servers' core; waits until it listens. The inner error means that it
+    /// is not installed.
+    pub(super) fn start(kind: EngineKind) -> Result<Result<Self, String>> {
+        let program = kind.program();
+        if output(program, &["--version"]).is_none() {
+            return Ok(Err(format!("{program} is not installed")));
+        }
+        let address = free_address()?;
+        let (host, port) = address.split_once(':').context("an address has a port")?;
+        let child = kind
+            .command(host, port)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .context("cannot run taskset")?;
+        let option = match kind {
+            EngineKind::Redis => ["--redis".into(), format!("redis://{address}")],
+            EngineKind::Nats => ["--nats".into(), format!("nats://{address}")],
+        };
+        let mut engine = Self { child, option };
+        let end = Instant::now() + START;
+        while TcpStream::connect(&address).is_err() {
+            if let Some(status) = engine.child.try_wait()? {
+                bail!("{program} ended with {status}");
+            }
+            anyhow::ensure!(Instant::now() < end, "{program} does not listen");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(Ok(engine))
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        // The engine may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
 
 /// The result of starting a server.
 pub(super) enum Started {
@@ -104,13 +190,28 @@ impl Drop for Server {
     }
 }
 
-/// Runs the load generator on its core.
-pub(super) fn load(binary: &Path, server: &Server, args: &[String]) -> Result<Measure> {
-    let output = Command::new("taskset")
-        .args(["-c", load_core()])
-        .arg(binary)
-        .args(["--connect", &server.address])
-        .args(["--server-pid", &server.pid().to_string()])
+/// Runs the load generator on its core, against a server or against several nodes and their engine.
+pub(super) fn load(
+    binary: &Path,
+    nodes: &[Server],
+    engine: Option<&Engine>,
+    args: &[String],
+) -> Result<Measure> {
+    let mut command = Command::new("taskset");
+    command.args(["-c", load_core()]).arg(binary);
+    for (number, node) in nodes.iter().enumerate() {
+        let pid = if number == 0 {
+            "--server-pid"
+        } else {
+            "--further-pid"
+        };
+        command.args(["--connect", &node.address]);
+        command.args([pid, &node.pid().to_string()]);
+    }
+    if let Some(engine) = engine {
+        command.args(["--further-pid", &engine.child.id().to_string()]);
+    }
+    let output = command
         .args(args)
         .stdin(Stdio::null())
         .output()

@@ -85,6 +85,56 @@ pub(super) fn p99_of_companion(round: &Round) -> Option<f64> {
     Some(p99(round)? / round.companion.as_ref()?.latency?.p99 as f64)
 }
 
+/// The median latency near the publisher.
+pub(super) fn near_p50(round: &Round) -> Option<f64> {
+    Some(round.measure.near?.p50 as f64)
+}
+
+/// The 99th percentile of the latency near the publisher.
+pub(super) fn near_p99(round: &Round) -> Option<f64> {
+    Some(round.measure.near?.p99 as f64)
+}
+
+/// The median latency far from the publisher.
+pub(super) fn far_p50(round: &Round) -> Option<f64> {
+    Some(round.measure.far?.p50 as f64)
+}
+
+/// The 99th percentile of the latency far from the publisher.
+pub(super) fn far_p99(round: &Round) -> Option<f64> {
+    Some(round.measure.far?.p99 as f64)
+}
+
+/// The median latency that the way from near to far adds.
+pub(super) fn added_p50(round: &Round) -> Option<f64> {
+    Some(far_p50(round)? - near_p50(round)?)
+}
+
+/// The 99th percentile of the latency that the way from near to far adds.
+pub(super) fn added_p99(round: &Round) -> Option<f64> {
+    Some(far_p99(round)? - near_p99(round)?)
+}
+
+/// CPU time of the publishing process per published message.
+pub(super) fn publishing(round: &Round) -> Option<f64> {
+    round.measure.per_publish.first().copied()
+}
+
+/// CPU time of the receiving process per published message.
+pub(super) fn receiving(round: &Round) -> Option<f64> {
+    round.measure.per_publish.get(1).copied()
+}
+
+/// CPU time of the engine per published message.
+pub(super) fn relaying(round: &Round) -> Option<f64> {
+    round.measure.per_publish.get(2).copied()
+}
+
+/// Published messages per second.
+pub(super) fn published(round: &Round) -> Option<f64> {
+    Some(round.measure.published as f64 / round.measure.seconds)
+}
+
 /// The growth of the resident memory in the run, in bytes.
 pub(super) fn growth(round: &Round) -> Option<f64> {
     round.measure.growth

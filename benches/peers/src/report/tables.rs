@@ -1,8 +1,8 @@
 //! The tables of the report.
 
 use super::aims;
-use super::cases::{Basis, CASES, Case, Companion, Figure};
-use super::peers::{self, RAW, UWS, title};
+use super::cases::{Basis, CASES, Case, Companion, Figure, Part};
+use super::peers::{self, RAW, SOCKETIO, UWS, title};
 use super::results::{Counted, Results, Timed};
 use super::spread::{self, PERCENTILES, Spread, Value, cpu, figure, ratio};
 
@@ -58,7 +58,7 @@ pub(super) fn aims(results: &Results) -> String {
 pub(super) fn summary(results: &Results) -> String {
     let columns: Vec<_> = peers::PEERS
         .iter()
-        .filter(|peer| peer.variant == peers::Variant::None && peer.id != RAW)
+        .filter(|peer| peer.variant == peers::Variant::None && !matches!(peer.id, RAW | SOCKETIO))
         .filter(|peer| results.timed.values().any(|of| has_rounds(of.get(peer.id))))
         .collect();
     let mut head = vec!["case", "basis"];
@@ -90,7 +90,11 @@ pub(super) fn case(results: &Results, case: &Case) -> Option<String> {
         .copied()
         .filter(|n| has_rounds(timed.get(*n)))
         .collect();
-    let mut text = format!("### {}\n\n", case.title);
+    let level = match case.part() {
+        Part::OneLoop => "###",
+        Part::Loops | Part::Engines => "####",
+    };
+    let mut text = format!("{level} {}\n\n", case.title);
     if !present.is_empty() {
         text.push_str(&match case.figure {
             Figure::Cpu => cpu_table(results, case, &present, None),
@@ -98,6 +102,8 @@ pub(super) fn case(results: &Results, case: &Case) -> Option<String> {
             Figure::Latency => latency_table(results, case, &present),
             Figure::Memory => memory_table(results, case, &present),
             Figure::Subscription => subscription_table(results, case, &present),
+            Figure::Sides => sides_table(results, case, &present),
+            Figure::Processes => processes_table(results, case, &present),
         });
     }
     text.push_str(&remarks(case, timed, &names, &present));
@@ -223,6 +229,105 @@ fn latency_table(results: &Results, case: &Case, names: &[&str]) -> String {
         table.row(&row);
     }
     table.text
+}
+
+fn sides_table(results: &Results, case: &Case, names: &[&str]) -> String {
+    let part = if case.engine().is_some() {
+        "process"
+    } else {
+        "loop"
+    };
+    let mut head = vec!["peer, all in us".to_owned()];
+    for column in ["same PART, p50", "p99", "other PART, p50", "p99"] {
+        head.push(column.replace("PART", part));
+    }
+    for column in ["added p50", "min..max", "added p99", "min..max"] {
+        head.push(column.into());
+    }
+    if case.engine().is_some() {
+        head.extend(processes_head(case));
+    }
+    let mut table = Table::new(1, &head);
+    for name in names {
+        let of = |value: Value| figure(&results.timed, case.id, name, value);
+        let mut row = vec![title(name).to_owned()];
+        for value in [
+            spread::near_p50,
+            spread::near_p99,
+            spread::far_p50,
+            spread::far_p99,
+        ] {
+            row.push(or_dash(of(value).map(|s| decimals(s.median / 1000.0))));
+        }
+        for value in [spread::added_p50, spread::added_p99] {
+            row.extend(micros_cells(of(value)));
+        }
+        if case.engine().is_some() {
+            row.extend(processes_cells(results, case, name));
+        }
+        table.row(&row);
+    }
+    table.text
+}
+
+fn processes_table(results: &Results, case: &Case, names: &[&str]) -> String {
+    let mut head = vec![
+        "peer".to_owned(),
+        "messages per s".into(),
+        "min..max".into(),
+    ];
+    head.extend(processes_head(case));
+    let mut table = Table::new(1, &head);
+    for name in names {
+        let rate = figure(&results.timed, case.id, name, spread::published);
+        let mut row = vec![title(name).to_owned()];
+        row.push(or_dash(rate.map(|s| grouped(s.median))));
+        row.push(or_dash(
+            rate.map(|s| format!("{}..{}", grouped(s.min), grouped(s.max))),
+        ));
+        row.extend(processes_cells(results, case, name));
+        table.row(&row);
+    }
+    table.text
+}
+
+/// Returns the heads of the columns about the CPU time of each process.
+fn processes_head(case: &Case) -> Vec<String> {
+    let engine = case.engine().map_or("", |engine| engine.program());
+    vec![
+        "CPU per message (us): publishing process".into(),
+        "min..max".into(),
+        format!("/ {}", basis_name(basis(case))),
+        "min..max".into(),
+        "receiving process".into(),
+        engine.into(),
+    ]
+}
+
+fn processes_cells(results: &Results, case: &Case, name: &str) -> Vec<String> {
+    let of = |value: Value| figure(&results.timed, case.id, name, value);
+    let over = ratio(
+        &results.timed,
+        case.id,
+        name,
+        basis(case),
+        spread::publishing,
+    );
+    let mut cells = Vec::from(micros_cells(of(spread::publishing)));
+    cells.extend(ratio_cells(over));
+    for value in [spread::receiving, spread::relaying] {
+        cells.push(or_dash(of(value).map(|s| decimals(s.median / 1000.0))));
+    }
+    cells
+}
+
+/// Returns two cells: the median in microseconds, and the range.
+fn micros_cells(spread: Option<Spread>) -> [String; 2] {
+    let micros = |nanos: f64| decimals(nanos / 1000.0);
+    [
+        or_dash(spread.map(|s| micros(s.median))),
+        or_dash(spread.map(|s| format!("{}..{}", micros(s.min), micros(s.max)))),
+    ]
 }
 
 fn memory_table(results: &Results, case: &Case, names: &[&str]) -> String {
@@ -381,11 +486,16 @@ pub(super) fn basis(case: &Case) -> &'static str {
     match case.basis {
         Basis::Raw => RAW,
         Basis::Uws => UWS,
+        Basis::SocketIo => SOCKETIO,
     }
 }
 
 fn basis_name(basis: &str) -> &'static str {
-    if basis == RAW { "raw" } else { "uWS" }
+    match basis {
+        RAW => "raw",
+        SOCKETIO => "Socket.IO",
+        _ => "uWS",
+    }
 }
 
 fn is_there(results: &Results, case: &Case) -> bool {

@@ -7,14 +7,22 @@ use anyhow::{Context, Result};
 use super::Setup;
 use super::cases::{Case, Figure};
 use super::peers::{self, Peer, RAW};
-use super::process::{self, Server, Started};
+use super::process::{self, Engine, Server, Started};
 use super::results::{Results, Round, Timed};
-use crate::load::Measure;
+use crate::load::{Latency, Measure};
 
 /// A placeholder for half of the bare echo's throughput.
 const HALF: &str = "HALF";
 /// Replaces the placeholder if there is no bare echo.
 const SOME_RATE: f64 = 20_000.0;
+
+/// The number of processes that an engine connects.
+const NODES: usize = 2;
+/// The seconds in which subscriptions reach the engine.
+const SETTLE: f64 = 0.5;
+/// With an engine, the servers are heated for this many times the warm-up. The just-in-time compiler
+/// of Node.js takes its time.
+const HEAT: f64 = 3.0;
 
 /// The length and the number of runs.
 #[derive(Clone, Copy, Debug)]
@@ -97,7 +105,7 @@ fn once(setup: &Setup, case: &Case, load: &str, peer: &Peer, effort: Effort) -> 
         Err(why) => return Ok(Run::Unsupported(why)),
     };
     let companion = match case.companion {
-        Some(companion) => fresh(setup, case, companion.load, peer, effort)?.ok(),
+        Some(companion) => fresh(setup, &case.with(companion), companion.load, peer, effort)?.ok(),
         None => None,
     };
     Ok(Run::Done(Box::new(Round { measure, companion })))
@@ -148,18 +156,34 @@ fn attempt(
 ) -> Result<Result<Measure, String>> {
     let tls = &setup.certificate;
     let command = setup.command(peer).map_err(anyhow::Error::msg)?;
-    let server_args = case.server_args(peer, &tls.certificate, &tls.key);
-    let server = match Server::start(&[], &command, &server_args)? {
-        Started::Running(server) => server,
-        Started::Unsupported(why) => return Ok(Err(why)),
+    let mut server_args = case.server_args(peer, &tls.certificate, &tls.key);
+    let engine = match case.engine().map(Engine::start).transpose()? {
+        Some(Err(why)) => return Ok(Err(why)),
+        Some(Ok(engine)) => Some(engine),
+        None => None,
     };
+    if let Some(engine) = &engine {
+        server_args.extend(engine.option.clone());
+    }
+    let mut nodes = Vec::new();
+    for _ in 0..if engine.is_some() { NODES } else { 1 } {
+        match Server::start(&[], &command, &server_args)? {
+            Started::Running(server) => nodes.push(server),
+            Started::Unsupported(why) => return Ok(Err(why)),
+        }
+    }
     let mut args = case.load_args(load, peer, &tls.certificate);
     args.extend(["--warmup".into(), effort.warmup.to_string()]);
     args.extend(["--seconds".into(), effort.seconds.to_string()]);
+    if engine.is_some() {
+        let heat = effort.warmup * HEAT;
+        args.extend(["--settle".into(), SETTLE.to_string()]);
+        args.extend(["--heat".into(), heat.to_string()]);
+    }
     if effort.smoke {
         args.extend(["--connections".into(), "16".into()]);
     }
-    process::load(&setup.load, &server, &args).map(Ok)
+    process::load(&setup.load, &nodes, engine.as_ref(), &args).map(Ok)
 }
 
 /// Returns half of the bare echo's messages per second, in whole thousands.
@@ -188,6 +212,17 @@ fn describe(case: &Case, measure: &Measure) -> String {
                 micros(latency.p50),
                 micros(latency.p99)
             )
+        }
+        (Figure::Sides, ..) => {
+            let p50 = |side: Option<Latency>| side.map_or(0.0, |l| l.p50 as f64 / 1000.0);
+            let (near, far) = (p50(measure.near), p50(measure.far));
+            format!("p50 {near:.1} us near, {far:.1} us far")
+        }
+        (Figure::Processes, ..) => {
+            let each = measure.per_publish.iter();
+            let each: Vec<_> = each.map(|nanos| format!("{:.2}", nanos / 1000.0)).collect();
+            let rate = measure.published as f64 / measure.seconds;
+            format!("{} us of CPU per message, {rate:.0}/s", each.join(" + "))
         }
         (_, _, _, Some(cpu)) => format!(
             "{:.3} us of CPU per {}, {:.0}/s",
