@@ -61,8 +61,8 @@ impl Nats {
     }
 
     /// Plans a connection to one of these servers, which are one server or one cluster:
-    /// `nats://[user:password@]host[:port]`, or `tls://` for TLS, with commas between several. Other
-    /// servers of the cluster are not discovered.
+    /// `nats://[user:password@]host[:port]`, or `tls://` for TLS, with commas between several.
+    /// Other servers of the cluster are not discovered.
     pub fn builder(urls: &str) -> Builder {
         Builder::new(urls)
     }

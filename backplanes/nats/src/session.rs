@@ -10,29 +10,31 @@
 //! # Positions
 //!
 //! A loop claims a position for a topic ([`Node::subscribed`], [`Node::received`]) only if each
-//! message of the stream up to it was delivered to the loop, was announced as lost, or is older than
-//! the subscription:
+//! message of the stream up to it was delivered to the loop, was announced as lost, or is older
+//! than the subscription:
 //!
 //! 1. Before a topic is subscribed, the last sequence number of the stream is read. Messages up to
 //!    this number were stored before the subscription: they are older, or they belong to the loss
 //!    that [`Node::subscribed`] announces if the subscription was interrupted. If such a message is
 //!    heard nevertheless, it is delivered, and claims nothing.
-//! 2. Each message that the stream sends out has its own number, and that of the message of the topic
-//!    before it. The server does not send the messages of several publishers strictly in the order
-//!    of their numbers (seen with 2.9), only those of each publisher. So messages are delivered as
-//!    they come, but a number is claimed only when all messages of the topic before it were heard
-//!    ([`Chain`]). If one does not come within a second, its loss is announced.
+//! 2. Each message that the stream sends out has its own number, and that of the message of the
+//!    topic before it. The server does not send the messages of several publishers strictly in the
+//!    order of their numbers (seen with 2.9), only those of each publisher. So messages are
+//!    delivered as they come, but a number is claimed only when all messages of the topic before it
+//!    were heard ([`Chain`]). If one does not come within a second, its loss is announced.
 //! 3. Nothing is claimed until the subscription is confirmed, which announces the loss: what came
 //!    until then is claimed together with it, after the announcement.
-//! 4. The answer of JetStream to a message of our own claims nothing, because messages before it may
-//!    be on their way. Its copy through the subscription does.
-//! 5. A loss in the client library is announced for all topics. The messages that it took have
-//!    been taken before the announcement, so a claim that covers them is behind it or is followed
-//!    by it at once.
+//! 4. The answer of JetStream to a message of our own claims nothing, because messages before it
+//!    may be on their way. Its copy through the subscription does.
+//! 5. If the client library had to drop messages, the numbers show it, too. In addition, the loss
+//!    is announced for all topics, as those without a history have no such numbers.
 //!
 //! A recovery reads the stream when the subscription of the topic is confirmed and JetStream has
 //! answered for all messages from before the request. So a message is in the answer, or it comes
 //! through the subscription, or both: then a client hears it twice at the seam, but it misses none.
+//!
+//! [`Node::received`]: wsloop::backplane::node::Node::received
+//! [`Node::subscribed`]: wsloop::backplane::node::Node::subscribed
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
