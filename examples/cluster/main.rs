@@ -17,9 +17,9 @@
 //! and from then on hears who comes and leaves everywhere. A list of all guests of all processes
 //! would need a place that forgets the guests of a process that has died; this example has none.
 //!
-//! If the engine is away, guests of the same process still hear each other. When it is back, or when
-//! messages were lost for another reason, the guests are told that something may be missing. A guest
-//! that comes again gets what the engine has kept.
+//! If the engine is away, guests of the same process still hear each other. When it is back, or
+//! when messages were lost for another reason, the guests are told that something may be missing. A
+//! guest that comes again gets what the engine has kept.
 
 #[path = "../guest/mod.rs"]
 mod guest;
