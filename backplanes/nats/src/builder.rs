@@ -150,7 +150,8 @@ impl Builder {
 
     /// Sets how many messages of a subscription may wait in the client library. Beyond it, messages
     /// are lost, which is announced for all topics. The thread takes them out at once, so this
-    /// happens only in extreme bursts. Default 65,536.
+    /// happens only in extreme bursts. With less than 8,192, confirmations may be lost as well,
+    /// which ends the connection. Default 65,536.
     pub fn subscription_capacity(mut self, messages: usize) -> Self {
         self.options.subscription_capacity = messages.max(1);
         self

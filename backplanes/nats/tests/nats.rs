@@ -501,6 +501,27 @@ fn a_message_that_is_too_large_for_the_server_is_told() {
 }
 
 #[test]
+fn messages_that_the_client_library_drops_are_told() {
+    let Some(engine) = engine() else { return };
+    let a = Node::start(Nats::builder(&engine.url()).subscription_capacity(8));
+    let b = Node::start(Nats::builder(&engine.url()));
+    let mut client = a.subscriber("news");
+    let mut publisher = b.client();
+    // Much comes at once, so that the library reads more than it keeps.
+    for count in 0..20_000 {
+        publisher.send(&format!("pub news {count}"));
+    }
+    let (mut delivered, mut told) = (0, false);
+    while !told {
+        match client.next().strip_prefix("gap ") {
+            Some(_) => told = true,
+            None => delivered += 1,
+        }
+    }
+    assert!(delivered < 20_000);
+}
+
+#[test]
 fn closing_sends_what_waits_and_ends_the_thread() {
     let Some(engine) = engine() else { return };
     let [a, b] = [(), ()].map(|()| Node::start(Nats::builder(&engine.url())));

@@ -154,7 +154,11 @@ pub fn run(program: &Path, engine: &mut dyn Engine, fault: Fault) -> Result<Repo
         thread::sleep(Duration::from_secs(1));
         trial.engine.start().map_err(text)?;
     }
-    trial.wait_until_heard(Instant::now())?;
+    let started = Instant::now();
+    trial.wait_until_heard(started)?;
+    if fault == Fault::AwayFromStart {
+        trial.report.heard_again = started.elapsed();
+    }
     if fault != Fault::AwayFromStart {
         thread::sleep(Duration::from_millis(300));
         trial.apply(fault)?;
