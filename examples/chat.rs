@@ -25,6 +25,7 @@
 //! Pages of the same host, port included, may connect, and those of each ORIGIN that is given, for
 //! instance `http://127.0.0.1:8000`. Clients that are no browsers send no origin and may as well.
 
+mod guest;
 mod logger;
 mod signals;
 
@@ -34,12 +35,10 @@ use std::time::SystemTime;
 
 use serde_json::{Value, json};
 use wsloop::event::{Disconnect, Handshake, Ready, Request, Utf8, Vacated};
-use wsloop::handshake::{self, Refusal};
-use wsloop::plain_http::Response;
-use wsloop::{ConnectionId, Hub, Prepared, SendError, Server, SlowConsumer};
+use wsloop::{Hub, Prepared, SendError, Server, SlowConsumer};
 
-/// Longest name of a room or a guest, in characters.
-const NAME_MAX: usize = 30;
+use crate::guest::Guest;
+
 /// Longest message of a guest, in bytes. The page's longest text takes no more, whatever is in it.
 const MESSAGE_MAX: usize = 4000;
 /// How many messages of a room are kept for those who come later.
@@ -50,13 +49,6 @@ const GUESTS_MAX: usize = 500;
 /// The last messages of each room. The server has one such value, in `shared`.
 #[derive(Default)]
 struct Said(HashMap<String, VecDeque<Prepared>>);
-
-/// A guest. Each connection has one, under `data`.
-#[derive(Clone, Default)]
-struct Guest {
-    room: String,
-    nick: String,
-}
 
 fn main() -> wsloop::Result<()> {
     logger::init();
@@ -72,23 +64,8 @@ fn main() -> wsloop::Result<()> {
         // Who does not read what the others say has to go.
         .slow_consumer(SlowConsumer::Close)
         .origins(origins)
-        .on(Request, |conn, request| match guest(conn.id(), request) {
-            Ok(_) if matches!(request.method().as_str(), "GET" | "HEAD") => Response::new(200)
-                .header("Content-Type", "text/html; charset=utf-8")
-                .header("Referrer-Policy", "no-referrer")
-                .body(include_str!("chat.html")),
-            Ok(_) => Response::new(405).header("Allow", "GET, HEAD"),
-            Err((status, why)) => Response::new(status).body(why),
-        })
-        .on(Handshake, |conn, upgrade| {
-            match guest(conn.id(), upgrade.request()) {
-                Ok(guest) => {
-                    *conn.data() = guest;
-                    upgrade.accept()
-                }
-                Err((status, why)) => upgrade.refuse(Refusal::new(status).body(why)),
-            }
-        })
+        .on(Request, |conn, request| guest::page(conn.id(), request))
+        .on(Handshake, guest::enter)
         // The name of a room is its topic as well: every guest may enter any room.
         .on(Ready, |conn, ()| {
             let Guest { room, nick } = conn.data::<Guest>().clone();
@@ -145,31 +122,6 @@ fn main() -> wsloop::Result<()> {
         eprintln!("listening on {listener}");
     }
     Ok(server.start()?)
-}
-
-/// The guest that a request is about; else the status of the answer, and what is wrong.
-fn guest(id: ConnectionId, request: &handshake::Request) -> Result<Guest, (u16, String)> {
-    if request.path() != "/" {
-        return Err((404, "There is nothing here. The chat is at /\n".into()));
-    }
-    let name = |key, default: &str| {
-        let given = request.query_param(key).unwrap_or_else(|| default.into());
-        let name = given.trim();
-        let fits = (1..=NAME_MAX).contains(&name.chars().count());
-        if fits && !name.contains(char::is_control) {
-            Ok(name.to_owned())
-        } else {
-            let rule = format!("1 to {NAME_MAX} characters, none of them a control character");
-            Err((
-                400,
-                format!("This is no name for a {key}. It takes {rule}.\n"),
-            ))
-        }
-    };
-    Ok(Guest {
-        room: name("room", "lobby")?,
-        nick: name("nick", &format!("guest{id}"))?,
-    })
 }
 
 /// The names of the guests in a room.

@@ -8,6 +8,7 @@
 pub mod checker;
 pub mod client;
 pub mod engine;
+pub mod nats;
 pub mod node;
 pub mod processes;
 pub mod proxy;

@@ -8,7 +8,7 @@
 use std::time::{Duration, Instant};
 
 use wsloop_backplane_testing::trial::Trial;
-use wsloop_backplane_testing::{Engine, Fault, node, redis};
+use wsloop_backplane_testing::{Engine, Fault, nats, node, redis};
 
 type AnyError = Box<dyn std::error::Error>;
 
@@ -31,6 +31,10 @@ fn main() -> Result<(), AnyError> {
         "redis" => {
             let limit = ["--client-output-buffer-limit", "pubsub 32kb 0 0"];
             redis::Redis::start(&limit)?.map(|redis| Box::new(redis) as Box<dyn Engine>)
+        }
+        "nats" => {
+            let limits = "max_payload: 64KB\nmax_pending: 256KB\nwrite_deadline: \"100ms\"";
+            nats::Nats::start(limits)?.map(|nats| Box::new(nats) as Box<dyn Engine>)
         }
         other => return Err(format!("unknown engine {other}").into()),
     };

@@ -58,6 +58,17 @@ pub fn main(arguments: &[String]) -> Result<(), AnyError> {
             let counters = redis.clone();
             serve(name, redis, move || counters.stats())
         }
+        "nats" => {
+            let nats = wsloop_nats::Nats::builder(&addresses.join(","))
+                .max_waiting(max_waiting)
+                .probe_after(Duration::from_millis(700))
+                .command_timeout(Duration::from_secs(2))
+                .connect_timeout(Duration::from_secs(1))
+                .retry(Duration::from_millis(100), Duration::from_secs(1))
+                .start()?;
+            let counters = nats.clone();
+            serve(name, nats, move || counters.stats())
+        }
         other => Err(format!("unknown engine {other}").into()),
     }
 }

@@ -7,6 +7,9 @@ use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::RcvBuf;
+
 /// A proxy in front of a server, on a port of its own.
 #[derive(Debug)]
 pub struct Proxy {
@@ -98,6 +101,8 @@ impl Shared {
         let cuts = if is_dead { usize::MAX } else { cuts };
         // Small messages are not to wait.
         let _ = (client.set_nodelay(true), server.set_nodelay(true));
+        // The kernel would keep megabytes for a node that does not read.
+        let _ = setsockopt(&server, RcvBuf, &(64 << 10));
         thread::scope(|scope| {
             scope.spawn(|| self.copy(&client, Some(&server), cuts));
             self.copy(&server, Some(&client), cuts);

@@ -154,7 +154,11 @@ pub fn run(program: &Path, engine: &mut dyn Engine, fault: Fault) -> Result<Repo
         thread::sleep(Duration::from_secs(1));
         trial.engine.start().map_err(text)?;
     }
-    trial.wait_until_heard(Instant::now())?;
+    let started = Instant::now();
+    trial.wait_until_heard(started)?;
+    if fault == Fault::AwayFromStart {
+        trial.report.heard_again = started.elapsed();
+    }
     if fault != Fault::AwayFromStart {
         thread::sleep(Duration::from_millis(300));
         trial.apply(fault)?;
@@ -236,17 +240,30 @@ impl<'e> Trial<'e> {
             Fault::SubscribersKilled => self.engine.close_clients(true).map_err(text)?,
             Fault::PublishersKilled => self.engine.close_clients(false).map_err(text)?,
             Fault::Overrun => {
-                if let Some(proxy) = self.proxies.get(1) {
-                    proxy.stall();
-                }
-                for _ in 0..8 {
-                    self.nodes[0].tell("burst t0 200 10000")?;
-                    thread::sleep(Duration::from_millis(50));
-                }
-                // The silence must not be what ends the connection.
-                thread::sleep(Duration::from_millis(200));
-                if let Some(proxy) = self.proxies.get(1) {
-                    proxy.heal();
+                // A server that slows the sender down may need several bursts.
+                let since = Instant::now();
+                while self.nodes[1].stat("connects")? <= before[1] {
+                    if since.elapsed() > PATIENCE {
+                        return Err("the server keeps the connection of the slow node".into());
+                    }
+                    if let Some(proxy) = self.proxies.get(1) {
+                        proxy.stall();
+                    }
+                    for _ in 0..8 {
+                        self.nodes[0].tell("burst t0 200 10000")?;
+                        thread::sleep(Duration::from_millis(50));
+                    }
+                    // The silence must not be what ends the connection.
+                    thread::sleep(Duration::from_millis(200));
+                    if let Some(proxy) = self.proxies.get(1) {
+                        proxy.heal();
+                    }
+                    let healed = Instant::now();
+                    while healed.elapsed() < Duration::from_secs(2)
+                        && self.nodes[1].stat("connects")? <= before[1]
+                    {
+                        thread::sleep(Duration::from_millis(20));
+                    }
                 }
             }
             Fault::Cut => {

@@ -162,8 +162,9 @@ impl Incoming {
         };
         (sender.series, sender.last) = (series, number);
         match is_uncertain {
-            // An unknown number was announced, which includes these.
-            true => Verdict::New(0),
+            // An unknown number was announced, which includes the messages that did not arrive.
+            // Those that the sender dropped may be later than the announcement.
+            true => Verdict::New(dropped),
             false => Verdict::New(number.saturating_sub(before + 1)),
         }
     }
@@ -231,6 +232,18 @@ mod tests {
         assert_eq!(receive(&mut incoming, 1, 5), Verdict::Duplicate);
         assert_eq!(receive(&mut incoming, 1, 9), Verdict::New(0));
         assert_eq!(receive(&mut incoming, 1, 11), Verdict::New(1));
+    }
+
+    #[test]
+    fn what_a_sender_drops_after_an_unknown_loss_is_announced() {
+        let mut incoming = Incoming::default();
+        receive(&mut incoming, 1, 5);
+        incoming.lose();
+        let dropped = Origin {
+            dropped: 2,
+            ..Origin::new(1, 1, 9)
+        };
+        assert_eq!(incoming.receive(&dropped, NOW), Verdict::New(2));
     }
 
     #[test]
