@@ -1,5 +1,5 @@
-//! Subscribers near the publisher and far from it: on its loop or another one, at its node or another
-//! one.
+//! Subscribers near the publisher and far from it: on its loop or another one, at its node or
+//! another one.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};

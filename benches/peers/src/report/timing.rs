@@ -20,8 +20,8 @@ const SOME_RATE: f64 = 20_000.0;
 const NODES: usize = 2;
 /// The seconds in which subscriptions reach the engine.
 const SETTLE: f64 = 0.5;
-/// With an engine, the servers are heated for this many times the warm-up. The just-in-time compiler
-/// of Node.js takes its time.
+/// With an engine, the servers are heated for this many times the warm-up. The just-in-time
+/// compiler of Node.js takes its time.
 const HEAT: f64 = 3.0;
 
 /// The length and the number of runs.
