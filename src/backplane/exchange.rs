@@ -49,6 +49,12 @@ impl Exchange {
         }
     }
 
+    /// Returns how many topics have subscribers, and how many have a sequence.
+    #[cfg(test)]
+    pub(crate) fn held(&self) -> [usize; 2] {
+        [self.interest().len(), self.sequences.len()]
+    }
+
     fn interest(&self) -> RwLockReadGuard<'_, Interest> {
         self.interest.read().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,6 +1,6 @@
 //! What waits for a loop: messages of other loops and processes.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -38,7 +38,9 @@ struct Waiting {
 #[derive(Default)]
 pub(crate) struct Taken {
     /// How many messages of a topic were lost; `None` is an unknown number.
-    pub(crate) lost: HashMap<Arc<str>, Option<u64>>,
+    pub(crate) lost: BTreeMap<Arc<str>, Option<u64>>,
+    /// Topics of which messages with a position were dropped.
+    pub(crate) incomplete: BTreeSet<Arc<str>>,
     /// An unknown number of messages of any topic was lost.
     pub(crate) is_all_lost: bool,
     /// Requests for missed messages whose answers were dropped.
@@ -185,6 +187,9 @@ impl Waiting {
             Item::Message(message) => {
                 self.taken.dropped += 1;
                 let topic = message.shared_topic().clone();
+                if message.position().is_some() {
+                    self.taken.incomplete.insert(topic.clone());
+                }
                 self.taken.lose(topic, Some(1));
             }
             Item::Lost(topic, count) => self.taken.lose(topic, count),
@@ -210,6 +215,7 @@ impl Taken {
     pub(crate) fn is_empty(&self) -> bool {
         self.items.is_empty()
             && self.lost.is_empty()
+            && self.incomplete.is_empty()
             && self.unanswered.is_empty()
             && !self.is_all_lost
             && self.dropped == 0
@@ -221,7 +227,10 @@ impl Item {
     fn held(&self) -> usize {
         match self {
             Self::Message(message) => message.held(),
-            Self::Recovered(_, Some(messages)) => messages.iter().map(TopicMessage::held).sum(),
+            Self::Recovered(_, Some(messages)) => {
+                let held = messages.iter().map(TopicMessage::held);
+                size_of::<Self>() + held.sum::<usize>()
+            }
             Self::Position(..) | Self::Lost(..) | Self::AllLost | Self::Recovered(_, None) => {
                 size_of::<Self>()
             }

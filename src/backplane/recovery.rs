@@ -67,7 +67,12 @@ impl Recover {
     /// [`Since::Position`] these are all messages after the position.
     ///
     /// Messages that the loop published before it made the request must be among them, unless they
-    /// are kept no longer; those that it publishes later must not.
+    /// are kept no longer; those that it publishes later must not. Messages from elsewhere may be
+    /// among them and reach the inbox as well: up to the newest position of the answer they have to
+    /// be delivered before it, and the loop sends them once.
+    ///
+    /// The loop sends all messages after a position, or none if they do not fit into half of
+    /// `max_backlog`; of the newest messages it sends as many as fit.
     pub fn recovered(mut self, messages: Vec<TopicMessage>) {
         self.answer(Some(messages));
     }

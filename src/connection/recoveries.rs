@@ -2,9 +2,11 @@
 //! histories of topics. Newer messages of the topic are held until the answer comes.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
+use crate::backplane::Since;
 use crate::protocol::Prepared;
-use crate::topics::Recovery;
+use crate::topics::{Position, Recovery};
 
 #[derive(Default)]
 pub(crate) struct Recoveries {
@@ -22,9 +24,18 @@ struct Waiting {
     request: u64,
     slot: usize,
     serial: u64,
-    held: Vec<Prepared>,
+    since: Since,
+    held: Vec<Held>,
     /// Bytes of the held frames.
     bytes: usize,
+}
+
+/// A message that was held.
+pub(crate) struct Held {
+    pub(crate) message: Prepared,
+    pub(crate) key: Option<Arc<[u8]>>,
+    /// Its position in the history, unless this loop has published it.
+    pub(crate) position: Option<Position>,
 }
 
 /// The end of a recovery.
@@ -40,7 +51,8 @@ pub(crate) struct Answered {
     pub(crate) slot: usize,
     pub(crate) serial: u64,
     pub(crate) topic: Box<str>,
-    pub(crate) held: Vec<Prepared>,
+    pub(crate) since: Since,
+    pub(crate) held: Vec<Held>,
 }
 
 impl Recoveries {
@@ -51,13 +63,21 @@ impl Recoveries {
     }
 
     /// Notes that a connection waits for the answer to a request.
-    pub(crate) fn wait(&mut self, request: u64, slot: usize, serial: u64, topic: &str) {
+    pub(crate) fn wait(
+        &mut self,
+        request: u64,
+        slot: usize,
+        serial: u64,
+        topic: &str,
+        since: Since,
+    ) {
         self.requests.insert(request, topic.into());
         let waiting = self.waiting.entry(topic.into()).or_default();
         waiting.push(Waiting {
             request,
             slot,
             serial,
+            since,
             held: Vec::new(),
             bytes: 0,
         });
@@ -71,18 +91,19 @@ impl Recoveries {
     }
 
     /// Holds a message for a connection that waits.
-    pub(crate) fn hold(&mut self, slot: usize, topic: &str, message: Prepared) {
+    pub(crate) fn hold(&mut self, slot: usize, topic: &str, held: Held) {
         let waiting = self.waiting.get_mut(topic);
         let own = waiting.and_then(|all| all.iter_mut().find(|waiting| waiting.slot == slot));
         if let Some(own) = own {
-            own.bytes += message.frame().len();
-            self.bytes += message.frame().len();
-            own.held.push(message);
+            let size = held.message.frame().len();
+            own.bytes += size;
+            self.bytes += size;
+            own.held.push(held);
         }
     }
 
     /// Ends the wait of a connection before the answer; returns the messages that were held.
-    pub(crate) fn cancel(&mut self, slot: usize, topic: &str) -> Vec<Prepared> {
+    pub(crate) fn cancel(&mut self, slot: usize, topic: &str) -> Vec<Held> {
         let Some(waiting) = self.waiting.get_mut(topic) else {
             return Vec::new();
         };
@@ -126,6 +147,7 @@ impl Recoveries {
         let Waiting {
             slot,
             serial,
+            since,
             held,
             bytes,
             ..
@@ -138,6 +160,7 @@ impl Recoveries {
             slot,
             serial,
             topic,
+            since,
             held,
         })
     }

@@ -122,6 +122,13 @@ impl Reactor {
         }
     }
 
+    /// Counts the time from another instant, for a clock that several loops share.
+    #[cfg(test)]
+    pub(crate) fn set_epoch(&mut self, epoch: Instant) {
+        self.epoch = epoch;
+        self.core.shared.epoch = Some(epoch);
+    }
+
     /// Sets the time of the turn, in milliseconds since the epoch.
     pub(crate) fn set_now(&mut self, now: Instant) -> u64 {
         self.core.shared.now = now.saturating_duration_since(self.epoch);

@@ -255,6 +255,7 @@ impl Server {
             || !core.shared.adoptions.is_empty()
             || core.shared.topics.has_changes()
             || core.shared.outlets.has_work()
+            || core.shared.recoveries.has_outcomes()
         {
             return Some(Duration::ZERO);
         }

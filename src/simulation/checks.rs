@@ -39,8 +39,14 @@ pub(super) enum Check {
     MessagesIn,
     /// Accepted messages are written completely, once, in order, and to their own connection.
     MessagesOut,
+    /// All lost messages are reported by `Gap`, with their number.
+    Gaps,
+    /// Nothing is left of connections that have ended.
+    Growth,
     /// A subscriber that comes back gets all that it missed, or nothing.
     History,
+    /// Backplanes know which topics have subscribers.
+    Interest,
     /// A protocol violation ends the connection.
     NoBreach,
     /// Nothing is delivered after the server's Close frame.
@@ -63,6 +69,10 @@ pub(super) enum Check {
     Panics,
     /// No message is larger than `max_recv_size`.
     ReceiveLimit,
+    /// A recovery by an engine has one `Recovered`.
+    Recoveries,
+    /// A loop has in its inbox what the other has published for it.
+    Relayed,
     /// There are as many slots as open sockets.
     Slots,
     /// The loop sleeps when there is nothing to do.
@@ -74,6 +84,8 @@ pub(super) enum Check {
     Topics,
     /// No connection exceeds its share of a turn.
     TurnShare,
+    /// A loop is woken only for messages that it wants, and once until it looks.
+    Wakes,
     /// The server writes only HTTP responses and whole frames, and nothing after a Close frame.
     WholeFrames,
 }

@@ -8,6 +8,7 @@ mod checks;
 mod clients;
 mod handlers;
 pub(crate) mod line;
+mod loops;
 mod model;
 mod network;
 mod output;

@@ -240,7 +240,7 @@ impl World {
     }
 }
 
-fn plain_edge(token: Token) -> Edge {
+pub(super) fn plain_edge(token: Token) -> Edge {
     Edge {
         token,
         readable: true,

@@ -210,7 +210,15 @@ impl History {
     /// Counts a message that is not kept, so that subscribers who missed it get a gap.
     pub(super) fn skip(&mut self, position: Position) {
         self.clear();
+        self.epoch = position.epoch;
         self.last = position.offset;
+    }
+
+    /// Forgets the messages, if loops share the topic, and continues behind the last one.
+    pub(super) fn forget(&mut self) {
+        if let Some(last) = self.share.as_ref().map(Share::last) {
+            self.skip(last);
+        }
     }
 
     pub(super) fn clear(&mut self) {

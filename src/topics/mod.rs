@@ -502,6 +502,18 @@ impl Topics {
         self.topics[walk.key].members = walk.members;
     }
 
+    /// Returns what a delivery has to know of a topic.
+    pub(crate) fn rules(&self, name: &str) -> Rules {
+        let room = self.find(name).map(|key| &self.topics[key as usize]);
+        room.map_or(
+            Rules {
+                serial: 0,
+                slow_consumer: None,
+            },
+            |room| room.rules,
+        )
+    }
+
     /// Returns the subscribers of a topic.
     pub(crate) fn members(&self, name: &str) -> &[Member] {
         let key = self.find(name);
@@ -732,6 +744,19 @@ impl Topics {
             self.touch(key);
         }
         true
+    }
+
+    /// Forgets the messages of a topic whose history the loops share, because this loop has missed
+    /// some: subscribers who missed them get a gap.
+    pub(crate) fn forget_history(&mut self, name: &str) {
+        let Some(key) = self.find(name) else {
+            return;
+        };
+        if let Some(history) = self.topics[key as usize].history.as_deref_mut() {
+            self.history_held -= history.held();
+            history.forget();
+            self.history_held += history.held();
+        }
     }
 
     /// Returns the messages that a subscriber missed since `position`; `None` if not all of them

@@ -97,6 +97,14 @@ impl Sequences {
     }
 }
 
+#[cfg(test)]
+impl Sequences {
+    /// Returns the number of sequences.
+    pub(crate) fn len(&self) -> usize {
+        lock(&self.0).sequences.len()
+    }
+}
+
 impl Share {
     /// Returns the position of the last message.
     pub(super) fn last(&self) -> Position {

@@ -6,6 +6,14 @@ use proptest::prelude::*;
 
 use super::*;
 
+#[test]
+fn a_skipped_message_of_a_new_epoch_leaves_no_position_of_the_old_one() {
+    let mut history = History::new(1, 5, Duration::MAX);
+    history.skip(Position::new(2, 1));
+    assert_eq!(history.last(), Position::new(2, 1));
+    assert!(history.since(Position::new(1, 1)).is_none());
+}
+
 /// A subscription to a topic without settings.
 const NEW: Added = Added::New(None);
 

@@ -18,7 +18,7 @@ use crate::topics::{
 
 /// What became of a message for one subscriber.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Delivery {
+pub(super) enum Delivery {
     Queued,
     /// It took the place of an older one.
     Conflated,
@@ -72,8 +72,14 @@ impl Core {
         if let Some(turn) = turn {
             turn.publish();
         }
-        let now = self.shared.now;
-        Ok(self.deliver(topic, except, position, now))
+        // A backplane that keeps the history gives the message its position later.
+        let is_kept_here = !self.shared.outlets.keeps_history();
+        let (own, now) = (position.filter(|_| is_kept_here), self.shared.now);
+        let published = self.deliver(topic, except, own, now);
+        Ok(Published {
+            position,
+            ..published
+        })
     }
 
     /// Sends the message in `shared.publication` to the subscribers of this loop, and keeps it if
@@ -108,11 +114,11 @@ impl Core {
                     continue;
                 };
                 let mut conn = PeerMut { peer, shared, slot };
-                let delivery = if is_waited_for && conn.hold(topic, &mut message) {
-                    Delivery::Queued
-                } else {
-                    conn.deliver(&mut message, &walk.rules)
-                };
+                let mut held = None;
+                if is_waited_for {
+                    held = conn.hold(topic, &mut message, position, &walk.rules);
+                }
+                let delivery = held.unwrap_or_else(|| conn.deliver(&mut message, &walk.rules));
                 if delivery == Delivery::Close {
                     slow.push(slot);
                 }
@@ -175,7 +181,7 @@ impl Shared {
 
 impl PeerMut<'_> {
     /// Sends a published message to this subscriber.
-    fn deliver(&mut self, message: &mut Publication, rules: &Rules) -> Delivery {
+    pub(super) fn deliver(&mut self, message: &mut Publication, rules: &Rules) -> Delivery {
         if message.size() > self.peer.max_send_size() || !self.peer.takes_messages() {
             self.shared.stats.refused_messages += 1;
             return Delivery::Refused;

@@ -1,13 +1,13 @@
 //! Messages from backplanes: for the subscribers of this loop, and for clients that came back.
 
 use super::PeerMut;
+use super::publishing::Delivery;
 use crate::backplane::{Item, Since, TopicMessage};
 use crate::connection::core::{Core, NOBODY};
-use crate::connection::recoveries::{Answered, Outcome};
+use crate::connection::recoveries::{Answered, Held, Outcome};
 use crate::connection::shared::Shared;
-use crate::error::SendError;
 use crate::protocol::Prepared;
-use crate::topics::{Publication, Recovery};
+use crate::topics::{Position, Publication, Recovery, Rules};
 
 impl Core {
     /// Handles what backplanes have delivered. It calls no handlers.
@@ -16,7 +16,10 @@ impl Core {
             return;
         };
         self.shared.stats.inbox_dropped += std::mem::take(&mut taken.dropped);
-        for (topic, count) in taken.lost.drain() {
+        while let Some(topic) = taken.incomplete.pop_first() {
+            self.shared.topics.forget_history(&topic);
+        }
+        while let Some((topic, count)) = taken.lost.pop_first() {
             self.shared.lose(&topic, count);
         }
         if std::mem::take(&mut taken.is_all_lost) {
@@ -39,7 +42,7 @@ impl Core {
     }
 
     /// Handles what other loops have published to a topic whose history they share, before it is
-    /// used.
+    /// used: what waits for a loop without subscribers may be old.
     pub(crate) fn catch_up(&mut self, topic: &str) {
         if self.shared.topics.shares_history(topic) {
             // A topic that is created here takes part in the sequence from its last message on,
@@ -54,9 +57,9 @@ impl Core {
         let shared = &mut self.shared;
         shared.stats.backplane_received += 1;
         if message.message().size() > shared.config.limits.max_send_size {
-            // As if it had been published here.
             shared.stats.refused_messages += 1;
-            return;
+            shared.topics.forget_history(message.topic());
+            return shared.lose(message.topic(), Some(1));
         }
         let topic = message.topic();
         if message.position().is_some() {
@@ -83,21 +86,15 @@ impl Core {
             slot,
             serial,
             topic,
-            held,
+            since,
+            mut held,
         } = answered;
         let Some(mut conn) = self.peer(slot).filter(|conn| conn.peer.serial == serial) else {
             return;
         };
-        let mut recovery = Recovery::Gap;
-        if let Some(messages) = messages {
-            let missed: Vec<Prepared> = messages.iter().map(|one| one.message().clone()).collect();
-            if conn.newest_that_fit(&missed).len() == missed.len()
-                && missed.iter().all(|one| conn.send_prepared(one).is_ok())
-            {
-                recovery = Recovery::Recovered(missed.len());
-            }
-        }
-        conn.send_held(&held);
+        let sent = messages.and_then(|messages| conn.send_missed(since, &messages, &mut held));
+        let recovery = sent.map_or(Recovery::Gap, Recovery::Recovered);
+        conn.send_held(&topic, held);
         conn.shared.stats.count_recovery(recovery);
         conn.shared.recoveries.tell(Outcome {
             slot,
@@ -147,25 +144,72 @@ impl PeerMut<'_> {
         let request = self.shared.outlets.recover(topic, since, history);
         if let Some(request) = request {
             let (slot, serial) = (self.slot, self.peer.serial);
-            self.shared.recoveries.wait(request, slot, serial, topic);
+            self.shared
+                .recoveries
+                .wait(request, slot, serial, topic, since);
         }
         request.is_some()
     }
 
-    /// Holds a message back until the messages that the connection missed have come; returns false
-    /// if the connection does not wait for any.
+    /// Sends a client the messages that it missed; returns how many, or `None` if it has to be sent
+    /// none. What was held and is one of them is removed from `held`.
+    fn send_missed(
+        &mut self,
+        since: Since,
+        messages: &[TopicMessage],
+        held: &mut Vec<Held>,
+    ) -> Option<usize> {
+        let missed: Vec<Prepared> = messages.iter().map(|one| one.message().clone()).collect();
+        let first = missed.len() - self.newest_that_fit(&missed).len();
+        let last = messages.last().and_then(TopicMessage::position);
+        let last = match since {
+            Since::Position(_) if first > 0 => return None,
+            Since::Position(position) => last.or(Some(position)),
+            Since::Recent(_) => last,
+        };
+        // Messages that arrived after the request may be among the missed ones.
+        let is_up_to = |held: &Held, last: Option<Position>| {
+            held.position.zip(last).is_some_and(|(position, last)| {
+                position.epoch() == last.epoch() && position.offset() <= last.offset()
+            })
+        };
+        if let Since::Recent(_) = since {
+            let oldest = messages.get(first).and_then(TopicMessage::position);
+            let is_older = |held: &Held| {
+                let is_sent = held.position.zip(oldest).is_some_and(|(position, oldest)| {
+                    position.epoch() == oldest.epoch() && position.offset() >= oldest.offset()
+                });
+                is_up_to(held, last) && !is_sent
+            };
+            if held.iter().any(is_older) {
+                // Nothing that was held is lost for older messages.
+                return Some(0);
+            }
+        }
+        held.retain(|held| !is_up_to(held, last));
+        let missed = missed.get(first..).unwrap_or_default();
+        let are_sent = missed.iter().all(|one| self.send_prepared(one).is_ok());
+        are_sent.then_some(missed.len())
+    }
+
+    /// Holds a message back until the messages that the connection missed have come; `None` if the
+    /// connection does not wait for any. `position` is that of a message from elsewhere.
     #[cold]
     #[inline(never)]
-    pub(super) fn hold(&mut self, topic: &str, message: &mut Publication) -> bool {
-        let Some(held) = self.shared.recoveries.held(self.slot, topic) else {
-            return false;
-        };
+    pub(super) fn hold(
+        &mut self,
+        topic: &str,
+        message: &mut Publication,
+        position: Option<Position>,
+        rules: &Rules,
+    ) -> Option<Delivery> {
+        let held = self.shared.recoveries.held(self.slot, topic)?;
         let size = message.plain().bytes().len();
         if held + size > self.shared.config.limits.max_backlog / 2
             || !self.shared.budget.has_room(size)
         {
             // The answer is too late: newer messages must not be lost for older ones.
-            self.end_recovery(topic);
+            let held = self.shared.recoveries.cancel(self.slot, topic);
             let recovery = Recovery::Gap;
             self.shared.stats.count_recovery(recovery);
             self.shared.recoveries.tell(Outcome {
@@ -174,22 +218,44 @@ impl PeerMut<'_> {
                 topic: topic.into(),
                 recovery,
             });
-            return false;
+            return match self.deliver_held(held, rules) {
+                true => None,
+                false => Some(Delivery::Close),
+            };
         }
-        self.shared
-            .recoveries
-            .hold(self.slot, topic, message.prepare());
+        let held = Held {
+            message: message.prepare(),
+            key: message.key().cloned(),
+            position,
+        };
+        self.shared.recoveries.hold(self.slot, topic, held);
+        Some(Delivery::Queued)
+    }
+
+    /// Sends messages that were held, as if they were published now. Returns false if the
+    /// connection has to be closed.
+    fn deliver_held(&mut self, held: Vec<Held>, rules: &Rules) -> bool {
+        let mut message = Publication::default();
+        for held in held {
+            message.begin_prepared(&held.message);
+            if let Some(key) = &held.key {
+                message.set_key(key);
+            }
+            if self.deliver(&mut message, rules) == Delivery::Close {
+                return false;
+            }
+            message.clear();
+        }
         true
     }
 
-    /// Sends messages that were held back for a recovery.
-    pub(super) fn send_held(&mut self, held: &[Prepared]) {
-        for message in held {
-            match self.send_prepared(message) {
-                Ok(_) | Err(SendError::Dropped) => {}
-                // It was counted as refused, and the connection is treated by its policy.
-                Err(_) => break,
-            }
+    /// Sends messages of a topic that were held, and closes the connection if its policy says so.
+    fn send_held(&mut self, topic: &str, held: Vec<Held>) {
+        let rules = self.shared.topics.rules(topic);
+        if !self.deliver_held(held, &rules) {
+            let (queued, limit) = (self.peer.backlog(), self.shared.config.limits.max_backlog);
+            // It is reported by the connection's events.
+            let _ = self.close_slow(queued, limit);
         }
     }
 
@@ -198,7 +264,7 @@ impl PeerMut<'_> {
     #[inline(never)]
     pub(super) fn end_recovery(&mut self, topic: &str) {
         let held = self.shared.recoveries.cancel(self.slot, topic);
-        self.send_held(&held);
+        self.send_held(topic, held);
     }
 }
 

@@ -1,5 +1,6 @@
 //! The reactor over simulated sockets and a clock that the test sets.
 
+mod backplanes;
 #[cfg(feature = "deflate")]
 mod compressed_pieces;
 mod deadlines;
