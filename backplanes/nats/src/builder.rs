@@ -195,6 +195,7 @@ impl Builder {
     /// Sets all options of the client library at once, for authentication and TLS beyond the other
     /// methods. It replaces what [`user`](Self::user) and the like have set before. Options for
     /// reconnecting, capacities, timeouts, events and inboxes have no effect: this crate sets them.
+    /// `no_echo` must not be set: confirmations need the echo.
     pub fn connect_options(mut self, options: ConnectOptions) -> Self {
         self.options.connect = options;
         self

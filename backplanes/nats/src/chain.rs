@@ -15,13 +15,14 @@ pub(crate) struct Chain {
     /// Whether a message behind the beginning was heard in its place. Before, one that is missing
     /// may be older than the subscription.
     has_begun: bool,
-    began: Instant,
+    /// When it began, or gave up messages last: some may come nevertheless.
+    loose: Instant,
 }
 
 /// The place of a message.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Link {
-    /// It is from before the beginning.
+    /// It is from before the beginning, or was given up.
     Old,
     /// All messages before it were heard; perhaps others wait behind it.
     Next,
@@ -39,7 +40,7 @@ impl Chain {
             waiting: BTreeMap::new(),
             broken: None,
             has_begun: false,
-            began: now,
+            loose: now,
         }
     }
 
@@ -56,7 +57,7 @@ impl Chain {
     /// Notes a message, with the number of the one before it.
     pub(crate) fn hear(&mut self, number: u64, before: u64, now: Instant) -> Link {
         if number <= self.reached {
-            return match now.saturating_duration_since(self.began) < OLD_WITHIN {
+            return match now.saturating_duration_since(self.loose) < OLD_WITHIN {
                 true => Link::Old,
                 false => Link::Impossible,
             };
@@ -93,6 +94,7 @@ impl Chain {
             return false;
         }
         let is_lost = self.has_begun;
+        self.loose = now;
         if let Some((number, _)) = self.waiting.pop_first() {
             self.reached = number;
             self.has_begun = true;
@@ -106,7 +108,7 @@ impl Chain {
 /// How long a message may come after one that is behind it.
 const LATE_AFTER: Duration = Duration::from_secs(1);
 
-/// Messages from before the beginning come within this time.
+/// Messages from before the beginning, and those that were given up, come within this time.
 const OLD_WITHIN: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
@@ -143,5 +145,9 @@ mod tests {
         assert!(!chain.give_up(now + LATE_AFTER), "another second");
         assert!(chain.give_up(now + 2 * LATE_AFTER));
         assert_eq!(chain.reached(), 30);
+        // One that was given up comes later.
+        let late = now + 2 * LATE_AFTER + OLD_WITHIN;
+        assert_eq!(chain.hear(29, 20, late - LATE_AFTER), Link::Old);
+        assert_eq!(chain.hear(29, 20, late), Link::Impossible);
     }
 }

@@ -85,6 +85,8 @@ pub(crate) struct Session<'d> {
     tasks: JoinSet<Done>,
     reading: usize,
     asked: VecDeque<Asked>,
+    /// When it looked at the time last.
+    looked: Instant,
 }
 
 /// The subscription of a topic.
@@ -172,6 +174,7 @@ impl<'d> Session<'d> {
             tasks: JoinSet::new(),
             reading: 0,
             asked: VecDeque::new(),
+            looked: Instant::now(),
         }
     }
 
@@ -211,7 +214,10 @@ impl<'d> Session<'d> {
     /// Returns when the session has to look at the time.
     fn due(&self, end: Option<Instant>) -> Instant {
         let now = Instant::now();
-        let mut due = end.unwrap_or(now + LOOK_AT_LEAST);
+        let mut due = self.looked + LOOK_AT_LEAST;
+        if let Some(end) = end {
+            due = due.min(end);
+        }
         if let Some(wait) = self.driver.node.timeout(self.driver.now()) {
             due = due.min(now + wait);
         }
@@ -522,6 +528,7 @@ impl<'d> Session<'d> {
 
     /// Looks whether something takes too long.
     async fn look(&mut self) -> Result<(), End> {
+        self.looked = Instant::now();
         self.is_up()?;
         let now = self.driver.now();
         match self.driver.node.check(now) {
