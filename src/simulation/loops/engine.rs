@@ -201,7 +201,7 @@ impl Scene {
         let may_restart = topic == BRIEF
             || !self.settings.is_roomy()
             || self.sides.iter().any(|side| side.has_ended);
-        let sequence = self.sequences.entry(topic).or_insert(Sequence {
+        let sequence = self.sequences.entry(topic).or_insert_with(|| Sequence {
             epoch: position.epoch(),
             all: Vec::new(),
         });
