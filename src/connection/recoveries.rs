@@ -1,7 +1,7 @@
 //! Connections that wait for the messages that they missed, from a backplane that keeps the
 //! histories of topics. Newer messages of the topic are held until the answer comes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use crate::backplane::Since;
@@ -15,7 +15,7 @@ pub(crate) struct Recoveries {
     /// The topic of each request.
     requests: HashMap<u64, Box<str>>,
     /// Outcomes that no handler has been told yet.
-    told: Vec<Outcome>,
+    told: VecDeque<Outcome>,
     /// Bytes of all held frames.
     bytes: usize,
 }
@@ -177,15 +177,27 @@ impl Recoveries {
 
     /// Notes an outcome, which the connection's handler is told at the end of the turn.
     pub(crate) fn tell(&mut self, outcome: Outcome) {
-        self.told.push(outcome);
+        self.told.push_back(outcome);
     }
 
     pub(crate) fn has_outcomes(&self) -> bool {
         !self.told.is_empty()
     }
 
-    /// Returns the outcomes that handlers have to be told.
-    pub(crate) fn take_outcomes(&mut self) -> Vec<Outcome> {
-        std::mem::take(&mut self.told)
+    /// Returns how many outcomes handlers have to be told.
+    pub(crate) fn outcomes(&self) -> usize {
+        self.told.len()
+    }
+
+    /// Returns the next outcome that a handler has to be told.
+    pub(crate) fn next_outcome(&mut self) -> Option<Outcome> {
+        self.told.pop_front()
+    }
+
+    /// Forgets the outcome of a recovery whose connection has unsubscribed, so that it is not taken
+    /// for that of the next subscription.
+    pub(crate) fn forget_outcome(&mut self, slot: usize, topic: &str) {
+        self.told
+            .retain(|told| told.slot != slot || *told.topic != *topic);
     }
 }

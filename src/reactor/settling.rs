@@ -251,7 +251,10 @@ impl Reactor {
             };
             emit_hub::<Gap>(&mut self.core, &mut self.handlers, lost);
         }
-        for outcome in self.core.shared.recoveries.take_outcomes() {
+        for _ in 0..self.core.shared.recoveries.outcomes() {
+            let Some(outcome) = self.core.shared.recoveries.next_outcome() else {
+                break;
+            };
             let Outcome {
                 slot,
                 serial,

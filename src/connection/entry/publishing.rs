@@ -408,6 +408,9 @@ impl PeerMut<'_> {
         if left.is_some() && !self.shared.recoveries.is_empty() {
             self.end_recovery(topic);
         }
+        if left.is_some() && self.shared.recoveries.has_outcomes() {
+            self.shared.recoveries.forget_outcome(self.slot, topic);
+        }
         if let Some(serial) = left {
             self.shared.stats.unsubscribes += 1;
             // A later subscription must not put newer messages in front of what is sent until then.

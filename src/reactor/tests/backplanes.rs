@@ -121,6 +121,24 @@ fn a_message_that_arrives_and_was_missed_is_sent_once() {
 }
 
 #[test]
+fn the_outcome_of_an_earlier_subscription_is_not_told() {
+    let (mut world, desk) = with_engine(SlowConsumer::Error, 1 << 20);
+    let client = world.ready();
+    let asked = at(&mut world, &client).subscribe_from("t", position(2));
+    assert_eq!(asked, Ok(Recovery::Pending));
+    let request = desk.borrow_mut().requests.pop();
+    request.expect("a client asked").gap();
+    world.reactor.empty_inbox();
+    assert!(at(&mut world, &client).unsubscribe("t"));
+    let asked = at(&mut world, &client).subscribe_from("t", position(2));
+    assert_eq!(asked, Ok(Recovery::Pending));
+    world.turn();
+    assert!(world.take_log().is_empty());
+    answer(&mut world, &desk, vec![message(3, 1)]);
+    assert_eq!(world.take_log(), ["t Recovered(1)"]);
+}
+
+#[test]
 fn the_newest_messages_that_fit_are_sent() {
     let (mut world, desk) = with_engine(SlowConsumer::Error, 1000);
     let client = world.ready();

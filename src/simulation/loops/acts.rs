@@ -135,8 +135,9 @@ impl Scene {
             Some(due) => due.outcome.is_none_or(|outcome| outcome == recovery),
             // Memory was short.
             None if !is_exact && recovery == Recovery::Gap => {
+                let is_pending = client.pending.contains_key(&topic);
                 client.release(topic);
-                true
+                is_pending
             }
             None => false,
         };

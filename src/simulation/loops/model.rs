@@ -60,8 +60,6 @@ pub(super) struct Due {
     pub(super) topic: usize,
     /// `None` if the outcome depends on memory.
     pub(super) outcome: Option<Recovery>,
-    /// The client has unsubscribed or left since.
-    pub(super) is_excused: bool,
 }
 
 impl Inflow {
@@ -330,9 +328,7 @@ impl Scene {
     pub(super) fn leave(&mut self, at: usize, topic: usize) {
         let client = &mut self.clients[at];
         client.topics.remove(&topic);
-        for due in client.due.iter_mut().filter(|due| due.topic == topic) {
-            due.is_excused = true;
-        }
+        client.due.retain(|due| due.topic != topic);
         let side = client.side;
         if !self.has_members(side, topic) && self.sides[side].gaps.remove(&topic).is_some() {
             self.sides[side].excused.insert(topic);
@@ -506,7 +502,6 @@ impl Scene {
             if client.side != side {
                 continue;
             }
-            client.due.retain(|due| !due.is_excused);
             let owed = client.due.first().map(|due| due.topic);
             self.check(owed.is_none(), Check::Recoveries, || {
                 format!("client {at} is not told of its recovery in {owed:?}")
@@ -547,7 +542,6 @@ impl Client {
         self.due.push(Due {
             topic,
             outcome,
-            is_excused: false,
         });
     }
 }
