@@ -539,10 +539,7 @@ impl Client {
 
     /// Notes that the outcome of a recovery has to be told.
     pub(super) fn owe(&mut self, topic: usize, outcome: Option<Recovery>) {
-        self.due.push(Due {
-            topic,
-            outcome,
-        });
+        self.due.push(Due { topic, outcome });
     }
 }
 
