@@ -1,12 +1,13 @@
 //! What waits for a loop: messages of other loops and processes.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
 use super::TopicMessage;
+use super::losses::Losses;
 use crate::topics::Position;
 
 /// The way into a loop for a backplane, from any thread. Clones lead to the same loop; one that has
@@ -37,8 +38,7 @@ struct Waiting {
 /// What a loop finds in its inbox: the losses and unanswered requests come first, then the items.
 #[derive(Default)]
 pub(crate) struct Taken {
-    /// How many messages of a topic were lost; `None` is an unknown number.
-    pub(crate) lost: BTreeMap<Arc<str>, Option<u64>>,
+    pub(crate) lost: Losses,
     /// Topics of which messages with a position were dropped.
     pub(crate) incomplete: BTreeSet<Arc<str>>,
     /// An unknown number of messages of any topic was lost.
@@ -190,9 +190,9 @@ impl Waiting {
                 if message.position().is_some() {
                     self.taken.incomplete.insert(topic.clone());
                 }
-                self.taken.lose(topic, Some(1));
+                self.taken.lost.add(topic, Some(1));
             }
-            Item::Lost(topic, count) => self.taken.lose(topic, count),
+            Item::Lost(topic, count) => self.taken.lost.add(topic, count),
             Item::AllLost => self.taken.is_all_lost = true,
             // The next one announces a later position.
             Item::Position(..) => {}
@@ -204,13 +204,6 @@ impl Waiting {
 }
 
 impl Taken {
-    fn lose(&mut self, topic: Arc<str>, count: Option<u64>) {
-        let lost = self.lost.entry(topic).or_insert(Some(0));
-        *lost = lost
-            .zip(count)
-            .map(|(lost, count)| lost.saturating_add(count));
-    }
-
     /// Returns whether there is nothing in it.
     pub(crate) fn is_empty(&self) -> bool {
         self.items.is_empty()

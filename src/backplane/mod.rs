@@ -67,6 +67,7 @@
 
 mod exchange;
 mod inbox;
+mod losses;
 mod message;
 pub mod node;
 mod outlets;

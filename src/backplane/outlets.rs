@@ -1,6 +1,5 @@
 //! All backplanes of a loop.
 
-use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::task::Waker;
@@ -8,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::exchange::Port;
 use super::inbox::Taken;
+use super::losses::Losses;
 use super::{Backplane, Inbox, Publish, Recover, Since};
 use crate::topics::{Position, Publication, Sequences};
 
@@ -24,11 +24,9 @@ pub(crate) struct Outlets {
     is_dirty: bool,
     /// What was taken from the inbox; empty between two uses.
     taken: Taken,
-    /// Losses that no handler has been told yet.
-    gaps: VecDeque<(Arc<str>, Option<u64>)>,
-    /// The place of each topic in `gaps`, counted from the first loss of all.
-    gap_of: HashMap<Arc<str>, usize>,
-    told: usize,
+    /// Losses that handlers are being told, and those that were noted since.
+    telling: Losses,
+    gaps: Losses,
     last_request: u64,
 }
 
@@ -130,7 +128,7 @@ impl Outlets {
     /// Returns whether the loop must not sleep: something was published after the flush of this
     /// turn, or losses are to be told.
     pub(crate) fn has_work(&self) -> bool {
-        self.is_dirty || !self.gaps.is_empty()
+        self.is_dirty || self.gaps() > 0
     }
 
     /// Takes what has arrived. [`put_back`](Self::put_back) has to follow.
@@ -163,37 +161,21 @@ impl Outlets {
 
     /// Notes that messages of a topic were lost, which handlers are told at the end of the turn.
     pub(crate) fn lose(&mut self, topic: &str, count: Option<u64>) {
-        match self.gap_of.get(topic) {
-            Some(at) => {
-                if let Some((_, lost)) = self.gaps.get_mut(at - self.told) {
-                    *lost = lost
-                        .zip(count)
-                        .map(|(lost, count)| lost.saturating_add(count));
-                }
-            }
-            None => {
-                let topic: Arc<str> = topic.into();
-                self.gap_of
-                    .insert(topic.clone(), self.told + self.gaps.len());
-                self.gaps.push_back((topic, count));
-            }
-        }
+        self.gaps.add(topic.into(), count);
     }
 
-    /// Returns the next loss that handlers have to be told.
+    /// Returns the next loss that handlers have to be told. Losses that are noted meanwhile come
+    /// after all earlier ones.
     pub(crate) fn next_gap(&mut self) -> Option<(Arc<str>, Option<u64>)> {
-        let (topic, lost) = self.gaps.pop_front()?;
-        self.told += 1;
-        self.gap_of.remove(&topic);
-        if self.gaps.is_empty() {
-            self.gap_of = HashMap::new();
+        if self.telling.is_empty() {
+            std::mem::swap(&mut self.telling, &mut self.gaps);
         }
-        Some((topic, lost))
+        self.telling.pop_first()
     }
 
     /// Returns how many topics have losses that handlers have to be told.
     pub(crate) fn gaps(&self) -> usize {
-        self.gaps.len()
+        self.telling.len() + self.gaps.len()
     }
 }
 

@@ -45,20 +45,6 @@ impl Reactor {
                     log_of_thread(Some(id), "close", &error);
                 }
             }
-            Command::SendIfHere(id, prepared) => {
-                if let Some(mut conn) = Hub::new(core).get(id)
-                    && let Err(error) = conn.send_prepared(&prepared)
-                {
-                    log_of_thread(Some(id), "message", &error);
-                }
-            }
-            Command::DisconnectIfHere(id, code, reason) => {
-                if let Some(mut conn) = Hub::new(core).get(id)
-                    && let Err(error) = conn.disconnect(code, &reason)
-                {
-                    log_of_thread(Some(id), "close", &error);
-                }
-            }
             Command::Order(_) | Command::Listeners(_) => {
                 debug_assert!(false, "the server itself carries them out");
             }

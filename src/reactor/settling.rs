@@ -311,12 +311,11 @@ impl Reactor {
     }
 
     fn settle_dirty(&mut self) {
-        self.tell_topics();
-        if self.core.shared.outlets.is_on() {
-            self.settle_backplane();
-        }
-        for _ in 0..PASSES {
+        for pass in 0..PASSES {
             self.tell_topics();
+            if pass == 0 && self.core.shared.outlets.is_on() {
+                self.settle_backplane();
+            }
             if self.core.shared.dirty.is_empty() {
                 break;
             }

@@ -86,13 +86,7 @@ impl Listener {
         tls: Option<TlsConfig>,
         config: &Config,
     ) -> io::Result<Self> {
-        let domain = Domain::for_address(addr);
-        let socket = socket2::Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
-        // Allows a restarted server to bind its port despite connections in TIME_WAIT.
-        socket.set_reuse_address(true)?;
-        if let Some(only) = only_v6.filter(|_| addr.is_ipv6()) {
-            socket.set_only_v6(only)?;
-        }
+        let socket = new_tcp(addr, only_v6)?;
         if config.reuse_port {
             reuse_port(&socket)?;
         }
@@ -106,13 +100,7 @@ impl Listener {
 
     /// Binds an address and frees it again.
     pub(super) fn probe_tcp(addr: SocketAddr, only_v6: Option<bool>) -> io::Result<()> {
-        let domain = Domain::for_address(addr);
-        let socket = socket2::Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
-        socket.set_reuse_address(true)?;
-        if let Some(only) = only_v6.filter(|_| addr.is_ipv6()) {
-            socket.set_only_v6(only)?;
-        }
-        socket.bind(&addr.into())
+        new_tcp(addr, only_v6)?.bind(&addr.into())
     }
 
     /// Wraps a socket that already listens.
@@ -436,6 +424,18 @@ impl Drop for Listener {
             let _ = fs::remove_file(path);
         }
     }
+}
+
+/// Creates a socket for an address, which is not bound yet.
+fn new_tcp(addr: SocketAddr, only_v6: Option<bool>) -> io::Result<socket2::Socket> {
+    let domain = Domain::for_address(addr);
+    let socket = socket2::Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+    // Allows a restarted server to bind its port despite connections in TIME_WAIT.
+    socket.set_reuse_address(true)?;
+    if let Some(only) = only_v6.filter(|_| addr.is_ipv6()) {
+        socket.set_only_v6(only)?;
+    }
+    Ok(socket)
 }
 
 /// Allows other sockets to listen on the same address.

@@ -136,8 +136,6 @@ pub enum Check {
 #[derive(Clone, Debug)]
 pub struct Waiting {
     message: TopicMessage,
-    series: u64,
-    number: u64,
     history: Option<(usize, Duration)>,
     origin: Origin,
     /// Whether it was handed to the engine before.
@@ -233,7 +231,7 @@ impl Node {
             topics: HashMap::new(),
             to_subscribe: BTreeSet::new(),
             to_leave: BTreeSet::new(),
-            outgoing: Outgoing::new(id, settings.max_numbered.max(2)),
+            outgoing: Outgoing::new(settings.max_numbered.max(2)),
             waiting: VecDeque::new(),
             unconfirmed: VecDeque::new(),
             bytes: 0,
@@ -374,13 +372,12 @@ impl Node {
             }
         }
         let (series, number) = self.outgoing.next(&topic);
+        let origin = Origin::new(self.id, series, number);
         self.bytes += message.held();
         self.waiting.push_back(Waiting {
             message,
-            series,
-            number,
             history,
-            origin: Origin::new(self.id, series, number),
+            origin,
             is_repeated: false,
         });
         while self.bytes > self.settings.max_waiting {
@@ -408,12 +405,9 @@ impl Node {
             return None;
         }
         let mut next = self.waiting.pop_front()?;
-        let Waiting { series, number, .. } = next;
+        // One that is sent again may not have told of earlier ones yet.
         let topic = next.message.shared_topic();
-        // One that is sent again may not have told of these yet.
-        let untold = next.origin.dropped;
-        next.origin = self.outgoing.origin(topic, series, number);
-        next.origin.dropped += untold;
+        next.origin.dropped += self.outgoing.take_dropped(topic, next.origin.series);
         match next.is_repeated {
             true => self.stats.sent_again += 1,
             false => self.stats.sent += 1,
@@ -573,11 +567,7 @@ impl Node {
         if std::mem::take(&mut topic.is_interrupted) {
             self.stats.gaps += 1;
             topic.incoming.lose();
-            for inbox in topic
-                .loops
-                .iter()
-                .filter_map(|number| self.loops.get(number))
-            {
+            for inbox in inboxes(&self.loops, &topic.loops) {
                 inbox.lost(&name, None);
             }
         }
@@ -585,11 +575,7 @@ impl Node {
             topic.reached = position;
         }
         if let Some(reached) = topic.reached {
-            for inbox in topic
-                .loops
-                .iter()
-                .filter_map(|number| self.loops.get(number))
-            {
+            for inbox in inboxes(&self.loops, &topic.loops) {
                 inbox.reached(&name, reached);
             }
         }
@@ -622,7 +608,7 @@ impl Node {
     /// Tells the loops that want a topic that messages of it were lost.
     fn tell_lost(&self, name: &str, count: Option<u64>) {
         let loops = self.topics.get(name).map_or(&[][..], |topic| &topic.loops);
-        for inbox in loops.iter().filter_map(|number| self.loops.get(number)) {
+        for inbox in inboxes(&self.loops, loops) {
             inbox.lost(name, count);
         }
     }
@@ -651,11 +637,7 @@ impl Node {
                 // The loops have it already.
                 if let Some(position) = position {
                     topic.reached = Some(position);
-                    for inbox in topic
-                        .loops
-                        .iter()
-                        .filter_map(|number| self.loops.get(number))
-                    {
+                    for inbox in inboxes(&self.loops, &topic.loops) {
                         inbox.reached(name, position);
                     }
                 }
@@ -686,11 +668,7 @@ impl Node {
             }
             None => message,
         };
-        for inbox in topic
-            .loops
-            .iter()
-            .filter_map(|number| self.loops.get(number))
-        {
+        for inbox in inboxes(&self.loops, &topic.loops) {
             if lost > 0 {
                 inbox.lost(name, Some(lost));
             }
@@ -733,6 +711,14 @@ impl Node {
         }
         Some(due.saturating_sub(now))
     }
+}
+
+/// Returns the inboxes of some loops.
+fn inboxes<'n>(
+    all: &'n BTreeMap<usize, Inbox>,
+    numbers: &'n [usize],
+) -> impl Iterator<Item = &'n Inbox> {
+    numbers.iter().filter_map(|number| all.get(number))
 }
 
 impl fmt::Debug for Node {

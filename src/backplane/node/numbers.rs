@@ -9,7 +9,6 @@ use super::envelope::Origin;
 
 /// The numbers of the messages that a process sends.
 pub(super) struct Outgoing {
-    node: u64,
     topics: HashMap<Arc<str>, Series>,
     last_series: u64,
     /// Most topics whose numbers are remembered.
@@ -28,9 +27,8 @@ struct Series {
 }
 
 impl Outgoing {
-    pub(super) fn new(node: u64, most: usize) -> Self {
+    pub(super) fn new(most: usize) -> Self {
         Self {
-            node,
             topics: HashMap::new(),
             last_series: 0,
             most,
@@ -92,16 +90,12 @@ impl Outgoing {
         series.map_or((self.last_series, u64::MAX), |own| (own.series, own.last))
     }
 
-    /// Returns the origin of a message that is sent now.
-    pub(super) fn origin(&mut self, topic: &Arc<str>, series: u64, number: u64) -> Origin {
-        let own = self
-            .topics
-            .get_mut(topic)
-            .filter(|own| own.series == series);
-        Origin {
-            dropped: own.map_or(0, |own| std::mem::take(&mut own.dropped)),
-            ..Origin::new(self.node, series, number)
-        }
+    /// Returns how many messages of the topic were dropped that no message has announced yet, for a
+    /// message of this series that is sent now.
+    pub(super) fn take_dropped(&mut self, topic: &Arc<str>, series: u64) -> u64 {
+        let own = self.topics.get_mut(topic);
+        let own = own.filter(|own| own.series == series);
+        own.map_or(0, |own| std::mem::take(&mut own.dropped))
     }
 }
 
@@ -261,19 +255,14 @@ mod tests {
 
     #[test]
     fn numbers_count_by_topic_and_a_forgotten_topic_begins_a_series() {
-        let mut outgoing = Outgoing::new(7, 4);
+        let mut outgoing = Outgoing::new(4);
         let names: Vec<Arc<str>> = ["a", "b", "c", "d", "e"].map(Arc::from).into();
         assert_eq!(outgoing.next(&names[0]), (1, 1));
         assert_eq!(outgoing.next(&names[0]), (1, 2));
         outgoing.skip(&names[0], 3);
         assert_eq!(outgoing.next(&names[0]), (1, 6));
-        let origin = outgoing.origin(&names[0], 1, 6);
-        assert_eq!((origin.number, origin.dropped), (6, 3));
-        assert_eq!(
-            outgoing.origin(&names[0], 1, 6).dropped,
-            0,
-            "it was announced"
-        );
+        assert_eq!(outgoing.take_dropped(&names[0], 1), 3);
+        assert_eq!(outgoing.take_dropped(&names[0], 1), 0, "it was announced");
         for name in &names[1..] {
             outgoing.next(name);
         }

@@ -58,10 +58,6 @@ pub(crate) enum Command {
     Stop(CloseCode),
     /// An order that another loop of the process, or a handle to all of them, has given to each.
     Order(Order),
-    /// Sends to a connection, unless it is on another loop.
-    SendIfHere(ConnectionId, Prepared),
-    /// Closes a connection, unless it is on another loop.
-    DisconnectIfHere(ConnectionId, CloseCode, Box<str>),
     /// Returns duplicates of the listening sockets.
     Listeners(mpsc::Sender<io::Result<Vec<OwnedFd>>>),
 }

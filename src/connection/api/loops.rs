@@ -8,12 +8,14 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, OnceLock};
 
-use super::connection::ConnectionId;
+use super::connection::{Connection, ConnectionId};
 use super::handle::{Command, Handle};
 use super::hub::Hub;
 use super::outgoing::Outgoing;
+use super::sent::Sent;
 use super::topics::ToTopic;
 use super::wind_down::WindDown;
+use crate::connection::log_lines::log_of_thread;
 use crate::connection::shared::Order;
 use crate::error::SendError;
 use crate::protocol::{CloseCode, CloseFrame, Prepared};
@@ -125,7 +127,8 @@ impl LoopsHandle {
     ///
     /// Returns [`SendError::Gone`] if all loops have ended.
     pub fn send_prepared(&self, id: ConnectionId, prepared: &Prepared) -> Result<(), SendError> {
-        self.command(|| Command::SendIfHere(id, prepared.clone()))
+        let prepared = prepared.clone();
+        self.run_on(id, "message", move |conn| conn.send_prepared(&prepared))
     }
 
     /// Starts the closing handshake of one connection, whichever loop it is on.
@@ -141,7 +144,25 @@ impl LoopsHandle {
     ) -> Result<(), SendError> {
         let code = code.into();
         CloseFrame { code, reason }.encode(&mut Vec::new())?;
-        self.command(|| Command::DisconnectIfHere(id, code, reason.into()))
+        let reason: Box<str> = reason.into();
+        self.run_on(id, "close", move |conn| conn.disconnect(code, &reason))
+    }
+
+    /// Runs a closure with a connection, on the loop that has it. A failure is logged as that of
+    /// `what`.
+    fn run_on(
+        &self,
+        id: ConnectionId,
+        what: &'static str,
+        action: impl Fn(&mut Connection<'_>) -> Result<Sent, SendError> + Clone + Send + 'static,
+    ) -> Result<(), SendError> {
+        self.run(move |_, hub| {
+            if let Some(mut conn) = hub.get(id)
+                && let Err(error) = action(&mut conn)
+            {
+                log_of_thread(Some(id), what, &error);
+            }
+        })
     }
 
     /// Runs a closure on each loop, which gets the number of the loop.
