@@ -28,6 +28,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod control;
 mod envelope;
 mod numbers;
 mod outbox;
@@ -40,6 +41,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use self::control::{Control, End};
 pub use self::envelope::{Decoded, Origin, decode, encode};
 use self::numbers::{Incoming, Outgoing, Verdict};
 pub use self::outbox::{Call, Calls, Link, channel};
