@@ -31,13 +31,12 @@ mod signals;
 
 use std::collections::{HashMap, VecDeque};
 use std::env;
-use std::time::SystemTime;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use wsloop::event::{Disconnect, Handshake, Ready, Request, Utf8, Vacated};
 use wsloop::{Hub, Prepared, SendError, Server, SlowConsumer};
 
-use crate::guest::Guest;
+use crate::guest::{Guest, MALFORMED};
 
 /// Longest message of a guest, in bytes. The page's longest text takes no more, whatever is in it.
 const MESSAGE_MAX: usize = 4000;
@@ -82,20 +81,12 @@ fn main() -> wsloop::Result<()> {
             conn.send_utf8(&welcome.to_string())
         })
         .on(Utf8, |conn, message| {
-            let message: Value = serde_json::from_str(message).unwrap_or_default();
-            let Some(text) = message["text"].as_str().filter(|text| !text.is_empty()) else {
-                let error = json!({"type": "error", "text": r#"Send {"text": "..."}."#});
+            let guest = conn.data::<Guest>().clone();
+            let Some(said) = guest.say(message) else {
+                let error = json!({"type": "error", "text": MALFORMED});
                 return conn.send_utf8(&error.to_string()).map(drop);
             };
-            let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-            let id = match message["id"].as_str() {
-                Some(id) => id.to_owned(),
-                None => now.as_nanos().to_string(),
-            };
-            let Guest { room, nick } = conn.data::<Guest>().clone();
-            let at = now.as_secs();
-            let said = json!({"type": "say", "nick": nick, "text": text, "id": id, "at": at});
-            let said = Prepared::text(&said.to_string());
+            let room = guest.room;
             conn.server().publish(&room, &said)?;
             let last = conn.shared::<Said>().0.entry(room).or_default();
             if last.len() == SAID_MAX {

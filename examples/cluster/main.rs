@@ -29,22 +29,21 @@ mod logger;
 use std::collections::HashMap;
 use std::error::Error;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 use std::{env, thread};
 
-use serde_json::{Value, json};
+use serde_json::json;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use wsloop::backplane::node::NodeStats;
 use wsloop::event::{Disconnect, Gap, Handshake, Ready, Recovered, Request, Utf8};
 use wsloop::{
-    Builder, Connection, Loops, Prepared, Recovery, SendError, Server, SlowConsumer, Topic,
-    WindDown,
+    Builder, Connection, Loops, Recovery, SendError, Server, SlowConsumer, Topic, WindDown,
 };
 use wsloop_nats::Nats;
 use wsloop_redis::Redis;
 
-use crate::guest::Guest;
+use crate::guest::{Guest, MALFORMED};
 
 /// Longest message of a guest, in bytes.
 const MESSAGE_MAX: usize = 4000;
@@ -215,20 +214,11 @@ fn chat(members: &Members) -> Builder {
             )
         })
         .on(Utf8, |conn, message| {
-            let message: Value = serde_json::from_str(message).unwrap_or_default();
-            let Some(text) = message["text"].as_str().filter(|text| !text.is_empty()) else {
-                return notice(conn, r#"Send {"text": "..."}."#);
+            let guest = conn.data::<Guest>().clone();
+            let Some(text) = guest.say(message) else {
+                return notice(conn, MALFORMED);
             };
-            let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-            let id = match message["id"].as_str() {
-                Some(id) => id.to_owned(),
-                None => now.as_nanos().to_string(),
-            };
-            let Guest { room, nick } = conn.data::<Guest>().clone();
-            let at = now.as_secs();
-            let text = json!({"type": "say", "nick": nick, "text": text, "id": id, "at": at});
-            let text = Prepared::text(&text.to_string());
-            conn.server().publish(&said(&room), &text).map(drop)
+            conn.server().publish(&said(&guest.room), &text).map(drop)
         })
         .on(Disconnect, move |conn, _| {
             let guest = conn.data::<Guest>().clone();

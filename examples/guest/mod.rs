@@ -1,8 +1,11 @@
 //! The guests of a chat, and its page: shared by the examples `chat` and `cluster`.
 
+use std::time::SystemTime;
+
+use serde_json::{Value, json};
 use wsloop::handshake::{self, Refusal, Upgrade};
 use wsloop::plain_http::Response;
-use wsloop::{AnswerError, Connection, ConnectionId};
+use wsloop::{AnswerError, Connection, ConnectionId, Prepared};
 
 /// Longest name of a room or a guest, in characters.
 const NAME_MAX: usize = 30;
@@ -13,6 +16,25 @@ pub(crate) struct Guest {
     pub(crate) room: String,
     pub(crate) nick: String,
 }
+
+impl Guest {
+    /// Returns what the room hears of a message of the guest; `None` if the message is malformed.
+    pub(crate) fn say(&self, message: &str) -> Option<Prepared> {
+        let message: Value = serde_json::from_str(message).unwrap_or_default();
+        let text = message["text"].as_str().filter(|text| !text.is_empty())?;
+        let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+        let id = match message["id"].as_str() {
+            Some(id) => id.to_owned(),
+            None => now.as_nanos().to_string(),
+        };
+        let (nick, at) = (&self.nick, now.as_secs());
+        let said = json!({"type": "say", "nick": nick, "text": text, "id": id, "at": at});
+        Some(Prepared::text(&said.to_string()))
+    }
+}
+
+/// What a guest is told about a malformed message.
+pub(crate) const MALFORMED: &str = r#"Send {"text": "..."}."#;
 
 /// Answers a request that is not a handshake: with the page.
 pub(crate) fn page(id: ConnectionId, request: &handshake::Request) -> Response {

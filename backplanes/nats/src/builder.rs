@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use async_nats::{ConnectOptions, ServerAddr};
+use wsloop::backplane::node::Settings;
 
 use crate::Nats;
 use crate::subject::is_prefix;
@@ -25,10 +26,7 @@ pub struct Builder {
 pub(crate) struct Options {
     pub(crate) connect: ConnectOptions,
     pub(crate) prefix: String,
-    pub(crate) max_waiting: usize,
-    pub(crate) grace: Duration,
-    pub(crate) probe_after: Duration,
-    pub(crate) resubscribe_over: Duration,
+    pub(crate) node: Settings,
     pub(crate) connect_timeout: Duration,
     pub(crate) command_timeout: Duration,
     pub(crate) retry: (Duration, Duration),
@@ -76,10 +74,7 @@ impl Builder {
         let options = Options {
             connect: ConnectOptions::new(),
             prefix: "wsloop.".into(),
-            max_waiting: 16 << 20,
-            grace: Duration::from_secs(5),
-            probe_after: Duration::from_secs(5),
-            resubscribe_over: Duration::from_millis(100),
+            node: Settings::default(),
             connect_timeout: Duration::from_secs(3),
             command_timeout: Duration::from_secs(5),
             retry: (Duration::from_millis(100), Duration::from_secs(5)),
@@ -103,27 +98,27 @@ impl Builder {
     /// Sets how many bytes of messages may wait for NATS, including those that it has not
     /// confirmed. Beyond it the oldest are dropped, and the other nodes are told. Default 16 MiB.
     pub fn max_waiting(mut self, bytes: usize) -> Self {
-        self.options.max_waiting = bytes;
+        self.options.node.max_waiting = bytes;
         self
     }
 
     /// Sets how long a topic stays subscribed after its last subscriber has left. Default 5 s.
     pub fn grace(mut self, time: Duration) -> Self {
-        self.options.grace = time;
+        self.options.node.grace = time;
         self
     }
 
     /// Sets after how long a silence a probe goes through NATS to this node. After as long again
     /// without an answer the connection counts as broken. Default 5 s.
     pub fn probe_after(mut self, time: Duration) -> Self {
-        self.options.probe_after = time;
+        self.options.node.probe_after = time;
         self
     }
 
     /// Sets over how long the topics are subscribed again after a reconnect, so that not all nodes
     /// do it at the same time. Default 100 ms.
     pub fn resubscribe_over(mut self, time: Duration) -> Self {
-        self.options.resubscribe_over = time;
+        self.options.node.resubscribe_over = time;
         self
     }
 

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use async_nats::ServerAddr;
 use tokio::runtime;
+use tokio::sync::Notify;
 use tokio::time::{sleep, sleep_until};
 use wsloop::backplane::Recover;
-use wsloop::backplane::node::{Calls, Node, Settings};
+use wsloop::backplane::node::{Calls, Control, Node};
 
-use crate::Shared;
 use crate::builder::Options;
 use crate::connect;
 use crate::session::Session;
@@ -21,7 +21,8 @@ pub(crate) struct Driver {
     pub(crate) options: Options,
     pub(crate) node: Node,
     pub(crate) calls: Calls,
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) control: Control,
+    pub(crate) notify: Arc<Notify>,
     began: Instant,
     /// Attempts to connect since the last connection that lasted.
     attempts: u32,
@@ -38,20 +39,18 @@ impl Driver {
         servers: Vec<ServerAddr>,
         options: Options,
         calls: Calls,
-        shared: Arc<Shared>,
+        control: Control,
+        notify: Arc<Notify>,
     ) -> Self {
-        let mut settings = Settings::default();
-        settings.max_waiting = options.max_waiting;
-        settings.grace = options.grace;
-        settings.probe_after = options.probe_after;
-        settings.resubscribe_over = options.resubscribe_over;
+        let mut settings = options.node.clone();
         settings.keeps_history = options.history.is_some();
         Self {
             servers,
             options,
             node: Node::new(settings, Duration::ZERO),
             calls,
-            shared,
+            control,
+            notify,
             began: Instant::now(),
             attempts: 0,
             ends_at: None,
@@ -75,7 +74,7 @@ impl Driver {
                     runtime.shutdown_background();
                     if let Some(Over(is_sent)) = over {
                         self.node.disconnected(self.now());
-                        self.shared.update(self.node.stats());
+                        self.control.update(self.node.stats());
                         return is_sent;
                     }
                 }
@@ -127,7 +126,7 @@ impl Driver {
         let end = Session::new(self, connection).run().await;
         let now = self.now();
         self.node.disconnected(now);
-        self.shared.update(self.node.stats());
+        self.control.update(self.node.stats());
         match end {
             Ok(over) => Some(over),
             Err(reason) => {
@@ -159,10 +158,10 @@ impl Driver {
         loop {
             self.take_calls_away();
             let end = self.is_needed()?;
-            let shared = self.shared.clone();
+            let notify = self.notify.clone();
             tokio::select! {
                 ready = &mut future => return Ok(ready),
-                () = shared.notified() => {}
+                () = notify.notified() => {}
                 () = sleep_until(end.unwrap_or_else(|| Instant::now() + LOOK_AT_LEAST).into()) => {}
             }
         }
@@ -183,7 +182,7 @@ impl Driver {
     /// Publishes the counters. Returns when the thread has to look again because it is to end.
     pub(crate) fn is_needed(&mut self) -> Result<Option<Instant>, Over> {
         let stats = self.node.stats();
-        let closes_at = self.shared.update(stats);
+        let closes_at = self.control.update(stats);
         if closes_at.is_none() && !self.calls.is_abandoned() {
             return Ok(None);
         }

@@ -192,7 +192,7 @@ impl<'d> Session<'d> {
                 Err(over) => return Ok(over),
             };
             let due = self.due(end);
-            let shared = self.driver.shared.clone();
+            let notify = self.driver.notify.clone();
             tokio::select! {
                 count = self.heard.recv_many(&mut batch, HEARD_MAX), if batch.is_empty() => {
                     debug_assert!(count > 0, "a sender is kept");
@@ -205,7 +205,7 @@ impl<'d> Session<'d> {
                     Ok(done) => self.finish(done).await?,
                     Err(error) => return Err(error.to_string()),
                 },
-                () = shared.notified() => {}
+                () = notify.notified() => {}
                 () = sleep_until(due.into()) => self.look().await?,
             }
         }

@@ -1,156 +1,38 @@
 //! Servers that share topics through a real NATS server.
 
-use std::net::TcpStream;
+use std::ops::Deref;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tungstenite::{Message, WebSocket};
-use wsloop::event::{Gap, Recovered, Utf8};
-use wsloop::{LoopThreads, Loops, Prepared, Recovery, Sent, Server, Topic};
+use wsloop_backplane_testing::desk::{Desk, Guest, wait};
 use wsloop_backplane_testing::nats::Nats as Engine;
 use wsloop_nats::{Builder, Nats, Storage};
 
-/// A server with its own connection to Nats, as in a process of its own.
+/// A server with its own connection to NATS, as in a process of its own.
 struct Node {
     nats: Nats,
-    port: u16,
-    _running: LoopThreads,
+    desk: Desk,
 }
 
 impl Node {
     fn start(builder: Builder) -> Self {
-        // A second initialisation fails.
-        let _ = env_logger::builder().is_test(true).try_init();
         let nats = builder
             .probe_after(Duration::from_secs(1))
             .command_timeout(Duration::from_secs(3))
             .grace(Duration::from_millis(200))
             .start()
             .expect("the URL is right");
-        let backplane = nats.clone();
-        let running = Loops::new(1, move |_| {
-            Server::builder()
-                .listen("127.0.0.1:0")
-                .max_topic_size(2000)
-                .topics("h", Topic::new().history(100, Duration::from_secs(60)))
-                .backplane(backplane.clone())
-                .on(Utf8, |conn, text| {
-                    let words: Vec<&str> = text.splitn(3, ' ').collect();
-                    // A topic in a line has no spaces.
-                    let topic = words.get(1).unwrap_or(&"").replace('_', " ");
-                    let topic = topic.as_str();
-                    match words.as_slice() {
-                        ["sub", _] => {
-                            conn.subscribe(topic)?;
-                            conn.send_utf8("subscribed")
-                        }
-                        ["leave", _] => {
-                            conn.unsubscribe(topic);
-                            conn.send_utf8("left")
-                        }
-                        ["position", _] => {
-                            let position = conn.server().position(topic);
-                            conn.send_utf8(
-                                &position.map_or_else(|| "-".into(), |at| at.to_string()),
-                            )
-                        }
-                        ["from", _, at] => match at.parse() {
-                            Ok(at) if conn.subscribe_from(topic, at)? == Recovery::Pending => {
-                                Ok(Sent::NOTHING)
-                            }
-                            _ => conn.send_utf8("not pending"),
-                        },
-                        ["recent", _, count] => {
-                            let count = count.parse().unwrap_or_default();
-                            conn.subscribe_recent(topic, count)?;
-                            Ok(Sent::NOTHING)
-                        }
-                        ["pub", _, text] => {
-                            let message = Prepared::text(text);
-                            conn.server()
-                                .publish_with(topic, |_| message)
-                                .map(Sent::from)
-                        }
-                        _ => conn.send_utf8("unknown"),
-                    }
-                })
-                .on(Recovered, |conn, (topic, recovery)| {
-                    conn.send_utf8(&format!("{topic} {recovery:?}")).map(drop)
-                })
-                .on(Gap, |hub, lost| {
-                    let text = format!("gap {:?}", lost.count);
-                    hub.for_each_subscriber(lost.topic, |conn| {
-                        conn.send_utf8(&text).expect("it is open");
-                    });
-                })
-        })
-        .spawn()
-        .expect("it starts");
-        let port = running.local_addrs()[0].port();
-        let node = Self {
-            nats,
-            port,
-            _running: running,
-        };
-        wait(|| node.nats.stats().is_connected);
-        node
-    }
-
-    fn client(&self) -> Client {
-        let stream = TcpStream::connect(("127.0.0.1", self.port)).expect("it listens");
-        stream
-            .set_read_timeout(Some(Duration::from_secs(20)))
-            .expect("it is not zero");
-        let url = format!("ws://127.0.0.1:{}/", self.port);
-        Client(tungstenite::client(url, stream).expect("it accepts").0)
-    }
-
-    /// Returns a client whose subscription Nats has confirmed.
-    fn subscriber(&self, topic: &str) -> Client {
-        let subscribed = self.nats.stats().subscribed;
-        let mut client = self.client();
-        assert_eq!(client.ask(&format!("sub {topic}")), "subscribed");
-        wait(|| self.nats.stats().subscribed > subscribed);
-        client
-    }
-
-    /// Waits until Nats has everything.
-    fn settle(&self) {
-        wait(|| self.nats.stats().sent > 0 && self.nats.stats().waiting_bytes == 0);
+        let counters = nats.clone();
+        let desk = Desk::start(nats.clone(), move || counters.stats());
+        Self { nats, desk }
     }
 }
 
-struct Client(WebSocket<TcpStream>);
+impl Deref for Node {
+    type Target = Desk;
 
-impl Client {
-    fn send(&mut self, text: &str) {
-        self.0.send(Message::text(text)).expect("it is open");
-    }
-
-    fn next(&mut self) -> String {
-        let due = Instant::now() + Duration::from_secs(20);
-        loop {
-            assert!(Instant::now() < due, "a message within the time");
-            match self.0.read().expect("a message within the time") {
-                Message::Text(text) => return text.as_str().into(),
-                Message::Binary(bytes) => return format!("{bytes:?}"),
-                Message::Ping(_) => {}
-                other => panic!("{other:?}"),
-            }
-        }
-    }
-
-    fn ask(&mut self, text: &str) -> String {
-        self.send(text);
-        self.next()
-    }
-}
-
-fn wait(is_done: impl Fn() -> bool) {
-    let due = Instant::now() + Duration::from_secs(30);
-    while !is_done() {
-        assert!(Instant::now() < due, "it takes too long");
-        thread::sleep(Duration::from_millis(5));
+    fn deref(&self) -> &Desk {
+        &self.desk
     }
 }
 
@@ -165,19 +47,19 @@ fn other_programs_publish_text_and_binary() {
     let mut client = node.subscriber("news");
     let publish = |subject: &str, payload: &[u8]| engine.publish(subject, payload);
     assert!(publish("wsloop.news", b"it rains").expect("it answers"));
-    assert_eq!(client.next(), "it rains");
+    assert_eq!(client.read(), "it rains");
     publish("wsloop.news", b"\xfe\xff").expect("it answers");
-    assert_eq!(client.next(), "b\"\\xfe\\xff\"");
+    assert_eq!(client.read(), "b\"\\xfe\\xff\"");
     assert_eq!(node.nats.stats().foreign, 2);
     // Through the stream it is kept as well.
     let mut client = node.subscriber("h1");
     publish("wsloop-history.h1", b"kept").expect("it answers");
-    assert_eq!(client.next(), "kept");
+    assert_eq!(client.read(), "kept");
     publish("wsloop.h1", b"not kept").expect("it answers");
-    assert_eq!(client.next(), "not kept");
+    assert_eq!(client.read(), "not kept");
     let mut late = node.client();
     assert_eq!(late.ask("recent h1 10"), "kept");
-    assert_eq!(late.next(), "h1 Recovered(1)");
+    assert_eq!(late.read(), "h1 Recovered(1)");
 }
 
 #[test]
@@ -198,19 +80,19 @@ fn topics_may_have_any_name() {
         "$JS.API",
         "h_.>",
     ];
-    let mut clients: Vec<Client> = names.iter().map(|name| a.subscriber(name)).collect();
+    let mut clients: Vec<Guest> = names.iter().map(|name| a.subscriber(name)).collect();
     for name in names {
         publisher.send(&format!("pub {name} to {name}"));
     }
     for (name, client) in names.iter().zip(&mut clients) {
-        assert_eq!(client.next(), format!("to {name}"));
+        assert_eq!(client.read(), format!("to {name}"));
     }
     // One that does not fit into a subject reaches its own process.
     let long = "*".repeat(1500);
     let mut here = a.client();
     assert_eq!(here.ask(&format!("sub {long}")), "subscribed");
     a.client().send(&format!("pub {long} here"));
-    assert_eq!(here.next(), "here");
+    assert_eq!(here.read(), "here");
     wait(|| a.nats.stats().dropped == 1 && a.nats.stats().waiting_bytes == 0);
 }
 
@@ -224,7 +106,7 @@ fn topics_are_subscribed_while_they_have_subscribers() {
     let mut second = node.client();
     second.ask("sub a");
     assert!(is_heard());
-    assert_eq!((first.next(), second.next()), ("-".into(), "-".into()));
+    assert_eq!((first.read(), second.read()), ("-".into(), "-".into()));
     first.ask("leave a");
     drop(second);
     wait(|| !is_heard());
@@ -255,7 +137,7 @@ fn a_client_is_recovered_by_another_process() {
     assert!(beginning.ends_with("-0"), "{beginning}");
     let mut publishers = [a.client(), b.client()];
     let first = publish_and_reach(&b, &a, "first");
-    assert_eq!(hearer.next(), "first");
+    assert_eq!(hearer.read(), "first");
     assert!(first.ends_with("-1"), "{first}");
     // Both processes publish at once, to another topic of the stream as well.
     thread::scope(|scope| {
@@ -268,15 +150,15 @@ fn a_client_is_recovered_by_another_process() {
             });
         }
     });
-    let mut heard: Vec<String> = (0..40).map(|_| hearer.next()).collect();
+    let mut heard: Vec<String> = (0..40).map(|_| hearer.read()).collect();
     heard.sort();
     a.settle();
     b.settle();
     for node in [&a, &b] {
         let mut late = node.client();
         late.send(&format!("from h1 {first}"));
-        let mut recovered: Vec<String> = (0..40).map(|_| late.next()).collect();
-        assert_eq!(late.next(), "h1 Recovered(40)");
+        let mut recovered: Vec<String> = (0..40).map(|_| late.read()).collect();
+        assert_eq!(late.read(), "h1 Recovered(40)");
         for number in ["0.", "1."] {
             let own = recovered.iter().filter(|text| text.starts_with(number));
             let expected: Vec<String> = (0..20).map(|count| format!("{number}{count}")).collect();
@@ -289,16 +171,16 @@ fn a_client_is_recovered_by_another_process() {
         assert_eq!(late.ask(&format!("from h1 {beginning}")), "first");
         let mut recent = node.client();
         recent.send("recent h1 2");
-        let (one, two) = (recent.next(), recent.next());
-        assert_eq!(recent.next(), "h1 Recovered(2)", "{one} {two}");
+        let (one, two) = (recent.read(), recent.read());
+        assert_eq!(recent.read(), "h1 Recovered(2)", "{one} {two}");
     }
     // What comes later comes once.
     let mut late = b.client();
     late.send(&format!("from h1 {}", position(&a)));
-    assert_eq!(late.next(), "h1 Recovered(0)");
+    assert_eq!(late.read(), "h1 Recovered(0)");
     publishers[0].send("pub h1 later");
-    assert_eq!(late.next(), "later");
-    assert_eq!(hearer.next(), "later");
+    assert_eq!(late.read(), "later");
+    assert_eq!(hearer.read(), "later");
     // A position of another epoch, and one that is too far ahead.
     let ahead = first.replace("-1", "-999");
     for wrong in ["1-1", &ahead] {
@@ -329,7 +211,7 @@ fn messages_that_the_stream_has_removed_are_a_gap() {
     let first = publish_and_reach(&b, &a, "1");
     for count in 2..=6 {
         publish_and_reach(&b, &a, &count.to_string());
-        assert_eq!(hearer.next(), (count - 1).to_string());
+        assert_eq!(hearer.read(), (count - 1).to_string());
     }
     for from in [&beginning, &first] {
         let mut late = b.client();
@@ -350,7 +232,7 @@ fn no_client_recovers_across_dropped_messages() {
     let [a, b] = [(), ()].map(|()| Node::start(Nats::builder(&engine.url()).max_waiting(2000)));
     let mut hearer = b.subscriber("h1");
     let before = publish_and_reach(&a, &b, "first");
-    assert_eq!(hearer.next(), "first");
+    assert_eq!(hearer.read(), "first");
     wsloop_backplane_testing::Engine::kill(&mut engine).expect("it runs");
     wait(|| !a.nats.stats().is_connected && !b.nats.stats().is_connected);
     let mut away = b.client();
@@ -368,21 +250,21 @@ fn no_client_recovers_across_dropped_messages() {
     wait(|| a.nats.stats().dropped > 0);
     wsloop_backplane_testing::Engine::start(&mut engine).expect("it starts");
     loop {
-        if hearer.next().starts_with("gap") {
+        if hearer.read().starts_with("gap") {
             break;
         }
     }
     a.settle();
     publisher.send("pub h1 end");
-    while hearer.next() != "end" {}
+    while hearer.read() != "end" {}
     let mut late = b.client();
     assert_eq!(late.ask(&format!("from h1 {before}")), "h1 Gap");
     publisher.send("pub h1 more");
-    assert_eq!(hearer.next(), "more");
+    assert_eq!(hearer.read(), "more");
     wait(|| position(&b) == position(&b));
     let mut known = a.client();
     known.send(&format!("from h1 {}", position(&b)));
-    assert_eq!(known.next(), "h1 Recovered(0)");
+    assert_eq!(known.read(), "h1 Recovered(0)");
 }
 
 #[test]
@@ -408,9 +290,9 @@ fn histories_in_files_survive_a_restart_and_those_in_memory_begin_anew() {
             continue;
         }
         assert_eq!(answer, "second");
-        assert_eq!(late.next(), "while it was away");
-        assert_eq!(late.next(), "last");
-        assert_eq!(late.next(), "h1 Recovered(3)");
+        assert_eq!(late.read(), "while it was away");
+        assert_eq!(late.read(), "last");
+        assert_eq!(late.read(), "h1 Recovered(3)");
     }
 }
 
@@ -420,7 +302,7 @@ fn a_stream_that_is_deleted_begins_a_new_epoch() {
     let [a, b] = [(), ()].map(|()| Node::start(Nats::builder(&engine.url())));
     let mut hearer = a.subscriber("h1");
     let first = publish_and_reach(&b, &a, "first");
-    assert_eq!(hearer.next(), "first");
+    assert_eq!(hearer.read(), "first");
     let deleted = engine.ask("$JS.API.STREAM.DELETE.WSLOOP_HISTORY", "");
     assert!(deleted.expect("it answers").contains("true"));
     b.client().send("pub h1 second");
@@ -452,7 +334,7 @@ fn a_user_needs_few_rights() {
     for topic in ["news", "h1"] {
         let mut client = a.subscriber(topic);
         b.client().send(&format!("pub {topic} hello"));
-        assert_eq!(client.next(), "hello");
+        assert_eq!(client.read(), "hello");
         clients.push(client);
     }
     b.settle();
@@ -474,7 +356,7 @@ fn without_jetstream_there_are_no_histories() {
     let [a, b] = [(), ()].map(|()| Node::start(Nats::builder(&engine.url()).history(false)));
     let mut client = a.subscriber("h1");
     b.client().send("pub h1 hello");
-    assert_eq!(client.next(), "hello");
+    assert_eq!(client.read(), "hello");
     assert!(!with.stats().is_connected);
 }
 
@@ -491,8 +373,8 @@ fn a_message_that_is_too_large_for_the_server_is_told() {
         publisher.send(&format!("pub {topic} before"));
         publisher.send(&format!("pub {topic} {}", "x".repeat(8000)));
         publisher.send(&format!("pub {topic} behind"));
-        assert_eq!(client.next(), "before");
-        let mut told = [client.next(), client.next()];
+        assert_eq!(client.read(), "before");
+        let mut told = [client.read(), client.read()];
         told.sort();
         assert_eq!(told, ["behind", "gap Some(1)"]);
         clients.push(client);
@@ -513,7 +395,7 @@ fn messages_that_the_client_library_drops_are_told() {
     }
     let (mut delivered, mut told) = (0, false);
     while !told {
-        match client.next().strip_prefix("gap ") {
+        match client.read().strip_prefix("gap ") {
             Some(_) => told = true,
             None => delivered += 1,
         }
@@ -527,7 +409,7 @@ fn closing_sends_what_waits_and_ends_the_thread() {
     let [a, b] = [(), ()].map(|()| Node::start(Nats::builder(&engine.url())));
     let mut client = b.subscriber("t");
     a.client().send("pub t last");
-    assert_eq!(client.next(), "last");
+    assert_eq!(client.read(), "last");
     assert!(a.nats.close(Duration::from_secs(10)));
     assert!(!a.nats.stats().is_connected);
     assert!(a.nats.close(Duration::ZERO), "it has ended");
@@ -555,6 +437,6 @@ fn connections_can_be_encrypted() -> Result<(), Box<dyn std::error::Error>> {
     let [a, b] = [(), ()].map(|()| Node::start(builder()));
     let mut client = a.subscriber("news");
     b.client().send("pub news hello");
-    assert_eq!(client.next(), "hello");
+    assert_eq!(client.read(), "hello");
     Ok(())
 }

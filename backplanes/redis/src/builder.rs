@@ -5,6 +5,7 @@ use std::io;
 use std::time::Duration;
 
 use redis::{ConnectionInfo, IntoConnectionInfo, RedisError};
+use wsloop::backplane::node::Settings;
 
 use crate::Redis;
 
@@ -39,11 +40,7 @@ pub(crate) enum Target {
 #[derive(Clone)]
 pub(crate) struct Options {
     pub(crate) prefix: String,
-    pub(crate) max_waiting: usize,
-    pub(crate) grace: Duration,
-    pub(crate) probe_after: Duration,
-    pub(crate) resubscribe_over: Duration,
-    pub(crate) has_history: bool,
+    pub(crate) node: Settings,
     pub(crate) connect_timeout: Duration,
     pub(crate) command_timeout: Duration,
     pub(crate) retry: (Duration, Duration),
@@ -67,13 +64,11 @@ impl Builder {
     }
 
     fn new(kind: Kind, urls: Vec<String>) -> Self {
+        let mut node = Settings::default();
+        node.keeps_history = true;
         let options = Options {
             prefix: "wsloop:".into(),
-            max_waiting: 16 << 20,
-            grace: Duration::from_secs(5),
-            probe_after: Duration::from_secs(5),
-            resubscribe_over: Duration::from_millis(100),
-            has_history: true,
+            node,
             connect_timeout: Duration::from_secs(3),
             command_timeout: Duration::from_secs(5),
             retry: (Duration::from_millis(100), Duration::from_secs(5)),
@@ -99,34 +94,34 @@ impl Builder {
     /// Sets how many bytes of messages may wait for Redis, including those that it has not
     /// confirmed. Beyond it the oldest are dropped, and the other nodes are told. Default 16 MiB.
     pub fn max_waiting(mut self, bytes: usize) -> Self {
-        self.options.max_waiting = bytes;
+        self.options.node.max_waiting = bytes;
         self
     }
 
     /// Sets how long a channel stays subscribed after its last subscriber has left. Default 5 s.
     pub fn grace(mut self, time: Duration) -> Self {
-        self.options.grace = time;
+        self.options.node.grace = time;
         self
     }
 
     /// Sets after how long a silence a probe goes through Redis to this node. After as long again
     /// without an answer the connection counts as broken. Default 5 s.
     pub fn probe_after(mut self, time: Duration) -> Self {
-        self.options.probe_after = time;
+        self.options.node.probe_after = time;
         self
     }
 
     /// Sets over how long the channels are subscribed again after a reconnect, so that not all
     /// nodes do it at the same time. Default 100 ms.
     pub fn resubscribe_over(mut self, time: Duration) -> Self {
-        self.options.resubscribe_over = time;
+        self.options.node.resubscribe_over = time;
         self
     }
 
     /// Sets whether Redis keeps the histories of topics. Without it each process keeps its own, so
     /// that a client is recovered only by the process that it was connected to. Default yes.
     pub fn history(mut self, is_on: bool) -> Self {
-        self.options.has_history = is_on;
+        self.options.node.keeps_history = is_on;
         self
     }
 

@@ -133,7 +133,7 @@ async fn open(
         subscriber.subscribe(&probes).await?;
     }
     let mut run = String::new();
-    if options.has_history {
+    if options.node.keeps_history {
         for load in scripts.load() {
             ask(&mut publisher, load).await?;
         }

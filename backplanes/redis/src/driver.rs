@@ -33,13 +33,13 @@ use futures_util::future::try_join_all;
 use futures_util::stream::FuturesOrdered;
 use redis::aio::ConnectionLike;
 use redis::{Pipeline, PushKind, RedisError, Value};
+use tokio::sync::Notify;
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 use tokio::time::{sleep_until, timeout};
 use wsloop::Position;
 use wsloop::backplane::Recover;
-use wsloop::backplane::node::{Call, Calls, Check, Node, Settings};
+use wsloop::backplane::node::{Call, Calls, Check, Control, Node};
 
-use crate::Shared;
 use crate::builder::{Options, Target};
 use crate::connect::{self, Event, Servers};
 use crate::history::{self, Keys, Scripts};
@@ -51,7 +51,8 @@ pub(crate) struct Driver {
     scripts: Arc<Scripts>,
     node: Node,
     calls: Calls,
-    shared: Arc<Shared>,
+    control: Control,
+    notify: Arc<Notify>,
     began: Instant,
     state: State,
     /// Attempts to connect since the last connection that lasted.
@@ -131,21 +132,22 @@ enum Wake {
 }
 
 impl Driver {
-    pub(crate) fn new(target: Target, options: Options, calls: Calls, shared: Arc<Shared>) -> Self {
-        let mut settings = Settings::default();
-        settings.max_waiting = options.max_waiting;
-        settings.grace = options.grace;
-        settings.probe_after = options.probe_after;
-        settings.resubscribe_over = options.resubscribe_over;
-        settings.keeps_history = options.has_history;
+    pub(crate) fn new(
+        target: Target,
+        options: Options,
+        calls: Calls,
+        control: Control,
+        notify: Arc<Notify>,
+    ) -> Self {
         let began = Instant::now();
         Self {
             target: Arc::new(target),
+            node: Node::new(options.node.clone(), Duration::ZERO),
             options,
             scripts: Arc::new(Scripts::new()),
-            node: Node::new(settings, Duration::ZERO),
             calls,
-            shared,
+            control,
+            notify,
             began,
             state: State::Away(began),
             attempts: 0,
@@ -174,7 +176,7 @@ impl Driver {
             self.take_calls();
             self.work();
             let stats = self.node.stats();
-            let closes_at = self.shared.update(stats);
+            let closes_at = self.control.update(stats);
             if closes_at.is_some() || self.calls.is_abandoned() {
                 let last = *ends_at.get_or_insert_with(|| Instant::now() + ABANDONED);
                 let is_sent = stats.waiting_bytes == 0 && self.calls.waiting_bytes() == 0;
@@ -196,12 +198,12 @@ impl Driver {
             State::Away(until) => {
                 due = due.min(*until);
                 tokio::select! {
-                    () = self.shared.notified() => Wake::Calls,
+                    () = self.notify.notified() => Wake::Calls,
                     () = sleep_until(due.into()) => Wake::Time,
                 }
             }
             State::Connecting(connecting) => tokio::select! {
-                () = self.shared.notified() => Wake::Calls,
+                () = self.notify.notified() => Wake::Calls,
                 session = connecting => Wake::Connected(session),
                 () = sleep_until(due.into()) => Wake::Time,
             },
@@ -229,7 +231,7 @@ impl Driver {
                     },
                     Some(outcome) = batches.next(), if !batches.is_empty() => Wake::Batch(outcome),
                     change = maybe(change), if change.is_some() => Wake::Change(change),
-                    () = self.shared.notified() => Wake::Calls,
+                    () = self.notify.notified() => Wake::Calls,
                     () = sleep_until(due.into()) => Wake::Time,
                 }
             }
@@ -310,7 +312,7 @@ impl Driver {
                 change: None,
                 kept_back: HashMap::new(),
                 since: now,
-                next_probe: now + options.probe_after,
+                next_probe: now + options.node.probe_after,
             })
         }));
     }
@@ -372,7 +374,7 @@ impl Driver {
             is_due = true;
         }
         if session.next_probe <= Instant::now() {
-            session.next_probe = Instant::now() + self.options.probe_after;
+            session.next_probe = Instant::now() + self.options.node.probe_after;
         }
         if is_due {
             let publish = publish_command(&session.servers);
@@ -415,7 +417,7 @@ impl Driver {
             session.kept_back.insert(name.clone(), Vec::new());
         }
         let names = by_server(&session.servers, &self.options.prefix, wanted);
-        let has_history = self.options.has_history;
+        let has_history = self.options.node.keeps_history;
         let reads = names.clone().into_iter().map(|(number, keys)| {
             let server = &session.servers.all[number];
             (server.subscriber.clone(), server.run.clone(), keys)

@@ -10,12 +10,12 @@ mod subscribing;
 
 use std::fmt;
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::Notify;
-use wsloop::backplane::node::{self, Link, NodeStats};
+use wsloop::backplane::node::{self, Control, Link, NodeStats};
 use wsloop::backplane::{Backplane, Inbox, Publish, Recover};
 
 pub use self::builder::{Builder, Error};
@@ -29,23 +29,7 @@ use self::driver::Driver;
 #[derive(Clone)]
 pub struct Redis {
     link: Link,
-    shared: Arc<Shared>,
-}
-
-/// What the thread and the clones share.
-pub(crate) struct Shared {
-    notify: Notify,
-    state: Mutex<Progress>,
-    changed: Condvar,
-}
-
-#[derive(Default)]
-struct Progress {
-    stats: NodeStats,
-    /// When the thread has to end, whatever waits.
-    closes_at: Option<Instant>,
-    /// Whether the thread has ended, and everything was sent before.
-    end: Option<bool>,
+    control: Control,
 }
 
 impl Redis {
@@ -76,89 +60,41 @@ impl Redis {
     }
 
     fn start(target: Target, options: Options) -> Result<Self, Error> {
-        let shared = Arc::new(Shared {
-            notify: Notify::new(),
-            state: Mutex::default(),
-            changed: Condvar::new(),
-        });
-        let waker = shared.clone();
-        let (link, calls) = node::channel(options.max_waiting, options.has_history, move || {
-            waker.notify.notify_one();
-        });
+        let notify = Arc::new(Notify::new());
+        let wake = |notify: Arc<Notify>| move || notify.notify_one();
+        let settings = &options.node;
+        let (link, calls) = node::channel(
+            settings.max_waiting,
+            settings.keeps_history,
+            wake(notify.clone()),
+        );
+        let control = Control::new(wake(notify.clone()));
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(Error::Thread)?;
-        let end = End(shared.clone());
+        let of_thread = control.clone();
         thread::Builder::new()
             .name("wsloop-redis".into())
             .spawn(move || {
-                let driver = Driver::new(target, options, calls, end.0.clone());
-                let is_sent = runtime.block_on(driver.run());
-                end.0.progress().end = Some(is_sent);
+                let end = of_thread.end();
+                let driver = Driver::new(target, options, calls, of_thread, notify);
+                end.finish(runtime.block_on(driver.run()));
             })
             .map_err(Error::Thread)?;
-        Ok(Self { link, shared })
+        Ok(Self { link, control })
     }
 
     /// Returns the counters.
     pub fn stats(&self) -> NodeStats {
-        self.shared.progress().stats
+        self.control.stats()
     }
 
     /// Sends what waits, for at most this time, and ends the thread. Returns whether everything was
     /// sent and confirmed. Blocks until then, so it is not for handlers; call it after the loops
     /// have ended. What is published later is not sent.
     pub fn close(&self, timeout: Duration) -> bool {
-        let now = Instant::now();
-        let deadline = now.checked_add(timeout).unwrap_or(now + LONGEST);
-        let mut progress = self.shared.progress();
-        progress.closes_at = Some(deadline);
-        self.shared.notify.notify_one();
-        loop {
-            if let Some(is_sent) = progress.end {
-                return is_sent;
-            }
-            // The thread looks at the deadline itself, and needs little more time.
-            let left = deadline.saturating_duration_since(Instant::now()) + MARGIN;
-            let waited = self.shared.changed.wait_timeout(progress, left);
-            let (next, timed_out) = waited.unwrap_or_else(PoisonError::into_inner);
-            if timed_out.timed_out() && next.end.is_none() {
-                return false;
-            }
-            progress = next;
-        }
-    }
-}
-
-impl Shared {
-    fn progress(&self) -> MutexGuard<'_, Progress> {
-        // Nothing panics while it holds the lock.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Waits until a loop calls or the end is wanted.
-    pub(crate) async fn notified(&self) {
-        self.notify.notified().await;
-    }
-
-    /// Publishes the counters; returns when the thread has to end, if it has to.
-    pub(crate) fn update(&self, stats: NodeStats) -> Option<Instant> {
-        let mut progress = self.progress();
-        progress.stats = stats;
-        progress.closes_at
-    }
-}
-
-/// Tells the clones that the thread has ended, even if it panics.
-struct End(Arc<Shared>);
-
-impl Drop for End {
-    fn drop(&mut self) {
-        let mut progress = self.0.progress();
-        progress.end.get_or_insert(false);
-        progress.stats.is_connected = false;
-        self.0.changed.notify_all();
+        self.control.close(timeout)
     }
 }
 
@@ -199,9 +135,3 @@ impl fmt::Debug for Redis {
             .finish_non_exhaustive()
     }
 }
-
-/// The longest wait for the end of the thread.
-const LONGEST: Duration = Duration::from_secs(3600 * 24 * 365);
-
-/// How much longer than the deadline the end of the thread may take.
-const MARGIN: Duration = Duration::from_secs(2);

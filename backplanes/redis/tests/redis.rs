@@ -1,153 +1,39 @@
 //! Servers that share topics through a real Redis.
 
 use std::io;
-use std::net::TcpStream;
+use std::ops::Deref;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use tungstenite::{Message, WebSocket};
-use wsloop::event::{Gap, Recovered, Utf8};
-use wsloop::{LoopThreads, Loops, Prepared, Recovery, Sent, Server, Topic};
+use wsloop_backplane_testing::desk::{Desk, wait};
 use wsloop_backplane_testing::redis::{Redis as Engine, ask};
 use wsloop_redis::{Builder, Redis};
 
 /// A server with its own connection to Redis, as in a process of its own.
 struct Node {
     redis: Redis,
-    port: u16,
-    _running: LoopThreads,
+    desk: Desk,
 }
 
 impl Node {
     fn start(builder: Builder) -> Self {
-        // A second initialisation fails.
-        let _ = env_logger::builder().is_test(true).try_init();
         let redis = builder
             .probe_after(Duration::from_secs(1))
             .command_timeout(Duration::from_secs(3))
             .grace(Duration::from_millis(200))
             .start()
             .expect("the URL is right");
-        let backplane = redis.clone();
-        let running = Loops::new(1, move |_| {
-            Server::builder()
-                .listen("127.0.0.1:0")
-                .topics("h", Topic::new().history(100, Duration::from_secs(60)))
-                .backplane(backplane.clone())
-                .on(Utf8, |conn, text| {
-                    let words: Vec<&str> = text.splitn(3, ' ').collect();
-                    match words.as_slice() {
-                        ["sub", topic] => {
-                            conn.subscribe(topic)?;
-                            conn.send_utf8("subscribed")
-                        }
-                        ["leave", topic] => {
-                            conn.unsubscribe(topic);
-                            conn.send_utf8("left")
-                        }
-                        ["position", topic] => {
-                            let position = conn.server().position(topic);
-                            conn.send_utf8(
-                                &position.map_or_else(|| "-".into(), |at| at.to_string()),
-                            )
-                        }
-                        ["from", topic, at] => match at.parse() {
-                            Ok(at) if conn.subscribe_from(topic, at)? == Recovery::Pending => {
-                                Ok(Sent::NOTHING)
-                            }
-                            _ => conn.send_utf8("not pending"),
-                        },
-                        ["recent", topic, count] => {
-                            let count = count.parse().unwrap_or_default();
-                            conn.subscribe_recent(topic, count)?;
-                            Ok(Sent::NOTHING)
-                        }
-                        ["pub", topic, text] => {
-                            let message = Prepared::text(text);
-                            conn.server()
-                                .publish_with(topic, |_| message)
-                                .map(Sent::from)
-                        }
-                        _ => conn.send_utf8("unknown"),
-                    }
-                })
-                .on(Recovered, |conn, (topic, recovery)| {
-                    conn.send_utf8(&format!("{topic} {recovery:?}")).map(drop)
-                })
-                .on(Gap, |hub, lost| {
-                    let text = format!("gap {:?}", lost.count);
-                    hub.for_each_subscriber(lost.topic, |conn| {
-                        conn.send_utf8(&text).expect("it is open");
-                    });
-                })
-        })
-        .spawn()
-        .expect("it starts");
-        let port = running.local_addrs()[0].port();
-        let node = Self {
-            redis,
-            port,
-            _running: running,
-        };
-        wait(|| node.redis.stats().is_connected);
-        node
-    }
-
-    fn client(&self) -> Client {
-        let stream = TcpStream::connect(("127.0.0.1", self.port)).expect("it listens");
-        stream
-            .set_read_timeout(Some(Duration::from_secs(20)))
-            .expect("it is not zero");
-        let url = format!("ws://127.0.0.1:{}/", self.port);
-        Client(tungstenite::client(url, stream).expect("it accepts").0)
-    }
-
-    /// Returns a client whose subscription Redis has confirmed.
-    fn subscriber(&self, topic: &str) -> Client {
-        let subscribed = self.redis.stats().subscribed;
-        let mut client = self.client();
-        assert_eq!(client.ask(&format!("sub {topic}")), "subscribed");
-        wait(|| self.redis.stats().subscribed > subscribed);
-        client
-    }
-
-    /// Waits until Redis has everything.
-    fn settle(&self) {
-        wait(|| self.redis.stats().sent > 0 && self.redis.stats().waiting_bytes == 0);
+        let counters = redis.clone();
+        let desk = Desk::start(redis.clone(), move || counters.stats());
+        Self { redis, desk }
     }
 }
 
-struct Client(WebSocket<TcpStream>);
+impl Deref for Node {
+    type Target = Desk;
 
-impl Client {
-    fn send(&mut self, text: &str) {
-        self.0.send(Message::text(text)).expect("it is open");
-    }
-
-    fn next(&mut self) -> String {
-        let due = Instant::now() + Duration::from_secs(20);
-        loop {
-            assert!(Instant::now() < due, "a message within the time");
-            match self.0.read().expect("a message within the time") {
-                Message::Text(text) => return text.as_str().into(),
-                Message::Binary(bytes) => return format!("{bytes:?}"),
-                Message::Ping(_) => {}
-                other => panic!("{other:?}"),
-            }
-        }
-    }
-
-    fn ask(&mut self, text: &str) -> String {
-        self.send(text);
-        self.next()
-    }
-}
-
-fn wait(is_done: impl Fn() -> bool) {
-    let due = Instant::now() + Duration::from_secs(30);
-    while !is_done() {
-        assert!(Instant::now() < due, "it takes too long");
-        thread::sleep(Duration::from_millis(5));
+    fn deref(&self) -> &Desk {
+        &self.desk
     }
 }
 
@@ -162,10 +48,10 @@ fn other_programs_publish_text_and_binary() {
     let mut client = node.subscriber("news");
     let answer = engine.ask(&["PUBLISH", "wsloop:news", "it rains"]);
     assert_eq!(answer.expect("it answers"), ":1\r\n");
-    assert_eq!(client.next(), "it rains");
+    assert_eq!(client.read(), "it rains");
     let script = "return redis.call('PUBLISH', 'wsloop:news', '\\254\\255')";
     engine.ask(&["EVAL", script, "0"]).expect("it answers");
-    assert_eq!(client.next(), "b\"\\xfe\\xff\"");
+    assert_eq!(client.read(), "b\"\\xfe\\xff\"");
     assert_eq!(node.redis.stats().foreign, 2);
 }
 
@@ -200,7 +86,7 @@ fn a_client_is_recovered_by_another_process() {
     let mut hearer = a.subscriber("h1");
     let mut publishers = [a.client(), b.client()];
     publishers[0].send("pub h1 first");
-    assert_eq!(hearer.next(), "first");
+    assert_eq!(hearer.read(), "first");
     wait(|| hearer_position(&a) != "-");
     let position = hearer_position(&a);
     assert!(position.ends_with("-1"), "{position}");
@@ -214,14 +100,14 @@ fn a_client_is_recovered_by_another_process() {
             });
         }
     });
-    let mut heard: Vec<String> = (0..40).map(|_| hearer.next()).collect();
+    let mut heard: Vec<String> = (0..40).map(|_| hearer.read()).collect();
     a.settle();
     b.settle();
     for node in [&a, &b] {
         let mut late = node.client();
         late.send(&format!("from h1 {position}"));
-        let recovered: Vec<String> = (0..40).map(|_| late.next()).collect();
-        assert_eq!(late.next(), "h1 Recovered(40)");
+        let recovered: Vec<String> = (0..40).map(|_| late.read()).collect();
+        assert_eq!(late.read(), "h1 Recovered(40)");
         for number in ["0.", "1."] {
             let own = recovered.iter().filter(|text| text.starts_with(number));
             let expected: Vec<String> = (0..20).map(|count| format!("{number}{count}")).collect();
@@ -233,8 +119,8 @@ fn a_client_is_recovered_by_another_process() {
         assert_eq!(sorted, heard);
         // What comes later comes once.
         publishers[1].send("pub h1 later");
-        assert_eq!(late.next(), "later");
-        assert_eq!(hearer.next(), "later");
+        assert_eq!(late.read(), "later");
+        assert_eq!(hearer.read(), "later");
         heard.push("later".into());
         heard.retain(|text| text != "later");
         // The next round begins before this message again.
@@ -242,8 +128,8 @@ fn a_client_is_recovered_by_another_process() {
         assert!(trimmed.starts_with(":1"), "{trimmed}");
         let mut recent = node.client();
         recent.send("recent h1 2");
-        let (one, two) = (recent.next(), recent.next());
-        assert_eq!(recent.next(), "h1 Recovered(2)", "{one} {two}");
+        let (one, two) = (recent.read(), recent.read());
+        assert_eq!(recent.read(), "h1 Recovered(2)", "{one} {two}");
     }
     // A position of another epoch, and one that is too far ahead.
     for wrong in ["1-1", &position.replace("-1", "-99")] {
@@ -269,7 +155,7 @@ fn no_client_recovers_across_dropped_messages_or_another_run_of_the_server() {
     let mut hearer = b.subscriber("h1");
     let mut publisher = a.client();
     publisher.send("pub h1 first");
-    assert_eq!(hearer.next(), "first");
+    assert_eq!(hearer.read(), "first");
     let position = hearer_position(&b);
     assert_ne!(position, "-");
     wsloop_backplane_testing::Engine::kill(&mut engine).expect("it runs");
@@ -285,11 +171,11 @@ fn no_client_recovers_across_dropped_messages_or_another_run_of_the_server() {
     }
     wait(|| a.redis.stats().dropped > 0);
     wsloop_backplane_testing::Engine::start(&mut engine).expect("it starts");
-    assert_eq!(hearer.next(), "gap None");
+    assert_eq!(hearer.read(), "gap None");
     a.settle();
     publisher.send("pub h1 end");
     loop {
-        let text = hearer.next();
+        let text = hearer.read();
         assert!(!text.starts_with("0 "), "it was dropped");
         if text == "end" {
             break;
@@ -312,7 +198,7 @@ fn no_client_recovers_across_dropped_messages_or_another_run_of_the_server() {
         .ask(&["EVAL", jump, "1", state, node, "1 50 0"])
         .expect("it answers");
     publisher.send("pub h1 after the jump");
-    assert_eq!(hearer.next(), "after the jump");
+    assert_eq!(hearer.read(), "after the jump");
     let mut late = b.client();
     assert_eq!(late.ask(&format!("from h1 {position}")), "h1 Gap");
 }
@@ -340,7 +226,7 @@ fn a_user_needs_few_rights() -> io::Result<()> {
     for topic in ["news", "h1"] {
         let mut client = a.subscriber(topic);
         b.client().send(&format!("pub {topic} hello"));
-        assert_eq!(client.next(), "hello");
+        assert_eq!(client.read(), "hello");
         clients.push(client);
     }
     // A channel that is not permitted does not harm the others.
@@ -353,7 +239,7 @@ fn a_user_needs_few_rights() -> io::Result<()> {
     deaf.ask("sub other");
     let mut client = c.subscriber("news2");
     engine.ask(&["PUBLISH", "wsloop:news2", "hello"])?;
-    assert_eq!(client.next(), "hello");
+    assert_eq!(client.read(), "hello");
     assert!(matches!(
         Redis::new("nonsense"),
         Err(wsloop_redis::Error::Url(_))
@@ -367,7 +253,7 @@ fn closing_sends_what_waits_and_ends_the_thread() {
     let [a, b] = [(), ()].map(|()| Node::start(Redis::builder(&engine.url())));
     let mut client = b.subscriber("t");
     a.client().send("pub t last");
-    assert_eq!(client.next(), "last");
+    assert_eq!(client.read(), "last");
     assert!(a.redis.close(Duration::from_secs(10)));
     assert!(!a.redis.stats().is_connected);
     assert!(a.redis.close(Duration::ZERO), "it has ended");
@@ -411,7 +297,7 @@ fn a_cluster_shards_the_topics() -> io::Result<()> {
         for topic in [format!("t{number}"), format!("h{number}")] {
             let mut client = a.subscriber(&topic);
             publisher.send(&format!("pub {topic} hello"));
-            assert_eq!(client.next(), "hello");
+            assert_eq!(client.read(), "hello");
             clients.push(client);
         }
     }
@@ -421,8 +307,8 @@ fn a_cluster_shards_the_topics() -> io::Result<()> {
     b.settle();
     let mut late = b.client();
     late.send(&format!("from h1 {position}"));
-    assert_eq!(late.next(), "more");
-    assert_eq!(late.next(), "h1 Recovered(1)");
+    assert_eq!(late.read(), "more");
+    assert_eq!(late.read(), "h1 Recovered(1)");
     Ok(())
 }
 
@@ -459,6 +345,6 @@ fn connections_can_be_encrypted() -> Result<(), Box<dyn std::error::Error>> {
     let [a, b] = [(), ()].map(|()| Node::start(builder()));
     let mut client = a.subscriber("news");
     b.client().send("pub news hello");
-    assert_eq!(client.next(), "hello");
+    assert_eq!(client.read(), "hello");
     Ok(())
 }

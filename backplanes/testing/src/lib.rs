@@ -7,6 +7,7 @@
 
 pub mod checker;
 pub mod client;
+pub mod desk;
 pub mod engine;
 pub mod nats;
 pub mod node;

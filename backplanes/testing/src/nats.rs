@@ -5,8 +5,6 @@ use std::net::TcpStream;
 use std::process::Command;
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
-
 use crate::engine::{Engine, Fault};
 use crate::processes::{Process, Scratch, free_port, has_program, wait_for_port};
 
@@ -169,13 +167,9 @@ impl Engine for Nats {
     }
 
     fn freeze(&mut self, is_frozen: bool) -> io::Result<()> {
-        let signal = match is_frozen {
-            true => Signal::SIGSTOP,
-            false => Signal::SIGCONT,
-        };
         self.server
             .as_ref()
-            .map_or(Ok(()), |server| server.signal(signal))
+            .map_or(Ok(()), |server| server.freeze(is_frozen))
     }
 
     fn close_clients(&mut self, _with_subscriptions: bool) -> io::Result<()> {

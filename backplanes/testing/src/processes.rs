@@ -26,12 +26,16 @@ impl Process {
         command.stderr(Stdio::null()).spawn().map(Self)
     }
 
-    /// Sends a signal.
+    /// Stops the process with SIGSTOP, or lets it continue.
     ///
     /// # Errors
     ///
     /// Returns an error if the process has ended.
-    pub fn signal(&self, signal: Signal) -> io::Result<()> {
+    pub fn freeze(&self, is_frozen: bool) -> io::Result<()> {
+        let signal = match is_frozen {
+            true => Signal::SIGSTOP,
+            false => Signal::SIGCONT,
+        };
         let pid = Pid::from_raw(self.0.id().cast_signed());
         kill(pid, signal).map_err(io::Error::from)
     }

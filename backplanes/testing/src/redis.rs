@@ -6,8 +6,6 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::Signal;
-
 use crate::engine::{Engine, Fault};
 use crate::processes::{Process, Scratch, free_port, has_program, wait_for_port};
 
@@ -205,13 +203,9 @@ impl Engine for Redis {
     }
 
     fn freeze(&mut self, is_frozen: bool) -> io::Result<()> {
-        let signal = match is_frozen {
-            true => Signal::SIGSTOP,
-            false => Signal::SIGCONT,
-        };
         self.server
             .as_ref()
-            .map_or(Ok(()), |server| server.signal(signal))
+            .map_or(Ok(()), |server| server.freeze(is_frozen))
     }
 
     fn close_clients(&mut self, with_subscriptions: bool) -> io::Result<()> {

@@ -5,6 +5,7 @@ use std::fmt;
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -137,6 +138,23 @@ pub struct Trial<'e> {
     /// The last messages of nodes that were killed are not known.
     report: Report,
     restarts: u32,
+}
+
+/// Runs one fault as a test: prints the report.
+///
+/// # Panics
+///
+/// Panics with what [`run`] returns, or if the engine does not have the fault.
+pub fn must_pass(program: &Path, engine: &mut dyn Engine, fault: Fault) {
+    // A few at a time, because a machine that is overloaded delivers nothing in time.
+    static TURNS: [Mutex<()>; 3] = [const { Mutex::new(()) }; 3];
+    let turn = TURNS[fault as usize % TURNS.len()].lock();
+    let _turn = turn.unwrap_or_else(PoisonError::into_inner);
+    assert!(engine.faults().contains(&fault), "{fault:?}");
+    match run(program, engine, fault) {
+        Ok(report) => println!("{fault:?}: {report}"),
+        Err(error) => panic!("{fault:?}: {error}"),
+    }
 }
 
 /// Runs one fault with new nodes.

@@ -1,25 +1,16 @@
 //! The faults of NATS, one test for each.
 
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
 
-use wsloop_backplane_testing::{Engine, Fault, nats, trial};
+use wsloop_backplane_testing::{Fault, nats, trial};
 
 fn try_fault(configuration: &str, fault: Fault) {
     let engine = nats::Nats::start(configuration).expect("it starts");
     let Some(mut engine) = engine else {
         return;
     };
-    // A few at a time, because a machine that is overloaded delivers nothing in time.
-    static TURNS: [Mutex<()>; 3] = [const { Mutex::new(()) }; 3];
-    let turn = TURNS[fault as usize % TURNS.len()].lock();
-    let _turn = turn.unwrap_or_else(PoisonError::into_inner);
-    assert!(engine.faults().contains(&fault), "{fault:?}");
     let program = Path::new(env!("CARGO_BIN_EXE_wsloop-backplane-testing"));
-    match trial::run(program, &mut engine, fault) {
-        Ok(report) => println!("{fault:?}: {report}"),
-        Err(error) => panic!("{fault:?}: {error}"),
-    }
+    trial::must_pass(program, &mut engine, fault);
 }
 
 #[test]

@@ -1,24 +1,15 @@
 //! The faults of Redis, one test for each.
 
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
 
-use wsloop_backplane_testing::{Engine, Fault, redis, trial};
+use wsloop_backplane_testing::{Fault, redis, trial};
 
 fn try_fault(engine: Option<redis::Redis>, fault: Fault) {
     let Some(mut engine) = engine else {
         return;
     };
-    // A few at a time, because a machine that is overloaded delivers nothing in time.
-    static TURNS: [Mutex<()>; 3] = [const { Mutex::new(()) }; 3];
-    let turn = TURNS[fault as usize % TURNS.len()].lock();
-    let _turn = turn.unwrap_or_else(PoisonError::into_inner);
-    assert!(engine.faults().contains(&fault), "{fault:?}");
     let program = Path::new(env!("CARGO_BIN_EXE_wsloop-backplane-testing"));
-    match trial::run(program, &mut engine, fault) {
-        Ok(report) => println!("{fault:?}: {report}"),
-        Err(error) => panic!("{fault:?}: {error}"),
-    }
+    trial::must_pass(program, &mut engine, fault);
 }
 
 fn server() -> Option<redis::Redis> {
