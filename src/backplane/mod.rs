@@ -21,8 +21,8 @@
 //!   [`Inbox::lost_all`]. The loop then emits [`Gap`](crate::event::Gap), for each topic that has
 //!   subscribers.
 //! * **Bounded.** Messages that wait for a loop are limited by
-//!   [`Builder::max_inbox`](crate::Builder::max_inbox). A backplane limits what waits for its
-//!   engine, drops the oldest, and announces the loss on the other side.
+//!   [`Builder::max_inbox`](crate::Builder::max_inbox). A backplane limits the messages that
+//!   wait for its engine, drops the oldest, and announces the loss on the other side.
 //!
 //! # Writing one
 //!
@@ -50,7 +50,7 @@
 //!     fn vacated(&mut self, _topic: &str) {}
 //!
 //!     fn publish(&mut self, publish: &mut Publish<'_>) {
-//!         // Fails only if nobody listens any more.
+//!         // Fails only if the receiver was dropped.
 //!         let _ = self.0.send((publish.topic().to_owned(), publish.payload().to_vec()));
 //!     }
 //! }

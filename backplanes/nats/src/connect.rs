@@ -1,6 +1,6 @@
 //! Connections to a server.
 //!
-//! The client library reconnects by itself, and then keeps what waits in a buffer of its own. Here
+//! The client library reconnects by itself, and keeps waiting messages in a buffer of its own. Here
 //! each of its clients serves one connection only: when that breaks, the client is dropped with its
 //! runtime, and the node decides what is sent again and which losses are announced.
 
@@ -30,7 +30,7 @@ pub(crate) struct Connection {
 ///
 /// # Errors
 ///
-/// Returns what went wrong.
+/// Returns the reason why no connection was made.
 pub(crate) async fn connect(
     servers: Vec<ServerAddr>,
     options: Options,

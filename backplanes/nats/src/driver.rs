@@ -26,12 +26,12 @@ pub(crate) struct Driver {
     began: Instant,
     /// Attempts to connect since the last connection that lasted.
     attempts: u32,
-    /// When the thread ends, whatever waits, because nobody needs it any more.
+    /// When the thread ends, even if messages still wait: after `close`, or without any loop left.
     ends_at: Option<Instant>,
     random: RandomState,
 }
 
-/// Nobody needs the thread any more; the value says whether everything was sent.
+/// The thread has to end; the value says whether everything was sent.
 pub(crate) struct Over(pub(crate) bool);
 
 impl Driver {
@@ -62,7 +62,7 @@ impl Driver {
         self.began.elapsed()
     }
 
-    /// Runs until nobody needs it any more. Returns whether everything was sent.
+    /// Runs until `close`, or until no loop is left. Returns whether everything was sent.
     pub(crate) fn run(mut self) -> bool {
         loop {
             // All tasks of a connection end with its runtime.
@@ -201,7 +201,7 @@ impl Driver {
 /// After so long a connection counts as lasting.
 const LASTING: Duration = Duration::from_secs(2);
 
-/// How long what waits is tried to be sent when no loop is left.
+/// How long the thread tries to send the waiting messages when no loop is left.
 const ABANDONED: Duration = Duration::from_secs(5);
 
 /// The thread looks at its state at least so often.

@@ -57,7 +57,7 @@ impl Stream {
     ///
     /// # Errors
     ///
-    /// Returns what went wrong.
+    /// Returns the reason of the failure.
     pub(crate) async fn open(
         client: &Client,
         history: &History,
@@ -153,7 +153,7 @@ impl Stream {
     ///
     /// # Errors
     ///
-    /// Returns what went wrong.
+    /// Returns the reason of the failure.
     pub(crate) async fn last(&self, client: &Client) -> Result<u64, String> {
         self.info(client).await.map(|info| info.last)
     }

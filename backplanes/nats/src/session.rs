@@ -178,7 +178,7 @@ impl<'d> Session<'d> {
         }
     }
 
-    /// Serves the connection. Returns why it ended, or that nobody needs it any more.
+    /// Serves the connection. Returns why it ended, or that the thread has to end.
     pub(crate) async fn run(mut self) -> Result<Over, End> {
         let own = within(self.client.subscribe(format!("{}in.>", self.own))).await?;
         self.forward(own, Heard::Own);
@@ -245,7 +245,7 @@ impl<'d> Session<'d> {
         }
     }
 
-    /// Hands to the client what is due.
+    /// Hands messages, subscriptions and requests that are due to the client.
     async fn work(&mut self) -> Result<(), End> {
         let now = self.driver.now();
         loop {
@@ -384,7 +384,7 @@ impl<'d> Session<'d> {
         Ok(())
     }
 
-    /// Tells the node what is confirmed.
+    /// Tells the node which messages are confirmed.
     fn settle(&mut self) {
         while let Some(first) = self.flights.front() {
             match first.state {

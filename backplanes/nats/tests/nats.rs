@@ -174,7 +174,7 @@ fn a_client_is_recovered_by_another_process() {
         let (one, two) = (recent.read(), recent.read());
         assert_eq!(recent.read(), "h1 Recovered(2)", "{one} {two}");
     }
-    // What comes later comes once.
+    // A later message comes once.
     let mut late = b.client();
     late.send(&format!("from h1 {}", position(&a)));
     assert_eq!(late.read(), "h1 Recovered(0)");

@@ -169,7 +169,7 @@ impl Driver {
         self.random.hash_one(self.drawn)
     }
 
-    /// Runs until nobody needs it any more. Returns whether everything was sent.
+    /// Runs until `close`, or until no loop is left. Returns whether everything was sent.
     pub(crate) async fn run(mut self) -> bool {
         let mut ends_at = None;
         loop {
@@ -382,7 +382,7 @@ impl Driver {
                 let mut conn = server.publisher.clone();
                 let mut cmd = redis::cmd(publish);
                 cmd.arg(&server.probes).arg("probe");
-                // What matters is whether it comes back.
+                // The probe is answered by the message that comes back, not by this reply.
                 tokio::spawn(async move { drop(conn.req_packed_command(&cmd).await) });
             }
         }
@@ -725,5 +725,5 @@ const LASTED: Duration = Duration::from_secs(5);
 /// How often the thread looks for its end.
 const LOOK_AT_LEAST: Duration = Duration::from_secs(60);
 
-/// How long the thread tries to send what waits when nobody holds it any more.
+/// How long the thread tries to send the waiting messages when no loop is left.
 const ABANDONED: Duration = Duration::from_secs(1);

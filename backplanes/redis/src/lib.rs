@@ -25,7 +25,7 @@ use self::driver::Driver;
 /// The [`Backplane`] of a process: one thread and its connections to Redis, for all loops.
 ///
 /// Each loop gets a clone. The thread ends after [`close`](Self::close), or when all clones are
-/// dropped and what waited was sent.
+/// dropped and the waiting messages were sent.
 #[derive(Clone)]
 pub struct Redis {
     link: Link,
@@ -90,9 +90,9 @@ impl Redis {
         self.control.stats()
     }
 
-    /// Sends what waits, for at most this time, and ends the thread. Returns whether everything was
-    /// sent and confirmed. Blocks until then, so it is not for handlers; call it after the loops
-    /// have ended. What is published later is not sent.
+    /// Sends the waiting messages, for at most this time, and ends the thread. Returns whether all
+    /// of them were sent and confirmed. Blocks until then, so it is not for handlers; call it after
+    /// the loops have ended. Messages that are published later are not sent.
     pub fn close(&self, timeout: Duration) -> bool {
         self.control.close(timeout)
     }

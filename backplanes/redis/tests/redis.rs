@@ -117,7 +117,7 @@ fn a_client_is_recovered_by_another_process() {
         sorted.sort();
         heard.sort();
         assert_eq!(sorted, heard);
-        // What comes later comes once.
+        // A later message comes once.
         publishers[1].send("pub h1 later");
         assert_eq!(late.read(), "later");
         assert_eq!(hearer.read(), "later");

@@ -12,11 +12,11 @@ use tungstenite::{Message, WebSocket};
 /// Something that a client heard.
 #[derive(Clone, Debug)]
 pub struct Heard {
-    /// When.
+    /// When it arrived.
     pub at: Instant,
     /// The topic.
     pub topic: String,
-    /// What.
+    /// The message or the loss.
     pub what: What,
 }
 

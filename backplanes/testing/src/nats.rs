@@ -56,7 +56,7 @@ impl Nats {
         let size = payload.len();
         let head = format!("SUB in 1\r\nPUB {subject} in {size}\r\n");
         client.write(&[head.as_bytes(), payload, b"\r\nPING\r\n"].concat())?;
-        // If nobody listens, the server says so on the subject of the answer.
+        // Without a subscriber, the server answers with the status 503.
         let answer = client.read_until_pong()?;
         Ok(!answer.contains("503"))
     }
@@ -74,7 +74,7 @@ impl Nats {
         loop {
             let line = client.line()?;
             if line.starts_with("HMSG ") {
-                return Err(io::Error::other("nobody answers"));
+                return Err(io::Error::other("there is no subscriber"));
             }
             if line.starts_with("MSG ") {
                 let size = line.rsplit(' ').next().and_then(|size| size.parse().ok());

@@ -44,8 +44,8 @@ impl Control {
         self.progress().stats
     }
 
-    /// Asks the thread to send what waits, for at most this time, and to end. Returns whether
-    /// everything was sent and confirmed. Blocks until then.
+    /// Asks the thread to send the waiting messages, for at most this time, and to end. Returns
+    /// whether all of them were sent and confirmed. Blocks until then.
     pub fn close(&self, timeout: Duration) -> bool {
         let now = Instant::now();
         let deadline = now.checked_add(timeout).unwrap_or(now + LONGEST);

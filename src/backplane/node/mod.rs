@@ -173,7 +173,7 @@ impl Waiting {
     }
 }
 
-/// The state of a node: which topics its loops want, what waits for the engine, and what was
+/// The state of a node: the topics that its loops want, the messages for the engine, and what was
 /// received. Times are from any fixed moment.
 pub struct Node {
     id: u64,

@@ -119,8 +119,8 @@ impl Waiting {
         }
     }
 
-    /// Drops the older half of what waits: all messages in it, in one pass, so that a long wait
-    /// costs constant time for each message.
+    /// Drops the older half of the waiting messages, in one pass, so that a long wait costs
+    /// constant time for each message.
     fn drop_oldest(&mut self) {
         let goal = self.limit / 2;
         let Self {

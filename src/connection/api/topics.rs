@@ -47,7 +47,7 @@ impl Connection<'_> {
     /// [`SendError::TopicNameTooLong`] at these limits, [`SendError::NotReady`] before `Ready`, and
     /// [`SendError::Closing`] when the connection closes.
     pub fn subscribe(&mut self, topic: &str) -> Result<bool, SendError> {
-        // What other loops have published before is earlier than the subscription.
+        // Messages that other loops have published before are earlier than the subscription.
         self.core.catch_up(topic);
         self.entry().subscribe(topic)
     }

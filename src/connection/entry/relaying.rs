@@ -41,8 +41,8 @@ impl Core {
         self.shared.outlets.put_back(taken);
     }
 
-    /// Handles what other loops have published to a topic whose history they share, before it is
-    /// used: what waits for a loop without subscribers may be old.
+    /// Handles the messages of other loops to a topic whose history they share, before the topic is
+    /// used. Messages that wait for a loop without subscribers may be old.
     pub(crate) fn catch_up(&mut self, topic: &str) {
         if self.shared.topics.shares_history(topic) {
             // A topic that is created here takes part in the sequence from its last message on,
