@@ -557,13 +557,29 @@ impl<'d> Session<'d> {
     /// Announces the messages that do not come.
     fn mend(&mut self) {
         let now = Instant::now();
-        let Self { topics, driver, .. } = self;
+        let Self {
+            topics,
+            driver,
+            stream,
+            ..
+        } = self;
         self.broken.retain(|name| {
             let Some(topic) = topics.get_mut(name) else {
                 return false;
             };
-            if topic.is_confirmed && topic.chain.give_up(now) {
-                driver.node.lost(name);
+            if topic.is_confirmed {
+                let before = topic.chain.reached();
+                if topic.chain.give_up(now) {
+                    driver.node.lost(name);
+                }
+                let reached = topic.chain.reached();
+                if let Some(stream) = stream
+                    && reached > before
+                {
+                    // The messages behind the missing ones were delivered without a position.
+                    let position = Position::new(stream.epoch, reached);
+                    driver.node.reached(name, position);
+                }
             }
             topic.chain.is_broken()
         });

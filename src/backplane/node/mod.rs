@@ -573,12 +573,18 @@ impl Node {
                 inbox.lost(&name, None);
             }
         }
-        if position.is_some() {
-            topic.reached = position;
+        if let Some(position) = position.or(topic.reached) {
+            self.reached(&name, position);
         }
-        if let Some(reached) = topic.reached {
+    }
+
+    /// Notes that all messages of a topic up to this position were delivered or announced as lost,
+    /// and tells the loops. [`received`](Self::received) does so for the messages that it is given.
+    pub fn reached(&mut self, name: &str, position: Position) {
+        if let Some(topic) = self.topics.get_mut(name) {
+            topic.reached = Some(position);
             for inbox in inboxes(&self.loops, &topic.loops) {
-                inbox.reached(&name, reached);
+                inbox.reached(name, position);
             }
         }
     }
@@ -638,10 +644,7 @@ impl Node {
             Decoded::Message(_, origin) if origin.node == self.id => {
                 // The loops have it already.
                 if let Some(position) = position {
-                    topic.reached = Some(position);
-                    for inbox in inboxes(&self.loops, &topic.loops) {
-                        inbox.reached(name, position);
-                    }
+                    self.reached(name, position);
                 }
                 return;
             }

@@ -146,6 +146,10 @@ fn own_messages_that_come_back_are_dropped() {
     rig.node
         .received("a", &payload, Some(Position::new(1, 2)), at(0));
     assert_eq!(rig.heard(0), ["a at 1-2"]);
+    // So does an engine that has given up a missing message.
+    rig.node.reached("a", Position::new(1, 4));
+    rig.node.call(Call::Occupied(0, "a".into()), at(0));
+    assert_eq!(rig.heard(0), ["a at 1-4", "a at 1-4"]);
 }
 
 #[test]
